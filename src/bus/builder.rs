@@ -1,0 +1,225 @@
+//! Settling a bus.
+
+use crate::bus::core::{Alive, BusCore, Doors, Parts};
+use crate::bus::handle::EventBus;
+use crate::event::{
+    BuildError, BusId, BusIdentity, EventConcurrency, HandlerCompletion, HandlerConcurrency, HistoryPolicy, OnFull,
+    Retry,
+};
+use crate::rules::BusDefaults;
+use crate::runtime::Runtime;
+use crate::sys::{clock, random};
+use std::any::Any;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// What the builder settled on.
+#[non_exhaustive]
+#[derive(Clone, Debug)]
+pub struct BusOptions {
+    /// How many events run at once.
+    pub event_concurrency: EventConcurrency,
+    /// How many handlers run at once.
+    pub handler_concurrency: HandlerConcurrency,
+    /// When an event is complete.
+    pub handler_completion: HandlerCompletion,
+    /// Cap on each attempt of each handler; `None`: no cap.
+    pub handler_timeout: Option<Duration>,
+    /// Cap on each event; `None`: no cap.
+    pub event_timeout: Option<Duration>,
+    /// When a handler is worth a warning in the log.
+    pub handler_slow_after: Option<Duration>,
+    /// When an event is worth a warning in the log.
+    pub event_slow_after: Option<Duration>,
+    /// How many events the history keeps; `None`: all.
+    pub max_history: Option<usize>,
+    /// What happens when the history is full.
+    pub history_policy: HistoryPolicy,
+    /// How many events may be queued; `None`: any number.
+    pub queue_capacity: Option<usize>,
+    /// What `emit` does when the queue is full.
+    pub on_full: OnFull,
+    /// Whether an event without a handler is refused.
+    pub require_handler: bool,
+}
+
+/// Settles an [`EventBus`]; every option has a default.
+///
+/// ```
+/// use std::time::Duration;
+/// use threadbus::{EventBus, EventConcurrency};
+///
+/// let bus = EventBus::builder("orders")
+///     .event_concurrency(EventConcurrency::Parallel)
+///     .handler_timeout(Some(Duration::from_secs(5)))
+///     .max_history(Some(1000))
+///     .build()?;
+/// assert_eq!(bus.name(), "orders");
+/// # Ok::<(), threadbus::BuildError>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct BusBuilder {
+    name: String,
+    id: Option<BusId>,
+    options: BusOptions,
+    retry: Option<Retry>,
+    runtime: Option<Runtime>,
+}
+
+impl BusBuilder {
+    pub(crate) fn new(name: &str) -> Self {
+        let options = BusOptions {
+            event_concurrency: EventConcurrency::BusSerial,
+            handler_concurrency: HandlerConcurrency::BusSerial,
+            handler_completion: HandlerCompletion::All,
+            handler_timeout: Some(Duration::from_secs(60)),
+            event_timeout: None,
+            handler_slow_after: Some(Duration::from_secs(30)),
+            event_slow_after: Some(Duration::from_secs(300)),
+            max_history: Some(100),
+            history_policy: HistoryPolicy::DropOldest,
+            queue_capacity: None,
+            on_full: OnFull::Block,
+            require_handler: false,
+        };
+        BusBuilder { name: name.to_owned(), id: None, options, retry: None, runtime: None }
+    }
+
+    /// The bus's id. Default: a new UUIDv7.
+    pub fn id(mut self, id: BusId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// How many events run at once. Default [`EventConcurrency::BusSerial`]: one after another.
+    pub fn event_concurrency(mut self, mode: EventConcurrency) -> Self {
+        self.options.event_concurrency = mode;
+        self
+    }
+
+    /// How many handlers run at once. Default [`HandlerConcurrency::BusSerial`].
+    pub fn handler_concurrency(mut self, mode: HandlerConcurrency) -> Self {
+        self.options.handler_concurrency = mode;
+        self
+    }
+
+    /// When an event is complete. Default [`HandlerCompletion::All`].
+    pub fn handler_completion(mut self, mode: HandlerCompletion) -> Self {
+        self.options.handler_completion = mode;
+        self
+    }
+
+    /// Cap on each attempt of each handler. Default 60 s; `None`: no cap.
+    pub fn handler_timeout(mut self, after: Option<Duration>) -> Self {
+        self.options.handler_timeout = after;
+        self
+    }
+
+    /// Cap on each event, from the start of its processing. Default none.
+    pub fn event_timeout(mut self, after: Option<Duration>) -> Self {
+        self.options.event_timeout = after;
+        self
+    }
+
+    /// A handler that runs longer is worth a warning in the log. Default 30 s.
+    pub fn handler_slow_after(mut self, after: Option<Duration>) -> Self {
+        self.options.handler_slow_after = after;
+        self
+    }
+
+    /// An event that runs longer is worth a warning in the log. Default 300 s.
+    pub fn event_slow_after(mut self, after: Option<Duration>) -> Self {
+        self.options.event_slow_after = after;
+        self
+    }
+
+    /// How failed handlers are tried again. Default: not at all.
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = Some(retry);
+        self
+    }
+
+    /// How many events the history keeps. Default 100; `None` keeps all; `Some(0)` keeps only unfinished ones.
+    pub fn max_history(mut self, events: Option<usize>) -> Self {
+        self.options.max_history = events;
+        self
+    }
+
+    /// What happens when the history is full. Default [`HistoryPolicy::DropOldest`]: the oldest completed event leaves it, or the
+    /// oldest of all, with a warning; it still runs.
+    pub fn history_policy(mut self, policy: HistoryPolicy) -> Self {
+        self.options.history_policy = policy;
+        self
+    }
+
+    /// How many events may be queued, and what `emit` does beyond that. Default: any number. Emits from inside handlers are exempt.
+    pub fn queue_capacity(mut self, events: usize, on_full: OnFull) -> Self {
+        self.options.queue_capacity = Some(events);
+        self.options.on_full = on_full;
+        self
+    }
+
+    /// Refuse events that no handler is registered for. Default false.
+    pub fn require_handler(mut self, required: bool) -> Self {
+        self.options.require_handler = required;
+        self
+    }
+
+    /// Whose threads run the handlers. Default [`Runtime::global`].
+    pub fn runtime(mut self, runtime: &Runtime) -> Self {
+        self.runtime = Some(runtime.clone());
+        self
+    }
+
+    /// The bus.
+    ///
+    /// # Errors
+    /// [`BuildError`] naming the option: `name` if it is empty, `id` if a live bus of the runtime has it, `queue_capacity` if it is 0.
+    pub fn build(self) -> Result<EventBus, BuildError> {
+        if self.name.is_empty() {
+            return Err(BuildError { option: "name", reason: "it is empty".to_owned() });
+        }
+        if self.options.queue_capacity == Some(0) {
+            let reason = "a queue of 0 events could take none".to_owned();
+            return Err(BuildError { option: "queue_capacity", reason });
+        }
+        let runtime = self.runtime.clone().unwrap_or_else(Runtime::global);
+        let taken = |id: BusId| {
+            runtime.core.buses.lock().get(&id).is_some_and(|bus: &Weak<dyn Any + Send + Sync>| bus.strong_count() > 0)
+        };
+        if let Some(id) = self.id.filter(|id| taken(*id)) {
+            return Err(BuildError { option: "id", reason: format!("a live bus already has the id {id}") });
+        }
+        Ok(self.make(&runtime, Doors::Open))
+    }
+
+    /// For names that cannot be wrong.
+    pub(crate) fn make(self, runtime: &Runtime, doors: Doors) -> EventBus {
+        let id = self.id.unwrap_or_else(|| BusId(random::uuid_v7(clock::unique_stamp(clock::now()))));
+        let label: Arc<str> = Arc::from(format!("{}#{}", self.name, id.last4()));
+        let BusBuilder { name, options, retry, .. } = self;
+        let defaults = BusDefaults {
+            event_concurrency: options.event_concurrency,
+            handler_concurrency: options.handler_concurrency,
+            completion: options.handler_completion,
+            handler_timeout: options.handler_timeout,
+            event_timeout: options.event_timeout,
+            handler_slow_after: options.handler_slow_after,
+            event_slow_after: options.event_slow_after,
+            retry,
+        };
+        let core = Arc::new_cyclic(|weak: &Weak<BusCore>| {
+            let link: Weak<dyn Any + Send + Sync> = weak.clone();
+            let identity = Arc::new(BusIdentity { id, name, label, link });
+            BusCore::new(Parts { identity, options, defaults, runtime: Arc::clone(&runtime.core), doors })
+        });
+        if doors == Doors::Open {
+            let weak = Arc::downgrade(&core);
+            runtime.core.buses.lock().insert(id, weak);
+        }
+        let alive = Alive::new(&core);
+        *core.alive.lock() = Arc::downgrade(&alive);
+        EventBus::of(core, Some(alive))
+    }
+}

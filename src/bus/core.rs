@@ -1,0 +1,313 @@
+//! A bus from the inside: its locks, its counters, and who keeps it alive.
+
+use crate::bus::builder::BusOptions;
+use crate::bus::history::History;
+use crate::bus::registry::Registry;
+use crate::event::{AnyEvent, BusIdentity, EventId};
+use crate::rules::{BusDefaults, Lanes, Plan};
+use crate::runtime::{Drive, Job, PermitKind, RuntimeCore, Turn};
+use crate::sync::{Bell, Semaphore, Spin, Token};
+use crate::sys::channel::{Receiver, Sender};
+use crate::sys::clock::Stamp;
+use crate::sys::sync::Mutex;
+use crate::sys::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crossbeam_utils::CachePadded;
+use smallvec::SmallVec;
+use std::collections::HashSet;
+use std::sync::{Arc, Weak};
+
+/// A queued delivery.
+pub(crate) struct Entry {
+    pub(crate) event: AnyEvent,
+    pub(crate) delivery: u32,
+    pub(crate) plan: Plan,
+}
+
+/// Sees every event in the order of the bus, under the inlet's lock: it must not block, nor run user code.
+pub(crate) trait Observer: Send + Sync {
+    /// False if it wants no more.
+    fn see(&self, event: &AnyEvent) -> bool;
+    /// The bus takes nothing more.
+    fn close(&self);
+}
+
+/// What a bus still takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Doors {
+    Open,
+    /// Only what handlers emit: the last handle is gone, or a shutdown drains.
+    Draining,
+    Closed,
+}
+
+/// The order of the bus: who is inserted here comes in that order, to everybody.
+pub(crate) struct Inlet {
+    pub(crate) queue: Sender<Entry>,
+    pub(crate) history: History,
+    /// Ids that did not come from our own generator, so that the same is not taken twice.
+    pub(crate) foreign_ids: HashSet<EventId>,
+    pub(crate) doors: Doors,
+    /// Subscriptions and waiting finds.
+    pub(crate) observers: Vec<Arc<dyn Observer>>,
+    /// The loop is somewhere; see `runtime/README.md`, section 2.
+    pub(crate) active: bool,
+}
+
+/// What decides whether a queued event may start.
+pub(crate) struct Run {
+    /// Everything that has come through the channel.
+    pub(crate) lanes: Lanes<Entry>,
+    /// Events that need no turn; runners take them.
+    pub(crate) free: Lanes<Entry>,
+    pub(crate) event: Semaphore<Turn>,
+    pub(crate) handler: Semaphore<Turn>,
+    /// By `pause()`.
+    pub(crate) paused: usize,
+    /// Attempts of other buses' handlers that are in a jump onto this one.
+    pub(crate) jumps: SmallVec<[Token; 2]>,
+    /// The loop found something in its way, and waits here.
+    pub(crate) loop_set_aside: bool,
+    /// The loop stands in the line of the runtime's event permit.
+    pub(crate) loop_in_global_line: bool,
+}
+
+impl Run {
+    pub(crate) fn semaphore(&mut self, kind: PermitKind) -> &mut Semaphore<Turn> {
+        match kind {
+            PermitKind::Event => &mut self.event,
+            PermitKind::Handler => &mut self.handler,
+        }
+    }
+
+    /// May a queued event start?
+    pub(crate) fn is_startable(&self) -> bool {
+        self.paused == 0 && self.jumps.is_empty() && self.event.is_quiet()
+    }
+
+    /// True if the loop was set aside and can go on; the caller submits it after unlocking.
+    pub(crate) fn takes_loop_up(&mut self) -> bool {
+        let up = self.loop_set_aside && self.is_startable();
+        self.loop_set_aside &= !up;
+        up
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Counters {
+    /// Deliveries taken, by emitters.
+    pub(crate) emitted: CachePadded<AtomicU64>,
+    /// Deliveries claimed or ended before that.
+    pub(crate) claimed: CachePadded<AtomicU64>,
+    /// Deliveries done.
+    pub(crate) done: AtomicU64,
+    pub(crate) cancelled: AtomicU64,
+    pub(crate) late_results: AtomicU64,
+    /// Queue entries whose delivery somebody else claimed.
+    pub(crate) stale: AtomicUsize,
+    /// The newest stamp that has been claimed.
+    pub(crate) latest_claim: AtomicU64,
+}
+
+pub(crate) struct BusCore {
+    pub(crate) identity: Arc<BusIdentity>,
+    pub(crate) options: BusOptions,
+    pub(crate) defaults: BusDefaults,
+    pub(crate) runtime: Arc<RuntimeCore>,
+    pub(crate) registry: Registry,
+    pub(crate) inlet: Mutex<Inlet>,
+    pub(crate) run: Mutex<Run>,
+    /// Read by whoever holds `run`.
+    pub(crate) arrivals: Receiver<Entry>,
+    pub(crate) counters: Counters,
+    pub(crate) spin: Spin,
+    /// Who waits for the bus to be idle, or for room in its queue.
+    idlers: Mutex<Vec<Arc<Bell>>>,
+    idlers_count: AtomicUsize,
+    /// What the user's handles share; gone with the last of them.
+    pub(crate) alive: Mutex<Weak<Alive>>,
+}
+
+/// Dropped with the last handle of a bus.
+pub(crate) struct Alive {
+    core: Weak<BusCore>,
+}
+
+impl Alive {
+    pub(crate) fn new(core: &Arc<BusCore>) -> Arc<Alive> {
+        Arc::new(Alive { core: Arc::downgrade(core) })
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        if let Some(core) = self.core.upgrade() {
+            core.last_handle_is_gone();
+        }
+    }
+}
+
+/// What a new bus is made of, but for what it shares with its identity.
+pub(crate) struct Parts {
+    pub(crate) identity: Arc<BusIdentity>,
+    pub(crate) options: BusOptions,
+    pub(crate) defaults: BusDefaults,
+    pub(crate) runtime: Arc<RuntimeCore>,
+    pub(crate) doors: Doors,
+}
+
+impl BusCore {
+    pub(crate) fn new(parts: Parts) -> BusCore {
+        let (queue, arrivals) = crate::sys::channel::unbounded();
+        let Parts { identity, options, defaults, runtime, doors } = parts;
+        let history = History::new(options.max_history, options.history_policy);
+        BusCore {
+            identity,
+            defaults,
+            runtime,
+            registry: Registry::new(),
+            inlet: Mutex::new(Inlet {
+                queue,
+                history,
+                foreign_ids: HashSet::new(),
+                doors,
+                observers: Vec::new(),
+                active: false,
+            }),
+            run: Mutex::new(Run {
+                lanes: Lanes::new(),
+                free: Lanes::new(),
+                event: Semaphore::new(1),
+                handler: Semaphore::new(1),
+                paused: 0,
+                jumps: SmallVec::new(),
+                loop_set_aside: false,
+                loop_in_global_line: false,
+            }),
+            arrivals,
+            counters: Counters::default(),
+            spin: Spin::new(),
+            idlers: Mutex::new(Vec::new()),
+            idlers_count: AtomicUsize::new(0),
+            alive: Mutex::new(Weak::new()),
+            options,
+        }
+    }
+
+    /// The bus that an event knows by its identity, if it is still there.
+    pub(crate) fn of(identity: &BusIdentity) -> Option<Arc<BusCore>> {
+        identity.link.upgrade()?.downcast::<BusCore>().ok()
+    }
+
+    pub(crate) fn label(&self) -> &str {
+        &self.identity.label
+    }
+
+    pub(crate) fn submit_loop(self: &Arc<Self>) {
+        self.runtime.pool.submit(Job::Loop(Arc::clone(self) as Arc<dyn Drive>));
+    }
+
+    /// The token under which the loop itself stands in the global line.
+    pub(crate) fn loop_token(&self) -> Token {
+        let (high, low) = self.identity.id.0.as_u64_pair();
+        Token { stamp: high ^ low, part: u64::MAX }
+    }
+
+    pub(crate) fn pending(&self) -> usize {
+        let claimed = self.counters.claimed.load(Ordering::SeqCst);
+        let emitted = self.counters.emitted.load(Ordering::SeqCst);
+        usize::try_from(emitted.saturating_sub(claimed)).unwrap_or(usize::MAX)
+    }
+
+    /// Nothing queued, nothing running, no retry waiting.
+    pub(crate) fn is_idle(&self) -> bool {
+        // `done` first: it never passes `emitted`, so equality means that nothing was in progress in between.
+        let done = self.counters.done.load(Ordering::SeqCst);
+        done == self.counters.emitted.load(Ordering::SeqCst)
+    }
+
+    /// A delivery left the queue.
+    pub(crate) fn note_claim(&self, stamp: Stamp) {
+        self.counters.claimed.fetch_add(1, Ordering::SeqCst);
+        self.counters.latest_claim.fetch_max(stamp, Ordering::Relaxed);
+        self.ring_idlers();
+    }
+
+    /// A delivery is over, and whatever it completed is complete.
+    pub(crate) fn note_done(&self) {
+        self.counters.done.fetch_add(1, Ordering::SeqCst);
+        self.ring_idlers();
+    }
+
+    fn ring_idlers(&self) {
+        if self.idlers_count.load(Ordering::SeqCst) > 0 {
+            for bell in self.idlers.lock().iter() {
+                bell.ring();
+            }
+        }
+    }
+
+    /// Rings `bell` whenever a delivery leaves the queue or is over, until the guard goes.
+    pub(crate) fn watch_idle(&self, bell: &Arc<Bell>) -> IdleWatch<'_> {
+        self.idlers_count.fetch_add(1, Ordering::SeqCst);
+        self.idlers.lock().push(Arc::clone(bell));
+        IdleWatch { bus: self, bell: Arc::clone(bell) }
+    }
+
+    /// With a history of 0, a completed event does not stay.
+    pub(crate) fn forget_completed(&self, event: &AnyEvent) {
+        if self.options.max_history == Some(0) {
+            let gone = self.inlet.lock().history.remove(event.head().id);
+            crate::sys::unwind::drop_quietly(gone);
+        }
+    }
+
+    fn last_handle_is_gone(self: &Arc<Self>) {
+        let mut run = self.run.lock();
+        // Nobody can resume it any more.
+        run.paused = 0;
+        {
+            let mut inlet = self.inlet.lock();
+            inlet.doors = inlet.doors.max(Doors::Draining);
+        }
+        let wake = run.takes_loop_up();
+        drop(run);
+        if wake {
+            self.submit_loop();
+        }
+    }
+}
+
+pub(crate) struct IdleWatch<'a> {
+    bus: &'a BusCore,
+    bell: Arc<Bell>,
+}
+
+impl Drop for IdleWatch<'_> {
+    fn drop(&mut self) {
+        let mut idlers = self.bus.idlers.lock();
+        if let Some(at) = idlers.iter().position(|bell| Arc::ptr_eq(bell, &self.bell)) {
+            idlers.swap_remove(at);
+        }
+        self.bus.idlers_count.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Drop for BusCore {
+    fn drop(&mut self) {
+        self.runtime.buses.lock().remove(&self.identity.id);
+        // Entries hold the event, not the bus: what is left here was never claimed.
+        let mut left = Vec::new();
+        let run = self.run.get_mut();
+        while let Some(entry) = run.lanes.pop().or_else(|| run.free.pop()) {
+            left.push(entry);
+        }
+        while let Ok(entry) = self.arrivals.try_recv() {
+            left.push(entry);
+        }
+        for entry in left {
+            crate::bus::ending::end_unclaimed(&entry.event, entry.delivery as usize);
+        }
+        crate::sys::unwind::drop_quietly(self.inlet.get_mut().history.clear());
+        crate::sys::unwind::drop_quietly(self.registry.close());
+    }
+}

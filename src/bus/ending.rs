@@ -1,0 +1,574 @@
+//! Everything that ends a handler or a delivery other than its own return: deadlines, cancellation, a lost `first`; and completion.
+//!
+//! First the word under the event's lock, then what follows from it (`runtime/README.md`, 3.4 and 3.6).
+
+use crate::bus::core::BusCore;
+use crate::bus::drive::{Finish, conclude, ensure_turn, finish, release_delivery, submit_resume};
+use crate::bus::frame;
+use crate::bus::permit::{Home, Permit, attempt_token, delivery_token};
+use crate::event::{
+    AnyEvent, AttemptKey, Cause, CauseKind, Completion, DeliveryPhase, HandlerFailure, HandlerInfo, Hook, Manner,
+    Outcome, Pause, RecordPhase, State, Watcher,
+};
+use crate::runtime::{Job, Overdue, PermitKind, Slot, Turn, Worker};
+use crate::sync::{Granted, Place, Token};
+use crate::sys::clock::{self, Stamp, Tick};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A delivery that was ended from outside, and what its ender owes.
+struct Ended {
+    event: AnyEvent,
+    delivery: usize,
+    bus: Option<Arc<BusCore>>,
+    was_queued: bool,
+    manner: Manner,
+    finish: Option<Finish>,
+    /// Attempts that were running, and the workers they are on.
+    running: Vec<(AttemptKey, u32)>,
+    hooks: Vec<Hook>,
+    pauses: Vec<Pause>,
+}
+
+/// The event is complete: wake whoever waits, and count its parent down. A loop, since chains are long.
+pub(crate) fn complete(event: &AnyEvent, completion: Completion) {
+    let mut event = event.clone();
+    let mut completion = Some(completion);
+    while let Some(Completion { watchers, parent }) = completion.take() {
+        for watcher in watchers {
+            match watcher {
+                Watcher::Bell(bell) => bell.ring(),
+                Watcher::Hook(hook) => hook.completed(&event),
+            }
+        }
+        let Some(parent) = parent else { return };
+        let at = clock::wall(clock::now());
+        let mut state = parent.state().lock();
+        completion = state.count_down(at);
+        let identity = completion.as_ref().and_then(|_| {
+            parent.publish_complete();
+            state.deliveries.first().map(|d| Arc::clone(&d.bus))
+        });
+        drop(state);
+        if let Some(bus) = identity.and_then(|identity| BusCore::of(&identity)) {
+            bus.forget_completed(&parent);
+        }
+        event = parent;
+    }
+}
+
+/// A delivery is over, or something was queued below: parked waits look again.
+pub(crate) fn ring_watchers(event: &AnyEvent) {
+    let state = event.state().lock();
+    for watcher in state.watchers() {
+        if let Watcher::Bell(bell) = watcher {
+            bell.ring();
+        }
+    }
+}
+
+/// Ends whatever of the event is not done, and of what it emitted, from the top down. False if it was complete.
+pub(crate) fn cancel(event: &AnyEvent, cause: &Cause) -> bool {
+    if event.is_completed() {
+        return false;
+    }
+    let mut pending = vec![event.clone()];
+    while let Some(event) = pending.pop() {
+        let at = clock::wall(clock::now());
+        let mut ended = Vec::new();
+        {
+            let mut state = event.state().lock();
+            if state.complete {
+                continue;
+            }
+            state.ended = true;
+            for delivery in 0..state.deliveries.len() {
+                ended.extend(end_delivery(&mut state, &event, delivery, cause, at));
+            }
+            pending.extend(state.children().iter().rev().map(|c| c.event.clone()).filter(|e| !e.is_completed()));
+        }
+        for ended in ended {
+            follow_up(ended);
+        }
+    }
+    true
+}
+
+/// Cancels what one invocation, or one delivery, has emitted.
+fn cascade(event: &AnyEvent, delivery: usize, invocation: Option<usize>, cause: &Cause) {
+    let theirs: Vec<AnyEvent> = {
+        let state = event.state().lock();
+        let of = |by: Option<(u32, u32)>| {
+            by.is_some_and(|(d, i)| d as usize == delivery && invocation.is_none_or(|own| own == i as usize))
+        };
+        state.children().iter().filter(|c| of(c.by) && !c.event.is_completed()).map(|c| c.event.clone()).collect()
+    };
+    for child in theirs {
+        cancel(&child, cause);
+    }
+}
+
+/// Under the event's lock: the delivery is done, with every record ended. `None` if it was already.
+fn end_delivery(state: &mut State, event: &AnyEvent, index: usize, cause: &Cause, at: Stamp) -> Option<Ended> {
+    let delivery = state.deliveries.get_mut(index)?;
+    if delivery.phase == DeliveryPhase::Done {
+        return None;
+    }
+    let was_queued = delivery.phase == DeliveryPhase::Queued;
+    let mut running = Vec::new();
+    for invocation in 0..delivery.records.len() {
+        let record = &delivery.records[invocation];
+        let failure = match record.phase {
+            RecordPhase::Ended => continue,
+            RecordPhase::Started => {
+                running.push((AttemptKey { delivery: index, invocation, attempt: record.attempt }, record.worker));
+                HandlerFailure::Aborted { cause: cause.clone() }
+            }
+            // Between two attempts it has run, so it was not cancelled before it started.
+            _ if record.started != 0 => HandlerFailure::Aborted { cause: cause.clone() },
+            _ => HandlerFailure::Cancelled { cause: cause.clone() },
+        };
+        delivery.end_record(invocation, Outcome::Failed(Arc::new(failure)), at);
+    }
+    delivery.cancelled = !delivery.anything_started();
+    let manner = delivery.manner;
+    let bus = BusCore::of(&delivery.bus);
+    let (mut hooks, mut pauses) = (Vec::new(), Vec::new());
+    for (key, _) in &running {
+        if let Some((h, p)) = state.links_if_any().map(|links| links.take_of(*key)) {
+            hooks.extend(h);
+            pauses.extend(p);
+        }
+    }
+    let finish = finish(state, event, index, at);
+    Some(Ended { event: event.clone(), delivery: index, bus, was_queued, manner, finish, running, hooks, pauses })
+}
+
+/// Outside all locks: what the end of a delivery from outside leaves to do.
+fn follow_up(ended: Ended) {
+    let Ended { event, delivery, bus, was_queued, manner, finish, running, hooks, pauses } = ended;
+    let Some(bus) = bus else {
+        if let Some(completion) = finish.and_then(|f| f.completion) {
+            complete(&event, completion);
+        }
+        return;
+    };
+    if was_queued {
+        bus.note_claim(event.head().stamp);
+        bus.counters.cancelled.fetch_add(1, crate::sys::sync::atomic::Ordering::Relaxed);
+        bus.note_stale();
+    } else {
+        for (key, worker) in running {
+            release_attempt(&bus, &event, key);
+            give_up_worker(&bus, worker);
+        }
+        end_pauses(&event, pauses);
+        withdraw(&bus, &event, delivery, true);
+        run_hooks(&bus, hooks);
+    }
+    let carries_loop = finish.as_ref().is_some_and(|f| f.carries_loop);
+    if let Some(finish) = finish {
+        conclude(&bus, &event, finish);
+    }
+    if !was_queued {
+        release_delivery(&bus, delivery_token(&event, delivery), manner.turn);
+        if carries_loop {
+            bus.submit_loop();
+        }
+    }
+}
+
+/// The permits that one attempt held.
+fn release_attempt(bus: &Arc<BusCore>, event: &AnyEvent, key: AttemptKey) {
+    let token = attempt_token(event, key.delivery, key.invocation, key.attempt);
+    Permit { home: bus.home(), kind: PermitKind::Handler }.release(token);
+    Permit { home: Home::Runtime(Arc::clone(&bus.runtime)), kind: PermitKind::Handler }.release(token);
+}
+
+/// Takes a delivery's tickets out of every line it may stand in, and rings whoever stood there.
+fn withdraw(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize, attempts: bool) {
+    let token = delivery_token(event, delivery);
+    let runtime = || Home::Runtime(Arc::clone(&bus.runtime));
+    for permit in [
+        Permit { home: bus.home(), kind: PermitKind::Event },
+        Permit { home: bus.home(), kind: PermitKind::Handler },
+        Permit { home: runtime(), kind: PermitKind::Event },
+        Permit { home: runtime(), kind: PermitKind::Handler },
+    ] {
+        // The delivery's own, and those of its attempts if they are over too.
+        let own = |t: Token| t == token || attempts && t.stamp == token.stamp && t.part >> 48 == token.part >> 48;
+        let withdrawn = permit.step(|s| s.withdraw(own));
+        for turn in withdrawn {
+            if let Turn::Ring(bell) = turn {
+                bell.ring();
+            }
+        }
+    }
+}
+
+fn run_hooks(bus: &Arc<BusCore>, hooks: Vec<Hook>) {
+    for hook in hooks {
+        bus.runtime.pool.submit_granted(Job::new(move |_| {
+            if let Err(panic) = frame::callback(hook.run) {
+                log::error!(target: "threadbus", "an on_cancel hook panicked: {panic}");
+            }
+        }));
+    }
+}
+
+/// Buses that a jump kept from starting queued events go on.
+pub(crate) fn end_pauses(event: &AnyEvent, pauses: Vec<Pause>) {
+    for pause in pauses {
+        if let Some(bus) = BusCore::of(&pause.bus) {
+            let token = attempt_token(event, pause.of.delivery, pause.of.invocation, pause.of.attempt);
+            let mut run = bus.run.lock();
+            run.jumps.retain(|t| *t != token);
+            let wake = run.takes_loop_up();
+            drop(run);
+            if wake {
+                bus.submit_loop();
+            }
+        }
+    }
+}
+
+/// The worker is rung; and if the handler at the bottom of its stack was given up, its place in the pool is free.
+fn give_up_worker(bus: &Arc<BusCore>, id: u32) {
+    let Some(worker) = bus.runtime.pool.worker(id) else { return };
+    let pool = &bus.runtime.pool;
+    let mut abandoned = None;
+    worker.if_bottom(
+        |slot| !is_live(slot),
+        || {
+            if pool.abandon(&worker) {
+                abandoned = Some(());
+            }
+        },
+    );
+    if abandoned.is_some() {
+        log::warn!(target: "threadbus", "worker {} ({id}) is abandoned: {}", worker.name, describe_stack(&worker));
+    }
+    worker.bell.ring();
+}
+
+fn is_live(slot: &Slot) -> bool {
+    slot.event.state().lock().deliveries.get(slot.delivery).is_some_and(|d| d.is_live(slot.invocation, slot.attempt))
+}
+
+fn handler_of(slot: &Slot) -> Option<HandlerInfo> {
+    let state = slot.event.state().lock();
+    Some(state.deliveries.get(slot.delivery)?.records.get(slot.invocation)?.handler.clone())
+}
+
+/// The handlers on a worker's stack, bottom first, in words.
+pub(crate) fn describe_stack(worker: &Worker) -> String {
+    let now = clock::now();
+    let slots = worker.slots();
+    let mut text: Vec<String> = Vec::new();
+    for slot in slots.iter().take(8) {
+        let handler = handler_of(slot).map_or_else(|| "?".to_owned(), |info| info.label());
+        let age = Duration::from_nanos(now.saturating_sub(slot.since));
+        text.push(format!("{handler} on {} for {age:.1?}", slot.event));
+    }
+    if slots.len() > 8 {
+        text.push(format!("and {} more above", slots.len() - 8));
+    }
+    text.join(", above it ")
+}
+
+/// The watch found something on a worker's stack. Decides here; everything else is the aftermath's.
+pub(crate) fn overdue(worker: &Arc<Worker>, slot: &Slot, what: Overdue) {
+    let identity = slot.event.state().lock().deliveries.get(slot.delivery).map(|d| Arc::clone(&d.bus));
+    let Some(bus) = identity.and_then(|identity| BusCore::of(&identity)) else { return };
+    let watch = Arc::clone(&bus.runtime.watch);
+    match what {
+        Overdue::Deadline => deadline_passed(&bus, worker, slot),
+        Overdue::SlowHandler | Overdue::SlowEvent => {
+            let slot = slot.clone();
+            let worker = Arc::clone(worker);
+            watch.soon(move || warn_slow(&bus, &worker, &slot, what));
+        }
+    }
+}
+
+fn warn_slow(bus: &Arc<BusCore>, worker: &Worker, slot: &Slot, what: Overdue) {
+    if !is_live(slot) {
+        return;
+    }
+    let now = clock::now();
+    let waits =
+        bus.runtime.parked.lock().get(&worker.id).map(|p| format!(", waits for {}", p.event)).unwrap_or_default();
+    if what == Overdue::SlowHandler {
+        let Some(handler) = handler_of(slot) else { return };
+        let age = Duration::from_nanos(now.saturating_sub(slot.since));
+        log::warn!(
+            target: "threadbus",
+            "slow handler: {} on {} still running after {age:.1?} (bus {}{waits})",
+            handler.label(), slot.event, bus.label()
+        );
+    } else {
+        let (begun, handlers) = {
+            let state = slot.event.state().lock();
+            let Some(delivery) = state.deliveries.get(slot.delivery) else { return };
+            (delivery.begun, delivery.records.len())
+        };
+        let age = Duration::from_nanos(now.saturating_sub(begun));
+        log::warn!(
+            target: "threadbus",
+            "slow event: {} on {} still running after {age:.1?}, {handlers} handlers{waits}",
+            slot.event, bus.label()
+        );
+    }
+}
+
+fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
+    let (event, index) = (&slot.event, slot.delivery);
+    let key = AttemptKey { delivery: index, invocation: slot.invocation, attempt: slot.attempt };
+    let after = Duration::from_nanos(slot.deadline.saturating_sub(slot.since));
+    let at = clock::wall(clock::now());
+    let mut state = event.state().lock();
+    let Some(delivery) = state.deliveries.get_mut(index) else { return };
+    if !delivery.is_live(key.invocation, key.attempt) || slot.deadline == delivery.cap {
+        // Back in time; or it is the event's cap, which has a timer of its own.
+        return;
+    }
+    let handler = delivery.records[key.invocation].handler.clone();
+    let entry = delivery.list.as_ref().map(|list| Arc::clone(&list[key.invocation]));
+    let own = event.head().options.as_ref().and_then(|o| o.retry.clone());
+    let slot_options = bus.registry.slot(event.body(), &bus.defaults);
+    let retry = own
+        .or_else(|| slot_options.options.retry.clone())
+        .or_else(|| entry.and_then(|entry| entry.options.retry.clone()))
+        .or_else(|| bus.defaults.retry.clone())
+        .filter(|retry| key.attempt < retry.max_attempts());
+    if retry.is_some() {
+        delivery.set_aside(key.invocation);
+    } else {
+        let failure = Arc::new(HandlerFailure::TimedOut { after });
+        delivery.end_record(key.invocation, Outcome::Failed(failure), at);
+    }
+    let (hooks, pauses) = state.links_if_any().map(|links| links.take_of(key)).unwrap_or_default();
+    drop(state);
+    worker.bell.ring();
+    let cause = Cause::new(CauseKind::HandlerTimeout, event.head().id, event.body().event_type())
+        .with_handler(handler.id(), handler.label())
+        .with_after(after);
+    let (bus, event, worker) = (Arc::clone(bus), event.clone(), worker.id);
+    Arc::clone(&bus.runtime.watch).soon(move || {
+        give_up_worker(&bus, worker);
+        cascade(&event, index, Some(key.invocation), &cause);
+        release_attempt(&bus, &event, key);
+        end_pauses(&event, pauses);
+        match retry {
+            Some(retry) => decide_retry(&bus, &event, key, retry, after),
+            None => drive_on(&bus, &event, index),
+        }
+        run_hooks(&bus, hooks);
+    });
+}
+
+/// After a timeout, on a thread of the pool since the filter is the user's.
+fn decide_retry(bus: &Arc<BusCore>, event: &AnyEvent, key: AttemptKey, retry: crate::event::Retry, after: Duration) {
+    let (bus, event) = (Arc::clone(bus), event.clone());
+    let pool = Arc::clone(&bus.runtime.pool);
+    pool.submit_granted(Job::new(move |_| {
+        let failure = HandlerFailure::TimedOut { after };
+        let again = frame::callback(|| retry.retryable(&failure)).unwrap_or(false);
+        if again {
+            let delay = retry.delay_before(key.attempt + 1, crate::sys::random::fraction());
+            let watch = Arc::clone(&bus.runtime.watch);
+            watch.at(clock::after(clock::now(), delay), move || {
+                let mut state = event.state().lock();
+                let ready =
+                    state.deliveries.get_mut(key.delivery).is_some_and(|d| d.retry(key.invocation, key.attempt));
+                drop(state);
+                if ready {
+                    drive_on(&bus, &event, key.delivery);
+                }
+            });
+            return;
+        }
+        let at = clock::wall(clock::now());
+        {
+            let mut state = event.state().lock();
+            let Some(delivery) = state.deliveries.get_mut(key.delivery) else { return };
+            let waits = delivery.records[key.invocation].phase == RecordPhase::Delayed;
+            if delivery.phase != DeliveryPhase::Active || !waits {
+                return;
+            }
+            delivery.end_record(key.invocation, Outcome::Failed(Arc::new(failure)), at);
+        }
+        drive_on(&bus, &event, key.delivery);
+    }));
+}
+
+/// The delivery goes on without the handler that was given up, on a fresh worker.
+fn drive_on(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
+    let at = clock::wall(clock::now());
+    let mut state = event.state().lock();
+    let Some(delivery) = state.deliveries.get_mut(index) else { return };
+    if delivery.phase != DeliveryPhase::Active {
+        return;
+    }
+    if delivery.left == 0 {
+        let (carries_loop, turn) = (delivery.manner.carries_loop, delivery.manner.turn);
+        let finish = finish(&mut state, event, index, at);
+        drop(state);
+        withdraw(bus, event, index, true);
+        if let Some(finish) = finish {
+            conclude(bus, event, finish);
+        }
+        release_delivery(bus, delivery_token(event, index), turn);
+        if carries_loop {
+            bus.submit_loop();
+        }
+        return;
+    }
+    let startable = delivery.startable().is_some();
+    let (inline, parallel) = (delivery.manner.inline, delivery.manner.parallel);
+    drop(state);
+    if startable && !inline {
+        withdraw(bus, event, index, false);
+        if ensure_turn(bus, event, index, Place::First, None) {
+            submit_resume(bus, event, index);
+        }
+    } else if parallel {
+        give_up_if_all_sit(bus, event, index);
+    }
+}
+
+/// When the last handler of a delivery that still ran beside suspended ones is gone, the delivery's permits are given up like theirs.
+pub(crate) fn give_up_if_all_sit(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
+    let token = delivery_token(event, index);
+    let turn = event.state().lock().deliveries.get(index).map(|d| d.manner.turn);
+    let home = turn.and_then(|turn| bus.turn_home(turn)).unwrap_or_else(|| bus.home());
+    for permit in [Permit { home, kind: PermitKind::Event }, Permit { home: bus.home(), kind: PermitKind::Handler }] {
+        permit.step(|s| {
+            let state = event.state().lock();
+            let all_sit = state.deliveries.get(index).is_some_and(|d| {
+                d.phase == DeliveryPhase::Active
+                    && d.records.iter().any(|r| r.phase == RecordPhase::Started)
+                    && d.records.iter().all(|r| r.phase != RecordPhase::Started || r.sitting)
+            });
+            drop(state);
+            ((), if all_sit { s.set_down(token) } else { Granted::new() })
+        });
+    }
+}
+
+/// The event's cap on one bus, whatever of it runs then.
+pub(crate) fn watch_cap(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, cap: Tick) {
+    let (weak_bus, weak) = (Arc::downgrade(bus), event.downgrade());
+    let timer = bus.runtime.watch.at(cap, move || {
+        let (Some(bus), Some(event)) = (weak_bus.upgrade(), weak.upgrade()) else { return };
+        let at = clock::wall(clock::now());
+        let mut state = event.state().lock();
+        let begun = state.deliveries.get(index).map_or(cap, |d| d.begun);
+        let cause = Cause::new(CauseKind::EventTimeout, event.head().id, event.body().event_type())
+            .with_after(Duration::from_nanos(cap.saturating_sub(begun)));
+        let ended = end_delivery(&mut state, &event, index, &cause, at);
+        drop(state);
+        if let Some(ended) = ended {
+            log::debug!(target: "threadbus", "{event} on {} met its timeout", bus.label());
+            cascade(&event, index, None, &cause);
+            follow_up(ended);
+        }
+    });
+    let stale = {
+        let mut state = event.state().lock();
+        match state.deliveries.get_mut(index) {
+            Some(delivery) if delivery.phase == DeliveryPhase::Active => {
+                delivery.cap_timer = Some(timer);
+                false
+            }
+            _ => true,
+        }
+    };
+    if stale {
+        bus.runtime.watch.cancel(timer);
+    }
+}
+
+/// `First` has its winner: the rest is cancelled or abandoned.
+pub(crate) fn end_losers(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, winner: usize, kind: CauseKind) {
+    let at = clock::wall(clock::now());
+    let mut losers = Vec::new();
+    let (mut hooks, mut pauses) = (Vec::new(), Vec::new());
+    let cause;
+    {
+        let mut state = event.state().lock();
+        let Some(delivery) = state.deliveries.get_mut(index) else { return };
+        if delivery.phase != DeliveryPhase::Active {
+            return;
+        }
+        let handler = delivery.records[winner].handler.clone();
+        cause =
+            Cause::new(kind, event.head().id, event.body().event_type()).with_handler(handler.id(), handler.label());
+        for invocation in 0..delivery.records.len() {
+            let record = &delivery.records[invocation];
+            let failure = match record.phase {
+                RecordPhase::Ended => continue,
+                RecordPhase::Pending if record.started == 0 => HandlerFailure::Cancelled { cause: cause.clone() },
+                RecordPhase::Delayed if record.started == 0 => HandlerFailure::Cancelled { cause: cause.clone() },
+                _ => HandlerFailure::Aborted { cause: cause.clone() },
+            };
+            if record.phase == RecordPhase::Started {
+                losers.push((AttemptKey { delivery: index, invocation, attempt: record.attempt }, record.worker));
+            }
+            delivery.end_record(invocation, Outcome::Failed(Arc::new(failure)), at);
+        }
+        for (key, _) in &losers {
+            if let Some((h, p)) = state.links_if_any().map(|links| links.take_of(*key)) {
+                hooks.extend(h);
+                pauses.extend(p);
+            }
+        }
+    }
+    for (key, worker) in losers {
+        release_attempt(bus, event, key);
+        give_up_worker(bus, worker);
+        cascade(event, index, Some(key.invocation), &cause);
+    }
+    end_pauses(event, pauses);
+    run_hooks(bus, hooks);
+}
+
+/// A queued delivery falls out of a full queue.
+pub(crate) fn end_queued(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
+    let at = clock::wall(clock::now());
+    let cause = Cause::new(CauseKind::Cancelled, event.head().id, event.body().event_type());
+    let ended = {
+        let mut state = event.state().lock();
+        match state.deliveries.get(index) {
+            Some(d) if d.phase == DeliveryPhase::Queued => end_delivery(&mut state, event, index, &cause, at),
+            _ => None,
+        }
+    };
+    if let Some(ended) = ended {
+        log::debug!(target: "threadbus", "{event} was dropped from the full queue of {}", bus.label());
+        follow_up(ended);
+    }
+}
+
+/// The bus is gone, and took what it never claimed with it.
+pub(crate) fn end_unclaimed(event: &AnyEvent, index: usize) {
+    let at = clock::wall(clock::now());
+    let cause = Cause::new(CauseKind::Shutdown, event.head().id, event.body().event_type());
+    let mut state = event.state().lock();
+    let ended = end_delivery(&mut state, event, index, &cause, at);
+    drop(state);
+    if let Some(completion) = ended.and_then(|e| e.finish).and_then(|f| f.completion) {
+        complete(event, completion);
+    }
+}
+
+/// Ends one delivery for a shutdown; running handlers are aborted.
+pub(crate) fn shut_down_delivery(event: &AnyEvent, index: usize) -> bool {
+    let at = clock::wall(clock::now());
+    let cause = Cause::new(CauseKind::Shutdown, event.head().id, event.body().event_type());
+    let ended = end_delivery(&mut event.state().lock(), event, index, &cause, at);
+    let Some(ended) = ended else { return false };
+    cascade(event, index, None, &cause);
+    follow_up(ended);
+    true
+}

@@ -1,0 +1,111 @@
+//! The same event on another bus: at most once a bus, complete when all are done.
+
+use crate::bus::core::{BusCore, Doors, Entry};
+use crate::bus::frame;
+use crate::bus::handle::EventBus;
+use crate::bus::registry::{WILDCARD, plan_for};
+use crate::event::{AnyEvent, Delivery, DeliveryPhase, EmitError, HandlerInfo, HandlerOptions, Payload};
+use crate::sys::clock;
+use crate::sys::sync::atomic::Ordering;
+use crate::sys::unwind;
+use std::any::TypeId;
+use std::sync::Arc;
+
+impl EventBus {
+    /// Puts an event that another bus took on this one too. It completes when all of them are done.
+    ///
+    /// An event that this bus has taken already is left as it is. A completed event may be forwarded too: its results grow, it stays
+    /// completed. Inside a handler the queue's capacity does not matter.
+    ///
+    /// # Errors
+    /// [`EmitError`] as for `emit`: closed, queue or history full, no handler, or the forwarding handler was given up.
+    pub fn forward(&self, event: impl AsRef<AnyEvent>) -> Result<(), EmitError> {
+        self.core().take_in(event.as_ref())
+    }
+
+    /// Forwards every event of this bus to `target`: a handler named `forward to Target#last4`, seen in `results()` without a value.
+    /// It holds the target weakly, and does nothing once that is gone.
+    #[track_caller]
+    pub fn forward_all_to(&self, target: &EventBus) -> HandlerInfo {
+        self.register_forward(WILDCARD, None, target)
+    }
+
+    /// The same for events whose payload is a `P`.
+    #[track_caller]
+    pub fn forward_to<P: Payload>(&self, target: &EventBus) -> HandlerInfo {
+        self.register_forward(P::event_type(), Some(TypeId::of::<P>()), target)
+    }
+
+    #[track_caller]
+    fn register_forward(&self, pattern: &str, payload: Option<TypeId>, target: &EventBus) -> HandlerInfo {
+        let options = HandlerOptions::new().name(format!("forward to {}", target.label()));
+        let weak = target.downgrade();
+        let call = move |event: &AnyEvent| {
+            if let Some(target) = weak.upgrade() {
+                target.forward(event)?;
+            }
+            Ok(None)
+        };
+        self.register(pattern, payload, options, "forward", true, Box::new(call))
+    }
+}
+
+impl BusCore {
+    fn take_in(self: &Arc<Self>, event: &AnyEvent) -> Result<(), EmitError> {
+        let frame = frame::top();
+        let slot = self.registry.slot(event.body(), &self.defaults);
+        let plan = plan_for(event, &slot, &self.defaults);
+        let bus = || self.label().to_owned();
+        let mut inlet = self.inlet.lock();
+        if event.state().lock().deliveries.iter().any(|d| d.bus.id == self.identity.id) {
+            return Ok(());
+        }
+        if inlet.doors == Doors::Closed || inlet.doors == Doors::Draining && frame.is_none() {
+            return Err(EmitError::Closed { bus: bus() });
+        }
+        if self.options.require_handler && slot.handlers.is_empty() {
+            return Err(EmitError::NoHandler { bus: bus(), event_type: event.event_type().to_owned() });
+        }
+        if inlet.history.is_full() {
+            return Err(EmitError::HistoryFull { bus: bus(), limit: self.options.max_history.unwrap_or(usize::MAX) });
+        }
+        if let (None, Some(capacity)) = (&frame, self.options.queue_capacity) {
+            if self.pending() >= capacity {
+                return Err(EmitError::QueueFull { bus: bus(), capacity });
+            }
+        }
+        if frame.as_ref().is_some_and(|frame| !frame.event.same(event) && !frame.is_live()) {
+            return Err(EmitError::Aborted);
+        }
+        let delivery = {
+            let mut state = event.state().lock();
+            // The forwarding handler is this event's own: under its lock, as for a child.
+            if let Some(frame) = frame.as_ref().filter(|frame| frame.event.same(event)) {
+                let own = state.deliveries.get(frame.delivery);
+                if !own.is_some_and(|d| d.is_live(frame.invocation, frame.attempt)) {
+                    return Err(EmitError::Aborted);
+                }
+            }
+            if let Some(error) = &state.rejected {
+                return Err((**error).clone());
+            }
+            if state.ended {
+                // Cancelled as a whole; what comes later does not run.
+                return Ok(());
+            }
+            state.add_delivery(Delivery::new(Arc::clone(&self.identity), DeliveryPhase::Queued, clock::now()))
+        };
+        let evicted = inlet.history.push(event.clone(), self.counters.latest_claim.load(Ordering::Relaxed));
+        if !inlet.observers.is_empty() {
+            inlet.observers.retain(|observer| observer.see(event));
+        }
+        self.counters.emitted.fetch_add(1, Ordering::SeqCst);
+        let entry = Entry { event: event.clone(), delivery: delivery as u32, plan };
+        let start = self.send(&mut inlet, entry);
+        drop(inlet);
+        self.wake_up(start, plan.turn);
+        unwind::drop_quietly(evicted);
+        self.ring_above(event);
+        Ok(())
+    }
+}

@@ -1,0 +1,474 @@
+//! The bus as users hold it.
+
+use crate::bus::builder::{BusBuilder, BusOptions};
+use crate::bus::core::{Alive, BusCore, Doors};
+use crate::bus::emit::Entrance;
+use crate::bus::frame;
+use crate::bus::registry::WILDCARD;
+use crate::event::{
+    AnyEvent, AnyOutput, BusId, BusIdentity, EmitError, Event, EventId, EventOptions, Fresh, Handler, HandlerEntry,
+    HandlerId, HandlerInfo, HandlerOptions, IntoAnyOutcome, Payload, TryEmitError, WaitError, short_type_name,
+};
+use crate::runtime::{Job, Runtime, Worker};
+use crate::sys::clock::{self, NEVER};
+use crate::sys::{random, unwind};
+use std::any::TypeId;
+use std::fmt;
+use std::panic::Location;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// A bus: takes events, keeps their order, runs their handlers. Cheap clone.
+///
+/// When the last clone is dropped the bus takes nothing new, finishes what is queued in the background, and ends. What is still
+/// queued when `main` returns is lost: [`Runtime::shutdown`] first. A handler that needs its bus asks the event
+/// ([`Event::bus`]) or captures a [`WeakBus`], so that the bus does not keep itself alive.
+///
+/// ```
+/// use threadbus::{Event, EventBus, Payload};
+///
+/// struct Greet { name: String }
+/// impl Payload for Greet { type Output = String; }
+///
+/// let bus = EventBus::new("hello");
+/// bus.on(|greet: &Event<Greet>| format!("hello {}", greet.name));
+/// assert_eq!(bus.emit(Greet { name: "you".into() }).result()?, "hello you");
+/// # Ok::<(), threadbus::ResultError>(())
+/// ```
+#[derive(Clone)]
+pub struct EventBus {
+    core: Arc<BusCore>,
+    /// None for what a handler of a bus gets whose last handle is gone.
+    _alive: Option<Arc<Alive>>,
+}
+
+/// A handle that does not keep its bus alive.
+#[derive(Clone)]
+pub struct WeakBus {
+    core: Weak<BusCore>,
+    label: Arc<str>,
+}
+
+impl WeakBus {
+    /// The bus, unless its last handle is gone.
+    pub fn upgrade(&self) -> Option<EventBus> {
+        let core = self.core.upgrade()?;
+        let alive = core.alive.lock().upgrade()?;
+        Some(EventBus::of(core, Some(alive)))
+    }
+
+    /// `Name#last4`
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    pub(crate) fn of(core: &Arc<BusCore>) -> WeakBus {
+        WeakBus { core: Arc::downgrade(core), label: Arc::clone(&core.identity.label) }
+    }
+}
+
+impl EventBus {
+    pub(crate) fn of(core: Arc<BusCore>, alive: Option<Arc<Alive>>) -> EventBus {
+        EventBus { core, _alive: alive }
+    }
+
+    pub(crate) fn core(&self) -> &Arc<BusCore> {
+        &self.core
+    }
+
+    /// The bus an event or a frame knows; works inside its handlers though no handle is left.
+    pub(crate) fn from_core(core: Arc<BusCore>) -> EventBus {
+        let alive = core.alive.lock().upgrade();
+        EventBus::of(core, alive)
+    }
+
+    /// A closed stand-in for a bus that is gone.
+    pub(crate) fn stand_in(identity: Option<&BusIdentity>) -> EventBus {
+        let mut builder = BusBuilder::new(identity.map_or("none", |identity| &identity.name));
+        if let Some(identity) = identity {
+            builder = builder.id(identity.id);
+        }
+        builder.make(&Runtime::global(), Doors::Closed)
+    }
+
+    /// A bus with all defaults, on the global runtime. Two buses may have the same name; their labels differ.
+    ///
+    /// An empty name becomes `EventBus`.
+    pub fn new(name: &str) -> EventBus {
+        let name = if name.is_empty() { "EventBus" } else { name };
+        BusBuilder::new(name).make(&Runtime::global(), Doors::Open)
+    }
+
+    /// Settles the options first.
+    pub fn builder(name: &str) -> BusBuilder {
+        BusBuilder::new(name)
+    }
+
+    /// Its id, a UUIDv7 unless the builder was given one.
+    pub fn id(&self) -> BusId {
+        self.core.identity.id
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.core.identity.name
+    }
+
+    /// `Name#last4`, where the last four are those of the id.
+    pub fn label(&self) -> &str {
+        self.core.label()
+    }
+
+    /// What a handler closure should capture, to keep the bus from keeping itself alive.
+    pub fn downgrade(&self) -> WeakBus {
+        WeakBus::of(&self.core)
+    }
+
+    /// Whose threads run its handlers.
+    pub fn runtime(&self) -> Runtime {
+        Runtime { core: Arc::clone(&self.core.runtime) }
+    }
+
+    /// What the builder settled on.
+    pub fn options(&self) -> &BusOptions {
+        &self.core.options
+    }
+
+    // Handlers.
+
+    /// Registers a handler for events whose payload is a `P`; it runs for every event that is claimed from now on.
+    ///
+    /// Handlers of the exact type run first, in registration order, then wildcard ones. On a closed bus nothing is registered; the
+    /// log says so, and [`HandlerInfo::is_registered`] is false. See [`Handler`] for what may be registered.
+    #[track_caller]
+    pub fn on<P: Payload, M>(&self, handler: impl Handler<P, M>) -> HandlerInfo {
+        self.on_with(HandlerOptions::new(), handler)
+    }
+
+    /// The same, with options.
+    #[track_caller]
+    pub fn on_with<P: Payload, M>(&self, options: HandlerOptions, handler: impl Handler<P, M>) -> HandlerInfo {
+        fn named<T>(_: &T) -> &'static str {
+            short_type_name::<T>()
+        }
+        let type_name = named(&handler);
+        let call = move |event: &AnyEvent| match event.downcast::<P>() {
+            Some(event) => handler.handle(&event).map(|output| output.map(AnyOutput::of::<P>)),
+            None => Ok(None),
+        };
+        self.register(P::event_type(), Some(TypeId::of::<P>()), options, type_name, true, Box::new(call))
+    }
+
+    /// Registers an untyped handler: `pattern` is an event type's name, or `*` for all. Shares one table with [`on`](EventBus::on).
+    #[track_caller]
+    pub fn on_named<R: IntoAnyOutcome>(
+        &self,
+        pattern: &str,
+        handler: impl Fn(&AnyEvent) -> R + Send + Sync + 'static,
+    ) -> HandlerInfo {
+        self.on_named_with(pattern, HandlerOptions::new(), handler)
+    }
+
+    /// The same, with options.
+    #[track_caller]
+    pub fn on_named_with<R: IntoAnyOutcome>(
+        &self,
+        pattern: &str,
+        options: HandlerOptions,
+        handler: impl Fn(&AnyEvent) -> R + Send + Sync + 'static,
+    ) -> HandlerInfo {
+        fn named<T>(_: &T) -> &'static str {
+            short_type_name::<T>()
+        }
+        let type_name = named(&handler);
+        let call = move |event: &AnyEvent| handler(event).into_any_outcome();
+        self.register(pattern, None, options, type_name, false, Box::new(call))
+    }
+
+    /// Registers a handler for every event.
+    #[track_caller]
+    pub fn on_any<R: IntoAnyOutcome>(&self, handler: impl Fn(&AnyEvent) -> R + Send + Sync + 'static) -> HandlerInfo {
+        self.on_named(WILDCARD, handler)
+    }
+
+    #[track_caller]
+    pub(crate) fn register(
+        &self,
+        pattern: &str,
+        payload: Option<TypeId>,
+        options: HandlerOptions,
+        type_name: &str,
+        typed: bool,
+        call: Box<crate::event::Call>,
+    ) -> HandlerInfo {
+        let location = Location::caller();
+        let name = match &options.name {
+            Some(name) => name.to_string(),
+            None if type_name.contains("{{closure}}") => format!("{}:{}", location.file(), location.line()),
+            None => type_name.to_owned(),
+        };
+        let stamp = clock::unique_stamp(clock::now());
+        let id = HandlerId(random::uuid_v7(stamp));
+        let bus = Arc::clone(&self.core.identity.label);
+        let info = HandlerInfo::new(id, name, pattern.to_owned(), bus, location, stamp);
+        let entry = Arc::new(HandlerEntry { info: info.clone(), options, call, typed });
+        if !self.core.registry.add(entry, payload) {
+            info.end();
+            log::warn!(
+                target: "threadbus",
+                "{} is closed: handler {} for {pattern} was not registered",
+                self.label(), info.label()
+            );
+        }
+        info
+    }
+
+    /// Ends a registration. False if it was not registered (any more). Events claimed before may still run it.
+    pub fn off(&self, handler: &HandlerInfo) -> bool {
+        self.off_id(handler.id())
+    }
+
+    /// The same by its id.
+    pub fn off_id(&self, handler: HandlerId) -> bool {
+        let gone = self.core.registry.remove(handler);
+        let found = gone.is_some();
+        unwind::drop_quietly(gone);
+        found
+    }
+
+    /// Ends all registrations for the type `P`, by-name ones included; how many.
+    pub fn off_all<P: Payload>(&self) -> usize {
+        let gone = self.core.registry.remove_all(P::event_type(), Some(TypeId::of::<P>()));
+        let count = gone.len();
+        unwind::drop_quietly(gone);
+        count
+    }
+
+    /// Ends all registrations under a name; `*` means the wildcard ones only. How many.
+    pub fn off_named(&self, pattern: &str) -> usize {
+        let gone = self.core.registry.remove_all(pattern, None);
+        let count = gone.len();
+        unwind::drop_quietly(gone);
+        count
+    }
+
+    /// All registrations, in their order.
+    pub fn handlers(&self) -> Vec<HandlerInfo> {
+        self.core.registry.infos()
+    }
+
+    /// Whether an event of type `P` would find a handler now.
+    pub fn has_handler<P: Payload>(&self) -> bool {
+        let slot = self.core.registry.slot_of_type(TypeId::of::<P>(), P::event_type(), P::options, &self.core.defaults);
+        !slot.handlers.is_empty()
+    }
+
+    // Emitting.
+
+    /// Puts an event on its way. Never waits for handlers, never panics; a refused event comes back completed, and its `wait()` says
+    /// why.
+    ///
+    /// **Blocking**: only outside of handlers, on a bus whose queue is full under [`OnFull::Block`](crate::OnFull::Block) or
+    /// [`BlockFor`](crate::OnFull::BlockFor).
+    pub fn emit<P: Payload>(&self, payload: P) -> Event<P> {
+        self.emit_or_reject(payload, None, Entrance::Queue)
+    }
+
+    /// The same, with options of its own.
+    pub fn emit_with<P: Payload>(&self, payload: P, options: EventOptions) -> Event<P> {
+        self.emit_or_reject(payload, Some(options), Entrance::Queue)
+    }
+
+    /// The same, but a refused payload comes back.
+    ///
+    /// # Errors
+    /// [`TryEmitError`] with the payload and the reason.
+    pub fn try_emit<P: Payload>(&self, payload: P) -> Result<Event<P>, TryEmitError<P>> {
+        self.try_emit_inner(payload, None)
+    }
+
+    /// The same, with options of its own.
+    ///
+    /// # Errors
+    /// [`TryEmitError`] with the payload and the reason.
+    pub fn try_emit_with<P: Payload>(&self, payload: P, options: EventOptions) -> Result<Event<P>, TryEmitError<P>> {
+        self.try_emit_inner(payload, Some(options))
+    }
+
+    /// Runs the event on the calling thread, ahead of the queue, before returning; on a serial bus once the running event is through.
+    ///
+    /// Timeouts mark it but cannot unblock this thread. It needs no waiter: what the event emitted and did not wait for still runs
+    /// on the bus's own threads.
+    pub fn emit_now<P: Payload>(&self, payload: P) -> Event<P> {
+        self.emit_or_reject(payload, None, Entrance::Claimed)
+    }
+
+    /// The same, with options of its own.
+    pub fn emit_now_with<P: Payload>(&self, payload: P, options: EventOptions) -> Event<P> {
+        self.emit_or_reject(payload, Some(options), Entrance::Claimed)
+    }
+
+    fn emit_or_reject<P: Payload>(&self, payload: P, own: Option<EventOptions>, entrance: Entrance) -> Event<P> {
+        match self.core.emit(payload, own, entrance) {
+            Ok(event) => event,
+            Err((fresh, error)) => reject(fresh, error),
+        }
+    }
+
+    fn try_emit_inner<P: Payload>(&self, payload: P, own: Option<EventOptions>) -> Result<Event<P>, TryEmitError<P>> {
+        match self.core.emit(payload, own, Entrance::Queue) {
+            Ok(event) => Ok(event),
+            Err((fresh, error)) => match fresh.into_payload() {
+                Ok(payload) => Err(TryEmitError { payload, error }),
+                // Nobody has seen a refused event, so nobody can have kept it.
+                Err(fresh) => Ok(reject(fresh, error)),
+            },
+        }
+    }
+
+    // Looking things up.
+
+    /// The event with this id, if the history still has it.
+    pub fn event(&self, id: EventId) -> Option<AnyEvent> {
+        self.core.inlet.lock().history.get(id).cloned()
+    }
+
+    /// Takes an event out of the history; if it is not done, it goes on.
+    pub fn take(&self, id: EventId) -> Option<AnyEvent> {
+        self.core.inlet.lock().history.remove(id)
+    }
+
+    /// What the history has, in emit order.
+    pub fn history(&self) -> Vec<AnyEvent> {
+        self.core.inlet.lock().history.iter().cloned().collect()
+    }
+
+    /// How many events the history has.
+    pub fn history_len(&self) -> usize {
+        self.core.inlet.lock().history.len()
+    }
+
+    /// Events queued and not started.
+    pub fn pending(&self) -> usize {
+        self.core.pending()
+    }
+
+    // Running.
+
+    /// Queue empty, nothing running, no retry waiting.
+    pub fn is_idle(&self) -> bool {
+        self.core.is_idle()
+    }
+
+    /// Waits until the bus is idle.
+    ///
+    /// # Errors
+    /// [`WaitError::Deadlock`] at once inside a handler of this bus, or in a callback that is not a handler; [`WaitError::Aborted`] in a
+    /// handler of another bus that was given up meanwhile.
+    pub fn wait_until_idle(&self) -> Result<(), WaitError> {
+        self.wait_idle(None)
+    }
+
+    /// The same, for so long at most.
+    ///
+    /// # Errors
+    /// As [`wait_until_idle`](EventBus::wait_until_idle), and [`WaitError::Timeout`].
+    pub fn wait_until_idle_timeout(&self, timeout: Duration) -> Result<(), WaitError> {
+        self.wait_idle(Some(timeout))
+    }
+
+    fn wait_idle(&self, timeout: Option<Duration>) -> Result<(), WaitError> {
+        let deadline = timeout.map_or(NEVER, |timeout| clock::after(clock::now(), timeout));
+        let inside =
+            frame::local(|local| local.frames.iter().any(|f| Arc::ptr_eq(&f.bus, &self.core))).unwrap_or(false);
+        if inside || frame::in_callback() {
+            return Err(WaitError::Deadlock(format!(
+                "a handler or callback of {} waits for it to be idle",
+                self.label()
+            )));
+        }
+        let Some(worker) = Worker::current() else {
+            return Err(WaitError::Deadlock("this thread is ending".to_owned()));
+        };
+        let frame = frame::top();
+        let _watch = self.core.watch_idle(&worker.bell);
+        let mut result = Ok(());
+        let mut sat = false;
+        while !self.core.is_idle() {
+            if frame.as_ref().is_some_and(|frame| !frame.is_live()) {
+                return Err(WaitError::Aborted);
+            }
+            if deadline != NEVER && clock::now() >= deadline {
+                result = Err(WaitError::Timeout(timeout.unwrap_or_default()));
+                break;
+            }
+            match &frame {
+                Some(frame) => {
+                    frame::set_down_all();
+                    sat = true;
+                    worker.suspended(&frame.bus.runtime, || worker.bell.wait(deadline));
+                }
+                None => {
+                    worker.bell.wait(deadline);
+                }
+            }
+        }
+        match frame {
+            Some(frame) if sat && !frame::take_back(&worker, &frame) => Err(WaitError::Aborted),
+            _ => result,
+        }
+    }
+
+    /// Starts no further event until [`resume`](EventBus::resume); running ones finish, and what a handler waits for still runs. Nests.
+    pub fn pause(&self) {
+        self.core.run.lock().paused += 1;
+    }
+
+    /// Ends one [`pause`](EventBus::pause).
+    pub fn resume(&self) {
+        let mut run = self.core.run.lock();
+        run.paused = run.paused.saturating_sub(1);
+        if run.paused > 0 {
+            return;
+        }
+        let wake = run.takes_loop_up();
+        self.core.fetch(&mut run);
+        let free = run.free.len();
+        drop(run);
+        if wake {
+            self.core.submit_loop();
+        }
+        for _ in 0..free {
+            let core = Arc::clone(&self.core);
+            self.core.runtime.pool.submit(Job::new(move |worker| core.run_free(worker)));
+        }
+    }
+}
+
+/// A refused event: complete, with the reason.
+fn reject<P: Payload>(fresh: Fresh<P>, error: EmitError) -> Event<P> {
+    let event = fresh.into_event();
+    {
+        let mut state = event.any().state().lock();
+        state.rejected = Some(Box::new(error));
+        state.complete = true;
+        state.parent = None;
+    }
+    event.any().publish_complete();
+    event
+}
+
+impl fmt::Debug for EventBus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventBus")
+            .field("label", &self.label())
+            .field("pending", &self.pending())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for WeakBus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeakBus").field("label", &self.label).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,130 @@
+//! The running handler's view of itself.
+
+use crate::bus::frame::{self, Frame};
+use crate::bus::handle::EventBus;
+use crate::event::{AnyEvent, AttemptKey, HandlerInfo, Hook, WaitError};
+use crate::runtime::Worker;
+use crate::sys::clock::{self, NEVER};
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// The running handler's view of itself, kept in a thread-local.
+///
+/// ```
+/// use std::time::Duration;
+/// use threadbus::{Event, EventBus, HandlerContext, HandlerError, Payload};
+/// struct Poll;
+/// impl Payload for Poll { type Output = u32; }
+///
+/// let bus = EventBus::new("poller");
+/// bus.on(|_: &Event<Poll>| -> Result<u32, HandlerError> {
+///     let context = HandlerContext::current().ok_or("outside of a handler")?;
+///     context.sleep(Duration::from_millis(1))?; // ends early when this handler is given up
+///     Ok(context.attempt())
+/// });
+/// assert_eq!(bus.emit(Poll).result()?, 1);
+/// # Ok::<(), threadbus::ResultError>(())
+/// ```
+#[derive(Clone)]
+pub struct HandlerContext {
+    frame: Frame,
+}
+
+impl HandlerContext {
+    /// `None` outside a handler.
+    pub fn current() -> Option<HandlerContext> {
+        frame::top().map(|frame| HandlerContext { frame })
+    }
+
+    /// The bus that runs this handler.
+    pub fn bus(&self) -> EventBus {
+        EventBus::from_core(self.frame.bus.clone())
+    }
+
+    /// The event that is handled.
+    pub fn event(&self) -> AnyEvent {
+        self.frame.event.clone()
+    }
+
+    /// The registration that runs.
+    pub fn handler(&self) -> HandlerInfo {
+        self.frame.entry.info.clone()
+    }
+
+    /// 1 for the first.
+    pub fn attempt(&self) -> u32 {
+        self.frame.attempt
+    }
+
+    /// When this attempt will be given up: the least of its own timeout, its event's, and those of the handlers that wait for it on
+    /// this thread. `None`: never.
+    pub fn deadline(&self) -> Option<Instant> {
+        clock::instant(self.frame.deadline)
+    }
+
+    /// True once this invocation timed out or was cancelled: return soon, the result no longer counts.
+    pub fn is_cancelled(&self) -> bool {
+        !self.frame.is_live()
+    }
+
+    /// The same as an error, for `?`.
+    ///
+    /// # Errors
+    /// [`WaitError::Aborted`] once this invocation timed out or was cancelled.
+    pub fn check(&self) -> Result<(), WaitError> {
+        if self.is_cancelled() { Err(WaitError::Aborted) } else { Ok(()) }
+    }
+
+    /// Sleeps, keeping what the handler holds.
+    ///
+    /// # Errors
+    /// [`WaitError::Aborted`] as soon as this invocation is given up.
+    pub fn sleep(&self, duration: Duration) -> Result<(), WaitError> {
+        let until = clock::after(clock::now(), duration);
+        let bell = Worker::current().map(|worker| worker.bell.clone());
+        loop {
+            self.check()?;
+            if until != NEVER && clock::now() >= until {
+                return Ok(());
+            }
+            match &bell {
+                Some(bell) => bell.wait(until),
+                None => return Ok(()),
+            };
+        }
+    }
+
+    /// Runs once if this invocation times out or is cancelled, on another thread; never otherwise. If it is given up already, at once,
+    /// on this thread. A panic in it is logged.
+    pub fn on_cancel(&self, hook: impl FnOnce() + Send + 'static) {
+        let of = AttemptKey {
+            delivery: self.frame.delivery,
+            invocation: self.frame.invocation,
+            attempt: self.frame.attempt,
+        };
+        let mut hook = Some(hook);
+        {
+            let mut state = self.frame.event.state().lock();
+            if state.deliveries.get(of.delivery).is_some_and(|d| d.is_live(of.invocation, of.attempt)) {
+                if let Some(hook) = hook.take() {
+                    state.links().hooks.push(Hook { of, run: Box::new(hook) });
+                }
+            }
+        }
+        if let Some(hook) = hook {
+            if let Err(panic) = frame::callback(hook) {
+                log::error!(target: "threadbus", "an on_cancel hook panicked: {panic}");
+            }
+        }
+    }
+}
+
+impl fmt::Debug for HandlerContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandlerContext")
+            .field("event", &self.frame.event)
+            .field("handler", &self.frame.entry.info.label())
+            .field("attempt", &self.frame.attempt)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,370 @@
+//! Waiting: outside of handlers a park; inside of one the queue-jump (`runtime/README.md`, 3.5).
+
+use crate::bus::core::BusCore;
+use crate::bus::drive::{Via, advance_under, ensure_turn, release_delivery, submit_resume};
+use crate::bus::ending;
+use crate::bus::frame::{self, Frame};
+use crate::bus::graph;
+use crate::bus::permit::{Permit, attempt_token, delivery_token, is_active};
+use crate::bus::registry::{TypeSlot, plan_for};
+use crate::event::{
+    AnyEvent, AttemptKey, DeliveryPhase, EmitError, HandlerMode, Manner, Pause, TurnKind, WaitError, Watcher,
+};
+use crate::rules::{Plan, attempt_deadline, handler_mode};
+use crate::runtime::{PermitKind, Worker};
+use crate::sync::{Bell, Place};
+use crate::sys::clock::{self, NEVER, Tick};
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    pub(crate) in_order: bool,
+    pub(crate) timeout: Option<Duration>,
+}
+
+pub(crate) fn wait(event: &AnyEvent, waiting: Waiting) -> Result<(), WaitError> {
+    if !event.is_completed() {
+        let deadline = waiting.timeout.map_or(NEVER, |timeout| clock::after(clock::now(), timeout));
+        if frame::in_callback() {
+            return Err(WaitError::Deadlock(format!("a callback that is not a handler waits for {event}")));
+        }
+        match (Worker::current(), frame::top()) {
+            (Some(worker), Some(frame)) => Jump { worker, frame, waiting, deadline }.wait(event)?,
+            (Some(worker), None) => wait_outside(event, &worker.bell, waiting.timeout, deadline)?,
+            // The thread is ending, and its locals are gone.
+            (None, _) => wait_outside(event, &Arc::new(Bell::new()), waiting.timeout, deadline)?,
+        }
+    }
+    let state = event.state().lock();
+    if let Some(error) = &state.rejected {
+        let error: EmitError = (**error).clone();
+        return Err(WaitError::Rejected(error));
+    }
+    if state.was_cancelled() { Err(WaitError::Cancelled) } else { Ok(()) }
+}
+
+fn wait_outside(
+    event: &AnyEvent,
+    bell: &Arc<Bell>,
+    timeout: Option<Duration>,
+    deadline: Tick,
+) -> Result<(), WaitError> {
+    if !register(event, bell) {
+        return Ok(());
+    }
+    loop {
+        if event.is_completed() {
+            return Ok(());
+        }
+        if deadline != NEVER && clock::now() >= deadline {
+            deregister(event, bell);
+            return Err(WaitError::Timeout(timeout.unwrap_or_default()));
+        }
+        bell.wait(deadline);
+    }
+}
+
+/// The bell rings when the event completes, or something happens below it. False if it is complete.
+fn register(event: &AnyEvent, bell: &Arc<Bell>) -> bool {
+    let mut state = event.state().lock();
+    if !state.complete {
+        state.links().watchers.push(Watcher::Bell(Arc::clone(bell)));
+    }
+    !state.complete
+}
+
+fn deregister(event: &AnyEvent, bell: &Arc<Bell>) {
+    let mut state = event.state().lock();
+    if let Some(links) = state.links_if_any() {
+        let ours = |w: &Watcher| matches!(w, Watcher::Bell(other) if Arc::ptr_eq(other, bell));
+        if let Some(at) = links.watchers.iter().position(ours) {
+            links.watchers.swap_remove(at);
+        }
+    }
+}
+
+/// Runs an event that was claimed at birth, on the calling thread.
+pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent) {
+    let Some(worker) = Worker::current() else {
+        submit_resume(bus, event, 0);
+        return;
+    };
+    if worker.is_outside() {
+        bus.runtime.pool.list(&worker);
+    }
+    let slot = bus.registry.slot(event.body(), &bus.defaults);
+    let plan = plan_for(event, &slot, &bus.defaults);
+    {
+        let mut state = event.state().lock();
+        let Some(delivery) = state.deliveries.first_mut() else { return };
+        delivery.manner = manner(plan, frame::top().is_some());
+    }
+    let frame = frame::top();
+    run_here(bus, &worker, event, 0, plan, is_parallel(bus, event, &slot));
+    wait_for_delivery(&worker, frame.as_ref(), event, 0, NEVER);
+    if let Some(frame) = &frame {
+        frame::take_back(&worker, frame);
+    }
+}
+
+fn manner(plan: Plan, inline: bool) -> Manner {
+    let bus_handler = plan.bus_handler;
+    Manner { turn: plan.turn, bus_handler, first: plan.first, jumped: true, inline, ..Manner::PLAIN }
+}
+
+/// Some of its handlers may run on other threads at the same time.
+fn is_parallel(bus: &BusCore, event: &AnyEvent, slot: &TypeSlot) -> bool {
+    let own = event.head().options.as_deref();
+    slot.handlers.len() > 1
+        && slot
+            .handlers
+            .iter()
+            .any(|e| handler_mode(own, &slot.options, &e.options, &bus.defaults) == HandlerMode::Parallel)
+}
+
+/// Runs a claimed delivery on this stack, under lent permits where they are in hand, else under its own.
+fn run_here(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent, index: usize, plan: Plan, parallel: bool) {
+    let hand = frame::hand_len();
+    let token = delivery_token(event, index);
+    let turn = bus.turn_home(plan.turn).map(|home| Permit { home, kind: PermitKind::Event });
+    let handler = plan.bus_handler.then(|| Permit { home: bus.home(), kind: PermitKind::Handler });
+    let needed: SmallVec<[Permit; 2]> = turn.into_iter().chain(handler).collect();
+    let lent: Option<SmallVec<[usize; 2]>> = if parallel { None } else { needed.iter().map(frame::lendable).collect() };
+    let same_bus = frame::top().is_none_or(|frame| Arc::ptr_eq(&frame.bus, bus));
+    match lent {
+        Some(lent) if same_bus || needed.is_empty() => {
+            if !same_bus {
+                frame::set_down_all();
+            }
+            advance_under(bus, worker, event, index, Via::Inline, lent);
+        }
+        _ => {
+            let lender = needed.first().and_then(frame::lender);
+            if lender.is_none() {
+                frame::set_down_all();
+            }
+            let mut under = SmallVec::new();
+            for permit in needed {
+                let live = || is_active(event, index);
+                let lender = frame::lender(&permit);
+                if !permit.stand(worker, Place::Front, token, lender, live) {
+                    frame::cut_hand(hand);
+                    release_delivery(bus, token, plan.turn);
+                    return;
+                }
+                under.push(frame::put_in_hand(permit.home, permit.kind, token, event, index, parallel));
+            }
+            advance_under(bus, worker, event, index, Via::Inline, under);
+        }
+    }
+    frame::cut_hand(hand);
+    if !is_active(event, index) {
+        release_delivery(bus, token, plan.turn);
+    }
+}
+
+/// Parks until somebody else has brought a delivery to its end. Gives up waiting when the frame is given up, or at the deadline.
+fn wait_for_delivery(worker: &Arc<Worker>, frame: Option<&Frame>, event: &AnyEvent, index: usize, deadline: Tick) {
+    if !is_active(event, index) || !register(event, &worker.bell) {
+        return;
+    }
+    frame::set_down_all();
+    let mut suspended = None;
+    while is_active(event, index) && frame.is_none_or(Frame::is_live) && clock::now() < deadline {
+        if let (None, Some(frame)) = (&suspended, frame) {
+            frame.bus.runtime.pool.suspend(worker);
+            suspended = Some(frame);
+        }
+        let _parked = frame.map(|frame| graph::Parked::enter(worker, frame, event, false));
+        worker.bell.wait(deadline);
+    }
+    if let Some(frame) = suspended {
+        frame.bus.runtime.pool.resume(worker);
+    }
+    deregister(event, &worker.bell);
+}
+
+/// A wait inside a handler.
+struct Jump {
+    worker: Arc<Worker>,
+    frame: Frame,
+    waiting: Waiting,
+    deadline: Tick,
+}
+
+impl Jump {
+    fn wait(&self, event: &AnyEvent) -> Result<(), WaitError> {
+        if let Some(chain) = graph::is_above(event, &self.frame) {
+            return Err(WaitError::Deadlock(chain));
+        }
+        let ended = self.process(event);
+        self.end_pauses();
+        if !frame::take_back(&self.worker, &self.frame) {
+            // Whoever ended this handler has seen to its permits.
+            return if event.is_completed() { Ok(()) } else { Err(WaitError::Aborted) };
+        }
+        ended
+    }
+
+    fn process(&self, event: &AnyEvent) -> Result<(), WaitError> {
+        loop {
+            if event.is_completed() {
+                return Ok(());
+            }
+            if !self.frame.is_live() {
+                return Err(WaitError::Aborted);
+            }
+            if self.deadline != NEVER && clock::now() >= self.deadline {
+                return Err(WaitError::Timeout(self.waiting.timeout.unwrap_or_default()));
+            }
+            if !self.waiting.in_order && self.run_what_is_queued(event) {
+                continue;
+            }
+            self.park(event)?;
+        }
+    }
+
+    /// One round over what is claimable. False if there was nothing.
+    fn run_what_is_queued(&self, event: &AnyEvent) -> bool {
+        // By far the commonest: a child that was just emitted.
+        if let Some(index) = first_queued(event) {
+            self.run(event, index, event);
+            return true;
+        }
+        let targets = graph::claimable(event, &self.frame.bus.runtime);
+        let any = !targets.is_empty();
+        for (target, index) in targets {
+            if event.is_completed() || !self.frame.is_live() {
+                break;
+            }
+            self.run(&target, index, event);
+        }
+        any
+    }
+
+    fn run(&self, target: &AnyEvent, index: usize, awaited: &AnyEvent) {
+        let identity = target.state().lock().deliveries.get(index).map(|d| Arc::clone(&d.bus));
+        let Some(bus) = identity.and_then(|identity| BusCore::of(&identity)) else { return };
+        let slot = bus.registry.slot(target.body(), &bus.defaults);
+        let plan = plan_for(target, &slot, &bus.defaults);
+        let elsewhere = self.must_run_elsewhere(&bus, target, &slot, plan, awaited);
+        {
+            let mut state = target.state().lock();
+            let Some(delivery) = state.deliveries.get_mut(index) else { return };
+            if delivery.phase != DeliveryPhase::Queued {
+                return;
+            }
+            delivery.phase = DeliveryPhase::Active;
+            delivery.manner = manner(plan, !elsewhere);
+        }
+        bus.note_claim(target.head().stamp);
+        bus.note_stale();
+        if !Arc::ptr_eq(&bus, &self.frame.bus) && plan.turn != TurnKind::Free {
+            self.pause(&bus);
+        }
+        if elsewhere {
+            let lender =
+                bus.turn_home(plan.turn).and_then(|home| frame::lender(&Permit { home, kind: PermitKind::Event }));
+            if ensure_turn(&bus, target, index, Place::Front, lender) {
+                submit_resume(&bus, target, index);
+            }
+        } else {
+            run_here(&bus, &self.worker, target, index, plan, is_parallel(&bus, target, &slot));
+        }
+        wait_for_delivery(&self.worker, Some(&self.frame), target, index, self.deadline);
+    }
+
+    /// "Here or over there?" in DESIGN.md: wherever something could end the target earlier than this frame.
+    fn must_run_elsewhere(
+        &self,
+        bus: &BusCore,
+        target: &AnyEvent,
+        slot: &TypeSlot,
+        plan: Plan,
+        awaited: &AnyEvent,
+    ) -> bool {
+        let below = graph::is_below(target, &self.frame.event) || graph::is_below(awaited, &self.frame.event);
+        if self.waiting.timeout.is_some() || plan.first || !below || self.worker.is_deep() {
+            return true;
+        }
+        let now = clock::now();
+        let own = target.head().options.as_deref();
+        let cap = plan.event_timeout.map_or(NEVER, |after| clock::after(now, after));
+        let earliest = slot
+            .handlers
+            .iter()
+            .map(|e| attempt_deadline(own, &slot.options, &e.options, &bus.defaults, now).1)
+            .fold(cap, Tick::min);
+        earliest < self.frame.deadline || target.state().lock().wants_first
+    }
+
+    /// Another serial bus starts nothing queued for the length of the jump.
+    fn pause(&self, bus: &Arc<BusCore>) {
+        let key = self.key();
+        let pause = Pause { of: key, bus: Arc::clone(&bus.identity) };
+        let token = self.token();
+        let mut run = bus.run.lock();
+        let mut state = self.frame.event.state().lock();
+        let live = state.deliveries.get(key.delivery).is_some_and(|d| d.is_live(key.invocation, key.attempt));
+        if live && !run.jumps.contains(&token) {
+            run.jumps.push(token);
+            state.links().pauses.push(pause);
+        }
+    }
+
+    fn end_pauses(&self) {
+        let pauses = {
+            let mut state = self.frame.event.state().lock();
+            let key = self.key();
+            state.links_if_any().map(|l| l.pauses.extract_if(.., |p| p.of == key).collect::<Vec<_>>())
+        };
+        ending::end_pauses(&self.frame.event, pauses.unwrap_or_default());
+    }
+
+    fn key(&self) -> AttemptKey {
+        let Frame { delivery, invocation, attempt, .. } = self.frame;
+        AttemptKey { delivery, invocation, attempt }
+    }
+
+    fn token(&self) -> crate::sync::Token {
+        attempt_token(&self.frame.event, self.frame.delivery, self.frame.invocation, self.frame.attempt)
+    }
+
+    /// Nothing is left to do here: sit until something happens.
+    fn park(&self, event: &AnyEvent) -> Result<(), WaitError> {
+        let runtime = &self.frame.bus.runtime;
+        if !register(event, &self.worker.bell) {
+            return Ok(());
+        }
+        frame::set_down_all();
+        let parked = graph::Parked::enter(&self.worker, &self.frame, event, self.waiting.in_order);
+        // From here on an emit below rings; what came before must be seen now.
+        let look_again = event.is_completed()
+            || !self.frame.is_live()
+            || !self.waiting.in_order && !graph::claimable(event, runtime).is_empty();
+        let mut result = Ok(());
+        if !look_again {
+            match parked.find_cycle() {
+                Some(chain) => result = Err(WaitError::Deadlock(chain)),
+                None => self.worker.suspended(runtime, || {
+                    log::debug!(
+                        target: "threadbus",
+                        "{} parks: {} on {} waits for {event}",
+                        self.worker.name, self.frame.entry.info.label(), self.frame.event
+                    );
+                    self.worker.bell.wait(self.deadline);
+                }),
+            }
+        }
+        drop(parked);
+        deregister(event, &self.worker.bell);
+        result
+    }
+}
+
+fn first_queued(event: &AnyEvent) -> Option<usize> {
+    event.state().lock().deliveries.iter().position(|d| d.phase == DeliveryPhase::Queued)
+}

@@ -1,0 +1,35 @@
+//! The bus: registry, queue, dispatch, queue-jump, forwarding, history, shutdown.
+//!
+//! Imports `sys`, `sync`, `event`, `rules` and `runtime`. Exports the public types, and to the rooms above it the core of a bus and the
+//! frame of the running handler. How its parts work together: `runtime/README.md`.
+//!
+//! An event's way through the files: `emit` → `run_loop` → `drive` → `attempt` → `ending`; `jump` and `graph` for waits inside handlers.
+
+mod attempt;
+mod builder;
+mod core;
+mod drive;
+mod emit;
+mod ending;
+mod forward;
+mod frame;
+mod graph;
+mod handle;
+mod handler_context;
+mod history;
+mod jump;
+mod permit;
+mod registry;
+mod results;
+mod run_loop;
+mod shutdown;
+mod view;
+
+pub use builder::{BusBuilder, BusOptions};
+pub use handle::{EventBus, WeakBus};
+pub use handler_context::HandlerContext;
+pub use results::Select;
+pub use shutdown::{Shutdown, ShutdownReport};
+
+pub(crate) use self::core::{BusCore, Doors, Observer};
+pub(crate) use frame::{callback, in_callback, local, top};

@@ -1,0 +1,179 @@
+//! A permit as a thing that can be taken, yielded and given back, wherever it lives: in a bus's `run` or in the runtime's `global`.
+
+use crate::bus::core::BusCore;
+use crate::event::{AnyEvent, DeliveryPhase};
+use crate::runtime::{Job, PermitKind, RuntimeCore, Turn, Worker, hand_over};
+use crate::sync::{Granted, Place, Semaphore, Ticket, Token};
+use crate::sys::clock::NEVER;
+use std::sync::Arc;
+
+/// Which lock a permit lives under.
+#[derive(Clone)]
+pub(crate) enum Home {
+    Bus(Arc<BusCore>),
+    Runtime(Arc<RuntimeCore>),
+}
+
+#[derive(Clone)]
+pub(crate) struct Permit {
+    pub(crate) home: Home,
+    pub(crate) kind: PermitKind,
+}
+
+/// The token of a whole delivery.
+pub(crate) fn delivery_token(event: &AnyEvent, delivery: usize) -> Token {
+    Token { stamp: event.head().stamp, part: (delivery as u64) << 48 }
+}
+
+/// The token of one attempt: a permit that the attempt before it held is not this one's.
+pub(crate) fn attempt_token(event: &AnyEvent, delivery: usize, invocation: usize, attempt: u32) -> Token {
+    let invocation = (invocation as u64 + 1) & 0xff_ffff;
+    Token {
+        stamp: event.head().stamp,
+        part: (delivery as u64) << 48 | invocation << 24 | u64::from(attempt) & 0xff_ffff,
+    }
+}
+
+/// Still running, or about to: what may hold permits.
+pub(crate) fn is_active(event: &AnyEvent, delivery: usize) -> bool {
+    event.state().lock().deliveries.get(delivery).is_some_and(|d| d.phase == DeliveryPhase::Active)
+}
+
+impl Permit {
+    pub(crate) fn is(&self, other: &Permit) -> bool {
+        self.kind == other.kind
+            && match (&self.home, &other.home) {
+                (Home::Bus(a), Home::Bus(b)) => Arc::ptr_eq(a, b),
+                (Home::Runtime(a), Home::Runtime(b)) => Arc::ptr_eq(a, b),
+                _ => false,
+            }
+    }
+
+    fn runtime(&self) -> &Arc<RuntimeCore> {
+        match &self.home {
+            Home::Bus(bus) => &bus.runtime,
+            Home::Runtime(runtime) => runtime,
+        }
+    }
+
+    /// One locked step, and what follows from it: turns that have come, and a loop that can go on.
+    pub(crate) fn step<R>(&self, step: impl FnOnce(&mut Semaphore<Turn>) -> (R, Granted<Turn>)) -> R {
+        match &self.home {
+            Home::Bus(bus) => {
+                let mut run = bus.run.lock();
+                let (result, granted) = step(run.semaphore(self.kind));
+                let wake = run.takes_loop_up();
+                drop(run);
+                hand_over(&bus.runtime.pool, granted);
+                if wake {
+                    bus.submit_loop();
+                }
+                result
+            }
+            Home::Runtime(runtime) => {
+                let (result, granted) = step(runtime.global.lock().semaphore(self.kind));
+                hand_over(&runtime.pool, granted);
+                result
+            }
+        }
+    }
+
+    pub(crate) fn release(&self, token: Token) {
+        self.step(|s| ((), s.release(token)));
+    }
+
+    /// Takes it if it can be had at once; `live` is asked under the lock.
+    pub(crate) fn try_take(
+        &self,
+        place: Place,
+        token: Token,
+        under: Option<Token>,
+        live: impl FnOnce() -> bool,
+    ) -> bool {
+        self.step(|s| (live() && s.try_take(place, token, under), Granted::new()))
+    }
+
+    /// Takes it, or leaves a job in line that runs when it has been taken. True if taken now.
+    pub(crate) fn take_or_queue(
+        &self,
+        place: Place,
+        token: Token,
+        under: Option<Token>,
+        live: impl FnOnce() -> bool,
+        job: impl FnOnce() -> Job,
+    ) -> Taken {
+        self.step(|s| {
+            if !live() {
+                return (Taken::Dead, Granted::new());
+            }
+            if s.try_take(place, token, under) {
+                return (Taken::Now, Granted::new());
+            }
+            let granted = s.stand(place, Ticket { token, under, turn: Turn::Job(job()) });
+            (Taken::Later, granted)
+        })
+    }
+
+    /// Stands in line on the calling thread until the permit is there, or `live` is not any more.
+    pub(crate) fn stand(
+        &self,
+        worker: &Arc<Worker>,
+        place: Place,
+        token: Token,
+        under: Option<Token>,
+        live: impl Fn() -> bool,
+    ) -> bool {
+        let mut parked = false;
+        loop {
+            let taken = self.step(|s| {
+                let mine = |turn: &Turn| matches!(turn, Turn::Ring(bell) if Arc::ptr_eq(bell, &worker.bell));
+                if !live() {
+                    return (Taken::Dead, s.forget_ticket(token, mine));
+                }
+                let in_line = s.in_line(token, mine);
+                if in_line {
+                    return (Taken::Later, Granted::new());
+                }
+                if s.try_take(place, token, under) {
+                    return (Taken::Now, Granted::new());
+                }
+                // The first time; or a sibling's end took all tickets of the token out of the line.
+                let ticket = Ticket { token, under, turn: Turn::Ring(Arc::clone(&worker.bell)) };
+                (Taken::Later, s.stand(place, ticket))
+            });
+            match taken {
+                Taken::Now => break,
+                Taken::Dead => {
+                    if parked {
+                        self.runtime().pool.resume(worker);
+                    }
+                    return false;
+                }
+                Taken::Later => {
+                    if !parked {
+                        self.runtime().pool.suspend(worker);
+                        parked = true;
+                    }
+                    worker.bell.wait(NEVER);
+                }
+            }
+        }
+        if parked {
+            self.runtime().pool.resume(worker);
+        }
+        true
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    Now,
+    Later,
+    /// Whoever wanted it has been ended meanwhile.
+    Dead,
+}
+
+/// Not claimed yet.
+pub(crate) fn is_queued(event: &AnyEvent, delivery: usize) -> bool {
+    event.state().lock().deliveries.get(delivery).is_some_and(|d| d.phase == DeliveryPhase::Queued)
+}

@@ -1,0 +1,223 @@
+//! What handlers returned: reading results, with and without waiting.
+
+use crate::bus::jump::{self, Waiting};
+use crate::event::{
+    AnyEvent, AnyOutput, DeliveryPhase, Event, HandlerFailure, HandlerResult, Outcome, Payload, Record, RecordPhase,
+    ResultError, ResultStatus,
+};
+use crate::sys::clock;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+
+impl<P: Payload> Event<P> {
+    /// Waits, then the first value in handler order.
+    ///
+    /// # Errors
+    /// [`ResultError::Wait`] as for [`wait`](Event::wait); [`ResultError::Handler`] with the earliest failure if a handler failed;
+    /// [`ResultError::NoHandler`] if there was none; [`ResultError::Empty`] if none returned a value.
+    pub fn result(&self) -> Result<P::Output, ResultError> {
+        self.select().one()?.ok_or(ResultError::Empty)
+    }
+
+    /// Waits, then all values in handler order.
+    ///
+    /// # Errors
+    /// As [`result`](Event::result).
+    pub fn result_list(&self) -> Result<Vec<P::Output>, ResultError> {
+        self.select().list()
+    }
+
+    /// Switches this event to [`HandlerCompletion::First`](crate::HandlerCompletion::First) if it has not started, and waits for the
+    /// winner: the earliest value by completion. An event that has started runs to its end.
+    ///
+    /// # Errors
+    /// [`ResultError::Wait`] as for [`wait`](Event::wait); [`ResultError::Handler`] with the earliest failure if no handler returned a
+    /// value and one failed.
+    pub fn first(&self) -> Result<Option<P::Output>, ResultError> {
+        {
+            let mut state = self.any().state().lock();
+            if state.deliveries.iter().all(|d| d.phase == DeliveryPhase::Queued) {
+                state.wants_first = true;
+            }
+        }
+        jump::wait(self.any(), Waiting { in_order: false, timeout: None })?;
+        let state = self.any().state().lock();
+        let records = || state.deliveries.iter().flat_map(|d| &d.records);
+        let values = records().filter(|r| matches!(r.outcome, Outcome::Value(_)));
+        if let Some(Record { outcome: Outcome::Value(value), .. }) = values.min_by_key(|r| r.ended) {
+            return Ok(value.downcast::<P::Output>());
+        }
+        let failed = records().filter(|r| matches!(r.outcome, Outcome::Failed(_)));
+        match failed.min_by_key(|r| r.ended) {
+            Some(Record { outcome: Outcome::Failed(failure), handler, .. }) => {
+                Err(ResultError::Handler { handler: handler.label(), failure: Arc::clone(failure) })
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Snapshot of every invocation, in handler order, without waiting.
+    pub fn results(&self) -> Vec<HandlerResult<P::Output>> {
+        snapshot(self.any(), |value| value.downcast::<P::Output>())
+    }
+
+    /// Chooses among the results.
+    pub fn select(&self) -> Select<'_, P> {
+        Select { event: self, include: None, errors: false, empty: false, timeout: None }
+    }
+}
+
+impl AnyEvent {
+    /// Snapshot of every invocation, in handler order, without waiting.
+    pub fn results(&self) -> Vec<HandlerResult<AnyOutput>> {
+        snapshot(self, |value| Some(value.clone()))
+    }
+}
+
+/// `event.select().allow_errors().include(|r| r.attempts > 1).list()?`
+///
+/// ```
+/// use threadbus::{Event, EventBus, Payload};
+/// struct Quote;
+/// impl Payload for Quote { type Output = u32; }
+///
+/// let bus = EventBus::new("quotes");
+/// bus.on(|_: &Event<Quote>| -> Result<u32, std::fmt::Error> { Err(std::fmt::Error) });
+/// bus.on(|_: &Event<Quote>| 7);
+/// let quote = bus.emit(Quote);
+/// assert!(quote.result().is_err());
+/// assert_eq!(quote.select().allow_errors().list()?, [7]);
+/// # Ok::<(), threadbus::ResultError>(())
+/// ```
+#[must_use = "a selection does nothing until `one` or `list`"]
+pub struct Select<'a, P: Payload> {
+    event: &'a Event<P>,
+    include: Option<Box<dyn Fn(&HandlerResult<P::Output>) -> bool + 'a>>,
+    errors: bool,
+    empty: bool,
+    timeout: Option<Duration>,
+}
+
+impl<'a, P: Payload> Select<'a, P> {
+    /// Only results that `keep` wants. A panic in it means no. Failures of results that are left out are not errors.
+    pub fn include(mut self, keep: impl Fn(&HandlerResult<P::Output>) -> bool + 'a) -> Self {
+        self.include = Some(Box::new(keep));
+        self
+    }
+
+    /// Failed handlers are no error: they are left out.
+    pub fn allow_errors(mut self) -> Self {
+        self.errors = true;
+        self
+    }
+
+    /// No value at all is no error.
+    pub fn allow_empty(mut self) -> Self {
+        self.empty = true;
+        self
+    }
+
+    /// Waits so long at most. Default: until the event is complete.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Waits, then the first value in handler order; `None` only after [`allow_empty`](Select::allow_empty).
+    ///
+    /// # Errors
+    /// As [`Event::result`], but for what was allowed.
+    pub fn one(self) -> Result<Option<P::Output>, ResultError> {
+        Ok(self.list()?.into_iter().next())
+    }
+
+    /// Waits, then all values in handler order.
+    ///
+    /// # Errors
+    /// As [`Event::result`], but for what was allowed.
+    pub fn list(self) -> Result<Vec<P::Output>, ResultError> {
+        match jump::wait(self.event.any(), Waiting { in_order: false, timeout: self.timeout }) {
+            Ok(()) => {}
+            Err(error) => return Err(ResultError::Wait(error)),
+        }
+        let all = self.event.results();
+        let had_handlers = !all.is_empty();
+        let keep = |result: &HandlerResult<P::Output>| match &self.include {
+            None => true,
+            Some(include) => crate::bus::frame::callback(|| include(result)).unwrap_or(false),
+        };
+        let kept: Vec<_> = all.into_iter().filter(keep).collect();
+        if !self.errors {
+            let failed = kept.iter().filter(|r| r.error.is_some()).min_by_key(|r| r.completed_at);
+            if let Some(HandlerResult { handler, error: Some(failure), .. }) = failed {
+                return Err(ResultError::Handler { handler: handler.label(), failure: Arc::clone(failure) });
+            }
+        }
+        let values: Vec<_> = kept.into_iter().filter_map(|r| r.value).collect();
+        if values.is_empty() && !self.empty {
+            return Err(if had_handlers {
+                ResultError::Empty
+            } else {
+                ResultError::NoHandler { event_type: self.event.event_type().to_owned() }
+            });
+        }
+        Ok(values)
+    }
+}
+
+impl<P: Payload> fmt::Debug for Select<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Select")
+            .field("event", self.event)
+            .field("allow_errors", &self.errors)
+            .field("allow_empty", &self.empty)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+fn snapshot<T>(event: &AnyEvent, value: impl Fn(&AnyOutput) -> Option<T>) -> Vec<HandlerResult<T>> {
+    let state = event.state().lock();
+    let mut results = Vec::new();
+    for (d, delivery) in state.deliveries.iter().enumerate() {
+        for (i, record) in delivery.records.iter().enumerate() {
+            let by = Some((d as u32, i as u32));
+            let children = state.children().iter().filter(|c| c.by == by).map(|c| c.event.head().id).collect();
+            let error: Option<Arc<HandlerFailure>> = match &record.outcome {
+                Outcome::Failed(failure) => Some(Arc::clone(failure)),
+                _ => None,
+            };
+            let stamp = |stamp| (stamp != 0).then(|| clock::to_utc(stamp));
+            results.push(HandlerResult {
+                id: result_id(event, record),
+                handler: record.handler.clone(),
+                status: match record.phase {
+                    RecordPhase::Ended if error.is_some() => ResultStatus::Error,
+                    RecordPhase::Ended => ResultStatus::Completed,
+                    _ if record.started != 0 => ResultStatus::Started,
+                    _ => ResultStatus::Pending,
+                },
+                value: match &record.outcome {
+                    Outcome::Value(output) => value(output),
+                    _ => None,
+                },
+                error,
+                attempts: record.attempt,
+                started_at: stamp(record.started),
+                completed_at: stamp(record.ended),
+                children,
+            });
+        }
+    }
+    results
+}
+
+/// The same for the same event and handler, and nobody else's.
+fn result_id(event: &AnyEvent, record: &Record) -> Uuid {
+    let (a, b) = event.head().id.0.as_u64_pair();
+    let (c, d) = record.handler.id().0.as_u64_pair();
+    let mixed = u128::from(a.rotate_left(17) ^ c) << 64 | u128::from(b.rotate_left(29) ^ d);
+    uuid::Builder::from_custom_bytes(mixed.to_be_bytes()).into_uuid()
+}

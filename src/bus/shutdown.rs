@@ -1,0 +1,235 @@
+//! The end of a bus, and of all buses of a runtime.
+
+use crate::bus::core::{BusCore, Doors};
+use crate::bus::ending;
+use crate::bus::frame;
+use crate::bus::handle::{EventBus, WeakBus};
+use crate::event::{AnyEvent, DeliveryPhase};
+use crate::runtime::{Runtime, Worker};
+use crate::sys::clock::{self, Tick};
+use crate::sys::sync::atomic::Ordering;
+use crate::sys::unwind;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How to end.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shutdown {
+    /// Finishes the queue first.
+    Drain,
+    /// Cancels what is queued, and gives up what runs.
+    Now,
+}
+
+/// What a shutdown left behind, in deliveries since it began.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShutdownReport {
+    /// Ran to their end.
+    pub completed: usize,
+    /// Ended before any handler started.
+    pub cancelled: usize,
+    /// Threads still inside a handler that was given up.
+    pub abandoned: usize,
+}
+
+impl EventBus {
+    /// Ends the bus. Idempotent.
+    ///
+    /// `Drain` finishes the queue; whatever is left at the timeout, and for `Now` everything, is given up: what has not started is
+    /// cancelled (its `wait()` answers `Cancelled`), running handlers end `Aborted` (their events' `wait()` is `Ok`) and are asked to
+    /// stop. Afterwards emit is refused, `on` registers nothing and subscriptions are closed, with a warning in the log. No handle is
+    /// left waiting.
+    ///
+    /// **Blocking**: for `timeout` at most, plus what it takes to cancel. On a thread inside a handler of this bus: closes and
+    /// returns at once.
+    pub fn shutdown(&self, mode: Shutdown, timeout: Duration) -> ShutdownReport {
+        let deadline = clock::after(clock::now(), timeout);
+        self.core().shut_down(mode, deadline)
+    }
+}
+
+impl Runtime {
+    /// Live buses.
+    pub fn buses(&self) -> Vec<WeakBus> {
+        self.cores().iter().map(WeakBus::of).collect()
+    }
+
+    /// Shuts down all its buses: the last line of a `main`. The timeout is for all of them together.
+    ///
+    /// Buses drain side by side, so that handlers which emit on each other's buses can finish.
+    pub fn shutdown(&self, mode: Shutdown, timeout: Duration) -> ShutdownReport {
+        let deadline = clock::after(clock::now(), timeout);
+        let cores = self.cores();
+        for core in &cores {
+            core.close_doors(Doors::Draining);
+        }
+        if mode == Shutdown::Drain {
+            // One after the other is not enough: an idle bus may be given work again by one that still drains.
+            while cores.iter().any(|core| !core.is_idle()) && clock::now() < deadline {
+                for core in &cores {
+                    core.wait_idle_until(deadline);
+                }
+            }
+        }
+        let mut sum = ShutdownReport { completed: 0, cancelled: 0, abandoned: 0 };
+        for core in cores {
+            let report = core.shut_down(mode, deadline);
+            sum.completed += report.completed;
+            sum.cancelled += report.cancelled;
+            sum.abandoned = sum.abandoned.max(report.abandoned);
+        }
+        sum
+    }
+
+    fn cores(&self) -> Vec<Arc<BusCore>> {
+        let buses: Vec<_> = self.core.buses.lock().values().cloned().collect();
+        buses.into_iter().filter_map(|bus| bus.upgrade()?.downcast::<BusCore>().ok()).collect()
+    }
+}
+
+impl BusCore {
+    fn close_doors(self: &Arc<Self>, doors: Doors) {
+        let mut run = self.run.lock();
+        // A paused bus could never drain.
+        run.paused = 0;
+        {
+            let mut inlet = self.inlet.lock();
+            inlet.doors = inlet.doors.max(doors);
+        }
+        let wake = run.takes_loop_up();
+        self.fetch(&mut run);
+        let free = run.free.len();
+        drop(run);
+        if wake {
+            self.submit_loop();
+        }
+        for _ in 0..free {
+            self.wake_up(false, crate::event::TurnKind::Free);
+        }
+    }
+
+    fn shut_down(self: &Arc<Self>, mode: Shutdown, deadline: Tick) -> ShutdownReport {
+        let done = self.counters.done.load(Ordering::SeqCst);
+        let cancelled = self.counters.cancelled.load(Ordering::SeqCst);
+        let inside = frame::in_callback()
+            || frame::local(|local| local.frames.iter().any(|f| Arc::ptr_eq(&f.bus, self))).unwrap_or(false);
+        if mode == Shutdown::Drain {
+            self.close_doors(Doors::Draining);
+            if inside {
+                // The queue is finished without us; the last handle's end does the rest.
+                return self.report(done, cancelled);
+            }
+            self.wait_idle_until(deadline);
+        }
+        self.close_doors(Doors::Closed);
+        self.give_up_all();
+        if !inside {
+            self.wait_for_returns(deadline);
+        }
+        let observers = std::mem::take(&mut self.inlet.lock().observers);
+        for observer in &observers {
+            observer.close();
+        }
+        unwind::drop_quietly(observers);
+        unwind::drop_quietly(self.registry.close());
+        self.runtime.buses.lock().remove(&self.identity.id);
+        self.report(done, cancelled)
+    }
+
+    fn report(&self, done: u64, cancelled: u64) -> ShutdownReport {
+        let cancelled = self.counters.cancelled.load(Ordering::SeqCst) - cancelled;
+        let done = self.counters.done.load(Ordering::SeqCst) - done;
+        let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let abandoned = self.abandoned_here();
+        ShutdownReport { completed: count(done.saturating_sub(cancelled)), cancelled: count(cancelled), abandoned }
+    }
+
+    /// Everything that is queued, and everything that runs.
+    fn give_up_all(self: &Arc<Self>) {
+        loop {
+            let queued: Vec<(AnyEvent, usize)> = {
+                let mut run = self.run.lock();
+                self.fetch(&mut run);
+                let entries = run.lanes.iter().chain(run.free.iter());
+                entries.map(|entry| (entry.event.clone(), entry.delivery as usize)).collect()
+            };
+            let mut any = false;
+            for (event, index) in queued {
+                if crate::bus::permit::is_queued(&event, index) {
+                    any |= ending::shut_down_delivery(&event, index);
+                }
+            }
+            for (event, index) in self.running() {
+                any |= ending::shut_down_delivery(&event, index);
+            }
+            if !any {
+                return;
+            }
+        }
+    }
+
+    /// Deliveries of this bus that are neither queued nor done, as far as a thread, a line or the history knows them.
+    fn running(&self) -> Vec<(AnyEvent, usize)> {
+        let mut events: Vec<AnyEvent> = self.inlet.lock().history.iter().cloned().collect();
+        for worker in self.runtime.pool.all_workers() {
+            events.extend(worker.slots().into_iter().map(|slot| slot.event));
+        }
+        let mut found: Vec<(AnyEvent, usize)> = Vec::new();
+        for event in events {
+            if found.iter().any(|(other, _)| other.same(&event)) {
+                continue;
+            }
+            let index = {
+                let state = event.state().lock();
+                state.deliveries.iter().position(|d| d.bus.id == self.identity.id && d.phase == DeliveryPhase::Active)
+            };
+            found.extend(index.map(|index| (event, index)));
+        }
+        found
+    }
+
+    fn wait_idle_until(&self, deadline: Tick) {
+        let Some(worker) = Worker::current() else { return };
+        let frame = frame::top();
+        let _watch = self.watch_idle(&worker.bell);
+        let mut sat = false;
+        while !self.is_idle() && clock::now() < deadline && frame.as_ref().is_none_or(frame::Frame::is_live) {
+            match &frame {
+                Some(frame) => {
+                    frame::set_down_all();
+                    sat = true;
+                    worker.suspended(&frame.bus.runtime, || worker.bell.wait(deadline));
+                }
+                None => {
+                    worker.bell.wait(deadline);
+                }
+            }
+        }
+        if let Some(frame) = frame.filter(|_| sat) {
+            frame::take_back(&worker, &frame);
+        }
+    }
+
+    /// Handlers that were given up get until the deadline to come back.
+    fn wait_for_returns(&self, deadline: Tick) {
+        let Some(worker) = Worker::current() else { return };
+        while self.abandoned_here() > 0 && clock::now() < deadline {
+            let soon = clock::after(clock::now(), Duration::from_millis(2));
+            worker.bell.wait(soon.min(deadline));
+        }
+    }
+
+    /// Threads inside a handler of this bus that was given up.
+    fn abandoned_here(&self) -> usize {
+        let own = |slot: &crate::runtime::Slot| {
+            let state = slot.event.state().lock();
+            state
+                .deliveries
+                .get(slot.delivery)
+                .is_some_and(|d| d.bus.id == self.identity.id && !d.is_live(slot.invocation, slot.attempt))
+        };
+        self.runtime.pool.all_workers().iter().filter(|worker| worker.slots().iter().any(own)).count()
+    }
+}

@@ -1,0 +1,239 @@
+//! What an event tells of itself, and waiting for it: the same methods for events with and without a type.
+
+use crate::bus::core::BusCore;
+use crate::bus::ending;
+use crate::bus::frame;
+use crate::bus::handle::EventBus;
+use crate::bus::jump::{self, Waiting};
+use crate::event::{
+    AnyEvent, Cause, CauseKind, Event, EventId, EventStatus, HandlerFailure, HandlerId, Outcome, Payload, Priority,
+    WaitError,
+};
+use crate::sys::clock::{self, Stamp};
+use chrono::{DateTime, Utc};
+use std::sync::Arc;
+use std::time::Duration;
+
+macro_rules! on_both_event_types {
+    ([$($head:tt)*], $any:ident) => {
+        $($head)* {
+            /// UUIDv7; strictly increasing in emit order within the process, unless it was set.
+            pub fn id(&self) -> EventId {
+                self.$any().head().id
+            }
+
+            /// The payload's [`event_type`](Payload::event_type).
+            pub fn event_type(&self) -> &str {
+                self.$any().body().event_type()
+            }
+
+            /// The payload's [`version`](Payload::version).
+            pub fn version(&self) -> &str {
+                self.$any().body().version()
+            }
+
+            /// Pending until its first handler starts, completed when all handlers and descendants are done.
+            pub fn status(&self) -> EventStatus {
+                status(self.$any())
+            }
+
+            /// When it was emitted. Strictly increasing within the process, in nanoseconds.
+            pub fn created_at(&self) -> DateTime<Utc> {
+                clock::to_utc(self.$any().head().stamp)
+            }
+
+            /// When its first handler started.
+            pub fn started_at(&self) -> Option<DateTime<Utc>> {
+                time(self.$any().state().lock().started)
+            }
+
+            /// When it was complete.
+            pub fn completed_at(&self) -> Option<DateTime<Utc>> {
+                time(self.$any().state().lock().completed)
+            }
+
+            /// The event whose handler emitted this one.
+            pub fn parent_id(&self) -> Option<EventId> {
+                self.$any().head().parent.as_ref().map(|parent| parent.id)
+            }
+
+            /// The same as an event, as long as somebody keeps that.
+            pub fn parent(&self) -> Option<AnyEvent> {
+                self.$any().head().parent.as_ref()?.event.upgrade()
+            }
+
+            /// The handler that emitted this one.
+            pub fn emitted_by(&self) -> Option<HandlerId> {
+                self.$any().head().parent.as_ref()?.handler
+            }
+
+            /// What its handlers emitted, in emit order, without repeats. Of more than a thousand completed ones the oldest are
+            /// let go.
+            pub fn children(&self) -> Vec<AnyEvent> {
+                self.$any().state().lock().children().iter().map(|child| child.event.clone()).collect()
+            }
+
+            /// Children, their children, and so on, each before what is below it.
+            pub fn descendants(&self) -> Vec<AnyEvent> {
+                descendants(self.$any())
+            }
+
+            /// Whether `ancestor` is its parent, or its parent's, and so on.
+            pub fn is_child_of(&self, ancestor: impl AsRef<AnyEvent>) -> bool {
+                is_child_of(self.$any(), ancestor.as_ref())
+            }
+
+            /// Labels (`Name#last4`) of the buses that took the event, in order.
+            pub fn path(&self) -> Vec<String> {
+                self.$any().state().lock().deliveries.iter().map(|d| d.bus.label.to_string()).collect()
+            }
+
+            /// Inside one of its handlers: the bus running that handler. Elsewhere: the first bus that took it. When that is gone,
+            /// or none took it: a closed stand-in of the same name, on which emit is refused.
+            pub fn bus(&self) -> EventBus {
+                bus_of(self.$any())
+            }
+
+            /// Higher first; set by the emit, else by the payload's type, else [`Priority::NORMAL`].
+            pub fn priority(&self) -> Priority {
+                self.$any().head().priority
+            }
+
+            /// The root event's id unless set; inherited by children.
+            pub fn correlation_id(&self) -> &str {
+                self.$any().head().correlation()
+            }
+
+            /// Failures of finished invocations, by completion time.
+            pub fn errors(&self) -> Vec<Arc<HandlerFailure>> {
+                errors(self.$any())
+            }
+
+            /// Blocks until every handler on every bus and every descendant is done. Handler failures are not wait errors.
+            ///
+            /// **Blocking**: outside of handlers it parks. Inside a handler the event, and what it emitted, runs now, ahead of the
+            /// queue (queue-jump), to any depth; permits that this handler holds are lent or given up meanwhile, and taken back
+            /// before this returns.
+            ///
+            /// # Errors
+            /// [`WaitError::Rejected`] if the event was refused; [`WaitError::Cancelled`] only if no handler started on any bus;
+            /// [`WaitError::Deadlock`] where the wait can never end, and in a callback that is not a handler;
+            /// [`WaitError::Aborted`] if the waiting handler was given up meanwhile.
+            pub fn wait(&self) -> Result<Self, WaitError> {
+                jump::wait(self.$any(), Waiting { in_order: false, timeout: None }).map(|()| self.clone())
+            }
+
+            /// Gives up waiting, not the event, after `timeout`.
+            ///
+            /// Inside a handler the event runs on another worker, so that this can return in time; but **on a serial bus it runs in
+            /// this handler's place, and the wait cannot return before the handler running there ends.** To bound that, give the
+            /// awaited event a `handler_timeout`, which does end on time.
+            ///
+            /// # Errors
+            /// As [`wait`](Self::wait), and [`WaitError::Timeout`].
+            pub fn wait_timeout(&self, timeout: Duration) -> Result<Self, WaitError> {
+                jump::wait(self.$any(), Waiting { in_order: false, timeout: Some(timeout) }).map(|()| self.clone())
+            }
+
+            /// Waits without jumping the queue.
+            ///
+            /// # Errors
+            /// As [`wait`](Self::wait); [`WaitError::Deadlock`] at once where that can never end: on a serial bus, inside a handler,
+            /// for an event that is queued there.
+            pub fn wait_in_order(&self) -> Result<Self, WaitError> {
+                jump::wait(self.$any(), Waiting { in_order: true, timeout: None }).map(|()| self.clone())
+            }
+
+            /// Cancels what has not started, ends what runs (`Aborted`) and asks it to stop; so for everything below the event.
+            /// False if already completed.
+            ///
+            /// A handler that runs the event on its own stack returns when that handler does; every other waiter returns at once.
+            pub fn cancel(&self) -> bool {
+                let event = self.$any();
+                let cause = Cause::new(CauseKind::Cancelled, event.head().id, event.body().event_type());
+                ending::cancel(event, &cause)
+            }
+        }
+    };
+}
+
+impl AnyEvent {
+    fn this(&self) -> &AnyEvent {
+        self
+    }
+}
+
+on_both_event_types!([impl<P: Payload> Event<P>], any);
+on_both_event_types!([impl AnyEvent], this);
+
+fn time(stamp: Stamp) -> Option<DateTime<Utc>> {
+    (stamp != 0).then(|| clock::to_utc(stamp))
+}
+
+fn status(event: &AnyEvent) -> EventStatus {
+    let state = event.state().lock();
+    if state.complete {
+        EventStatus::Completed
+    } else if state.started != 0 {
+        EventStatus::Started
+    } else {
+        EventStatus::Pending
+    }
+}
+
+fn descendants(event: &AnyEvent) -> Vec<AnyEvent> {
+    let mut found: Vec<AnyEvent> = Vec::new();
+    let mut pending = vec![event.clone()];
+    let mut seen = std::collections::HashSet::new();
+    while let Some(event) = pending.pop() {
+        for child in event.state().lock().children().iter().rev() {
+            pending.push(child.event.clone());
+        }
+        if seen.insert(event.head().stamp) {
+            found.push(event);
+        }
+    }
+    found.remove(0);
+    found
+}
+
+fn is_child_of(event: &AnyEvent, ancestor: &AnyEvent) -> bool {
+    let mut at = event.clone();
+    loop {
+        let Some(link) = at.head().parent.as_ref() else { return false };
+        if link.id == ancestor.head().id {
+            return true;
+        }
+        match link.event.upgrade() {
+            Some(parent) => at = parent,
+            None => return false,
+        }
+    }
+}
+
+fn bus_of(event: &AnyEvent) -> EventBus {
+    let running = frame::local(|local| {
+        local.frames.iter().rev().find(|frame| frame.event.same(event)).map(|frame| Arc::clone(&frame.bus))
+    });
+    if let Some(core) = running.flatten() {
+        return EventBus::from_core(core);
+    }
+    let first = event.state().lock().deliveries.first().map(|d| Arc::clone(&d.bus));
+    match first.as_deref().and_then(BusCore::of) {
+        Some(core) => EventBus::from_core(core),
+        None => EventBus::stand_in(first.as_deref()),
+    }
+}
+
+fn errors(event: &AnyEvent) -> Vec<Arc<HandlerFailure>> {
+    let state = event.state().lock();
+    let records = state.deliveries.iter().flat_map(|d| &d.records);
+    let mut failed: Vec<_> = records
+        .filter_map(|record| match &record.outcome {
+            Outcome::Failed(failure) => Some((record.ended, Arc::clone(failure))),
+            _ => None,
+        })
+        .collect();
+    failed.sort_by_key(|(ended, _)| *ended);
+    failed.into_iter().map(|(_, failure)| failure).collect()
+}

@@ -1,0 +1,337 @@
+//! The event itself: payload and header in one allocation, shared by everyone who looks at it.
+
+use crate::event::state::State;
+use crate::event::{AnyOutput, EventId, EventOptions, HandlerFailure, HandlerId, Json, JsonError, Payload, Priority};
+use crate::sys::clock::{Stamp, Tick};
+use crate::sys::sync::Mutex;
+use crate::sys::sync::atomic::{AtomicBool, Ordering};
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock, Weak};
+
+/// Values that travel with an event, by type.
+pub(crate) type ContextMap = HashMap<TypeId, Arc<dyn Any + Send + Sync>>;
+
+/// Cheap clone of one emitted event. Dereferences to the payload.
+///
+/// Never blocks except in `wait*`, `result*`, [`first`](Event::first) and [`select`](Event::select).
+///
+/// ```
+/// use threadbus::{Event, EventBus, Payload};
+/// struct Order { total: u32 }
+/// impl Payload for Order { type Output = u32; }
+///
+/// let bus = EventBus::new("shop");
+/// bus.on(|order: &Event<Order>| order.total * 2);
+/// let order = bus.emit(Order { total: 21 });
+/// assert_eq!(order.result()?, 42);
+/// assert_eq!(order.total, 21);
+/// # Ok::<(), threadbus::ResultError>(())
+/// ```
+pub struct Event<P: Payload> {
+    any: AnyEvent,
+    payload: PhantomData<fn() -> P>,
+}
+
+/// An event of any type: what wildcard and by-name handlers get.
+///
+/// ```
+/// use threadbus::{EventBus, Payload};
+/// struct Tick(u32);
+/// impl Payload for Tick { type Output = (); }
+///
+/// let bus = EventBus::new("clock");
+/// bus.on_any(|event| assert_eq!(event.payload::<Tick>().map(|t| t.0), Some(7)));
+/// bus.emit(Tick(7)).wait()?;
+/// # Ok::<(), threadbus::WaitError>(())
+/// ```
+#[derive(Clone)]
+pub struct AnyEvent(Arc<Envelope<dyn Body>>);
+
+/// A reference that does not keep the event.
+#[derive(Clone)]
+pub(crate) struct WeakEvent(Weak<Envelope<dyn Body>>);
+
+/// Header and payload. The payload comes last so that its size may be unknown.
+pub(crate) struct Envelope<B: ?Sized> {
+    head: Head,
+    body: B,
+}
+
+/// Who emitted an event.
+pub(crate) struct ParentLink {
+    pub(crate) id: EventId,
+    pub(crate) event: WeakEvent,
+    pub(crate) handler: Option<HandlerId>,
+}
+
+pub(crate) struct Head {
+    pub(crate) id: EventId,
+    /// Unique in this process and growing: the creation time, unless the event came from elsewhere.
+    pub(crate) stamp: Stamp,
+    /// When it was emitted, on the crate's clock.
+    pub(crate) emitted: Tick,
+    /// The topmost event's id, and its correlation id if one was set there or on the way.
+    pub(crate) root: EventId,
+    pub(crate) correlation: Option<Arc<str>>,
+    pub(crate) priority: Priority,
+    pub(crate) context: Option<Arc<ContextMap>>,
+    pub(crate) parent: Option<ParentLink>,
+    /// Given at the emit; the type's own are the bus's business.
+    pub(crate) options: Option<Box<EventOptions>>,
+    rendered_correlation: OnceLock<Box<str>>,
+    /// Mirrors `State::complete`, so that looking needs no lock.
+    complete: AtomicBool,
+    state: Mutex<State>,
+}
+
+impl Head {
+    pub(crate) fn new(id: EventId, stamp: Stamp, emitted: Tick, priority: Priority) -> Self {
+        Head {
+            id,
+            stamp,
+            emitted,
+            root: id,
+            correlation: None,
+            priority,
+            context: None,
+            parent: None,
+            options: None,
+            rendered_correlation: OnceLock::new(),
+            complete: AtomicBool::new(false),
+            state: Mutex::new(State::new()),
+        }
+    }
+
+    pub(crate) fn correlation(&self) -> &str {
+        match &self.correlation {
+            Some(id) => id,
+            None => self.rendered_correlation.get_or_init(|| self.root.to_string().into_boxed_str()),
+        }
+    }
+}
+
+/// What an event can do whatever its payload is.
+pub(crate) trait Body: Any + Send + Sync {
+    fn event_type(&self) -> &str;
+    fn version(&self) -> &str;
+    /// Of the payload; `None` for a dynamic event.
+    fn payload_type(&self) -> Option<TypeId>;
+    fn default_options(&self) -> EventOptions;
+    fn payload_json(&self) -> Result<Json, JsonError>;
+    /// What an untyped handler returned, as the event's own output.
+    fn accept(&self, output: AnyOutput) -> Result<AnyOutput, HandlerFailure>;
+}
+
+/// A payload as a [`Body`].
+pub(crate) struct Typed<P>(pub(crate) P);
+
+impl<P: Payload> Body for Typed<P> {
+    fn event_type(&self) -> &str {
+        P::event_type()
+    }
+
+    fn version(&self) -> &str {
+        P::version()
+    }
+
+    fn payload_type(&self) -> Option<TypeId> {
+        Some(TypeId::of::<P>())
+    }
+
+    fn default_options(&self) -> EventOptions {
+        P::options()
+    }
+
+    fn payload_json(&self) -> Result<Json, JsonError> {
+        match P::codec() {
+            Some(codec) => Ok(codec.payload_to_json(&self.0)?),
+            None => Err(JsonError::NoCodec { event_type: P::event_type().to_owned() }),
+        }
+    }
+
+    fn accept(&self, output: AnyOutput) -> Result<AnyOutput, HandlerFailure> {
+        if output.downcast_ref::<P::Output>().is_some() {
+            return Ok(output);
+        }
+        let wrong = |found: String| HandlerFailure::WrongType {
+            expected: std::any::type_name::<P::Output>().to_owned(),
+            found,
+        };
+        match (output.as_json(), P::codec()) {
+            (Some(json), Some(codec)) => match codec.output_from_json(json.clone()) {
+                Ok(value) => Ok(AnyOutput::new(value)),
+                Err(error) => Err(wrong(format!("JSON that does not fit: {error}"))),
+            },
+            _ => Err(wrong(output.type_name().to_owned())),
+        }
+    }
+}
+
+impl AnyEvent {
+    pub(crate) fn head(&self) -> &Head {
+        &self.0.head
+    }
+
+    pub(crate) fn body(&self) -> &dyn Body {
+        &self.0.body
+    }
+
+    pub(crate) fn state(&self) -> &Mutex<State> {
+        &self.0.head.state
+    }
+
+    /// Only if nobody else has it.
+    pub(crate) fn state_mut(&mut self) -> Option<&mut State> {
+        Arc::get_mut(&mut self.0).map(|envelope| envelope.head.state.get_mut())
+    }
+
+    pub(crate) fn same(&self, other: &AnyEvent) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakEvent {
+        WeakEvent(Arc::downgrade(&self.0))
+    }
+
+    /// To be called under the state's lock, after `State::complete` was set.
+    pub(crate) fn publish_complete(&self) {
+        self.0.head.complete.store(true, Ordering::SeqCst);
+    }
+
+    /// True once every handler on every bus and every descendant is done, or the event was refused.
+    pub fn is_completed(&self) -> bool {
+        self.0.head.complete.load(Ordering::SeqCst)
+    }
+
+    /// True if the payload is a `P`.
+    pub fn is<P: Payload>(&self) -> bool {
+        self.0.body.payload_type() == Some(TypeId::of::<P>())
+    }
+
+    /// The same event with its payload's type, if that is `P`.
+    pub fn downcast<P: Payload>(&self) -> Option<Event<P>> {
+        self.is::<P>().then(|| Event { any: self.clone(), payload: PhantomData })
+    }
+
+    /// The payload, if it is a `P`.
+    pub fn payload<P: Payload>(&self) -> Option<&P> {
+        let body: &dyn Any = &self.0.body;
+        body.downcast_ref::<Typed<P>>().map(|typed| &typed.0)
+    }
+
+    /// The payload as JSON.
+    ///
+    /// # Errors
+    /// [`JsonError::NoCodec`] if its type has none, [`JsonError::Serde`] if it does not serialize.
+    pub fn payload_json(&self) -> Result<Json, JsonError> {
+        self.0.body.payload_json()
+    }
+}
+
+impl WeakEvent {
+    pub(crate) fn upgrade(&self) -> Option<AnyEvent> {
+        self.0.upgrade().map(AnyEvent)
+    }
+}
+
+/// An event before anybody has seen it: whoever is refused gets the payload back.
+pub(crate) struct Fresh<P: Payload>(Arc<Envelope<Typed<P>>>);
+
+impl<P: Payload> Fresh<P> {
+    pub(crate) fn new(head: Head, payload: P) -> Self {
+        Fresh(Arc::new(Envelope { head, body: Typed(payload) }))
+    }
+
+    pub(crate) fn any(&self) -> AnyEvent {
+        AnyEvent(Arc::clone(&self.0) as Arc<Envelope<dyn Body>>)
+    }
+
+    pub(crate) fn into_event(self) -> Event<P> {
+        Event { any: AnyEvent(self.0), payload: PhantomData }
+    }
+
+    /// The payload, unless somebody kept the event.
+    pub(crate) fn into_payload(self) -> Result<P, Self> {
+        Arc::try_unwrap(self.0).map(|envelope| envelope.body.0).map_err(Fresh)
+    }
+}
+
+impl<P: Payload> Event<P> {
+    /// The payload; the same as dereferencing.
+    pub fn payload(&self) -> &P {
+        match self.any.payload::<P>() {
+            Some(payload) => payload,
+            None => unreachable!("an Event<P> is only made of an event whose payload is a P"),
+        }
+    }
+
+    pub(crate) fn any(&self) -> &AnyEvent {
+        &self.any
+    }
+}
+
+impl<P: Payload> Clone for Event<P> {
+    fn clone(&self) -> Self {
+        Event { any: self.any.clone(), payload: PhantomData }
+    }
+}
+
+impl<P: Payload> Deref for Event<P> {
+    type Target = P;
+
+    fn deref(&self) -> &P {
+        self.payload()
+    }
+}
+
+impl<P: Payload> AsRef<AnyEvent> for Event<P> {
+    fn as_ref(&self) -> &AnyEvent {
+        &self.any
+    }
+}
+
+impl AsRef<AnyEvent> for AnyEvent {
+    fn as_ref(&self) -> &AnyEvent {
+        self
+    }
+}
+
+impl<P: Payload> From<Event<P>> for AnyEvent {
+    fn from(event: Event<P>) -> AnyEvent {
+        event.any
+    }
+}
+
+/// `Type#last4ofid`
+impl fmt::Display for AnyEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.0.body.event_type(), self.0.head.id.last4())
+    }
+}
+
+impl fmt::Debug for AnyEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event")
+            .field("type", &self.0.body.event_type())
+            .field("id", &self.0.head.id)
+            .field("completed", &self.is_completed())
+            .finish_non_exhaustive()
+    }
+}
+
+/// `Type#last4ofid`
+impl<P: Payload> fmt::Display for Event<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.any, f)
+    }
+}
+
+impl<P: Payload> fmt::Debug for Event<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.any, f)
+    }
+}

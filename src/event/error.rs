@@ -1,0 +1,227 @@
+//! What the calls of this crate answer when they cannot do what they were asked: one small type per operation.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{EventId, HandlerFailure};
+
+/// Why a bus did not take an event. Nothing of the event is left on the bus.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EmitError {
+    /// The queue had no room, for as long as `OnFull` allows.
+    #[error("queue of {bus} is full ({capacity})")]
+    QueueFull {
+        /// Label of the bus.
+        bus: String,
+        /// Its queue's capacity in events.
+        capacity: usize,
+    },
+    /// The history had no room, under `HistoryPolicy::Reject`.
+    #[error("history of {bus} is full ({limit})")]
+    HistoryFull {
+        /// Label of the bus.
+        bus: String,
+        /// Its `max_history`.
+        limit: usize,
+    },
+    /// Nobody handles this type, and the bus was built with `require_handler`.
+    #[error("no handler for {event_type} on {bus}")]
+    NoHandler {
+        /// Label of the bus.
+        bus: String,
+        /// Type of the event.
+        event_type: String,
+    },
+    /// The bus was shut down, or its last handle dropped.
+    #[error("{bus} is shut down")]
+    Closed {
+        /// Label of the bus.
+        bus: String,
+    },
+    /// The id was set by the emitter, and the bus has an event with it.
+    #[error("{bus} already has an event {id}")]
+    DuplicateId {
+        /// Label of the bus.
+        bus: String,
+        /// The id in question.
+        id: EventId,
+    },
+    /// A middleware's `on_emit` returned an error.
+    #[error("refused by a middleware of {bus}: {reason}")]
+    Refused {
+        /// Label of the bus.
+        bus: String,
+        /// The middleware's error as text.
+        reason: String,
+    },
+    /// The emitting handler timed out or was cancelled before; what it emits no longer counts.
+    #[error("the emitting handler was already abandoned")]
+    Aborted,
+}
+
+/// A refused `try_emit`: hands back what was not emitted.
+///
+/// ```
+/// use threadbus::*;
+///
+/// let refused = TryEmitError { payload: vec![1, 2, 3], error: EmitError::Closed { bus: "app#1234".into() } };
+/// assert_eq!(refused.to_string(), "app#1234 is shut down");
+/// assert_eq!(refused.payload, [1, 2, 3]);
+/// ```
+pub struct TryEmitError<P> {
+    /// The payload, unchanged.
+    pub payload: P,
+    /// Why it was not emitted.
+    pub error: EmitError,
+}
+
+impl<P> fmt::Debug for TryEmitError<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TryEmitError").field("error", &self.error).finish_non_exhaustive()
+    }
+}
+
+impl<P> fmt::Display for TryEmitError<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<P> std::error::Error for TryEmitError<P> {}
+
+/// Why a wait ended without what it waited for. A failed handler is no reason: the event is complete all the same.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WaitError {
+    /// The waiter's own patience ended; the event goes on.
+    #[error("not completed within {0:?}")]
+    Timeout(Duration),
+    /// Everything that could end this wait waits for it in turn. The text names the chain.
+    #[error("this wait can never end: {0}")]
+    Deadlock(String),
+    /// No bus ever took the event.
+    #[error("event was rejected: {0}")]
+    Rejected(#[from] EmitError),
+    /// The event ended before any handler started, on any bus.
+    #[error("event was cancelled, or dropped from a full queue")]
+    Cancelled,
+    /// The handler that waits timed out or was cancelled itself, and should return.
+    #[error("the waiting handler was itself abandoned")]
+    Aborted,
+    /// The runtime's hard limit is reached, or the system refuses threads, and waiting would need one more.
+    #[error("no thread is left to run what this waits for (limit {0})")]
+    NoThread(usize),
+}
+
+/// Why there is no result.
+#[non_exhaustive]
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ResultError {
+    /// Waiting for the event did not work.
+    #[error(transparent)]
+    Wait(#[from] WaitError),
+    /// A handler failed.
+    #[error("{handler} failed: {failure}")]
+    Handler {
+        /// Label of the handler.
+        handler: String,
+        /// How it failed.
+        #[source]
+        failure: Arc<HandlerFailure>,
+    },
+    /// Nobody handles this event on any bus that took it.
+    #[error("no handler is registered for {event_type}")]
+    NoHandler {
+        /// Type of the event.
+        event_type: String,
+    },
+    /// Handlers ran, and none returned a value.
+    #[error("no handler returned a value")]
+    Empty,
+}
+
+/// Why something did not become JSON, or JSON did not become an event.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum JsonError {
+    /// The type does not say how it becomes JSON: [`Payload::codec`](crate::Payload::codec) is `None`.
+    #[error("{event_type} has no codec")]
+    NoCodec {
+        /// Type of the event or value.
+        event_type: String,
+    },
+    /// An event's fields stand beside the payload's in one object, so the payload must be an object too.
+    #[error("{event_type} does not serialize to a JSON object")]
+    NotAnObject {
+        /// Type of the event.
+        event_type: String,
+    },
+    /// Payload fields named `event_*` or `model_*` would be mistaken for the event's own.
+    #[error("field {field} is reserved")]
+    ReservedField {
+        /// Name of the field.
+        field: String,
+    },
+    /// A field of the event is missing, or not what it should be.
+    #[error("field {field}: {reason}")]
+    InvalidField {
+        /// Name of the field.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The payload's or output's own serialization failed.
+    #[error(transparent)]
+    Serde(#[from] serde_json::Error),
+}
+
+/// An option of a builder that cannot be.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("invalid {option}: {reason}")]
+pub struct BuildError {
+    /// Name of the builder's method.
+    pub option: &'static str,
+    /// What is wrong with its value.
+    pub reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+
+    #[test]
+    fn messages_name_what_is_concerned() {
+        let full = EmitError::QueueFull { bus: "app#1234".into(), capacity: 8 };
+        assert_eq!(full.to_string(), "queue of app#1234 is full (8)");
+        assert_eq!(WaitError::from(full.clone()).to_string(), "event was rejected: queue of app#1234 is full (8)");
+        assert_eq!(
+            ResultError::from(WaitError::from(full)).to_string(),
+            "event was rejected: queue of app#1234 is full (8)"
+        );
+        assert_eq!(WaitError::Timeout(Duration::from_millis(5)).to_string(), "not completed within 5ms");
+        let build = BuildError { option: "queue_capacity", reason: "must be at least 1".into() };
+        assert_eq!(build.to_string(), "invalid queue_capacity: must be at least 1");
+    }
+
+    #[test]
+    fn a_failed_result_leads_to_the_handlers_own_error() {
+        let failure = Arc::new(HandlerFailure::Failed("no such page".into()));
+        let error = ResultError::Handler { handler: "fetch#1a2b".into(), failure };
+        assert_eq!(error.to_string(), "fetch#1a2b failed: no such page");
+        let root = error.source().and_then(Error::source).map(ToString::to_string);
+        assert_eq!(root.as_deref(), Some("no such page"));
+    }
+
+    #[test]
+    fn a_refused_payload_needs_no_debug_of_its_own() {
+        struct Opaque;
+        let refused = TryEmitError { payload: Opaque, error: EmitError::Aborted };
+        assert_eq!(format!("{refused:?}"), "TryEmitError { error: Aborted, .. }");
+        assert_eq!(refused.to_string(), EmitError::Aborted.to_string());
+    }
+}

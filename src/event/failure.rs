@@ -1,0 +1,318 @@
+//! What a handler fails with, what an invocation ends with, and why it was given up.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{EventId, HandlerId, ResultError};
+
+/// Any error that may cross threads.
+pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
+
+/// What a handler fails with.
+///
+/// Every `Error`, `&str` and `String` converts into it, so `?` works on all of them. It is not an `Error` itself, which is
+/// what makes that conversion possible.
+///
+/// ```
+/// use threadbus::*;
+///
+/// fn port(text: &str) -> Result<u16, HandlerError> {
+///     if text.is_empty() {
+///         return Err(HandlerError::permanent("no port given")); // trying again will not help
+///     }
+///     let port = text.parse::<u16>()?;
+///     if port < 1024 { Err(format!("port {port} is reserved"))? }
+///     Ok(port)
+/// }
+/// assert_eq!(port("8080").ok(), Some(8080));
+/// assert!(port("").is_err() && port("x").is_err() && port("80").is_err());
+/// ```
+pub struct HandlerError {
+    pub(crate) error: BoxError,
+    pub(crate) permanent: bool,
+}
+
+impl HandlerError {
+    /// An error that no [`Retry`](crate::Retry) tries again.
+    pub fn permanent(error: impl Into<BoxError>) -> Self {
+        Self { error: error.into(), permanent: true }
+    }
+
+    /// Whether no retry may follow. Ask before [`into_failure`](Self::into_failure), which forgets it.
+    pub(crate) fn is_permanent(&self) -> bool {
+        self.permanent
+    }
+
+    /// What the invocation ends with.
+    pub(crate) fn into_failure(self) -> HandlerFailure {
+        HandlerFailure::Failed(self.error)
+    }
+}
+
+impl<E: Into<BoxError>> From<E> for HandlerError {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), permanent: false }
+    }
+}
+
+impl fmt::Debug for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandlerError").field("error", &self.error).field("permanent", &self.permanent).finish()
+    }
+}
+
+/// How an invocation ended that did not end well.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum HandlerFailure {
+    /// The handler returned an error.
+    #[error("{0}")]
+    Failed(#[source] BoxError),
+    /// The handler panicked; the text is the panic's message.
+    #[error("handler panicked: {0}")]
+    Panicked(String),
+    /// Its own timeout passed.
+    #[error("timed out after {after:?}")]
+    TimedOut {
+        /// The timeout that passed.
+        after: Duration,
+    },
+    /// The event was given up before this handler started.
+    #[error("cancelled before it started: {cause}")]
+    Cancelled {
+        /// Why, and whose doing it was.
+        cause: Cause,
+    },
+    /// The event was given up while this handler ran. It may still be running; what it returns no longer counts.
+    #[error("abandoned while running: {cause}")]
+    Aborted {
+        /// Why, and whose doing it was.
+        cause: Cause,
+    },
+    /// An untyped handler returned something that is not the event's output.
+    #[error("handler returned {found}, event expects {expected}")]
+    WrongType {
+        /// Type name of the event's output.
+        expected: String,
+        /// Type name of what the handler returned.
+        found: String,
+    },
+    /// The process that ran the handler died or broke its protocol.
+    #[error("worker process failed: {0}")]
+    Worker(String),
+}
+
+impl HandlerFailure {
+    /// The error of type `E` that the handler returned, or the first one among its sources.
+    ///
+    /// Looks through [`Failed`](Self::Failed) and down the chain of `source()`, and through what this crate wraps on the
+    /// way, so that a handler that fails because its child failed shows the child's error.
+    ///
+    /// ```
+    /// use threadbus::*;
+    ///
+    /// let failure = HandlerFailure::Failed("x".parse::<u32>().unwrap_err().into());
+    /// assert!(failure.downcast_ref::<std::num::ParseIntError>().is_some());
+    /// assert!(failure.downcast_ref::<std::io::Error>().is_none());
+    /// ```
+    pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
+        let HandlerFailure::Failed(error) = self else { return None };
+        let mut next: Option<&(dyn Error + 'static)> = Some(&**error);
+        while let Some(error) = next {
+            if let Some(found) = error.downcast_ref::<E>().or_else(|| behind_our_wrappers(error)) {
+                return Some(found);
+            }
+            next = error.source();
+        }
+        None
+    }
+}
+
+/// Two of our links hide what they carry: a shared failure appears as its `Arc`, a transparent variant not at all.
+fn behind_our_wrappers<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    let inner: &'a (dyn Error + 'static) = if let Some(failure) = error.downcast_ref::<Arc<HandlerFailure>>() {
+        &**failure
+    } else if let Some(ResultError::Wait(wait)) = error.downcast_ref::<ResultError>() {
+        wait
+    } else {
+        return None;
+    };
+    inner.downcast_ref()
+}
+
+/// Why an invocation was given up: the nearest reason, and whose it was.
+///
+/// `Display` reads `timeout of fetch#1a2b on Parent#9c0d after 50ms`.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// What happened.
+    pub kind: CauseKind,
+    /// The event it happened to: the given-up one, or one above it.
+    pub event: EventId,
+    /// Type of that event.
+    pub event_type: String,
+    /// The handler whose timeout passed, or who was first.
+    pub handler: Option<HandlerId>,
+    /// The timeout that passed.
+    pub after: Option<Duration>,
+    /// `name#last4` of the handler, for `Display`.
+    pub(crate) handler_label: Option<String>,
+}
+
+impl Cause {
+    /// A cause that names the event only.
+    pub(crate) fn new(kind: CauseKind, event: EventId, event_type: impl Into<String>) -> Self {
+        Self { kind, event, event_type: event_type.into(), handler: None, after: None, handler_label: None }
+    }
+
+    /// Names the handler, with its label.
+    pub(crate) fn with_handler(mut self, handler: HandlerId, label: impl Into<String>) -> Self {
+        self.handler = Some(handler);
+        self.handler_label = Some(label.into());
+        self
+    }
+
+    /// Names the timeout.
+    pub(crate) fn with_after(mut self, after: Duration) -> Self {
+        self.after = Some(after);
+        self
+    }
+
+    /// `name#last4`; without a name as much as is known.
+    fn handler_text(&self) -> Option<String> {
+        let by_id = || self.handler.map(|handler| format!("handler#{}", handler.last4()));
+        self.handler_label.clone().or_else(by_id)
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let event = format_args!("{}#{}", self.event_type, self.event.last4());
+        let handler = self.handler_text();
+        match (self.kind, handler) {
+            (CauseKind::HandlerTimeout, Some(handler)) => write!(f, "timeout of {handler} on {event}")?,
+            (CauseKind::HandlerTimeout, None) => write!(f, "timeout of a handler on {event}")?,
+            (CauseKind::EventTimeout, _) => write!(f, "timeout of {event}")?,
+            (CauseKind::Cancelled, Some(handler)) => write!(f, "cancellation of {handler} on {event}")?,
+            (CauseKind::Cancelled, None) => write!(f, "cancellation of {event}")?,
+            (CauseKind::LostFirst, Some(handler)) => write!(f, "{handler} was first on {event}")?,
+            (CauseKind::LostFirst, None) => write!(f, "another handler was first on {event}")?,
+            (CauseKind::Shutdown, _) => write!(f, "shutdown of the bus of {event}")?,
+        }
+        self.after.map_or(Ok(()), |after| write!(f, " after {after:?}"))
+    }
+}
+
+/// The kinds of reasons for giving an invocation up.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CauseKind {
+    /// The timeout of a handler, whose emitted events go with it.
+    HandlerTimeout,
+    /// The timeout of an event.
+    EventTimeout,
+    /// Somebody called `cancel`.
+    Cancelled,
+    /// Another handler had a value first, under `HandlerCompletion::First`.
+    LostFirst,
+    /// The bus shut down.
+    Shutdown,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::ParseIntError;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::event::{EmitError, WaitError};
+
+    fn parse_error() -> BoxError {
+        "x".parse::<u8>().map_or_else(BoxError::from, |_| "it is a number".into())
+    }
+
+    #[test]
+    fn everything_that_is_an_error_or_text_converts() {
+        fn of_error() -> Result<u8, HandlerError> {
+            Ok("x".parse::<u8>()?)
+        }
+        fn of_text() -> Result<u8, HandlerError> {
+            Err("text")?
+        }
+        fn of_string() -> Result<u8, HandlerError> {
+            Err(String::from("string"))?
+        }
+        fn of_boxed() -> Result<u8, HandlerError> {
+            Err(BoxError::from("boxed"))?
+        }
+        fn of_itself() -> Result<u8, HandlerError> {
+            Err(HandlerError::permanent("itself"))?
+        }
+        let texts = [of_error, of_text, of_string, of_boxed, of_itself].map(|fails| {
+            fails().map_or_else(
+                |error| (error.is_permanent(), error.into_failure().to_string()),
+                |_| (false, String::new()),
+            )
+        });
+        let expected = ["invalid digit found in string", "text", "string", "boxed", "itself"];
+        assert_eq!(texts.each_ref().map(|(_, text)| text.as_str()), expected);
+        assert_eq!(texts.map(|(permanent, _)| permanent), [false, false, false, false, true]);
+    }
+
+    #[test]
+    fn downcast_goes_down_the_source_chain() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer")]
+        struct Outer(#[source] BoxError);
+        let failure = HandlerFailure::Failed(Outer(parse_error()).into());
+        assert!(failure.downcast_ref::<Outer>().is_some());
+        assert!(failure.downcast_ref::<ParseIntError>().is_some());
+        assert!(failure.downcast_ref::<fmt::Error>().is_none());
+        assert!(HandlerFailure::Panicked("x".into()).downcast_ref::<Outer>().is_none());
+    }
+
+    #[test]
+    fn downcast_sees_the_failure_of_an_awaited_child() {
+        let child = Arc::new(HandlerFailure::Failed(parse_error()));
+        let error = ResultError::Handler { handler: "child#0000".into(), failure: child };
+        let failure = HandlerError::from(error).into_failure();
+        assert!(failure.downcast_ref::<ResultError>().is_some());
+        assert!(failure.downcast_ref::<HandlerFailure>().is_some());
+        assert!(failure.downcast_ref::<ParseIntError>().is_some());
+    }
+
+    #[test]
+    fn downcast_sees_through_transparent_errors() {
+        let failure = HandlerError::from(ResultError::Wait(WaitError::Rejected(EmitError::Aborted))).into_failure();
+        assert_eq!(failure.downcast_ref(), Some(&WaitError::Rejected(EmitError::Aborted)));
+        assert_eq!(failure.downcast_ref(), Some(&EmitError::Aborted));
+    }
+
+    #[test]
+    fn causes_read_as_a_sentence() {
+        let event = EventId(Uuid::from_u128(0x9c0d));
+        let handler = HandlerId(Uuid::from_u128(0x1a2b));
+        let after = Duration::from_millis(50);
+        let bare = |kind| Cause::new(kind, event, "Parent");
+        let full = |kind| bare(kind).with_handler(handler, "fetch#1a2b").with_after(after);
+
+        assert_eq!(full(CauseKind::HandlerTimeout).to_string(), "timeout of fetch#1a2b on Parent#9c0d after 50ms");
+        assert_eq!(bare(CauseKind::HandlerTimeout).to_string(), "timeout of a handler on Parent#9c0d");
+        assert_eq!(full(CauseKind::EventTimeout).to_string(), "timeout of Parent#9c0d after 50ms");
+        assert_eq!(bare(CauseKind::EventTimeout).to_string(), "timeout of Parent#9c0d");
+        assert_eq!(bare(CauseKind::Cancelled).to_string(), "cancellation of Parent#9c0d");
+        assert_eq!(bare(CauseKind::LostFirst).to_string(), "another handler was first on Parent#9c0d");
+        assert_eq!(bare(CauseKind::Shutdown).to_string(), "shutdown of the bus of Parent#9c0d");
+        let first = bare(CauseKind::LostFirst).with_handler(handler, "fast#1a2b");
+        assert_eq!(first.to_string(), "fast#1a2b was first on Parent#9c0d");
+        let mut nameless = full(CauseKind::HandlerTimeout);
+        nameless.handler_label = None;
+        assert_eq!(nameless.to_string(), "timeout of handler#1a2b on Parent#9c0d after 50ms");
+        let aborted = HandlerFailure::Aborted { cause: bare(CauseKind::Cancelled) };
+        assert_eq!(aborted.to_string(), "abandoned while running: cancellation of Parent#9c0d");
+    }
+}

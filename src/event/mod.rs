@@ -1,0 +1,48 @@
+//! What an event is: payloads, options, handlers' outcomes, results and errors, and the envelope that carries them.
+//!
+//! Data only: nothing here starts a thread, waits, or knows a bus. The room imports `sys` and `sync`, and no other.
+//! Rooms that know a bus hang their verbs on `Event` and `AnyEvent` from above.
+
+mod envelope;
+mod error;
+mod failure;
+mod handler;
+mod ids;
+mod info;
+mod limit;
+mod modes;
+mod options;
+mod output;
+mod payload;
+mod result;
+mod retry;
+mod state;
+mod type_name;
+
+pub use envelope::{AnyEvent, Event};
+pub use error::{BuildError, EmitError, JsonError, ResultError, TryEmitError, WaitError};
+pub use failure::{BoxError, Cause, CauseKind, HandlerError, HandlerFailure};
+#[doc(hidden)]
+pub use handler::{ArcMarker, Diverges, FnMarker, FnOut, Opt, Plain, Res, ResOpt};
+pub use handler::{Handler, IntoAnyOutcome, IntoOutcome};
+pub use ids::{BusId, EventId, HandlerId};
+pub use info::HandlerInfo;
+pub use limit::Limit;
+pub use modes::{
+    EventConcurrency, EventStatus, Fairness, HandlerCompletion, HandlerConcurrency, HistoryPolicy, OnFull, OnLag,
+    Priority,
+};
+pub use options::{EventOptions, HandlerOptions};
+pub use output::AnyOutput;
+pub use payload::{Codec, Json, Payload};
+pub use result::{HandlerResult, ResultStatus};
+pub use retry::Retry;
+
+pub(crate) use envelope::{Body, ContextMap, Fresh, Head, ParentLink};
+pub(crate) use info::{Call, HandlerEntry, HandlerList};
+pub(crate) use options::Knob;
+pub(crate) use state::{
+    AttemptKey, BusIdentity, Child, Completion, CompletionHook, Delivery, DeliveryPhase, HandlerMode, Hook, Manner,
+    Outcome, Pause, Record, RecordPhase, State, TurnKind, Watcher,
+};
+pub(crate) use type_name::{short_type_name, shorten};

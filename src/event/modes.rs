@@ -1,0 +1,171 @@
+//! The choices an option can take: how many run at once, when an event is complete, what happens when something is full.
+
+use std::time::Duration;
+
+/// How far an event has come.
+///
+/// It only moves forward. An event on several buses is `Completed` when all of them and all of its children are done.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EventStatus {
+    /// Emitted, and no bus has started it.
+    Pending,
+    /// A bus has started it.
+    Started,
+    /// Everything it set off is done, or it was refused, cancelled or dropped. Final.
+    Completed,
+}
+
+/// How many events run at once. Default: [`BusSerial`](Self::BusSerial).
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum EventConcurrency {
+    /// One at a time among all events of this mode in the runtime, whatever their bus.
+    GlobalSerial,
+    /// One at a time on each bus.
+    #[default]
+    BusSerial,
+    /// Every event starts as soon as it is queued.
+    Parallel,
+}
+
+/// How many handlers run at once. Default: [`BusSerial`](Self::BusSerial).
+///
+/// A handler that overstayed its timeout no longer counts, though its thread may still be inside it.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum HandlerConcurrency {
+    /// One at a time among all handlers of this mode in the runtime.
+    GlobalSerial,
+    /// One at a time on each bus, across its events.
+    #[default]
+    BusSerial,
+    /// One at a time for each event on each bus: handlers of two events may overlap.
+    EventSerial,
+    /// No limit: all handlers of an event start together.
+    Parallel,
+}
+
+/// When an event's handlers are through. Default: [`All`](Self::All).
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum HandlerCompletion {
+    /// When every handler has ended.
+    #[default]
+    All,
+    /// On the first handler that returned a value: the others are cancelled, or abandoned if they are running. A failure or
+    /// an absent value does not win.
+    First,
+}
+
+/// What a full history does with the next event. Default: [`DropOldest`](Self::DropOldest).
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum HistoryPolicy {
+    /// The oldest entry leaves, a completed one if there is any. Leaving the history ends nothing.
+    #[default]
+    DropOldest,
+    /// The emit is refused with `EmitError::HistoryFull`.
+    Reject,
+}
+
+/// What `emit` does when the queue is full. Emits from inside handlers are exempt: neither blocked nor refused.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OnFull {
+    /// Waits for room, without limit.
+    Block,
+    /// Waits for room this long, then refuses with `EmitError::QueueFull`.
+    BlockFor(Duration),
+    /// Refuses at once with `EmitError::QueueFull`.
+    Reject,
+    /// Drops the oldest event of the lowest occupied priority; an arrival below all of them is refused.
+    DropOldest,
+    /// Runs the event on the emitting thread before `emit` returns.
+    RunInline,
+}
+
+/// How a bus chooses between priorities. Default: [`Strict`](Self::Strict).
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Fairness {
+    /// Always the highest priority that has something queued; lower ones may starve.
+    #[default]
+    Strict,
+    /// Shares the bus between three bands in proportion to these weights. Within a band the highest priority goes first.
+    Weighted {
+        /// Share of priorities 8 to 10.
+        high: u32,
+        /// Share of priorities 4 to 7.
+        normal: u32,
+        /// Share of priorities 0 to 3.
+        low: u32,
+    },
+}
+
+/// What happens when a bounded subscription is full.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OnLag {
+    /// The emitter waits for the subscriber; never inside a handler, there the backlog grows.
+    Block,
+    /// The oldest unread item is dropped, and counted as lag.
+    DropOldest,
+}
+
+/// Which queued event goes first: 0 to 10, higher first, equal priorities in emit order. Default:
+/// [`NORMAL`](Self::NORMAL), 5.
+///
+/// A running handler is never pre-empted, and an event that a handler waits for goes ahead of every priority.
+///
+/// ```
+/// use threadbus::*;
+///
+/// assert!(Priority::HIGH > Priority::NORMAL);
+/// assert_eq!(Priority::new(8), Some(Priority::HIGH));
+/// assert_eq!(Priority::new(11), None);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Priority(pub(crate) u8);
+
+impl Priority {
+    /// Level 0: after everything else.
+    pub const LOWEST: Priority = Priority(0);
+    /// Level 2.
+    pub const LOW: Priority = Priority(2);
+    /// Level 5, the default.
+    pub const NORMAL: Priority = Priority(5);
+    /// Level 8.
+    pub const HIGH: Priority = Priority(8);
+    /// Level 10: before everything else that is queued.
+    pub const CRITICAL: Priority = Priority(10);
+
+    /// The priority of this level, or `None` above 10.
+    pub const fn new(level: u8) -> Option<Priority> {
+        if level <= Self::CRITICAL.0 { Some(Priority(level)) } else { None }
+    }
+
+    /// The level, 0 to 10.
+    pub const fn level(self) -> u8 {
+        self.0
+    }
+}
+
+impl Default for Priority {
+    fn default() -> Self {
+        Self::NORMAL
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_0_to_10_exist_and_no_other() {
+        for level in 0..=u8::MAX {
+            assert_eq!(Priority::new(level).map(Priority::level), (level <= 10).then_some(level));
+        }
+        assert_eq!(Priority::default(), Priority::NORMAL);
+    }
+}

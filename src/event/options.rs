@@ -1,0 +1,329 @@
+//! What may be set for one event, one event type or one handler. Everything is optional; resolving the layers against each
+//! other is the business of the rules room.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{AnyEvent, EventConcurrency, EventId, HandlerCompletion, HandlerConcurrency, Limit, Priority, Retry};
+
+/// A time limit at one layer of options. Turning it off is different from not mentioning it: `Off` hides the layers below.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Knob {
+    /// Not mentioned here: the next layer decides.
+    #[default]
+    Unset,
+    /// Explicitly without limit.
+    Off,
+    /// This long.
+    After(Duration),
+}
+
+impl Knob {
+    /// This setting, or the other one where this says nothing.
+    pub(crate) fn or(self, other: Knob) -> Knob {
+        match self {
+            Knob::Unset => other,
+            Knob::Off | Knob::After(_) => self,
+        }
+    }
+
+    /// The limit once all layers are joined; a knob that nobody touched is no limit.
+    pub(crate) fn get(self) -> Option<Duration> {
+        match self {
+            Knob::Unset | Knob::Off => None,
+            Knob::After(after) => Some(after),
+        }
+    }
+}
+
+/// A bus has an answer for every knob: `None` there means off.
+impl From<Option<Duration>> for Knob {
+    fn from(limit: Option<Duration>) -> Self {
+        limit.map_or(Knob::Off, Knob::After)
+    }
+}
+
+/// What is special about one event, or about every event of one type.
+///
+/// Unset fields fall through: `emit_with`, then [`Payload::options`](crate::Payload::options), then the handler's
+/// [`HandlerOptions`] (where it has such a setting), then the bus.
+///
+/// ```
+/// use std::time::Duration;
+/// use threadbus::*;
+///
+/// let urgent = EventOptions::new()
+///     .priority(Priority::CRITICAL)
+///     .timeout(Duration::from_secs(5))
+///     .retry(Retry::attempts(3).delay(Duration::from_millis(100)))
+///     .correlation_id("request-17");
+/// # let _ = urgent;
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct EventOptions {
+    pub(crate) timeout: Knob,
+    pub(crate) handler_timeout: Knob,
+    pub(crate) slow_after: Knob,
+    pub(crate) handler_slow_after: Knob,
+    pub(crate) concurrency: Option<EventConcurrency>,
+    pub(crate) handler_concurrency: Option<HandlerConcurrency>,
+    pub(crate) completion: Option<HandlerCompletion>,
+    pub(crate) priority: Option<Priority>,
+    pub(crate) retry: Option<Retry>,
+    pub(crate) detached: bool,
+    pub(crate) parent: Option<AnyEvent>,
+    pub(crate) id: Option<EventId>,
+    pub(crate) correlation_id: Option<Arc<str>>,
+    pub(crate) steps: Option<usize>,
+}
+
+impl EventOptions {
+    /// Nothing set.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Cap on the whole event on each bus, from the start of processing there: all handlers, attempts and delays. Default:
+    /// the bus's `event_timeout`, which is none.
+    ///
+    /// What runs when it passes ends `Aborted`, what has not started ends `Cancelled`.
+    pub fn timeout(mut self, after: Duration) -> Self {
+        self.timeout = Knob::After(after);
+        self
+    }
+
+    /// Cap on each attempt of each handler of this event. Default: the handler's own, then the bus's `handler_timeout`,
+    /// which is 60 s.
+    pub fn handler_timeout(mut self, after: Duration) -> Self {
+        self.handler_timeout = Knob::After(after);
+        self
+    }
+
+    /// Clears both [`timeout`](Self::timeout) and [`handler_timeout`](Self::handler_timeout), whatever handler and bus say.
+    pub fn no_timeout(mut self) -> Self {
+        self.timeout = Knob::Off;
+        self.handler_timeout = Knob::Off;
+        self
+    }
+
+    /// Warns in the log when the event is still running after this time. Default: the bus's, which is 300 s.
+    pub fn slow_after(mut self, after: Duration) -> Self {
+        self.slow_after = Knob::After(after);
+        self
+    }
+
+    /// Warns in the log when a handler of this event is still running after this time. Default: the handler's own, then the
+    /// bus's, which is 30 s.
+    pub fn handler_slow_after(mut self, after: Duration) -> Self {
+        self.handler_slow_after = Knob::After(after);
+        self
+    }
+
+    /// How many events may run beside this one. Default: the bus's, which is [`EventConcurrency::BusSerial`].
+    pub fn concurrency(mut self, mode: EventConcurrency) -> Self {
+        self.concurrency = Some(mode);
+        self
+    }
+
+    /// How many handlers may run beside those of this event. Default: the handler's own, then the bus's, which is
+    /// [`HandlerConcurrency::BusSerial`].
+    pub fn handler_concurrency(mut self, mode: HandlerConcurrency) -> Self {
+        self.handler_concurrency = Some(mode);
+        self
+    }
+
+    /// When this event's handlers are through. Default: the bus's, which is [`HandlerCompletion::All`].
+    pub fn completion(mut self, mode: HandlerCompletion) -> Self {
+        self.completion = Some(mode);
+        self
+    }
+
+    /// Which queued event goes first. Default: [`Priority::NORMAL`].
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = Some(priority);
+        self
+    }
+
+    /// How failed handlers of this event are tried again. Default: the handler's own, then the bus's, which is one attempt.
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = Some(retry);
+        self
+    }
+
+    /// Makes it a root event though a handler emits it: no parent, its own correlation id. Default: child of the running
+    /// handler's event.
+    ///
+    /// For tickers and supervisors whose event would else never complete.
+    pub fn detached(mut self) -> Self {
+        self.detached = true;
+        self
+    }
+
+    /// The event this one belongs to; it completes only after this one. Default: the running handler's event, if any, which
+    /// this beats. Ignored in [`Payload::options`](crate::Payload::options).
+    pub fn parent(mut self, parent: impl AsRef<AnyEvent>) -> Self {
+        self.parent = Some(parent.as_ref().clone());
+        self
+    }
+
+    /// The event's id, for events that have one from elsewhere. Default: a fresh UUIDv7. Ignored in
+    /// [`Payload::options`](crate::Payload::options).
+    pub fn id(mut self, id: EventId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// A name for everything that belongs to one request, inherited by children. Default: the parent's, or the id of a root
+    /// event. Ignored in [`Payload::options`](crate::Payload::options).
+    pub fn correlation_id(mut self, id: impl Into<String>) -> Self {
+        self.correlation_id = Some(Arc::from(id.into()));
+        self
+    }
+
+    /// Weight of this event in a batch's progress. Default 1; 0 counts nothing.
+    pub fn steps(mut self, steps: usize) -> Self {
+        self.steps = Some(steps);
+        self
+    }
+
+    /// These options, completed by the defaults of the event's type. The identity in `defaults` is left out: an id, a parent
+    /// or a correlation id belongs to one event and not to a type.
+    pub(crate) fn or_defaults(self, defaults: &EventOptions) -> EventOptions {
+        EventOptions {
+            timeout: self.timeout.or(defaults.timeout),
+            handler_timeout: self.handler_timeout.or(defaults.handler_timeout),
+            slow_after: self.slow_after.or(defaults.slow_after),
+            handler_slow_after: self.handler_slow_after.or(defaults.handler_slow_after),
+            concurrency: self.concurrency.or(defaults.concurrency),
+            handler_concurrency: self.handler_concurrency.or(defaults.handler_concurrency),
+            completion: self.completion.or(defaults.completion),
+            priority: self.priority.or(defaults.priority),
+            retry: self.retry.or_else(|| defaults.retry.clone()),
+            detached: self.detached || defaults.detached,
+            steps: self.steps.or(defaults.steps),
+            ..self
+        }
+    }
+}
+
+/// What is special about one handler.
+///
+/// The event's own options go before it, the bus's settings after it.
+///
+/// ```
+/// use std::time::Duration;
+/// use threadbus::*;
+///
+/// let options = HandlerOptions::new()
+///     .name("fetch")
+///     .timeout(Duration::from_millis(500))
+///     .concurrency(HandlerConcurrency::Parallel)
+///     .retry(Retry::attempts(3).exponential(Duration::from_millis(50), 2.0));
+/// # let _ = options;
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct HandlerOptions {
+    pub(crate) name: Option<Arc<str>>,
+    pub(crate) timeout: Knob,
+    pub(crate) slow_after: Knob,
+    pub(crate) concurrency: Option<HandlerConcurrency>,
+    pub(crate) retry: Option<Retry>,
+    pub(crate) limit: Option<Limit>,
+}
+
+impl HandlerOptions {
+    /// Nothing set.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Name in labels, logs and JSON. Default: the handler's type name; for closures their source location.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(Arc::from(name.into()));
+        self
+    }
+
+    /// Cap on each attempt. Default: the bus's `handler_timeout`, which is 60 s.
+    pub fn timeout(mut self, after: Duration) -> Self {
+        self.timeout = Knob::After(after);
+        self
+    }
+
+    /// No cap on an attempt, whatever the bus says.
+    pub fn no_timeout(mut self) -> Self {
+        self.timeout = Knob::Off;
+        self
+    }
+
+    /// Warns in the log when an invocation is still running after this time. Default: the bus's, which is 30 s.
+    pub fn slow_after(mut self, after: Duration) -> Self {
+        self.slow_after = Knob::After(after);
+        self
+    }
+
+    /// How many handlers may run beside this one. Default: the bus's, which is [`HandlerConcurrency::BusSerial`].
+    pub fn concurrency(mut self, mode: HandlerConcurrency) -> Self {
+        self.concurrency = Some(mode);
+        self
+    }
+
+    /// How a failed attempt is tried again. Default: the bus's, which is one attempt.
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = Some(retry);
+        self
+    }
+
+    /// A cap on concurrent invocations, shared with other handlers. Default: none.
+    pub fn limit(mut self, limit: Limit) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn off_hides_the_layers_below_and_unset_does_not() {
+        let after = Knob::After(SECOND);
+        assert_eq!(Knob::Unset.or(after), after);
+        assert_eq!(Knob::Off.or(after), Knob::Off);
+        assert_eq!(after.or(Knob::Off), after);
+        assert_eq!(Knob::Unset.or(Knob::Unset).get(), None);
+        assert_eq!(Knob::Off.get(), None);
+        assert_eq!(after.get(), Some(SECOND));
+        assert_eq!(Knob::from(None), Knob::Off);
+        assert_eq!(Knob::from(Some(SECOND)), after);
+    }
+
+    #[test]
+    fn the_last_setter_wins_between_timeout_and_no_timeout() {
+        assert_eq!(EventOptions::new().timeout(SECOND).no_timeout().timeout, Knob::Off);
+        let options = EventOptions::new().no_timeout().timeout(SECOND);
+        assert_eq!((options.timeout, options.handler_timeout), (Knob::After(SECOND), Knob::Off));
+        assert_eq!(HandlerOptions::new().no_timeout().timeout(SECOND).timeout, Knob::After(SECOND));
+    }
+
+    #[test]
+    fn defaults_of_a_type_fill_what_is_unset_but_give_no_identity() {
+        let defaults = EventOptions::new()
+            .timeout(SECOND)
+            .priority(Priority::LOW)
+            .steps(4)
+            .id(EventId(Uuid::nil()))
+            .correlation_id("of the type")
+            .detached();
+        let options = EventOptions::new().priority(Priority::HIGH).or_defaults(&defaults);
+        assert_eq!(options.timeout, Knob::After(SECOND));
+        assert_eq!(options.priority, Some(Priority::HIGH));
+        assert_eq!(options.steps, Some(4));
+        assert!(options.detached && options.id.is_none() && options.correlation_id.is_none());
+        let own = EventOptions::new().no_timeout().correlation_id("own").or_defaults(&defaults);
+        assert_eq!((own.timeout, own.correlation_id.as_deref()), (Knob::Off, Some("own")));
+    }
+}

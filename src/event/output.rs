@@ -1,0 +1,206 @@
+//! What a handler returned, when its type is not known at compile time.
+
+use std::any::Any;
+use std::fmt;
+
+use super::type_name::shorten;
+use super::{Json, JsonError, Payload};
+
+/// What an untyped handler returned, or what an untyped look at results shows.
+///
+/// Where an untyped handler returns it, it must hold the event's `Output`, or JSON that the event's codec reads; else the
+/// invocation fails with [`HandlerFailure::WrongType`](crate::HandlerFailure::WrongType).
+///
+/// ```
+/// use threadbus::*;
+///
+/// let output = AnyOutput::new(String::from("hi"));
+/// assert_eq!(output.downcast::<String>().as_deref(), Some("hi"));
+/// assert_eq!(output.downcast::<u8>(), None);
+///
+/// let json = AnyOutput::json(serde_json::json!({ "n": 1 }));
+/// assert_eq!(json.to_json()?, serde_json::json!({ "n": 1 }));
+/// # Ok::<(), JsonError>(())
+/// ```
+#[derive(Clone)]
+pub struct AnyOutput {
+    /// A box of `()`, by far the most frequent output, does not allocate.
+    value: Box<dyn OutputObject>,
+    /// How the value becomes JSON, where the event's type is known.
+    encode: Option<Encode>,
+}
+
+/// Gets a value of the output type that it was made for.
+type Encode = fn(&dyn Any) -> Result<Json, JsonError>;
+
+/// `Any` that can be cloned.
+trait OutputObject: Any + Send + Sync {
+    fn clone_box(&self) -> Box<dyn OutputObject>;
+    fn type_name(&self) -> &'static str;
+}
+
+impl<T: Any + Clone + Send + Sync> OutputObject for T {
+    fn clone_box(&self) -> Box<dyn OutputObject> {
+        Box::new(self.clone())
+    }
+
+    fn type_name(&self) -> &'static str {
+        shorten(std::any::type_name::<T>())
+    }
+}
+
+impl Clone for Box<dyn OutputObject> {
+    fn clone(&self) -> Self {
+        // Dereferenced first: the box is itself a type that the trait is implemented for.
+        (**self).clone_box()
+    }
+}
+
+impl AnyOutput {
+    /// Holds a value of any type.
+    pub fn new<T: Clone + Send + Sync + 'static>(value: T) -> Self {
+        Self { value: Box::new(value), encode: None }
+    }
+
+    /// Holds JSON, which stands for whatever the event's codec makes of it.
+    pub fn json(value: Json) -> Self {
+        Self::new(value)
+    }
+
+    /// A clone of the value, if it is a `T`.
+    ///
+    /// What [`json`](Self::json) made is a [`Json`](crate::Json).
+    pub fn downcast<T: Clone + 'static>(&self) -> Option<T> {
+        self.downcast_ref().cloned()
+    }
+
+    /// The value as JSON: what [`json`](Self::json) was given, or an event's output by way of the event's codec.
+    ///
+    /// # Errors
+    ///
+    /// [`JsonError::NoCodec`] for any other value, and [`JsonError::Serde`] if the value's own serialization fails.
+    pub fn to_json(&self) -> Result<Json, JsonError> {
+        if let Some(json) = self.as_json() {
+            return Ok(json.clone());
+        }
+        match self.encode {
+            Some(encode) => encode(self.as_any()),
+            None => Err(JsonError::NoCodec { event_type: self.type_name().to_owned() }),
+        }
+    }
+
+    /// The output of an event of a known type: its codec, if there is one, gives the JSON.
+    pub(crate) fn of<P: Payload>(output: P::Output) -> Self {
+        Self { value: Box::new(output), encode: Some(encode_output::<P>) }
+    }
+
+    /// Whether it holds JSON, which a codec may read as the event's output.
+    pub(crate) fn is_json(&self) -> bool {
+        self.as_json().is_some()
+    }
+
+    pub(crate) fn as_json(&self) -> Option<&Json> {
+        self.downcast_ref()
+    }
+
+    /// Short name of the held value's type.
+    pub(crate) fn type_name(&self) -> &'static str {
+        (*self.value).type_name()
+    }
+
+    pub(crate) fn downcast_ref<T: 'static>(&self) -> Option<&T> {
+        self.as_any().downcast_ref()
+    }
+
+    /// The value itself, without a clone.
+    ///
+    /// # Errors
+    ///
+    /// All of it back, if it is not a `T`.
+    pub(crate) fn into_inner<T: 'static>(self) -> Result<T, AnyOutput> {
+        if self.downcast_ref::<T>().is_none() {
+            return Err(self);
+        }
+        let encode = self.encode;
+        let value: Box<dyn Any + Send + Sync> = self.value;
+        match value.downcast::<T>() {
+            Ok(value) => Ok(*value),
+            // Cannot be: it was just looked at.
+            Err(_) => Err(AnyOutput { value: Box::new(()), encode }),
+        }
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        &*self.value
+    }
+}
+
+fn encode_output<P: Payload>(output: &dyn Any) -> Result<Json, JsonError> {
+    let no_codec = || JsonError::NoCodec { event_type: P::event_type().to_owned() };
+    let codec = P::codec().ok_or_else(no_codec)?;
+    let output = output.downcast_ref::<P::Output>().ok_or_else(no_codec)?;
+    Ok(codec.output_to_json(output)?)
+}
+
+/// The type's name and not the value, which may be large, secret or have no `Debug`.
+impl fmt::Debug for AnyOutput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AnyOutput({})", self.type_name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serialize};
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Page(u8);
+    #[derive(Serialize, Deserialize)]
+    struct Fetch;
+    crate::event!(Fetch => Page);
+    struct Raw;
+    impl Payload for Raw {
+        type Output = Page;
+    }
+
+    #[test]
+    fn a_value_comes_out_as_it_went_in() {
+        let output = AnyOutput::new(Page(3));
+        assert_eq!(output.clone().downcast::<Page>(), Some(Page(3)));
+        assert_eq!(output.downcast_ref::<Page>(), Some(&Page(3)));
+        assert_eq!(output.downcast::<u8>(), None);
+        assert_eq!((output.type_name(), output.is_json()), ("Page", false));
+        assert_eq!(format!("{output:?}"), "AnyOutput(Page)");
+        let refused = output.into_inner::<u8>().err();
+        assert_eq!(refused.and_then(|output| output.into_inner::<Page>().ok()), Some(Page(3)));
+    }
+
+    #[test]
+    fn json_is_recognised() {
+        let output = AnyOutput::json(json!([1]));
+        assert!(output.is_json());
+        assert_eq!(output.as_json(), Some(&json!([1])));
+        assert_eq!(output.to_json().ok(), Some(json!([1])));
+        assert_eq!(output.downcast::<Json>(), Some(json!([1])));
+        assert!(AnyOutput::new(()).as_json().is_none());
+    }
+
+    #[test]
+    fn only_the_event_knows_how_its_output_becomes_json() {
+        assert_eq!(AnyOutput::of::<Fetch>(Page(3)).clone().to_json().ok(), Some(json!(3)));
+        let no_codec = |output: AnyOutput| output.to_json().map_err(|error| error.to_string());
+        assert_eq!(no_codec(AnyOutput::of::<Raw>(Page(3))), Err("Raw has no codec".into()));
+        assert_eq!(no_codec(AnyOutput::new(Some(Page(3)))), Err("Option<Page> has no codec".into()));
+    }
+
+    #[test]
+    fn nothing_takes_no_memory() {
+        let output = AnyOutput::new(());
+        assert_eq!(size_of_val(&*output.value), 0);
+        assert_eq!(output.clone().downcast::<()>(), Some(()));
+        assert_eq!(output.type_name(), "()");
+    }
+}

@@ -1,0 +1,221 @@
+//! What a user defines: a type that can travel as an event, and how it becomes JSON.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::EventOptions;
+use super::type_name::short_type_name;
+
+/// JSON as this crate reads and writes it.
+pub type Json = serde_json::Value;
+
+/// A type that can travel as an event.
+///
+/// For a type that serde can handle, [`event!`](crate::event!) writes the impl. By hand it takes one line, for an event that
+/// never becomes JSON:
+///
+/// ```
+/// use std::sync::mpsc::SyncSender;
+/// use threadbus::*;
+///
+/// struct Reply(SyncSender<u8>);
+/// impl Payload for Reply {
+///     type Output = ();
+/// }
+/// assert_eq!(Reply::event_type(), "Reply");
+/// assert!(Reply::codec().is_none());
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an event",
+    label = "`Payload` is not implemented for `{Self}`",
+    note = "write `event!({Self});` or `event!({Self} => Output);` for a type with serde's derives",
+    note = "or `impl Payload for {Self} {{ type Output = (); }}` for an event that never becomes JSON"
+)]
+pub trait Payload: Sized + Send + Sync + 'static {
+    /// What one handler of this event returns.
+    type Output: Clone + Send + Sync + 'static;
+
+    /// Name in logs, in JSON and for registration by name. Default: the type's name without its path and without the paths of
+    /// its generics: `Wrapper<B>` for `my::Wrapper<a::B>`.
+    ///
+    /// Two types of one program should not share a name where one of them is addressed by it.
+    fn event_type() -> &'static str {
+        short_type_name::<Self>()
+    }
+
+    /// Version of the payload's shape, carried in JSON. Default: `0.0.1`.
+    fn version() -> &'static str {
+        "0.0.1"
+    }
+
+    /// Defaults of every event of this type, overridden field by field by `emit_with`. Default: nothing set.
+    ///
+    /// Asked once per type and bus. Identity set here (id, parent, correlation id) is ignored.
+    fn options() -> EventOptions {
+        EventOptions::new()
+    }
+
+    /// How payload and output become JSON. Default: `None`, and JSON features answer
+    /// [`JsonError::NoCodec`](crate::JsonError::NoCodec).
+    fn codec() -> Option<Codec<Self>> {
+        None
+    }
+}
+
+/// How the payload and the output of one event type become JSON and come back.
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use threadbus::*;
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Page<T> { content: T }
+/// impl<T: Serialize + for<'de> Deserialize<'de> + Send + Sync + 'static> Payload for Page<T> {
+///     type Output = usize;
+///     fn codec() -> Option<Codec<Self>> { Some(Codec::serde()) }
+/// }
+/// assert_eq!(Page::<String>::event_type(), "Page<String>");
+/// ```
+pub struct Codec<P: Payload> {
+    payload_to_json: fn(&P) -> serde_json::Result<Json>,
+    payload_from_json: fn(Json) -> serde_json::Result<P>,
+    output_to_json: fn(&P::Output) -> serde_json::Result<Json>,
+    output_from_json: fn(Json) -> serde_json::Result<P::Output>,
+}
+
+impl<P: Payload> Codec<P> {
+    /// By serde's derives.
+    pub fn serde() -> Self
+    where
+        P: Serialize + DeserializeOwned,
+        P::Output: Serialize + DeserializeOwned,
+    {
+        Self {
+            payload_to_json: |payload| serde_json::to_value(payload),
+            payload_from_json: serde_json::from_value,
+            output_to_json: |output| serde_json::to_value(output),
+            output_from_json: serde_json::from_value,
+        }
+    }
+
+    pub(crate) fn payload_to_json(&self, payload: &P) -> serde_json::Result<Json> {
+        (self.payload_to_json)(payload)
+    }
+
+    pub(crate) fn payload_from_json(&self, json: Json) -> serde_json::Result<P> {
+        (self.payload_from_json)(json)
+    }
+
+    pub(crate) fn output_to_json(&self, output: &P::Output) -> serde_json::Result<Json> {
+        (self.output_to_json)(output)
+    }
+
+    pub(crate) fn output_from_json(&self, json: Json) -> serde_json::Result<P::Output> {
+        (self.output_from_json)(json)
+    }
+}
+
+// By hand: a derive would ask the payload to be `Clone`.
+impl<P: Payload> Clone for Codec<P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<P: Payload> Copy for Codec<P> {}
+
+impl<P: Payload> fmt::Debug for Codec<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Codec<{}>", P::event_type())
+    }
+}
+
+/// Makes a type with serde's derives an event: writes its [`Payload`] impl, codec included.
+///
+/// `event!(Tick);` returns nothing, `event!(UserLogin => String);` has handlers that return a `String`. Each further
+/// `name = value` calls that method of [`EventOptions`] for every event of the type.
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use std::time::Duration;
+/// use threadbus::*;
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Tick { n: u32 }
+/// event!(Tick);
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Fetch { url: String }
+/// event!(Fetch => Vec<u8>, timeout = Duration::from_secs(5), priority = Priority::HIGH);
+///
+/// assert_eq!(Fetch::event_type(), "Fetch");
+/// assert!(Tick::codec().is_some());
+/// ```
+#[macro_export]
+macro_rules! event {
+    ($ty:ident $(, $opt:ident = $val:expr)* $(,)?) => { $crate::event!($ty => () $(, $opt = $val)*); };
+    ($ty:ident => $out:ty $(, $opt:ident = $val:expr)* $(,)?) => {
+        impl $crate::Payload for $ty {
+            type Output = $out;
+            fn event_type() -> &'static str { stringify!($ty) }
+            fn codec() -> ::core::option::Option<$crate::Codec<Self>> { ::core::option::Option::Some($crate::Codec::serde()) }
+            fn options() -> $crate::EventOptions { $crate::EventOptions::new()$(.$opt($val))* }
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::event::{Priority, options::Knob};
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Login {
+        name: String,
+    }
+    event!(Login => Option<u8>, timeout = Duration::from_secs(5), priority = Priority::HIGH,);
+
+    #[derive(Serialize, Deserialize)]
+    struct Tick;
+    event!(Tick);
+
+    struct Raw<T>(T);
+    impl<T: Send + Sync + 'static> Payload for Raw<T> {
+        type Output = ();
+    }
+
+    #[test]
+    fn the_macro_sets_name_options_and_codec() {
+        assert_eq!((Login::event_type(), Login::version()), ("Login", "0.0.1"));
+        let options = Login::options();
+        assert_eq!((options.timeout, options.priority), (Knob::After(Duration::from_secs(5)), Some(Priority::HIGH)));
+        assert_eq!(Tick::options().timeout, Knob::Unset);
+        assert!(Tick::codec().is_some());
+    }
+
+    #[test]
+    fn a_hand_written_payload_is_named_after_its_type_and_has_no_codec() {
+        assert_eq!(Raw::<Option<Tick>>::event_type(), "Raw<Option<Tick>>");
+        assert!(Raw::<Tick>::codec().is_none());
+    }
+
+    #[test]
+    fn a_codec_leads_there_and_back() -> Result<(), serde_json::Error> {
+        let codec = Codec::<Login>::serde();
+        let login = Login { name: "ada".into() };
+        let json = codec.payload_to_json(&login)?;
+        assert_eq!(json, serde_json::json!({ "name": "ada" }));
+        assert_eq!(codec.payload_from_json(json)?, login);
+        assert_eq!(codec.output_to_json(&Some(3))?, serde_json::json!(3));
+        assert_eq!(codec.output_from_json(Json::Null)?, None);
+        assert!(codec.output_from_json(serde_json::json!("x")).is_err());
+        assert_eq!(format!("{codec:?}"), "Codec<Login>");
+        Ok(())
+    }
+}

@@ -1,0 +1,479 @@
+//! What changes on an event, all under its one lock: deliveries, invocations, children, completion.
+//!
+//! Pure transitions. Each says whether it was this call that made it; who made it owes what follows (`runtime/README.md`, section 2).
+
+use crate::event::envelope::AnyEvent;
+use crate::event::info::{HandlerEntry, HandlerInfo, HandlerList};
+use crate::event::{AnyOutput, BusId, EmitError, HandlerFailure};
+use crate::sync::Bell;
+use crate::sys::clock::{NEVER, Stamp, Tick};
+use smallvec::SmallVec;
+use std::any::Any;
+use std::sync::{Arc, Weak};
+
+/// Completed children beyond this many are kept only as long as somebody else keeps them.
+pub(crate) const CHILDREN_KEPT: usize = 1000;
+
+/// A bus as its events know it: weakly.
+#[derive(Debug)]
+pub(crate) struct BusIdentity {
+    pub(crate) id: BusId,
+    pub(crate) name: String,
+    pub(crate) label: Arc<str>,
+    pub(crate) link: Weak<dyn Any + Send + Sync>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DeliveryPhase {
+    Queued,
+    Active,
+    Done,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RecordPhase {
+    Pending,
+    Started,
+    /// Between two attempts.
+    Delayed,
+    Ended,
+}
+
+/// How an invocation ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    None,
+    Value(AnyOutput),
+    Failed(Arc<HandlerFailure>),
+}
+
+/// One handler on one delivery.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) handler: HandlerInfo,
+    pub(crate) mode: HandlerMode,
+    pub(crate) phase: RecordPhase,
+    /// Counts the starts; the lease of the thread that runs it.
+    pub(crate) attempt: u32,
+    /// Which worker runs it, for diagnostics and the wait graph.
+    pub(crate) worker: u32,
+    /// Its thread sits in a wait, and has given up what it holds.
+    pub(crate) sitting: bool,
+    pub(crate) started: Stamp,
+    pub(crate) ended: Stamp,
+    pub(crate) outcome: Outcome,
+}
+
+/// Which event permit a delivery needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TurnKind {
+    Free,
+    Bus,
+    Global,
+}
+
+/// How one handler runs beside others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HandlerMode {
+    GlobalSerial,
+    BusSerial,
+    EventSerial,
+    Parallel,
+}
+
+/// How a delivery runs, settled when it is claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Manner {
+    pub(crate) turn: TurnKind,
+    /// The bus's handler permit belongs to the delivery, not to its invocations.
+    pub(crate) bus_handler: bool,
+    /// The loop could not take that permit when it claimed.
+    pub(crate) short: bool,
+    /// Some handlers may run beside others.
+    pub(crate) parallel: bool,
+    pub(crate) first: bool,
+    /// Whoever ends the delivery goes on as the bus's loop.
+    pub(crate) carries_loop: bool,
+    /// Claimed by a jump: its tickets go before what has not started.
+    pub(crate) jumped: bool,
+    /// Driven on the stack of a handler that waits for it: that thread goes on driving when a handler was given up.
+    pub(crate) inline: bool,
+}
+
+impl Manner {
+    pub(crate) const PLAIN: Manner = Manner {
+        turn: TurnKind::Free,
+        bus_handler: false,
+        short: false,
+        parallel: false,
+        first: false,
+        carries_loop: false,
+        jumped: false,
+        inline: false,
+    };
+}
+
+/// An event on one bus.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub(crate) bus: Arc<BusIdentity>,
+    pub(crate) phase: DeliveryPhase,
+    /// Counts for the event's completion; not so if it was added afterwards.
+    pub(crate) counted: bool,
+    pub(crate) manner: Manner,
+    /// Ended before any handler of it started.
+    pub(crate) cancelled: bool,
+    /// Index of the first record that may be `Pending`.
+    pub(crate) next: usize,
+    /// Records not ended.
+    pub(crate) left: usize,
+    /// A serial handler is running, or waits for its permit or its next attempt.
+    pub(crate) serial_busy: bool,
+    /// Helpers on their way to claim parallel handlers.
+    pub(crate) helpers: usize,
+    /// To be taken back when the delivery is over.
+    pub(crate) cap_timer: Option<u64>,
+    /// The event's cap on this bus.
+    pub(crate) cap: Tick,
+    pub(crate) begun: Tick,
+    pub(crate) queued: Tick,
+    pub(crate) list: Option<HandlerList>,
+    pub(crate) records: SmallVec<[Record; 1]>,
+}
+
+impl Delivery {
+    pub(crate) fn new(bus: Arc<BusIdentity>, phase: DeliveryPhase, queued: Tick) -> Self {
+        Delivery {
+            bus,
+            phase,
+            counted: true,
+            manner: Manner::PLAIN,
+            cancelled: false,
+            next: 0,
+            left: 0,
+            serial_busy: false,
+            helpers: 0,
+            cap_timer: None,
+            cap: NEVER,
+            begun: 0,
+            queued,
+            list: None,
+            records: SmallVec::new(),
+        }
+    }
+
+    /// Fixes the handlers. Once.
+    pub(crate) fn fix_handlers(&mut self, list: &HandlerList, mode: impl Fn(&HandlerEntry) -> HandlerMode) {
+        self.left = list.len();
+        self.records = list
+            .iter()
+            .map(|entry| Record {
+                handler: entry.info.clone(),
+                mode: mode(entry),
+                phase: RecordPhase::Pending,
+                attempt: 0,
+                worker: 0,
+                sitting: false,
+                started: 0,
+                ended: 0,
+                outcome: Outcome::None,
+            })
+            .collect();
+        self.manner.parallel =
+            self.records.len() > 1 && self.records.iter().any(|record| record.mode == HandlerMode::Parallel);
+        self.list = Some(Arc::clone(list));
+    }
+
+    pub(crate) fn is_live(&self, invocation: usize, attempt: u32) -> bool {
+        self.records.get(invocation).is_some_and(|r| r.phase == RecordPhase::Started && r.attempt == attempt)
+    }
+
+    /// A handler that may start now, in order: a parallel one, or a serial one if no other is at it.
+    pub(crate) fn startable(&mut self) -> Option<usize> {
+        while self.records.get(self.next).is_some_and(|r| r.phase != RecordPhase::Pending) {
+            self.next += 1;
+        }
+        let busy = self.serial_busy;
+        let open = |r: &Record| r.phase == RecordPhase::Pending && (r.mode == HandlerMode::Parallel || !busy);
+        self.records[self.next..].iter().position(open).map(|at| at + self.next)
+    }
+
+    /// Starts an attempt of a pending invocation, or of one whose permit has come, and returns its number.
+    pub(crate) fn start(&mut self, invocation: usize, from: RecordPhase, worker: u32, at: Stamp) -> Option<u32> {
+        if self.phase != DeliveryPhase::Active {
+            return None;
+        }
+        let record = self.records.get_mut(invocation)?;
+        if record.phase != from {
+            return None;
+        }
+        record.phase = RecordPhase::Started;
+        record.attempt += 1;
+        record.worker = worker;
+        record.sitting = false;
+        if record.started == 0 {
+            record.started = at;
+        }
+        self.serial_busy |= record.mode != HandlerMode::Parallel;
+        Some(record.attempt)
+    }
+
+    /// Ends an attempt that is still live. The only way an invocation that has started ends.
+    pub(crate) fn end(&mut self, invocation: usize, attempt: u32, outcome: Outcome, at: Stamp) -> Result<(), Outcome> {
+        if !self.is_live(invocation, attempt) {
+            return Err(outcome);
+        }
+        self.end_record(invocation, outcome, at);
+        Ok(())
+    }
+
+    /// Whatever it was at.
+    pub(crate) fn end_record(&mut self, invocation: usize, outcome: Outcome, at: Stamp) {
+        let record = &mut self.records[invocation];
+        record.phase = RecordPhase::Ended;
+        record.ended = at;
+        record.outcome = outcome;
+        self.left -= 1;
+        if record.mode != HandlerMode::Parallel {
+            self.serial_busy = false;
+        }
+    }
+
+    /// A pending invocation that waits for its permit, or a failed one that will be tried again: not startable until then.
+    pub(crate) fn set_aside(&mut self, invocation: usize) {
+        let record = &mut self.records[invocation];
+        record.phase = RecordPhase::Delayed;
+        self.serial_busy |= record.mode != HandlerMode::Parallel;
+    }
+
+    /// The delay is over.
+    pub(crate) fn retry(&mut self, invocation: usize, attempt: u32) -> bool {
+        let Some(record) = self.records.get_mut(invocation) else { return false };
+        if self.phase != DeliveryPhase::Active || record.phase != RecordPhase::Delayed || record.attempt != attempt {
+            return false;
+        }
+        record.phase = RecordPhase::Pending;
+        if record.mode != HandlerMode::Parallel {
+            self.serial_busy = false;
+        }
+        self.next = self.next.min(invocation);
+        true
+    }
+
+    pub(crate) fn anything_started(&self) -> bool {
+        self.records.iter().any(|r| r.started != 0)
+    }
+}
+
+/// Who wants to know of an event's end.
+pub(crate) enum Watcher {
+    /// A thread that waits; it looks again after every ring.
+    Bell(Arc<Bell>),
+    /// Called once, outside all locks, when the event is complete.
+    Hook(Arc<dyn CompletionHook>),
+}
+
+/// A batch, for one. Must not panic.
+pub(crate) trait CompletionHook: Send + Sync {
+    fn completed(&self, event: &AnyEvent);
+}
+
+/// A child, and the invocation that emitted it.
+pub(crate) struct Child {
+    pub(crate) event: AnyEvent,
+    pub(crate) by: Option<(u32, u32)>,
+}
+
+/// To run if that attempt is given up.
+pub(crate) struct Hook {
+    pub(crate) of: AttemptKey,
+    pub(crate) run: Box<dyn FnOnce() + Send>,
+}
+
+/// Another bus that an attempt's jump keeps from starting queued events.
+pub(crate) struct Pause {
+    pub(crate) of: AttemptKey,
+    pub(crate) bus: Arc<BusIdentity>,
+}
+
+/// Which delivery, which invocation of it, which attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AttemptKey {
+    pub(crate) delivery: usize,
+    pub(crate) invocation: usize,
+    pub(crate) attempt: u32,
+}
+
+#[derive(Default)]
+pub(crate) struct Links {
+    pub(crate) children: Vec<Child>,
+    pub(crate) hooks: Vec<Hook>,
+    pub(crate) pauses: Vec<Pause>,
+    pub(crate) watchers: SmallVec<[Watcher; 2]>,
+    /// The length of `children` at which completed ones are looked through again.
+    prune_at: usize,
+}
+
+pub(crate) struct State {
+    /// Counted deliveries not done, plus counted children not complete.
+    open: usize,
+    pub(crate) complete: bool,
+    pub(crate) started: Stamp,
+    pub(crate) completed: Stamp,
+    /// Switched by `first()` before it started.
+    pub(crate) wants_first: bool,
+    pub(crate) rejected: Option<Box<EmitError>>,
+    /// Cancelled as a whole: a bus that it reaches later does not run it.
+    pub(crate) ended: bool,
+    pub(crate) deliveries: SmallVec<[Delivery; 1]>,
+    /// Strong until completion, which counts it down.
+    pub(crate) parent: Option<AnyEvent>,
+    links: Option<Box<Links>>,
+}
+
+/// What completing an event leaves to do, outside its lock.
+pub(crate) struct Completion {
+    pub(crate) watchers: SmallVec<[Watcher; 2]>,
+    pub(crate) parent: Option<AnyEvent>,
+}
+
+impl State {
+    pub(crate) fn new() -> Self {
+        State {
+            open: 0,
+            complete: false,
+            started: 0,
+            completed: 0,
+            wants_first: false,
+            rejected: None,
+            ended: false,
+            deliveries: SmallVec::new(),
+            parent: None,
+            links: None,
+        }
+    }
+
+    pub(crate) fn links(&mut self) -> &mut Links {
+        self.links.get_or_insert_with(Box::default)
+    }
+
+    pub(crate) fn links_if_any(&mut self) -> Option<&mut Links> {
+        self.links.as_deref_mut()
+    }
+
+    pub(crate) fn children(&self) -> &[Child] {
+        self.links.as_ref().map_or(&[], |links| &links.children)
+    }
+
+    pub(crate) fn has_watchers(&self) -> bool {
+        self.links.as_ref().is_some_and(|links| !links.watchers.is_empty())
+    }
+
+    pub(crate) fn watchers(&self) -> &[Watcher] {
+        self.links.as_ref().map_or(&[], |links| &links.watchers)
+    }
+
+    /// Adds a delivery; returns its number.
+    pub(crate) fn add_delivery(&mut self, mut delivery: Delivery) -> usize {
+        delivery.counted = !self.complete;
+        if delivery.counted {
+            self.open += 1;
+        }
+        self.deliveries.push(delivery);
+        self.deliveries.len() - 1
+    }
+
+    /// Links a child. True if this event now waits for it. `dropped` takes children that are let go, to be dropped outside the lock.
+    pub(crate) fn add_child(&mut self, event: AnyEvent, by: Option<(u32, u32)>, dropped: &mut Vec<AnyEvent>) -> bool {
+        let counted = !self.complete;
+        if counted {
+            self.open += 1;
+        }
+        let links = self.links();
+        if links.children.iter().rev().take(8).any(|c| c.event.same(&event)) {
+            return counted;
+        }
+        links.children.push(Child { event, by });
+        if links.children.len() > links.prune_at.max(2 * CHILDREN_KEPT) {
+            links.prune(dropped);
+        }
+        counted
+    }
+
+    /// Marks a delivery done. True if it was this call.
+    pub(crate) fn finish_delivery(&mut self, delivery: usize) -> bool {
+        let delivery = &mut self.deliveries[delivery];
+        if delivery.phase == DeliveryPhase::Done {
+            return false;
+        }
+        delivery.phase = DeliveryPhase::Done;
+        true
+    }
+
+    /// One thing less to wait for. `Some` for the call that completed the event.
+    pub(crate) fn count_down(&mut self, at: Stamp) -> Option<Completion> {
+        self.open = self.open.saturating_sub(1);
+        if self.open > 0 || self.complete {
+            return None;
+        }
+        self.complete = true;
+        if self.started == 0 {
+            self.started = at;
+        }
+        self.completed = at.max(self.started);
+        let watchers = self.links.as_mut().map(|links| std::mem::take(&mut links.watchers)).unwrap_or_default();
+        Some(Completion { watchers, parent: self.parent.take() })
+    }
+
+    /// Ended before any handler started on any bus.
+    pub(crate) fn was_cancelled(&self) -> bool {
+        self.deliveries.iter().any(|d| d.cancelled) && !self.deliveries.iter().any(Delivery::anything_started)
+    }
+}
+
+impl Links {
+    /// What an attempt that has ended leaves behind.
+    pub(crate) fn take_of(&mut self, of: AttemptKey) -> (Vec<Hook>, Vec<Pause>) {
+        (
+            self.hooks.extract_if(.., |hook| hook.of == of).collect(),
+            self.pauses.extract_if(.., |p| p.of == of).collect(),
+        )
+    }
+
+    /// Lets go of the oldest completed children, and keeps the newest.
+    fn prune(&mut self, dropped: &mut Vec<AnyEvent>) {
+        let complete = self.children.iter().filter(|c| c.event.is_completed()).count();
+        let mut excess = complete.saturating_sub(CHILDREN_KEPT);
+        self.children.retain_mut(|child| {
+            if excess > 0 && child.event.is_completed() {
+                excess -= 1;
+                dropped.push(child.event.clone());
+                return false;
+            }
+            true
+        });
+        self.prune_at = self.children.len() + CHILDREN_KEPT;
+    }
+}
+
+impl Drop for State {
+    /// A long chain of parents and children must not recurse: their links are taken out one after another.
+    fn drop(&mut self) {
+        let mut pending: Vec<AnyEvent> = Vec::new();
+        self.give_up_links(&mut pending);
+        while let Some(mut event) = pending.pop() {
+            if let Some(state) = event.state_mut() {
+                state.give_up_links(&mut pending);
+            }
+        }
+    }
+}
+
+impl State {
+    fn give_up_links(&mut self, into: &mut Vec<AnyEvent>) {
+        if let Some(links) = &mut self.links {
+            into.extend(links.children.drain(..).map(|child| child.event));
+        }
+        into.extend(self.parent.take());
+    }
+}

@@ -1,0 +1,265 @@
+//! What the buses of one runtime share, and the public `Runtime`.
+
+use crate::event::{AnyEvent, BuildError, BusId};
+use crate::runtime::pool::{Job, Limits, Pool};
+use crate::runtime::watch::Watch;
+use crate::runtime::worker::Worker;
+use crate::sync::{Bell, Semaphore};
+use crate::sys::sync::Mutex;
+use crate::sys::sync::atomic::AtomicUsize;
+use std::any::Any;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+/// Which of the two permits of a bus, or of the runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PermitKind {
+    Event,
+    Handler,
+}
+
+/// What happens when a turn in line comes.
+pub(crate) enum Turn {
+    /// A thread stands there.
+    Ring(Arc<Bell>),
+    /// Nobody does yet.
+    Job(Job),
+}
+
+/// The permits of the global-serial modes.
+pub(crate) struct Global {
+    pub(crate) event: Semaphore<Turn>,
+    pub(crate) handler: Semaphore<Turn>,
+}
+
+impl Global {
+    pub(crate) fn semaphore(&mut self, kind: PermitKind) -> &mut Semaphore<Turn> {
+        match kind {
+            PermitKind::Event => &mut self.event,
+            PermitKind::Handler => &mut self.handler,
+        }
+    }
+}
+
+/// A thread parked in a wait inside a handler, and what for.
+pub(crate) struct ParkedWait {
+    pub(crate) event: AnyEvent,
+    pub(crate) in_order: bool,
+    pub(crate) bell: Arc<Bell>,
+}
+
+pub(crate) struct RuntimeCore {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) watch: Arc<Watch>,
+    pub(crate) global: Mutex<Global>,
+    /// By worker id. Handlers that wait, parked: the wait graph's edges.
+    pub(crate) parked: Mutex<HashMap<u32, ParkedWait>>,
+    /// How many there are, so that an emit reads one atomic to know that nobody cares.
+    pub(crate) parked_count: AtomicUsize,
+    pub(crate) buses: Mutex<HashMap<BusId, Weak<dyn Any + Send + Sync>>>,
+}
+
+/// Carries out what a semaphore handed over. Outside all locks.
+pub(crate) fn hand_over(pool: &Arc<Pool>, granted: impl IntoIterator<Item = Turn>) {
+    for turn in granted {
+        match turn {
+            Turn::Ring(bell) => bell.ring(),
+            Turn::Job(job) => pool.submit_granted(job),
+        }
+    }
+}
+
+/// The shared worker pool, the deadline watch and the global-serial locks. Buses of one runtime know each other.
+///
+/// [`Runtime::global`] is the one that [`EventBus::new`](crate::EventBus::new) uses. A runtime of one's own has its own threads.
+///
+/// ```
+/// use threadbus::{EventBus, Runtime};
+///
+/// let runtime = Runtime::builder().max_threads(4).thread_name("jobs").build()?;
+/// let bus = EventBus::builder("jobs").runtime(&runtime).build()?;
+/// assert_eq!(bus.runtime().stats().max_threads, 4);
+/// # Ok::<(), threadbus::BuildError>(())
+/// ```
+#[derive(Clone)]
+pub struct Runtime {
+    pub(crate) core: Arc<RuntimeCore>,
+}
+
+impl Runtime {
+    /// The process's own: 512 threads at most that run user code, started when needed.
+    pub fn global() -> Runtime {
+        static GLOBAL: OnceLock<Runtime> = OnceLock::new();
+        GLOBAL.get_or_init(|| Runtime::with(RuntimeBuilder::new().limits)).clone()
+    }
+
+    /// Another one, with threads of its own.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder::new()
+    }
+
+    /// Changes how many threads may run user code at once. Lowering it ends no running handler; fewer are started from now on.
+    ///
+    /// # Errors
+    /// [`BuildError`] naming `max_threads` if it is 0 or above the hard limit; nothing changes then.
+    pub fn set_max_threads(&self, max: usize) -> Result<(), BuildError> {
+        check_threads(max, self.core.pool.limits().hard_limit)?;
+        self.core.pool.set_max_threads(max);
+        Ok(())
+    }
+
+    /// What the threads do at this moment.
+    pub fn stats(&self) -> RuntimeStats {
+        let pool = self.core.pool.stats();
+        RuntimeStats {
+            threads: pool.threads,
+            busy: pool.busy,
+            waiting: pool.waiting,
+            idle: pool.idle,
+            abandoned: pool.abandoned,
+            max_threads: pool.max_threads,
+            peak_threads: pool.peak,
+        }
+    }
+
+    fn with(limits: Limits) -> Runtime {
+        let watch = Watch::new(&limits.thread_name);
+        Runtime {
+            core: Arc::new(RuntimeCore {
+                pool: Pool::new(limits),
+                watch,
+                global: Mutex::new(Global { event: Semaphore::new(1), handler: Semaphore::new(1) }),
+                parked: Mutex::new(HashMap::new()),
+                parked_count: AtomicUsize::new(0),
+                buses: Mutex::new(HashMap::new()),
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+/// Settles a [`Runtime`].
+#[derive(Clone, Debug)]
+pub struct RuntimeBuilder {
+    limits: Limits,
+    hard_limit: Option<usize>,
+}
+
+impl RuntimeBuilder {
+    fn new() -> Self {
+        let limits = Limits {
+            max_threads: 512,
+            hard_limit: 2048,
+            stack_size: 8 << 20,
+            thread_name: "threadbus".to_owned(),
+            keep_alive: Duration::from_secs(10),
+        };
+        RuntimeBuilder { limits, hard_limit: None }
+    }
+
+    /// Threads that run user code at once; suspended waits and abandoned handlers do not count. Default 512.
+    pub fn max_threads(mut self, max: usize) -> Self {
+        self.limits.max_threads = max;
+        self
+    }
+
+    /// All threads of the pool, whatever they do. Default four times `max_threads`.
+    pub fn hard_limit(mut self, threads: usize) -> Self {
+        self.hard_limit = Some(threads);
+        self
+    }
+
+    /// Of each pool thread. Default 8 MiB (virtual; only what is touched is paid).
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.limits.stack_size = bytes;
+        self
+    }
+
+    /// What the threads are called. Default `threadbus`.
+    pub fn thread_name(mut self, prefix: &str) -> Self {
+        prefix.clone_into(&mut self.limits.thread_name);
+        self
+    }
+
+    /// Idle threads end after this. Default 10 s.
+    pub fn keep_alive(mut self, idle: Duration) -> Self {
+        self.limits.keep_alive = idle;
+        self
+    }
+
+    /// The runtime. It starts no thread yet.
+    ///
+    /// # Errors
+    /// [`BuildError`] naming the option: no threads at all, a hard limit below `max_threads`, a stack below 64 KiB, a name with a
+    /// zero byte.
+    pub fn build(self) -> Result<Runtime, BuildError> {
+        let mut limits = self.limits;
+        limits.hard_limit = self.hard_limit.unwrap_or(limits.max_threads.saturating_mul(4));
+        check_threads(limits.max_threads, limits.hard_limit)?;
+        if limits.stack_size < 64 << 10 {
+            return Err(BuildError {
+                option: "stack_size",
+                reason: format!("{} bytes are too few, 65536 is the least", limits.stack_size),
+            });
+        }
+        if limits.thread_name.contains('\0') {
+            return Err(BuildError {
+                option: "thread_name",
+                reason: format!("{:?} holds a zero byte", limits.thread_name),
+            });
+        }
+        Ok(Runtime::with(limits))
+    }
+}
+
+fn check_threads(max: usize, hard_limit: usize) -> Result<(), BuildError> {
+    if max == 0 {
+        return Err(BuildError { option: "max_threads", reason: "0 threads could run nothing".to_owned() });
+    }
+    if max > hard_limit {
+        return Err(BuildError {
+            option: "max_threads",
+            reason: format!("{max} is above the hard limit of {hard_limit}"),
+        });
+    }
+    Ok(())
+}
+
+/// What the threads of a [`Runtime`] do.
+///
+/// `waiting`: suspended in a wait of ours. `abandoned`: still inside a handler whose result was given up.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeStats {
+    /// All threads of the pool.
+    pub threads: usize,
+    /// Running a bus or a handler.
+    pub busy: usize,
+    /// Suspended in a wait of ours.
+    pub waiting: usize,
+    /// Without work, to end after the keep-alive.
+    pub idle: usize,
+    /// Still inside a handler whose result was given up.
+    pub abandoned: usize,
+    /// The limit of `busy`.
+    pub max_threads: usize,
+    /// The most there have been at once.
+    pub peak_threads: usize,
+}
+
+impl Worker {
+    /// Gives up the place in the pool for the length of a park.
+    pub(crate) fn suspended<R>(self: &Arc<Self>, runtime: &RuntimeCore, park: impl FnOnce() -> R) -> R {
+        runtime.pool.suspend(self);
+        let result = park();
+        runtime.pool.resume(self);
+        result
+    }
+}

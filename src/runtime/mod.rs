@@ -1,0 +1,15 @@
+//! Threads: the worker pool, the watch, and what the buses of one runtime share.
+//!
+//! Imports `sys`, `sync` and `event`. Knows a bus only as a [`Drive`] and as closures. The protocols of this room and of `bus`
+//! are in `README.md` beside this file.
+
+mod core;
+mod pool;
+mod watch;
+mod worker;
+
+pub(crate) use self::core::{ParkedWait, PermitKind, RuntimeCore, Turn, hand_over};
+pub use self::core::{Runtime, RuntimeBuilder, RuntimeStats};
+pub(crate) use pool::{Drive, Job};
+pub(crate) use watch::Overdue;
+pub(crate) use worker::{Slot, Worker};

@@ -1,0 +1,374 @@
+//! The elastic worker pool: threads start when needed, and end when idle for long.
+//!
+//! A *place* is the right to run user code; there are `max_threads`. A suspended or abandoned worker has none. See `README.md`, 3.8.
+
+use crate::runtime::worker::Worker;
+use crate::sys::clock::{self, NEVER};
+use crate::sys::sync::Mutex;
+use crate::sys::{thread, unwind};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// Where a worker stands. Changed only under the pool's lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Not a thread of the pool.
+    Outside,
+    /// Starting or woken, on its way to a job: has a place.
+    Coming,
+    /// Has a place and runs a job.
+    Busy,
+    /// Suspended in a wait of ours.
+    Waiting,
+    /// Its wait is over, and it waits for a place.
+    Returning,
+    /// Inside a handler whose result was given up.
+    Abandoned,
+    /// Waits for a job.
+    Idle,
+}
+
+/// What a bus is to the pool.
+pub(crate) trait Drive: Send + Sync {
+    fn drive(self: Arc<Self>, worker: &Arc<Worker>);
+}
+
+pub(crate) enum Job {
+    /// The loop of a bus; these go first.
+    Loop(Arc<dyn Drive>),
+    Work(Box<dyn FnOnce(&Arc<Worker>) + Send>),
+}
+
+impl Job {
+    pub(crate) fn new(work: impl FnOnce(&Arc<Worker>) + Send + 'static) -> Job {
+        Job::Work(Box::new(work))
+    }
+
+    fn run(self, worker: &Arc<Worker>) {
+        match self {
+            Job::Loop(bus) => bus.drive(worker),
+            Job::Work(work) => work(worker),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    pub(crate) max_threads: usize,
+    pub(crate) hard_limit: usize,
+    pub(crate) stack_size: usize,
+    pub(crate) thread_name: String,
+    pub(crate) keep_alive: Duration,
+}
+
+#[derive(Default)]
+struct State {
+    max_threads: usize,
+    first: VecDeque<Job>,
+    work: VecDeque<Job>,
+    idle: Vec<Arc<Worker>>,
+    returning: VecDeque<Arc<Worker>>,
+    threads: usize,
+    /// Places taken.
+    busy: usize,
+    /// Of those, on their way to a job.
+    coming: usize,
+    waiting: usize,
+    abandoned: usize,
+    peak: usize,
+}
+
+impl State {
+    fn jobs(&self) -> usize {
+        self.first.len() + self.work.len()
+    }
+
+    fn take_job(&mut self) -> Option<Job> {
+        self.first.pop_front().or_else(|| self.work.pop_front())
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PoolStats {
+    pub(crate) threads: usize,
+    pub(crate) busy: usize,
+    pub(crate) waiting: usize,
+    pub(crate) idle: usize,
+    pub(crate) abandoned: usize,
+    pub(crate) max_threads: usize,
+    pub(crate) peak: usize,
+}
+
+pub(crate) struct Pool {
+    limits: Limits,
+    state: Mutex<State>,
+    /// By id, those that may run handlers.
+    workers: Mutex<HashMap<u32, Weak<Worker>>>,
+}
+
+/// What to do after unlocking.
+#[derive(Default)]
+struct Staffing {
+    ring: Vec<Arc<Worker>>,
+    spawn: usize,
+}
+
+impl Pool {
+    pub(crate) fn new(limits: Limits) -> Arc<Pool> {
+        let state = State { max_threads: limits.max_threads, ..State::default() };
+        Arc::new(Pool { limits, state: Mutex::new(state), workers: Mutex::new(HashMap::new()) })
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub(crate) fn submit(self: &Arc<Self>, job: Job) {
+        let mut state = self.state.lock();
+        match job {
+            Job::Loop(_) => state.first.push_back(job),
+            Job::Work(_) => state.work.push_back(job),
+        }
+        let staffing = self.staff(&mut state);
+        drop(state);
+        self.carry_out(staffing);
+    }
+
+    /// A job whose turn has come: it holds permits, so it goes with the loops.
+    pub(crate) fn submit_granted(self: &Arc<Self>, job: Job) {
+        let mut state = self.state.lock();
+        state.first.push_back(job);
+        let staffing = self.staff(&mut state);
+        drop(state);
+        self.carry_out(staffing);
+    }
+
+    /// The calling worker is about to park in a wait of ours.
+    pub(crate) fn suspend(self: &Arc<Self>, worker: &Worker) {
+        let mut state = self.state.lock();
+        let mut place = worker.place.lock();
+        if *place != Place::Busy {
+            return;
+        }
+        *place = Place::Waiting;
+        drop(place);
+        state.waiting += 1;
+        state.busy -= 1;
+        let staffing = self.staff(&mut state);
+        drop(state);
+        self.carry_out(staffing);
+    }
+
+    /// Its wait is over. May block until there is a place; those who come back go before every queued job.
+    pub(crate) fn resume(&self, worker: &Arc<Worker>) {
+        let mut state = self.state.lock();
+        {
+            let mut place = worker.place.lock();
+            if *place != Place::Waiting {
+                return;
+            }
+            if state.busy < state.max_threads {
+                *place = Place::Busy;
+                state.busy += 1;
+                state.waiting -= 1;
+                return;
+            }
+            *place = Place::Returning;
+        }
+        state.returning.push_back(Arc::clone(worker));
+        drop(state);
+        while *worker.place.lock() == Place::Returning {
+            worker.bell.wait(NEVER);
+        }
+    }
+
+    /// The worker's handler was given up: its place is free. True if this call did it.
+    pub(crate) fn abandon(self: &Arc<Self>, worker: &Arc<Worker>) -> bool {
+        let mut state = self.state.lock();
+        let was = {
+            let mut place = worker.place.lock();
+            let was = *place;
+            if !matches!(was, Place::Busy | Place::Waiting | Place::Returning) {
+                return false;
+            }
+            *place = Place::Abandoned;
+            was
+        };
+        match was {
+            Place::Busy => state.busy -= 1,
+            Place::Returning => {
+                state.returning.retain(|other| !Arc::ptr_eq(other, worker));
+                state.waiting -= 1;
+            }
+            _ => state.waiting -= 1,
+        }
+        state.abandoned += 1;
+        let staffing = self.staff(&mut state);
+        drop(state);
+        worker.bell.ring();
+        self.carry_out(staffing);
+        true
+    }
+
+    pub(crate) fn set_max_threads(self: &Arc<Self>, max: usize) {
+        let mut state = self.state.lock();
+        state.max_threads = max;
+        let staffing = self.staff(&mut state);
+        drop(state);
+        self.carry_out(staffing);
+    }
+
+    pub(crate) fn stats(&self) -> PoolStats {
+        let state = self.state.lock();
+        PoolStats {
+            threads: state.threads,
+            busy: state.busy - state.coming,
+            waiting: state.waiting,
+            idle: state.idle.len() + state.coming,
+            abandoned: state.abandoned,
+            max_threads: state.max_threads,
+            peak: state.peak,
+        }
+    }
+
+    /// True if a job submitted now would find a thread, sooner or later, without any of the suspended ones coming back.
+    pub(crate) fn can_serve(&self) -> bool {
+        let state = self.state.lock();
+        state.threads < self.limits.hard_limit || state.busy > 0 || !state.idle.is_empty()
+    }
+
+    /// Gives free places away: to those who come back, then to idle workers, then to new threads.
+    fn staff(&self, state: &mut State) -> Staffing {
+        let mut staffing = Staffing::default();
+        while state.busy < state.max_threads {
+            if let Some(worker) = state.returning.pop_front() {
+                *worker.place.lock() = Place::Busy;
+                state.busy += 1;
+                state.waiting -= 1;
+                staffing.ring.push(worker);
+                continue;
+            }
+            if state.jobs() <= state.coming {
+                break;
+            }
+            if let Some(worker) = state.idle.pop() {
+                *worker.place.lock() = Place::Coming;
+                staffing.ring.push(worker);
+            } else if state.threads < self.limits.hard_limit {
+                state.threads += 1;
+                state.peak = state.peak.max(state.threads);
+                staffing.spawn += 1;
+            } else {
+                break;
+            }
+            state.busy += 1;
+            state.coming += 1;
+        }
+        staffing
+    }
+
+    fn carry_out(self: &Arc<Self>, staffing: Staffing) {
+        for worker in staffing.ring {
+            worker.bell.ring();
+        }
+        for _ in 0..staffing.spawn {
+            let pool = Arc::clone(self);
+            let size = self.limits.stack_size;
+            let body = move || pool.work(&Worker::new(Place::Coming, Some(size)));
+            if let Err(error) = thread::spawn(self.limits.thread_name.clone(), size, body) {
+                let mut state = self.state.lock();
+                state.threads -= 1;
+                state.busy -= 1;
+                state.coming -= 1;
+                let (threads, jobs) = (state.threads, state.jobs());
+                drop(state);
+                log::error!(
+                    target: "threadbus",
+                    "the system refuses another thread ({error}); {threads} serve {jobs} jobs"
+                );
+            }
+        }
+    }
+
+    /// From now on `worker` finds it. A thread of the user's may stay listed after its end; the next one sweeps.
+    pub(crate) fn list(&self, worker: &Arc<Worker>) {
+        let mut workers = self.workers.lock();
+        workers.retain(|_, worker| worker.strong_count() > 0);
+        workers.insert(worker.id, Arc::downgrade(worker));
+    }
+
+    pub(crate) fn worker(&self, id: u32) -> Option<Arc<Worker>> {
+        self.workers.lock().get(&id)?.upgrade()
+    }
+
+    pub(crate) fn all_workers(&self) -> Vec<Arc<Worker>> {
+        self.workers.lock().values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// The life of a worker thread.
+    fn work(self: &Arc<Self>, worker: &Arc<Worker>) {
+        worker.become_current();
+        self.list(worker);
+        while let Some(job) = self.next_job(worker) {
+            if let Err(panic) = unwind::catch(|| job.run(worker)) {
+                log::error!(target: "threadbus", "a worker survived a panic outside of handlers: {panic}");
+            }
+        }
+        self.workers.lock().remove(&worker.id);
+    }
+
+    fn next_job(self: &Arc<Self>, worker: &Arc<Worker>) -> Option<Job> {
+        let mut state = self.state.lock();
+        let was = std::mem::replace(&mut *worker.place.lock(), Place::Idle);
+        match was {
+            Place::Coming => {
+                state.coming -= 1;
+                state.busy -= 1;
+            }
+            Place::Busy => state.busy -= 1,
+            Place::Abandoned => {
+                state.abandoned -= 1;
+                log::warn!(target: "threadbus", "abandoned worker {} is back", worker.name);
+            }
+            Place::Waiting | Place::Returning => state.waiting -= 1,
+            Place::Outside | Place::Idle => {}
+        }
+        let idle_until = if cfg!(threadbus_shuttle) { 0 } else { clock::after(clock::now(), self.limits.keep_alive) };
+        loop {
+            if state.busy < state.max_threads && state.returning.is_empty() {
+                if let Some(job) = state.take_job() {
+                    *worker.place.lock() = Place::Busy;
+                    state.busy += 1;
+                    // There may be more jobs than this one, and places left.
+                    let staffing = self.staff(&mut state);
+                    drop(state);
+                    self.carry_out(staffing);
+                    return Some(job);
+                }
+            }
+            let staffing = self.staff(&mut state);
+            *worker.place.lock() = Place::Idle;
+            state.idle.push(Arc::clone(worker));
+            drop(state);
+            self.carry_out(staffing);
+            let mut expired = false;
+            while *worker.place.lock() == Place::Idle && !expired {
+                expired = clock::now() >= idle_until || !worker.bell.wait(idle_until) && clock::now() >= idle_until;
+            }
+            state = self.state.lock();
+            let place = *worker.place.lock();
+            if place == Place::Idle {
+                state.idle.retain(|other| !Arc::ptr_eq(other, worker));
+                if state.jobs() > 0 && state.busy < state.max_threads {
+                    continue;
+                }
+                state.threads -= 1;
+                return None;
+            }
+            // Coming: woken for a job.
+            state.coming -= 1;
+            state.busy -= 1;
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! A thread while it is inside ours: its bell, and the stack of handlers it runs, shared with the watch and with diagnostics.
+
+use crate::event::AnyEvent;
+use crate::runtime::pool::Place;
+use crate::runtime::watch::{Overdue, Watch};
+use crate::sync::Bell;
+use crate::sys::clock::{NEVER, Tick};
+use crate::sys::sync::Mutex;
+use crate::sys::thread;
+use std::cell::RefCell;
+use std::sync::Arc;
+
+/// What the watch and diagnostics see of one handler on a thread's stack.
+#[derive(Clone)]
+pub(crate) struct Slot {
+    pub(crate) event: AnyEvent,
+    pub(crate) delivery: usize,
+    pub(crate) invocation: usize,
+    pub(crate) attempt: u32,
+    pub(crate) since: Tick,
+    /// When it must have ended; the event's cap included.
+    pub(crate) deadline: Tick,
+    /// When to warn that it, or its event, is slow; `NEVER` once done.
+    pub(crate) slow: Tick,
+    pub(crate) slow_event: Tick,
+    /// The bus room's answer to a deadline or a slow handler.
+    pub(crate) overdue: fn(&Arc<Worker>, &Slot, Overdue),
+}
+
+impl Slot {
+    fn alarm(&self) -> Tick {
+        self.deadline.min(self.slow).min(self.slow_event)
+    }
+}
+
+struct Stack {
+    slots: Vec<Slot>,
+    /// The watch looks here no later than this.
+    bound: Tick,
+}
+
+pub(crate) struct Worker {
+    /// Unique in the process, never 0.
+    pub(crate) id: u32,
+    pub(crate) name: String,
+    pub(crate) bell: Arc<Bell>,
+    /// The pool's business, changed under the pool's lock only.
+    pub(crate) place: Mutex<Place>,
+    /// The lowest stack address that may still be used, if the stack's size is known.
+    floor: Option<usize>,
+    stack: Mutex<Stack>,
+}
+
+thread::local! {
+    static CURRENT: RefCell<Option<Arc<Worker>>> = RefCell::new(None);
+}
+
+impl Worker {
+    pub(crate) fn new(place: Place, stack_size: Option<usize>) -> Arc<Worker> {
+        let here = thread::stack_position();
+        // A quarter of the stack, at least 128 KiB, is left to whatever a handler calls.
+        let floor = stack_size.map(|size| here.saturating_sub(size - (size / 4).max(128 * 1024).min(size / 2)));
+        Arc::new(Worker {
+            id: thread::next_number(),
+            name: thread::name(),
+            bell: Arc::new(Bell::new()),
+            place: Mutex::new(place),
+            floor,
+            stack: Mutex::new(Stack { slots: Vec::new(), bound: NEVER }),
+        })
+    }
+
+    /// The calling thread's; made on first use on a thread that is not the pool's. `None` while the thread ends.
+    pub(crate) fn current() -> Option<Arc<Worker>> {
+        CURRENT
+            .try_with(|current| {
+                let mut current = current.borrow_mut();
+                Arc::clone(current.get_or_insert_with(|| Worker::new(Place::Outside, None)))
+            })
+            .ok()
+    }
+
+    pub(crate) fn become_current(self: &Arc<Self>) {
+        let _ = CURRENT.try_with(|current| *current.borrow_mut() = Some(Arc::clone(self)));
+    }
+
+    pub(crate) fn is_outside(&self) -> bool {
+        *self.place.lock() == Place::Outside
+    }
+
+    /// True when the stack is nearly used up.
+    pub(crate) fn is_deep(&self) -> bool {
+        self.floor.is_some_and(|floor| thread::stack_position() < floor)
+    }
+
+    /// Shows a handler to the watch. An alarm that is not earlier than what the watch has promised costs nothing more.
+    pub(crate) fn push(self: &Arc<Self>, slot: Slot, watch: &Arc<Watch>) {
+        let alarm = slot.alarm();
+        let mut stack = self.stack.lock();
+        stack.slots.push(slot);
+        if alarm < stack.bound {
+            stack.bound = alarm;
+            drop(stack);
+            watch.look_at(alarm, self);
+        }
+    }
+
+    pub(crate) fn pop(&self) {
+        let slot = self.stack.lock().slots.pop();
+        drop(slot);
+    }
+
+    /// Asks about the bottom handler, and acts before that can leave the stack.
+    pub(crate) fn if_bottom(&self, dead: impl FnOnce(&Slot) -> bool, act: impl FnOnce()) {
+        let stack = self.stack.lock();
+        if stack.slots.first().is_some_and(dead) {
+            act();
+        }
+    }
+
+    /// Bottom first.
+    pub(crate) fn slots(&self) -> Vec<Slot> {
+        self.stack.lock().slots.clone()
+    }
+
+    /// The watch's look: everything whose alarm has come, bottom first; the next alarm.
+    pub(crate) fn look(self: &Arc<Self>, now: Tick) -> (Vec<(Slot, Overdue)>, Tick) {
+        let mut due = Vec::new();
+        let mut stack = self.stack.lock();
+        let mut bound = NEVER;
+        for slot in &mut stack.slots {
+            if slot.deadline <= now {
+                due.push((slot.clone(), Overdue::Deadline));
+                slot.deadline = NEVER;
+                slot.slow = NEVER;
+                slot.slow_event = NEVER;
+            }
+            if slot.slow <= now {
+                due.push((slot.clone(), Overdue::SlowHandler));
+                slot.slow = NEVER;
+            }
+            if slot.slow_event <= now {
+                due.push((slot.clone(), Overdue::SlowEvent));
+                slot.slow_event = NEVER;
+            }
+            bound = bound.min(slot.alarm());
+        }
+        stack.bound = bound;
+        (due, bound)
+    }
+}

@@ -1,0 +1,321 @@
+//! Permits with direct hand-off, as pure data: whoever owns one keeps it under a lock of their own.
+//!
+//! A permit belongs to a token, not to a thread, and every step is idempotent by token. Leaving and handing over is one step,
+//! so nobody slips in between. See `runtime/README.md`, section 2.
+
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+
+/// Who holds: the stamp of an event, and which of its deliveries or invocations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Token {
+    pub(crate) stamp: u64,
+    pub(crate) part: u64,
+}
+
+/// Where in the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Before everybody: a delivery whose worker was replaced.
+    First,
+    /// Suspended handlers that come back, and jumps, in order of arrival.
+    Front,
+    /// What has not started.
+    Entry,
+}
+
+/// A place in line. `turn` says what happens when it comes.
+#[derive(Debug)]
+pub(crate) struct Ticket<T> {
+    pub(crate) token: Token,
+    /// The token that lends: while that one holds, and lends to nobody else, this one need not wait.
+    pub(crate) under: Option<Token>,
+    pub(crate) turn: T,
+}
+
+#[derive(Debug)]
+struct Holder {
+    token: Token,
+    under: Option<Token>,
+}
+
+/// What a step hands over: the turns that have come.
+pub(crate) type Granted<T> = SmallVec<[T; 1]>;
+
+#[derive(Debug)]
+pub(crate) struct Semaphore<T> {
+    capacity: usize,
+    holders: SmallVec<[Holder; 1]>,
+    /// Who gave the permit up for a wait and will come back.
+    yielded: SmallVec<[Token; 1]>,
+    front: VecDeque<Ticket<T>>,
+    entries: VecDeque<Ticket<T>>,
+}
+
+impl<T> Semaphore<T> {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Semaphore {
+            capacity,
+            holders: SmallVec::new(),
+            yielded: SmallVec::new(),
+            front: VecDeque::new(),
+            entries: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn holds(&self, token: Token) -> bool {
+        self.holders.iter().any(|h| h.token == token)
+    }
+
+    /// Free, nobody in line, nobody suspended: a queue may start its next.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.holders.is_empty() && self.yielded.is_empty() && self.front.is_empty() && self.entries.is_empty()
+    }
+
+    /// Takes it without standing in line, if nobody of the same or a better place stands there; true also if the token holds already.
+    pub(crate) fn try_take(&mut self, place: Place, token: Token, under: Option<Token>) -> bool {
+        if self.holds(token) {
+            return true;
+        }
+        let lent = under.is_some_and(|under| self.lends(under));
+        let first = match place {
+            Place::First => true,
+            Place::Front => self.front.is_empty(),
+            Place::Entry => self.front.is_empty() && self.entries.is_empty() && self.yielded.is_empty(),
+        };
+        if !lent && !(first && self.has_room()) {
+            return false;
+        }
+        self.admit(token, under);
+        true
+    }
+
+    /// Stands in line; the turn may come at once.
+    pub(crate) fn stand(&mut self, place: Place, ticket: Ticket<T>) -> Granted<T> {
+        match place {
+            Place::First => self.front.push_front(ticket),
+            Place::Front => self.front.push_back(ticket),
+            Place::Entry => self.entries.push_back(ticket),
+        }
+        self.grant()
+    }
+
+    /// Gives the permit up for a wait, to come back later.
+    pub(crate) fn set_down(&mut self, token: Token) -> Granted<T> {
+        let Some(at) = self.holders.iter().position(|h| h.token == token) else { return Granted::new() };
+        self.holders.remove(at);
+        if !self.yielded.contains(&token) {
+            self.yielded.push(token);
+        }
+        self.grant()
+    }
+
+    /// Gives it back for good, whoever still uses it, and forgets that it was given up.
+    pub(crate) fn release(&mut self, token: Token) -> Granted<T> {
+        self.holders.retain(|h| h.token != token);
+        self.yielded.retain(|t| *t != token);
+        self.grant()
+    }
+
+    /// Takes tickets out of the line. Whoever stands there must be rung.
+    pub(crate) fn withdraw(&mut self, whose: impl Fn(Token) -> bool) -> (Granted<T>, Granted<T>) {
+        let mut withdrawn = Granted::new();
+        for line in [&mut self.front, &mut self.entries] {
+            let mut at = 0;
+            while at < line.len() {
+                if !whose(line[at].token) {
+                    at += 1;
+                } else if let Some(ticket) = line.remove(at) {
+                    withdrawn.push(ticket.turn);
+                }
+            }
+        }
+        (withdrawn, self.grant())
+    }
+
+    /// Somebody leaves the line.
+    pub(crate) fn forget_ticket(&mut self, token: Token, whose: impl Fn(&T) -> bool) -> Granted<T> {
+        for line in [&mut self.front, &mut self.entries] {
+            line.retain(|t| t.token != token || !whose(&t.turn));
+        }
+        self.grant()
+    }
+
+    /// Holds it, or gave it up to come back.
+    pub(crate) fn is_bound_to(&self, token: Token) -> bool {
+        self.holds(token) || self.yielded.contains(&token)
+    }
+
+    /// What one token took is another's from now on.
+    pub(crate) fn rename(&mut self, from: Token, to: Token) {
+        for holder in &mut self.holders {
+            if holder.token == from {
+                holder.token = to;
+            }
+        }
+    }
+
+    pub(crate) fn in_line(&self, token: Token, whose: impl Fn(&T) -> bool) -> bool {
+        self.front.iter().chain(&self.entries).any(|t| t.token == token && whose(&t.turn))
+    }
+
+    pub(crate) fn holder_tokens(&self) -> impl Iterator<Item = Token> + '_ {
+        self.holders.iter().map(|h| h.token)
+    }
+
+    pub(crate) fn is_free_of(&self, token: Token) -> bool {
+        !self.is_bound_to(token) && !self.in_line(token, |_| true)
+    }
+
+    fn has_room(&self) -> bool {
+        // Who holds under a holder takes no room of their own.
+        let roots = self.holders.iter().filter(|h| h.under.is_none_or(|u| !self.holds(u))).count();
+        roots < self.capacity
+    }
+
+    fn lends(&self, to: Token) -> bool {
+        self.holds(to) && self.holders.iter().all(|h| h.under != Some(to))
+    }
+
+    fn admit(&mut self, token: Token, under: Option<Token>) {
+        self.yielded.retain(|t| *t != token);
+        self.holders.push(Holder { token, under });
+    }
+
+    fn grant(&mut self) -> Granted<T> {
+        let mut granted = Granted::new();
+        if self.front.is_empty() && self.entries.is_empty() {
+            return granted;
+        }
+        loop {
+            let room = self.has_room();
+            let fits = |t: &Ticket<T>| room || self.holds(t.token) || t.under.is_some_and(|u| self.lends(u));
+            let ticket = if let Some(at) = self.front.iter().position(fits) {
+                self.front.remove(at)
+            } else if let Some(at) = self.entries.iter().position(|t| fits(t) && self.yielded.is_empty()) {
+                self.entries.remove(at)
+            } else {
+                None
+            };
+            let Some(ticket) = ticket else { return granted };
+            // Two threads of one delivery that come back share what the first of them got.
+            if !self.holds(ticket.token) {
+                self.admit(ticket.token, ticket.under);
+            }
+            granted.push(ticket.turn);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(stamp: u64) -> Token {
+        Token { stamp, part: 0 }
+    }
+    fn ticket(stamp: u64) -> Ticket<u64> {
+        Ticket { token: token(stamp), under: None, turn: stamp }
+    }
+    fn turns(granted: Granted<u64>) -> Vec<u64> {
+        granted.into_vec()
+    }
+
+    #[test]
+    fn hand_off_is_first_come_first_served_and_nobody_slips_in() {
+        let mut s = Semaphore::new(1);
+        assert!(s.try_take(Place::Entry, token(1), None));
+        assert!(turns(s.stand(Place::Entry, ticket(2))).is_empty());
+        assert_eq!(turns(s.release(token(1))), [2]);
+        assert!(!s.try_take(Place::Entry, token(3), None));
+        assert!(turns(s.stand(Place::Entry, ticket(3))).is_empty());
+        assert!(!s.try_take(Place::Entry, token(4), None));
+        assert_eq!(turns(s.release(token(2))), [3]);
+        assert!(turns(s.release(token(3))).is_empty());
+        assert!(s.is_quiet());
+    }
+
+    #[test]
+    fn releasing_twice_changes_nothing() {
+        let mut s = Semaphore::new(1);
+        assert!(s.try_take(Place::Entry, token(1), None));
+        s.stand(Place::Entry, ticket(2));
+        s.stand(Place::Entry, ticket(3));
+        assert_eq!(turns(s.release(token(1))), [2]);
+        assert!(turns(s.release(token(1))).is_empty());
+        assert!(s.holds(token(2)));
+    }
+
+    #[test]
+    fn those_who_come_back_go_before_those_who_have_not_started() {
+        let mut s = Semaphore::new(1);
+        assert!(s.try_take(Place::Entry, token(1), None));
+        assert!(turns(s.stand(Place::Entry, ticket(6))).is_empty());
+        assert!(turns(s.stand(Place::Front, ticket(5))).is_empty());
+        assert_eq!(turns(s.set_down(token(1))), [5]);
+        assert!(turns(s.stand(Place::Front, ticket(1))).is_empty());
+        assert!(turns(s.stand(Place::First, ticket(9))).is_empty());
+        assert_eq!(turns(s.release(token(5))), [9]);
+        assert_eq!(turns(s.release(token(9))), [1]);
+        assert_eq!(turns(s.release(token(1))), [6]);
+    }
+
+    #[test]
+    fn a_suspended_holder_keeps_the_queue_waiting() {
+        let mut s = Semaphore::new(1);
+        assert!(s.try_take(Place::Entry, token(1), None));
+        s.set_down(token(1));
+        assert!(!s.is_quiet());
+        assert!(!s.try_take(Place::Entry, token(2), None));
+        assert!(turns(s.stand(Place::Entry, ticket(2))).is_empty());
+        assert_eq!(turns(s.release(token(1))), [2]);
+        s.release(token(2));
+        assert!(s.is_quiet());
+    }
+
+    #[test]
+    fn a_lender_lends_to_one_at_a_time() {
+        let mut s = Semaphore::new(1);
+        assert!(s.try_take(Place::Entry, token(1), None));
+        assert!(s.try_take(Place::Entry, token(2), Some(token(1))));
+        assert!(!s.try_take(Place::Entry, token(3), Some(token(1))));
+        let three = Ticket { under: Some(token(1)), ..ticket(3) };
+        assert!(turns(s.stand(Place::Front, three)).is_empty());
+        assert_eq!(turns(s.release(token(2))), [3]);
+        // The lender gives up: the borrower holds alone, and nobody else gets in.
+        assert!(turns(s.set_down(token(1))).is_empty());
+        assert!(turns(s.stand(Place::Front, ticket(4))).is_empty());
+        assert_eq!(turns(s.release(token(3))), [4]);
+    }
+
+    #[test]
+    fn threads_of_one_token_come_back_together() {
+        let mut s = Semaphore::new(1);
+        assert!(s.try_take(Place::Entry, token(1), None));
+        assert!(turns(s.stand(Place::Front, ticket(2))).is_empty());
+        assert_eq!(turns(s.set_down(token(1))), [2]);
+        assert!(turns(s.stand(Place::Front, ticket(1))).is_empty());
+        assert!(turns(s.stand(Place::Front, ticket(1))).is_empty());
+        assert_eq!(turns(s.release(token(2))), [1, 1]);
+        assert!(s.holds(token(1)));
+    }
+
+    #[test]
+    fn withdrawn_tickets_are_reported() {
+        let mut s = Semaphore::new(1);
+        assert!(s.try_take(Place::Entry, token(1), None));
+        s.stand(Place::Front, ticket(2));
+        s.stand(Place::Entry, ticket(2));
+        let (withdrawn, granted) = s.withdraw(|t| t == token(2));
+        assert_eq!(withdrawn.into_vec(), [2, 2]);
+        assert!(granted.is_empty());
+        assert!(s.is_free_of(token(2)));
+    }
+
+    #[test]
+    fn a_capacity_of_two_admits_two() {
+        let mut s: Semaphore<u64> = Semaphore::new(2);
+        assert!(s.try_take(Place::Entry, token(1), None) && s.try_take(Place::Entry, token(2), None));
+        assert!(!s.try_take(Place::Entry, token(3), None));
+    }
+}

@@ -1,0 +1,48 @@
+//! Threads and thread-locals.
+
+use std::io;
+
+#[cfg(not(threadbus_shuttle))]
+pub(crate) use std::thread_local as local;
+
+#[cfg(threadbus_shuttle)]
+pub(crate) use shuttle::thread_local as local;
+
+/// Starts a detached thread. That the system may refuse is a value.
+#[cfg(not(threadbus_shuttle))]
+pub(crate) fn spawn(name: String, stack_size: usize, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    std::thread::Builder::new().name(name).stack_size(stack_size).spawn(body).map(drop)
+}
+
+#[cfg(threadbus_shuttle)]
+pub(crate) fn spawn(name: String, _stack_size: usize, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    shuttle::thread::Builder::new().name(name).spawn(body).map(drop)
+}
+
+/// How many threads can run at once; 1 if the system does not say.
+pub(crate) fn cores() -> usize {
+    #[cfg(not(threadbus_shuttle))]
+    return std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    #[cfg(threadbus_shuttle)]
+    return 2;
+}
+
+/// The name of the calling thread, for diagnostics.
+pub(crate) fn name() -> String {
+    let thread = std::thread::current();
+    thread.name().map_or_else(|| format!("{:?}", thread.id()), str::to_owned)
+}
+
+/// An address on the calling thread's stack: the difference of two tells how much lies between them.
+#[inline(never)]
+pub(crate) fn stack_position() -> usize {
+    let here = 0u8;
+    std::ptr::from_ref(&here).addr()
+}
+
+/// A number that no other thread of ours has had; never 0.
+pub(crate) fn next_number() -> u32 {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}

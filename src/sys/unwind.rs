@@ -1,0 +1,59 @@
+//! Panics of user code, kept from passing through ours.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Runs user code; a panic becomes its text.
+///
+/// Whatever `body` touches belongs to the attempt that is lost with it, or is guarded by locks that do not poison, so asserting
+/// unwind safety is sound here.
+pub(crate) fn catch<R>(body: impl FnOnce() -> R) -> Result<R, String> {
+    catch_unwind(AssertUnwindSafe(body)).map_err(text)
+}
+
+/// Drops a value of the user's; a panic in its `Drop` is logged and goes no further.
+pub(crate) fn drop_quietly<T>(value: T) {
+    if let Err(panic) = catch(|| drop(value)) {
+        log::error!(target: "threadbus", "a value's Drop panicked: {panic}");
+    }
+}
+
+fn text(payload: Box<dyn Any + Send>) -> String {
+    let text = if let Some(text) = payload.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "a value that is no text".to_owned()
+    };
+    // Dropping the payload may panic again, and that one again; forgetting the second ends the chain.
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(second);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panics_become_text() {
+        assert_eq!(catch(|| 7), Ok(7));
+        assert_eq!(catch(|| -> () { panic!("plain") }), Err("plain".to_owned()));
+        assert_eq!(catch(|| -> () { panic!("with {}", 1) }), Err("with 1".to_owned()));
+        assert_eq!(catch(|| -> () { std::panic::panic_any(5u8) }), Err("a value that is no text".to_owned()));
+    }
+
+    #[test]
+    fn a_payload_that_panics_when_dropped_is_survived() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("again");
+            }
+        }
+        assert_eq!(catch(|| -> () { std::panic::panic_any(Bomb) }), Err("a value that is no text".to_owned()));
+        drop_quietly(Bomb);
+    }
+}
