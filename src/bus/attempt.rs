@@ -192,6 +192,7 @@ fn try_again(driver: &Driver<'_>, invocation: usize, number: u32, delay: Duratio
         }
         return true;
     }
+    driver.bus.note_set_aside(driver.event, driver.delivery);
     driver.bus.runtime.watch.at(clock::after(clock::now(), delay), again);
     // Parallel handlers may still be there to be run.
     true

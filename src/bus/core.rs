@@ -3,7 +3,8 @@
 use crate::bus::builder::BusOptions;
 use crate::bus::history::History;
 use crate::bus::registry::Registry;
-use crate::event::{AnyEvent, BusIdentity, EventId};
+use crate::bus::permit::is_active;
+use crate::event::{AnyEvent, BusIdentity, EventId, WeakEvent};
 use crate::rules::{BusDefaults, Lanes, Plan};
 use crate::runtime::{Drive, Job, PermitKind, RuntimeCore, Turn};
 use crate::sync::{Bell, Semaphore, Spin, Token};
@@ -120,6 +121,10 @@ pub(crate) struct BusCore {
     pub(crate) arrivals: Receiver<Entry>,
     pub(crate) counters: Counters,
     pub(crate) spin: Spin,
+    /// Slots that threads keep for handlers of this bus.
+    pub(crate) locals: AtomicUsize,
+    /// Started deliveries that no thread runs at the moment: in line for a permit, or between two attempts.
+    set_aside: Mutex<Vec<(WeakEvent, usize)>>,
     /// Who waits for the bus to be idle, or for room in its queue.
     idlers: Mutex<Vec<Arc<Bell>>>,
     idlers_count: AtomicUsize,
@@ -186,6 +191,8 @@ impl BusCore {
             arrivals,
             counters: Counters::default(),
             spin: Spin::new(),
+            locals: AtomicUsize::new(0),
+            set_aside: Mutex::new(Vec::new()),
             idlers: Mutex::new(Vec::new()),
             idlers_count: AtomicUsize::new(0),
             alive: Mutex::new(Weak::new()),
@@ -230,6 +237,19 @@ impl BusCore {
         self.counters.claimed.fetch_add(1, Ordering::SeqCst);
         self.counters.latest_claim.fetch_max(stamp, Ordering::Relaxed);
         self.ring_idlers();
+    }
+
+    /// A shutdown must find what has no thread.
+    pub(crate) fn note_set_aside(&self, event: &AnyEvent, delivery: usize) {
+        let mut set_aside = self.set_aside.lock();
+        if set_aside.len() >= 32 && set_aside.len().is_power_of_two() {
+            set_aside.retain(|(event, delivery)| event.upgrade().is_some_and(|e| is_active(&e, *delivery)));
+        }
+        set_aside.push((event.downgrade(), delivery));
+    }
+
+    pub(crate) fn set_aside(&self) -> Vec<AnyEvent> {
+        self.set_aside.lock().iter().filter_map(|(event, _)| event.upgrade()).collect()
     }
 
     /// A delivery is over, and whatever it completed is complete.
@@ -308,6 +328,8 @@ impl Drop for BusCore {
             crate::bus::ending::end_unclaimed(&entry.event, entry.delivery as usize);
         }
         crate::sys::unwind::drop_quietly(self.inlet.get_mut().history.clear());
-        crate::sys::unwind::drop_quietly(self.registry.close());
+        let handlers = self.registry.close();
+        crate::bus::worker_local::forget_handlers(self, &handlers);
+        crate::sys::unwind::drop_quietly(handlers);
     }
 }

@@ -303,7 +303,7 @@ impl Driver<'_> {
             match (permit.take_or_queue(place, token, None, live, job), entry) {
                 (Taken::Now, Some(entry)) => return self.start_set_aside(invocation, entry, Some((permit, token))),
                 (Taken::Now, None) => permit.release(token),
-                (Taken::Later, _) => {}
+                (Taken::Later, _) => self.bus.note_set_aside(self.event, self.delivery),
                 (Taken::Dead, _) => return false,
             }
             return self.is_parallel();
@@ -434,7 +434,11 @@ pub(crate) fn ensure_turn(
         };
         match permit.take_or_queue(place, token, under, || is_active(event, delivery), job) {
             Taken::Now => {}
-            Taken::Later | Taken::Dead => return false,
+            Taken::Later => {
+                bus.note_set_aside(event, delivery);
+                return false;
+            }
+            Taken::Dead => return false,
         }
     }
     true

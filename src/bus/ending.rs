@@ -376,6 +376,7 @@ fn decide_retry(bus: &Arc<BusCore>, event: &AnyEvent, key: AttemptKey, retry: cr
         let again = frame::callback(|| retry.retryable(&failure)).unwrap_or(false);
         if again {
             let delay = retry.delay_before(key.attempt + 1, crate::sys::random::fraction());
+            bus.note_set_aside(&event, key.delivery);
             let watch = Arc::clone(&bus.runtime.watch);
             watch.at(clock::after(clock::now(), delay), move || {
                 let mut state = event.state().lock();

@@ -5,6 +5,7 @@ use crate::bus::core::{Alive, BusCore, Doors};
 use crate::bus::emit::Entrance;
 use crate::bus::frame;
 use crate::bus::registry::WILDCARD;
+use crate::bus::worker_local;
 use crate::event::{
     AnyEvent, AnyOutput, BusId, BusIdentity, EmitError, Event, EventId, EventOptions, Fresh, Handler, HandlerEntry,
     HandlerId, HandlerInfo, HandlerOptions, IntoAnyOutcome, Payload, TryEmitError, WaitError, short_type_name,
@@ -230,24 +231,22 @@ impl EventBus {
 
     /// The same by its id.
     pub fn off_id(&self, handler: HandlerId) -> bool {
-        let gone = self.core.registry.remove(handler);
-        let found = gone.is_some();
-        unwind::drop_quietly(gone);
-        found
+        self.let_go(self.core.registry.remove(handler).into_iter().collect()) > 0
     }
 
     /// Ends all registrations for the type `P`, by-name ones included; how many.
     pub fn off_all<P: Payload>(&self) -> usize {
-        let gone = self.core.registry.remove_all(P::event_type(), Some(TypeId::of::<P>()));
-        let count = gone.len();
-        unwind::drop_quietly(gone);
-        count
+        self.let_go(self.core.registry.remove_all(P::event_type(), Some(TypeId::of::<P>())))
     }
 
     /// Ends all registrations under a name; `*` means the wildcard ones only. How many.
     pub fn off_named(&self, pattern: &str) -> usize {
-        let gone = self.core.registry.remove_all(pattern, None);
+        self.let_go(self.core.registry.remove_all(pattern, None))
+    }
+
+    fn let_go(&self, gone: Vec<Arc<HandlerEntry>>) -> usize {
         let count = gone.len();
+        worker_local::forget_handlers(&self.core, &gone);
         unwind::drop_quietly(gone);
         count
     }

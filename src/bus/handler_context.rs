@@ -1,11 +1,13 @@
 //! The running handler's view of itself.
 
+use crate::bus::core::BusCore;
 use crate::bus::frame::{self, Frame};
 use crate::bus::handle::EventBus;
-use crate::event::{AnyEvent, AttemptKey, HandlerInfo, Hook, WaitError};
+use crate::event::{AnyEvent, AttemptKey, HandlerEntry, HandlerInfo, Hook, WaitError};
 use crate::runtime::Worker;
 use crate::sys::clock::{self, NEVER};
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The running handler's view of itself, kept in a thread-local.
@@ -31,6 +33,14 @@ pub struct HandlerContext {
 }
 
 impl HandlerContext {
+    pub(crate) fn entry(&self) -> &Arc<HandlerEntry> {
+        &self.frame.entry
+    }
+
+    pub(crate) fn core(&self) -> &Arc<BusCore> {
+        &self.frame.bus
+    }
+
     /// `None` outside a handler.
     pub fn current() -> Option<HandlerContext> {
         frame::top().map(|frame| HandlerContext { frame })

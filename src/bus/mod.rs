@@ -24,6 +24,7 @@ mod results;
 mod run_loop;
 mod shutdown;
 mod view;
+mod worker_local;
 
 pub use builder::{BusBuilder, BusOptions};
 pub use handle::{EventBus, WeakBus};

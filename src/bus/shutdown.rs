@@ -4,6 +4,7 @@ use crate::bus::core::{BusCore, Doors};
 use crate::bus::ending;
 use crate::bus::frame;
 use crate::bus::handle::{EventBus, WeakBus};
+use crate::bus::worker_local;
 use crate::event::{AnyEvent, DeliveryPhase};
 use crate::runtime::{Runtime, Worker};
 use crate::sys::clock::{self, Tick};
@@ -89,6 +90,21 @@ impl Runtime {
     }
 }
 
+#[cfg(threadbus_shuttle)]
+impl Runtime {
+    /// For models, which have no clock: the deadlines of all running handlers pass now.
+    #[doc(hidden)]
+    pub fn model_deadlines_pass(&self) {
+        for worker in self.core.pool.all_workers() {
+            for (slot, what) in worker.look(clock::NEVER - 1).0 {
+                if what == crate::runtime::Overdue::Deadline && slot.deadline != clock::NEVER {
+                    (slot.overdue)(&worker, &slot, what);
+                }
+            }
+        }
+    }
+}
+
 impl BusCore {
     fn close_doors(self: &Arc<Self>, doors: Doors) {
         let mut run = self.run.lock();
@@ -133,7 +149,12 @@ impl BusCore {
             observer.close();
         }
         unwind::drop_quietly(observers);
-        unwind::drop_quietly(self.registry.close());
+        let handlers = self.registry.close();
+        worker_local::forget_handlers(self, &handlers);
+        unwind::drop_quietly(handlers);
+        if !inside {
+            worker_local::wait_for_locals(self, deadline);
+        }
         self.runtime.buses.lock().remove(&self.identity.id);
         self.report(done, cancelled)
     }
@@ -173,6 +194,7 @@ impl BusCore {
     /// Deliveries of this bus that are neither queued nor done, as far as a thread, a line or the history knows them.
     fn running(&self) -> Vec<(AnyEvent, usize)> {
         let mut events: Vec<AnyEvent> = self.inlet.lock().history.iter().cloned().collect();
+        events.extend(self.set_aside());
         for worker in self.runtime.pool.all_workers() {
             events.extend(worker.slots().into_iter().map(|slot| slot.event));
         }

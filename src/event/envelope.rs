@@ -269,6 +269,11 @@ impl<P: Payload> Event<P> {
         }
     }
 
+    /// True once every handler on every bus and every descendant is done, or the event was refused.
+    pub fn is_completed(&self) -> bool {
+        self.any.is_completed()
+    }
+
     pub(crate) fn any(&self) -> &AnyEvent {
         &self.any
     }

@@ -38,7 +38,7 @@ pub use payload::{Codec, Json, Payload};
 pub use result::{HandlerResult, ResultStatus};
 pub use retry::Retry;
 
-pub(crate) use envelope::{Body, ContextMap, Fresh, Head, ParentLink};
+pub(crate) use envelope::{Body, ContextMap, Fresh, Head, ParentLink, WeakEvent};
 pub(crate) use info::{Call, HandlerEntry, HandlerList};
 pub(crate) use options::Knob;
 pub(crate) use state::{

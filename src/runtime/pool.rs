@@ -314,6 +314,7 @@ impl Pool {
             if let Err(panic) = unwind::catch(|| job.run(worker)) {
                 log::error!(target: "threadbus", "a worker survived a panic outside of handlers: {panic}");
             }
+            worker.do_chores();
         }
         self.workers.lock().remove(&worker.id);
     }
@@ -355,6 +356,7 @@ impl Pool {
             let mut expired = false;
             while *worker.place.lock() == Place::Idle && !expired {
                 expired = clock::now() >= idle_until || !worker.bell.wait(idle_until) && clock::now() >= idle_until;
+                worker.do_chores();
             }
             state = self.state.lock();
             let place = *worker.place.lock();

@@ -49,7 +49,11 @@ pub(crate) struct Worker {
     /// The lowest stack address that may still be used, if the stack's size is known.
     floor: Option<usize>,
     stack: Mutex<Stack>,
+    /// What only this thread can do: dropping what it keeps for a handler that is gone.
+    chores: Mutex<Vec<Chore>>,
 }
+
+type Chore = Box<dyn FnOnce() + Send>;
 
 thread::local! {
     static CURRENT: RefCell<Option<Arc<Worker>>> = RefCell::new(None);
@@ -67,6 +71,7 @@ impl Worker {
             place: Mutex::new(place),
             floor,
             stack: Mutex::new(Stack { slots: Vec::new(), bound: NEVER }),
+            chores: Mutex::new(Vec::new()),
         })
     }
 
@@ -86,6 +91,18 @@ impl Worker {
 
     pub(crate) fn is_outside(&self) -> bool {
         *self.place.lock() == Place::Outside
+    }
+
+    pub(crate) fn add_chore(&self, chore: Chore) {
+        self.chores.lock().push(chore);
+        self.bell.ring();
+    }
+
+    /// On its own thread, between handlers.
+    pub(crate) fn do_chores(&self) {
+        for chore in std::mem::take(&mut *self.chores.lock()) {
+            chore();
+        }
     }
 
     /// True when the stack is nearly used up.

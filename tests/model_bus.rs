@@ -1,0 +1,295 @@
+//! The bus under shuttle: its own code, on random schedules. `RUSTFLAGS="--cfg threadbus_shuttle" cargo test --release --test model_bus`.
+//!
+//! `THREADBUS_SCHEDULES` sets how many schedules each model runs (default 2,000). A failure prints the schedule to replay.
+#![cfg(threadbus_shuttle)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    missing_docs,
+    missing_debug_implementations,
+    reason = "tests"
+)]
+
+use shuttle::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use shuttle::thread;
+use std::sync::Arc;
+use std::time::Duration;
+use threadbus::*;
+
+struct Job(u32);
+impl Payload for Job {
+    type Output = u32;
+}
+struct Child(u32);
+impl Payload for Child {
+    type Output = u32;
+}
+struct Next;
+impl Payload for Next {
+    type Output = ();
+}
+
+fn check(model: impl Fn() + Send + Sync + 'static) {
+    let schedules = std::env::var("THREADBUS_SCHEDULES").ok().and_then(|n| n.parse().ok()).unwrap_or(2_000);
+    shuttle::check_random(model, schedules);
+}
+
+fn runtime() -> Runtime {
+    Runtime::builder().max_threads(8).build().unwrap()
+}
+
+fn bus(runtime: &Runtime, name: &str) -> EventBus {
+    EventBus::builder(name).runtime(runtime).build().unwrap()
+}
+
+/// Counts live handlers; more than one at a time on a serial bus is the bug.
+#[derive(Default)]
+struct Alone(AtomicUsize);
+impl Alone {
+    fn run(&self, body: impl FnOnce()) {
+        assert_eq!(self.0.fetch_add(1, SeqCst), 0, "two live handlers on a serial bus");
+        thread::yield_now();
+        body();
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+#[test]
+fn every_emit_is_handled_however_the_loop_is_handed_back() {
+    check(|| {
+        let runtime = runtime();
+        let bus = bus(&runtime, "a");
+        let (seen, alone) = (Arc::new(AtomicUsize::new(0)), Arc::new(Alone::default()));
+        let (counter, one) = (Arc::clone(&seen), Arc::clone(&alone));
+        bus.on(move |job: &Event<Job>| {
+            one.run(|| {
+                counter.fetch_add(1, SeqCst);
+            });
+            job.0
+        });
+        let other = bus.clone();
+        let emitter = thread::spawn(move || {
+            other.emit(Job(1)).wait().unwrap();
+            other.emit(Job(2));
+        });
+        bus.emit(Job(3));
+        bus.emit(Job(4)).wait().unwrap();
+        emitter.join().unwrap();
+        bus.wait_until_idle().unwrap();
+        assert_eq!(seen.load(SeqCst), 4);
+    });
+}
+
+#[test]
+fn an_awaited_child_runs_inside_its_parent_and_nothing_else_does() {
+    check(|| {
+        let runtime = runtime();
+        let bus = bus(&runtime, "a");
+        let inside = Arc::new(AtomicUsize::new(0));
+        let (of_parent, of_next) = (Arc::clone(&inside), Arc::clone(&inside));
+        bus.on(move |job: &Event<Job>| -> Result<u32, HandlerError> {
+            of_parent.store(1, SeqCst);
+            let value = job.bus().emit(Child(job.0)).result()?;
+            of_parent.store(0, SeqCst);
+            Ok(value)
+        });
+        bus.on(|child: &Event<Child>| child.0 + 1);
+        bus.on(move |_: &Event<Next>| assert_eq!(of_next.load(SeqCst), 0, "ran in the middle of a jump"));
+        let other = bus.clone();
+        let emitter = thread::spawn(move || other.emit(Next).result());
+        assert_eq!(bus.emit(Job(1)).result().unwrap(), 2);
+        emitter.join().unwrap().unwrap();
+        bus.wait_until_idle().unwrap();
+    });
+}
+
+#[test]
+fn handlers_of_two_buses_wait_for_each_others_events() {
+    check(|| {
+        let runtime = runtime();
+        let (a, b) = (bus(&runtime, "a"), bus(&runtime, "b"));
+        for (own, other) in [(&a, &b), (&b, &a)] {
+            let other = other.downgrade();
+            own.on(move |job: &Event<Job>| -> Result<u32, HandlerError> {
+                let other = other.upgrade().ok_or("gone")?;
+                Ok(other.emit(Child(job.0)).result()?)
+            });
+            own.on(|child: &Event<Child>| child.0);
+        }
+        let (x, y) = (a.emit(Job(1)), b.emit(Job(2)));
+        assert_eq!((x.result().unwrap(), y.result().unwrap()), (1, 2));
+        a.wait_until_idle().unwrap();
+        b.wait_until_idle().unwrap();
+    });
+}
+
+#[test]
+fn return_deadline_and_cancel_end_an_invocation_once_and_the_bus_goes_on() {
+    check(|| {
+        let runtime = runtime();
+        let bus = bus(&runtime, "a");
+        bus.on(|job: &Event<Job>| {
+            thread::yield_now();
+            job.0
+        });
+        bus.on(|job: &Event<Job>| job.0 + 10);
+        let event = bus.emit(Job(1));
+        let (clock, late) = (runtime.clone(), event.clone());
+        let watch = thread::spawn(move || clock.model_deadlines_pass());
+        let canceller = thread::spawn(move || late.cancel());
+        let _ = event.wait();
+        watch.join().unwrap();
+        canceller.join().unwrap();
+        let results = event.results();
+        for result in &results {
+            assert!(matches!(result.status, ResultStatus::Completed | ResultStatus::Error), "{result:?}");
+            assert_eq!(result.value.is_some(), result.error.is_none());
+        }
+        assert_eq!(bus.emit(Job(2)).result_list().unwrap(), [2, 12]);
+        bus.wait_until_idle().unwrap();
+    });
+}
+
+#[test]
+fn a_replaced_worker_leaves_no_two_live_handlers() {
+    check(|| {
+        let runtime = runtime();
+        let bus = bus(&runtime, "a");
+        let live = Arc::new(AtomicUsize::new(0));
+        for _ in 0..2 {
+            let live = Arc::clone(&live);
+            bus.on(move |job: &Event<Job>| {
+                let context = HandlerContext::current().unwrap();
+                if !context.is_cancelled() {
+                    let others = live.fetch_add(1, SeqCst);
+                    thread::yield_now();
+                    // Who was given up in between does not count as live.
+                    if !context.is_cancelled() {
+                        assert_eq!(others, 0);
+                    }
+                    live.fetch_sub(1, SeqCst);
+                }
+                job.0
+            });
+        }
+        let (first, second) = (bus.emit(Job(1)), bus.emit(Job(2)));
+        let _ = (first.wait(), second.wait());
+        bus.wait_until_idle().unwrap();
+    });
+}
+
+#[test]
+fn a_deadline_in_the_middle_of_a_jump_strands_nobody() {
+    check(|| {
+        let runtime = runtime();
+        let (a, b) = (bus(&runtime, "a"), bus(&runtime, "b"));
+        let other = b.downgrade();
+        a.on(move |job: &Event<Job>| -> Result<u32, HandlerError> {
+            let other = other.upgrade().ok_or("gone")?;
+            job.bus().emit(Child(1)).wait()?;
+            Ok(other.emit(Child(job.0)).result()?)
+        });
+        a.on(|child: &Event<Child>| child.0);
+        b.on(|child: &Event<Child>| {
+            thread::yield_now();
+            child.0
+        });
+        b.on(|_: &Event<Next>| {});
+        a.on(|_: &Event<Next>| {});
+        let event = a.emit(Job(1));
+        let clock = runtime.clone();
+        let watch = thread::spawn(move || clock.model_deadlines_pass());
+        let beside = b.emit(Next);
+        let _ = event.wait();
+        let _ = beside.wait();
+        watch.join().unwrap();
+        a.emit(Next).wait().unwrap();
+        b.emit(Next).wait().unwrap();
+        a.wait_until_idle().unwrap();
+        b.wait_until_idle().unwrap();
+        assert_eq!(event.results().len(), 1);
+    });
+}
+
+#[test]
+fn a_child_that_runs_elsewhere_is_waited_for_under_cancellation() {
+    check(|| {
+        let runtime = runtime();
+        // The parent has no timeout, the child has one: the child runs on another worker.
+        let bus = bus(&runtime, "a");
+        bus.on_with(HandlerOptions::new().no_timeout(), |job: &Event<Job>| -> Result<u32, HandlerError> {
+            let child = job.bus().emit(Child(job.0));
+            Ok(child.result()?)
+        });
+        bus.on(|child: &Event<Child>| {
+            thread::yield_now();
+            child.0
+        });
+        bus.on(|_: &Event<Next>| {});
+        let event = bus.emit(Job(1));
+        let late = event.clone();
+        let canceller = thread::spawn(move || late.cancel());
+        let _ = event.wait();
+        canceller.join().unwrap();
+        bus.emit(Next).wait().unwrap();
+        bus.wait_until_idle().unwrap();
+    });
+}
+
+#[test]
+fn shutdown_races_with_emits_and_leaves_nobody_waiting() {
+    check(|| {
+        let runtime = runtime();
+        let bus = bus(&runtime, "a");
+        bus.on(|job: &Event<Job>| job.0);
+        let other = bus.clone();
+        let emitter = thread::spawn(move || {
+            (0..3).map(|n| other.emit(Job(n))).map(|event| event.wait().is_ok()).filter(|ok| *ok).count()
+        });
+        bus.emit(Job(9));
+        bus.shutdown(Shutdown::Now, Duration::ZERO);
+        assert!(emitter.join().unwrap() <= 3);
+        assert!(bus.emit(Job(1)).wait().is_err());
+    });
+}
+
+#[test]
+fn parallel_handlers_are_each_run_once() {
+    check(|| {
+        let runtime = runtime();
+        let bus =
+            EventBus::builder("a").runtime(&runtime).handler_concurrency(HandlerConcurrency::Parallel).build().unwrap();
+        let runs = Arc::new(AtomicUsize::new(0));
+        for n in 0..3 {
+            let runs = Arc::clone(&runs);
+            bus.on(move |_: &Event<Job>| {
+                runs.fetch_add(1, SeqCst);
+                n
+            });
+        }
+        assert_eq!(bus.emit(Job(0)).result_list().unwrap(), [0, 1, 2]);
+        assert_eq!(runs.load(SeqCst), 3);
+        bus.wait_until_idle().unwrap();
+    });
+}
+
+#[test]
+fn parallel_handlers_that_wait_share_the_turn_of_their_event() {
+    check(|| {
+        let runtime = runtime();
+        let bus =
+            EventBus::builder("a").runtime(&runtime).handler_concurrency(HandlerConcurrency::Parallel).build().unwrap();
+        let alone = Arc::new(Alone::default());
+        for n in 0..2 {
+            bus.on(move |job: &Event<Job>| -> Result<u32, HandlerError> { Ok(job.bus().emit(Child(n)).result()?) });
+        }
+        bus.on(move |child: &Event<Child>| {
+            alone.run(|| {});
+            child.0
+        });
+        bus.emit(Child(7));
+        assert_eq!(bus.emit(Job(0)).result_list().unwrap(), [0, 1]);
+        bus.wait_until_idle().unwrap();
+    });
+}
