@@ -163,11 +163,16 @@ fn end(driver: &mut Driver<'_>, invocation: usize, number: u32, returned: Return
         unwind::drop_quietly(returned.outcome);
         return try_again(driver, invocation, number, delay);
     }
+    let returned_value = returned.value;
     delivery.end_record(invocation, returned.outcome, at);
     let won = returned.value && delivery.manner.first && delivery.left > 0;
     let sitting =
         delivery.manner.parallel && delivery.records.iter().any(|r| r.sitting && r.phase == RecordPhase::Started);
+    let watched = returned_value && state.has_watchers();
     drop(state);
+    if watched {
+        ending::ring_watchers(event);
+    }
     if won {
         ending::end_losers(driver.bus, event, index, invocation, CauseKind::LostFirst);
     } else if sitting {

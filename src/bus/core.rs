@@ -2,6 +2,7 @@
 
 use crate::bus::builder::BusOptions;
 use crate::bus::history::History;
+use crate::bus::observers::Observers;
 use crate::bus::registry::Registry;
 use crate::bus::permit::is_active;
 use crate::event::{AnyEvent, BusIdentity, EventId, WeakEvent};
@@ -11,7 +12,7 @@ use crate::sync::{Bell, Semaphore, Spin, Token};
 use crate::sys::channel::{Receiver, Sender};
 use crate::sys::clock::Stamp;
 use crate::sys::sync::Mutex;
-use crate::sys::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sys::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use crossbeam_utils::CachePadded;
 use smallvec::SmallVec;
 use std::collections::HashSet;
@@ -22,14 +23,6 @@ pub(crate) struct Entry {
     pub(crate) event: AnyEvent,
     pub(crate) delivery: u32,
     pub(crate) plan: Plan,
-}
-
-/// Sees every event in the order of the bus, under the inlet's lock: it must not block, nor run user code.
-pub(crate) trait Observer: Send + Sync {
-    /// False if it wants no more.
-    fn see(&self, event: &AnyEvent) -> bool;
-    /// The bus takes nothing more.
-    fn close(&self);
 }
 
 /// What a bus still takes.
@@ -49,7 +42,7 @@ pub(crate) struct Inlet {
     pub(crate) foreign_ids: HashSet<EventId>,
     pub(crate) doors: Doors,
     /// Subscriptions and waiting finds.
-    pub(crate) observers: Vec<Arc<dyn Observer>>,
+    pub(crate) observers: Observers,
     /// The loop is somewhere; see `runtime/README.md`, section 2.
     pub(crate) active: bool,
 }
@@ -104,7 +97,8 @@ pub(crate) struct Counters {
     pub(crate) cancelled: AtomicU64,
     pub(crate) late_results: AtomicU64,
     /// Queue entries whose delivery somebody else claimed.
-    pub(crate) stale: AtomicUsize,
+    /// Signed: a sweep may come before the claimer has counted.
+    pub(crate) stale: AtomicI64,
     /// The newest stamp that has been claimed.
     pub(crate) latest_claim: AtomicU64,
 }
@@ -175,14 +169,14 @@ impl BusCore {
                 history,
                 foreign_ids: HashSet::new(),
                 doors,
-                observers: Vec::new(),
+                observers: Observers::default(),
                 active: false,
             }),
             run: Mutex::new(Run {
                 lanes: Lanes::new(),
                 free: Lanes::new(),
-                event: Semaphore::new(1),
-                handler: Semaphore::new(1),
+                event: Semaphore::new(1, true),
+                handler: Semaphore::new(1, false),
                 paused: 0,
                 jumps: SmallVec::new(),
                 loop_set_aside: false,
@@ -223,6 +217,23 @@ impl BusCore {
         let claimed = self.counters.claimed.load(Ordering::SeqCst);
         let emitted = self.counters.emitted.load(Ordering::SeqCst);
         usize::try_from(emitted.saturating_sub(claimed)).unwrap_or(usize::MAX)
+    }
+
+    /// What stands in whose way, for `Debug` and for a log of a program that hangs.
+    pub(crate) fn describe_permits(&self) -> String {
+        let name = |token: Token| format!("{:x}/{:x}", token.stamp, token.part);
+        let run = self.run.lock();
+        format!(
+            "event permit {}; handler permit {}; paused {} times, by {} jumps; {} in lanes, {} free; loop set aside: {}, in the global line: {}",
+            run.event.describe(&name),
+            run.handler.describe(&name),
+            run.paused,
+            run.jumps.len(),
+            run.lanes.len(),
+            run.free.len(),
+            run.loop_set_aside,
+            run.loop_in_global_line,
+        )
     }
 
     /// Nothing queued, nothing running, no retry waiting.
@@ -327,6 +338,7 @@ impl Drop for BusCore {
         for entry in left {
             crate::bus::ending::end_unclaimed(&entry.event, entry.delivery as usize);
         }
+        std::mem::take(&mut self.inlet.get_mut().observers).close();
         crate::sys::unwind::drop_quietly(self.inlet.get_mut().history.clear());
         let handlers = self.registry.close();
         crate::bus::worker_local::forget_handlers(self, &handlers);

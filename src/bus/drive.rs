@@ -148,7 +148,7 @@ impl Driver<'_> {
     }
 
     fn run(&mut self) -> Ran {
-        if self.short && !ensure_turn(self.bus, self.event, self.delivery, Place::Entry, None) {
+        if self.short && !ensure_turn(self.bus, self.event, self.delivery, Place::Entry) {
             return Ran::Left;
         }
         loop {
@@ -192,7 +192,8 @@ impl Driver<'_> {
 
     /// What comes next, in one look at the event.
     fn step(&mut self) -> Step {
-        let at = clock::wall(self.now);
+        // The wall clock may be set back after the event was stamped.
+        let at = clock::wall(self.now).max(self.event.head().stamp + 1);
         let mut helpers = 0;
         let mut state = self.event.state().lock();
         let Some(delivery) = state.deliveries.get_mut(self.delivery) else { return Step::Nothing };
@@ -275,9 +276,9 @@ impl Driver<'_> {
         let place = if inline || self.is_jumped() { Place::Front } else { Place::Entry };
         if inline {
             if !permit.try_take(place, token, lender, live) {
-                // Nobody stands in line for a handler permit with another one in hand.
-                frame::set_down_all();
-                if !self.take_back_lent() || !permit.stand(self.worker, place, token, lender, live) {
+                // Nobody stands in line for a handler permit with another one in hand; the turn, which comes before it, stays.
+                frame::set_down_all_but(&self.under);
+                if !permit.stand(self.worker, place, token, lender, live) {
                     permit.release(token);
                     return is_active(self.event, self.delivery);
                 }
@@ -349,16 +350,6 @@ impl Driver<'_> {
         }
     }
 
-    fn take_back_lent(&self) -> bool {
-        match frame::top() {
-            Some(below) => {
-                let own = frame::Frame { under: self.under.clone(), ..below };
-                frame::take_back(self.worker, &own)
-            }
-            None => true,
-        }
-    }
-
     fn is_jumped(&self) -> bool {
         self.event.state().lock().deliveries.get(self.delivery).is_some_and(|d| d.manner.jumped)
     }
@@ -405,21 +396,30 @@ pub(crate) fn submit_resume(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usiz
 
 /// Drives a delivery on, with its turn, or queues for that.
 fn resume(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent, delivery: usize) {
-    if ensure_turn(bus, event, delivery, Place::Front, None) {
+    let has_work = {
+        let mut state = event.state().lock();
+        state
+            .deliveries
+            .get_mut(delivery)
+            .is_some_and(|d| d.phase == DeliveryPhase::Active && (d.left == 0 || d.list.is_none() || d.startable().is_some()))
+    };
+    if has_work && ensure_turn(bus, event, delivery, Place::Front) {
         advance(bus, worker, event, delivery, Via::Job);
+    }
+    if is_active(event, delivery) {
+        // The turn may have come while all its handlers sit in waits that need it given up.
+        ending::give_up_if_all_sit(bus, event, delivery);
+    } else {
+        // Or after the delivery's end, which found nothing to release.
+        let turn = event.state().lock().deliveries.get(delivery).map_or(TurnKind::Free, |d| d.manner.turn);
+        release_delivery(bus, delivery_token(event, delivery), turn);
     }
 }
 
 /// True if the delivery holds all that its handlers run under. False: it is in line, and a job drives on when its turn comes; or it is over.
-pub(crate) fn ensure_turn(
-    bus: &Arc<BusCore>,
-    event: &AnyEvent,
-    delivery: usize,
-    place: Place,
-    under: Option<Token>,
-) -> bool {
-    let manner = match event.state().lock().deliveries.get(delivery) {
-        Some(d) if d.phase == DeliveryPhase::Active => d.manner,
+pub(crate) fn ensure_turn(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize, place: Place) -> bool {
+    let (manner, under) = match event.state().lock().deliveries.get(delivery) {
+        Some(d) if d.phase == DeliveryPhase::Active => (d.manner, d.lender),
         _ => return false,
     };
     let token = delivery_token(event, delivery);

@@ -1,8 +1,9 @@
 //! From a payload to an event that everybody can see (`runtime/README.md`, 3.1).
 
-use crate::bus::core::{BusCore, Doors, Entry};
+use crate::bus::core::{BusCore, Doors, Entry, Inlet};
 use crate::bus::frame::{self, Frame};
 use crate::bus::jump;
+use crate::bus::observers::Seen;
 use crate::bus::registry::{TypeSlot, plan_for};
 use crate::event::{
     AnyEvent, Delivery, DeliveryPhase, EmitError, Event, EventId, EventOptions, Fresh, Head, OnFull, ParentLink,
@@ -11,6 +12,7 @@ use crate::event::{
 use crate::rules::Plan;
 use crate::runtime::{Job, Worker};
 use crate::sys::clock::{self, NEVER};
+use crate::sys::sync::MutexGuard;
 use crate::sys::sync::atomic::Ordering;
 use crate::sys::{random, unwind};
 use std::any::TypeId;
@@ -111,27 +113,33 @@ impl BusCore {
         let event = &candidate.event;
         let bus = || self.label().to_owned();
         let mut dropped = Vec::new();
-        let mut inlet = self.inlet.lock();
-        if inlet.doors == Doors::Closed || inlet.doors == Doors::Draining && candidate.frame.is_none() {
-            return Err(EmitError::Closed { bus: bus() });
-        }
-        if self.options.require_handler && candidate.unhandled {
-            return Err(EmitError::NoHandler { bus: bus(), event_type: event.event_type().to_owned() });
-        }
-        if inlet.history.is_full() {
-            return Err(EmitError::HistoryFull { bus: bus(), limit: self.options.max_history.unwrap_or(usize::MAX) });
-        }
-        if candidate.explicit_id {
-            let id = event.head().id;
-            if inlet.foreign_ids.contains(&id) || inlet.history.get(id).is_some() {
-                return Err(EmitError::DuplicateId { bus: bus(), id });
+        let mut seen = Seen::default();
+        let mut inlet = self.enter(event, candidate.frame.is_some(), |inlet| {
+            if inlet.doors == Doors::Closed || inlet.doors == Doors::Draining && candidate.frame.is_none() {
+                return Err(EmitError::Closed { bus: bus() });
             }
-        }
-        if let (Entrance::Queue, None, Some(capacity)) = (entrance, &candidate.frame, self.options.queue_capacity) {
-            if self.pending() >= capacity {
-                return Err(EmitError::QueueFull { bus: bus(), capacity });
+            if self.options.require_handler && candidate.unhandled {
+                return Err(EmitError::NoHandler { bus: bus(), event_type: event.event_type().to_owned() });
             }
-        }
+            if inlet.history.is_full() {
+                return Err(EmitError::HistoryFull {
+                    bus: bus(),
+                    limit: self.options.max_history.unwrap_or(usize::MAX),
+                });
+            }
+            if candidate.explicit_id {
+                let id = event.head().id;
+                if inlet.foreign_ids.contains(&id) || inlet.history.get(id).is_some() {
+                    return Err(EmitError::DuplicateId { bus: bus(), id });
+                }
+            }
+            if let (Entrance::Queue, None, Some(capacity)) = (entrance, &candidate.frame, self.options.queue_capacity) {
+                if self.pending() >= capacity {
+                    return Err(EmitError::QueueFull { bus: bus(), capacity });
+                }
+            }
+            Ok(())
+        })?;
         let awaited = candidate.link_to_parent(&mut dropped)?;
 
         // Nobody can refuse it any more.
@@ -141,14 +149,16 @@ impl BusCore {
             if awaited {
                 state.parent = candidate.parent.clone();
             }
-            state.add_delivery(Delivery::new(Arc::clone(&self.identity), phase, event.head().emitted));
+            let mut delivery = Delivery::new(Arc::clone(&self.identity), phase, event.head().emitted);
+            delivery.manner.turn = candidate.plan.turn;
+            state.add_delivery(delivery);
         }
         if candidate.explicit_id {
             inlet.foreign_ids.insert(event.head().id);
         }
         let evicted = inlet.history.push(event.clone(), self.counters.latest_claim.load(Ordering::Relaxed));
         if !inlet.observers.is_empty() {
-            inlet.observers.retain(|observer| observer.see(event));
+            inlet.observers.show(event, &mut seen);
         }
         self.counters.emitted.fetch_add(1, Ordering::SeqCst);
         let mut start = false;
@@ -161,13 +171,14 @@ impl BusCore {
         drop(inlet);
 
         self.wake_up(start, candidate.plan.turn);
-        if evicted.warn {
+        if let (true, Some(oldest)) = (evicted.warn, &evicted.event) {
             log::warn!(
                 target: "threadbus",
-                "the history of {} is full of unfinished events; the oldest leave it and still run",
+                "{oldest} leaves the full history of {} before it completed; it still runs, and so do those that follow it out",
                 self.label()
             );
         }
+        seen.settle();
         unwind::drop_quietly((evicted, dropped));
         if let Some(parent) = &candidate.parent {
             self.ring_above(parent);
@@ -175,8 +186,31 @@ impl BusCore {
         Ok(())
     }
 
+    /// Locks the inlet for an event that `refuse` lets pass; outside of handlers not before every subscription that blocks its
+    /// emitters has room for it.
+    pub(crate) fn enter<E>(
+        &self,
+        event: &AnyEvent,
+        in_handler: bool,
+        refuse: impl Fn(&mut Inlet) -> Result<(), E>,
+    ) -> Result<MutexGuard<'_, Inlet>, E> {
+        loop {
+            let mut inlet = self.inlet.lock();
+            refuse(&mut inlet)?;
+            if in_handler || !inlet.observers.any_bounded() || frame::in_callback() {
+                return Ok(inlet);
+            }
+            let Some(worker) = Worker::current() else { return Ok(inlet) };
+            if inlet.observers.have_room(event, &worker.bell) {
+                return Ok(inlet);
+            }
+            drop(inlet);
+            worker.bell.wait(NEVER);
+        }
+    }
+
     /// Queues an entry; true if the loop must be started after unlocking.
-    pub(crate) fn send(&self, inlet: &mut crate::bus::core::Inlet, entry: Entry) -> bool {
+    pub(crate) fn send(&self, inlet: &mut Inlet, entry: Entry) -> bool {
         let turn = entry.plan.turn;
         // The receiver lives as long as this bus.
         let _ = inlet.queue.send(entry);

@@ -6,10 +6,12 @@ use crate::bus::core::BusCore;
 use crate::bus::drive::{Finish, conclude, ensure_turn, finish, release_delivery, submit_resume};
 use crate::bus::frame;
 use crate::bus::permit::{Home, Permit, attempt_token, delivery_token};
+use crate::bus::registry::TypeSlot;
 use crate::event::{
-    AnyEvent, AttemptKey, Cause, CauseKind, Completion, DeliveryPhase, HandlerFailure, HandlerInfo, Hook, Manner,
+    AnyEvent, AttemptKey, Cause, CauseKind, Completion, Delivery, DeliveryPhase, HandlerFailure, HandlerInfo, Hook, Manner,
     Outcome, Pause, RecordPhase, State, Watcher,
 };
+use crate::rules::handler_mode;
 use crate::runtime::{Job, Overdue, PermitKind, Slot, Turn, Worker};
 use crate::sync::{Granted, Place, Token};
 use crate::sys::clock::{self, Stamp, Tick};
@@ -72,10 +74,16 @@ pub(crate) fn cancel(event: &AnyEvent, cause: &Cause) -> bool {
     if event.is_completed() {
         return false;
     }
-    let mut pending = vec![event.clone()];
+    cancel_all(vec![event.clone()], cause);
+    true
+}
+
+fn cancel_all(mut pending: Vec<AnyEvent>, cause: &Cause) {
+    pending.reverse();
+    let mut ended = Vec::new();
     while let Some(event) = pending.pop() {
         let at = clock::wall(clock::now());
-        let mut ended = Vec::new();
+        let slots = slots_of(&event);
         {
             let mut state = event.state().lock();
             if state.complete {
@@ -83,15 +91,15 @@ pub(crate) fn cancel(event: &AnyEvent, cause: &Cause) -> bool {
             }
             state.ended = true;
             for delivery in 0..state.deliveries.len() {
-                ended.extend(end_delivery(&mut state, &event, delivery, cause, at));
+                ended.extend(end_delivery(&mut state, &event, delivery, &slots, cause, at));
             }
             pending.extend(state.children().iter().rev().map(|c| c.event.clone()).filter(|e| !e.is_completed()));
         }
-        for ended in ended {
-            follow_up(ended);
-        }
     }
-    true
+    // Only now: what follows from one end could start a sibling that is to end too.
+    for ended in ended {
+        follow_up(ended);
+    }
 }
 
 /// Cancels what one invocation, or one delivery, has emitted.
@@ -103,18 +111,50 @@ fn cascade(event: &AnyEvent, delivery: usize, invocation: Option<usize>, cause: 
         };
         state.children().iter().filter(|c| of(c.by) && !c.event.is_completed()).map(|c| c.event.clone()).collect()
     };
-    for child in theirs {
-        cancel(&child, cause);
-    }
+    cancel_all(theirs, cause);
+}
+
+/// The handlers of deliveries that were not claimed yet. Looked up outside of the event's lock: the type's options are the user's code.
+type Slots = Vec<(usize, Arc<BusCore>, Arc<TypeSlot>)>;
+
+fn slots_of(event: &AnyEvent) -> Slots {
+    let unclaimed: Vec<_> = {
+        let state = event.state().lock();
+        let unclaimed = |d: &&Delivery| d.list.is_none() && d.phase != DeliveryPhase::Done;
+        let numbered = state.deliveries.iter().enumerate();
+        numbered.filter(|(_, d)| unclaimed(d)).map(|(index, d)| (index, Arc::clone(&d.bus))).collect()
+    };
+    unclaimed
+        .into_iter()
+        .filter_map(|(index, identity)| {
+            let bus = BusCore::of(&identity)?;
+            let slot = bus.registry.slot(event.body(), &bus.defaults);
+            Some((index, bus, slot))
+        })
+        .collect()
 }
 
 /// Under the event's lock: the delivery is done, with every record ended. `None` if it was already.
-fn end_delivery(state: &mut State, event: &AnyEvent, index: usize, cause: &Cause, at: Stamp) -> Option<Ended> {
+fn end_delivery(
+    state: &mut State,
+    event: &AnyEvent,
+    index: usize,
+    slots: &Slots,
+    cause: &Cause,
+    at: Stamp,
+) -> Option<Ended> {
     let delivery = state.deliveries.get_mut(index)?;
     if delivery.phase == DeliveryPhase::Done {
         return None;
     }
     let was_queued = delivery.phase == DeliveryPhase::Queued;
+    if delivery.list.is_none() {
+        if let Some((_, bus, slot)) = slots.iter().find(|(of, ..)| *of == index) {
+            // A result each, for the handlers that would have run.
+            let own = event.head().options.as_deref();
+            delivery.fix_handlers(&slot.handlers, |e| handler_mode(own, &slot.options, &e.options, &bus.defaults));
+        }
+    }
     let mut running = Vec::new();
     for invocation in 0..delivery.records.len() {
         let record = &delivery.records[invocation];
@@ -430,7 +470,7 @@ fn drive_on(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
     drop(state);
     if startable && !inline {
         withdraw(bus, event, index, false);
-        if ensure_turn(bus, event, index, Place::First, None) {
+        if ensure_turn(bus, event, index, Place::First) {
             submit_resume(bus, event, index);
         }
     } else if parallel {
@@ -467,7 +507,7 @@ pub(crate) fn watch_cap(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, cap:
         let begun = state.deliveries.get(index).map_or(cap, |d| d.begun);
         let cause = Cause::new(CauseKind::EventTimeout, event.head().id, event.body().event_type())
             .with_after(Duration::from_nanos(cap.saturating_sub(begun)));
-        let ended = end_delivery(&mut state, &event, index, &cause, at);
+        let ended = end_delivery(&mut state, &event, index, &Slots::new(), &cause, at);
         drop(state);
         if let Some(ended) = ended {
             log::debug!(target: "threadbus", "{event} on {} met its timeout", bus.label());
@@ -538,10 +578,11 @@ pub(crate) fn end_losers(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, win
 pub(crate) fn end_queued(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
     let at = clock::wall(clock::now());
     let cause = Cause::new(CauseKind::Cancelled, event.head().id, event.body().event_type());
+    let slots = slots_of(event);
     let ended = {
         let mut state = event.state().lock();
         match state.deliveries.get(index) {
-            Some(d) if d.phase == DeliveryPhase::Queued => end_delivery(&mut state, event, index, &cause, at),
+            Some(d) if d.phase == DeliveryPhase::Queued => end_delivery(&mut state, event, index, &slots, &cause, at),
             _ => None,
         }
     };
@@ -556,7 +597,7 @@ pub(crate) fn end_unclaimed(event: &AnyEvent, index: usize) {
     let at = clock::wall(clock::now());
     let cause = Cause::new(CauseKind::Shutdown, event.head().id, event.body().event_type());
     let mut state = event.state().lock();
-    let ended = end_delivery(&mut state, event, index, &cause, at);
+    let ended = end_delivery(&mut state, event, index, &Slots::new(), &cause, at);
     drop(state);
     if let Some(completion) = ended.and_then(|e| e.finish).and_then(|f| f.completion) {
         complete(event, completion);
@@ -567,7 +608,8 @@ pub(crate) fn end_unclaimed(event: &AnyEvent, index: usize) {
 pub(crate) fn shut_down_delivery(event: &AnyEvent, index: usize) -> bool {
     let at = clock::wall(clock::now());
     let cause = Cause::new(CauseKind::Shutdown, event.head().id, event.body().event_type());
-    let ended = end_delivery(&mut event.state().lock(), event, index, &cause, at);
+    let slots = slots_of(event);
+    let ended = end_delivery(&mut event.state().lock(), event, index, &slots, &cause, at);
     let Some(ended) = ended else { return false };
     cascade(event, index, None, &cause);
     follow_up(ended);

@@ -3,6 +3,7 @@
 use crate::bus::core::{BusCore, Doors, Entry};
 use crate::bus::frame;
 use crate::bus::handle::EventBus;
+use crate::bus::observers::Seen;
 use crate::bus::registry::{WILDCARD, plan_for};
 use crate::event::{AnyEvent, Delivery, DeliveryPhase, EmitError, HandlerInfo, HandlerOptions, Payload};
 use crate::sys::clock;
@@ -56,24 +57,31 @@ impl BusCore {
         let slot = self.registry.slot(event.body(), &self.defaults);
         let plan = plan_for(event, &slot, &self.defaults);
         let bus = || self.label().to_owned();
-        let mut inlet = self.inlet.lock();
-        if event.state().lock().deliveries.iter().any(|d| d.bus.id == self.identity.id) {
-            return Ok(());
-        }
-        if inlet.doors == Doors::Closed || inlet.doors == Doors::Draining && frame.is_none() {
-            return Err(EmitError::Closed { bus: bus() });
-        }
-        if self.options.require_handler && slot.handlers.is_empty() {
-            return Err(EmitError::NoHandler { bus: bus(), event_type: event.event_type().to_owned() });
-        }
-        if inlet.history.is_full() {
-            return Err(EmitError::HistoryFull { bus: bus(), limit: self.options.max_history.unwrap_or(usize::MAX) });
-        }
-        if let (None, Some(capacity)) = (&frame, self.options.queue_capacity) {
-            if self.pending() >= capacity {
-                return Err(EmitError::QueueFull { bus: bus(), capacity });
+        let entered = self.enter(event, frame.is_some(), |inlet| {
+            if event.state().lock().deliveries.iter().any(|d| d.bus.id == self.identity.id) {
+                return Err(Ok(()));
             }
-        }
+            if inlet.doors == Doors::Closed || inlet.doors == Doors::Draining && frame.is_none() {
+                return Err(Err(EmitError::Closed { bus: bus() }));
+            }
+            if self.options.require_handler && slot.handlers.is_empty() {
+                return Err(Err(EmitError::NoHandler { bus: bus(), event_type: event.event_type().to_owned() }));
+            }
+            if inlet.history.is_full() {
+                let limit = self.options.max_history.unwrap_or(usize::MAX);
+                return Err(Err(EmitError::HistoryFull { bus: bus(), limit }));
+            }
+            if let (None, Some(capacity)) = (&frame, self.options.queue_capacity) {
+                if self.pending() >= capacity {
+                    return Err(Err(EmitError::QueueFull { bus: bus(), capacity }));
+                }
+            }
+            Ok(())
+        });
+        let mut inlet = match entered {
+            Ok(inlet) => inlet,
+            Err(already_here_or_refused) => return already_here_or_refused,
+        };
         if frame.as_ref().is_some_and(|frame| !frame.event.same(event) && !frame.is_live()) {
             return Err(EmitError::Aborted);
         }
@@ -93,17 +101,21 @@ impl BusCore {
                 // Cancelled as a whole; what comes later does not run.
                 return Ok(());
             }
-            state.add_delivery(Delivery::new(Arc::clone(&self.identity), DeliveryPhase::Queued, clock::now()))
+            let mut delivery = Delivery::new(Arc::clone(&self.identity), DeliveryPhase::Queued, clock::now());
+            delivery.manner.turn = plan.turn;
+            state.add_delivery(delivery)
         };
         let evicted = inlet.history.push(event.clone(), self.counters.latest_claim.load(Ordering::Relaxed));
+        let mut seen = Seen::default();
         if !inlet.observers.is_empty() {
-            inlet.observers.retain(|observer| observer.see(event));
+            inlet.observers.show(event, &mut seen);
         }
         self.counters.emitted.fetch_add(1, Ordering::SeqCst);
         let entry = Entry { event: event.clone(), delivery: delivery as u32, plan };
         let start = self.send(&mut inlet, entry);
         drop(inlet);
         self.wake_up(start, plan.turn);
+        seen.settle();
         unwind::drop_quietly(evicted);
         self.ring_above(event);
         Ok(())

@@ -93,8 +93,13 @@ pub(crate) fn callback<R>(body: impl FnOnce() -> R) -> Result<R, String> {
 
 /// Gives up all that this thread has in hand. Only what is still this thread's to give: whoever ended a frame has seen to its permits.
 pub(crate) fn set_down_all() {
+    set_down_all_but(&[]);
+}
+
+/// The same, but for some places in the hand.
+pub(crate) fn set_down_all_but(kept: &[usize]) {
     let holds: SmallVec<[(usize, Hold); 2]> = local(|local| {
-        let held = local.hand.iter().enumerate().filter(|(_, hold)| hold.in_hand);
+        let held = local.hand.iter().enumerate().filter(|(at, hold)| hold.in_hand && !kept.contains(at));
         held.map(|(at, hold)| (at, hold.clone())).collect()
     })
     .unwrap_or_default();
@@ -134,7 +139,8 @@ pub(crate) fn take_back(worker: &Arc<Worker>, frame: &Frame) -> bool {
         }
         let Some(owner) = owner_of(&hold) else { return false };
         let live = || frame.is_live() && (owner.is(&frame.event, frame.delivery, frame.invocation) || owner.is_live());
-        if !hold.permit.stand(worker, Place::Front, hold.token, None, live) {
+        let lender = hold.event.state().lock().deliveries.get(hold.delivery).and_then(|d| d.lender);
+        if !hold.permit.stand(worker, Place::Front, hold.token, lender, live) {
             if hold.shared {
                 // Its turn may have come for the delivery just when this handler was given up.
                 crate::bus::ending::give_up_if_all_sit(&frame.bus, &hold.event, hold.delivery);
@@ -156,9 +162,14 @@ pub(crate) fn lendable(permit: &Permit) -> Option<usize> {
     local(|local| local.hand.iter().rposition(|h| h.in_hand && !h.shared && h.permit.is(permit))).flatten()
 }
 
-/// The token of this thread's that a permit could be borrowed from, under a lock.
+/// Where in the hand a permit lies, lent or not.
+pub(crate) fn held(permit: &Permit) -> Option<usize> {
+    local(|local| local.hand.iter().rposition(|h| h.in_hand && h.permit.is(permit))).flatten()
+}
+
+/// The token of this thread's that a permit can be borrowed from, under a lock, as long as it holds.
 pub(crate) fn lender(permit: &Permit) -> Option<Token> {
-    local(|local| local.hand.iter().rev().find(|h| h.in_hand && h.permit.is(permit)).map(|h| h.token)).flatten()
+    local(|local| local.hand.iter().rev().find(|h| h.permit.is(permit)).map(|h| h.token)).flatten()
 }
 
 /// Puts what a delivery holds into the hand; returns the place.

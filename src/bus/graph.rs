@@ -2,7 +2,7 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::frame::{self, Frame};
-use crate::event::{AnyEvent, BusIdentity, DeliveryPhase, RecordPhase, TurnKind};
+use crate::event::{AnyEvent, BusId, BusIdentity, DeliveryPhase, RecordPhase, TurnKind};
 use crate::runtime::{ParkedWait, RuntimeCore, Worker};
 use crate::sys::sync::atomic::Ordering;
 use std::collections::{HashMap, HashSet};
@@ -99,11 +99,15 @@ impl<'a> Parked<'a> {
     pub(crate) fn enter(worker: &'a Arc<Worker>, frame: &'a Frame, event: &AnyEvent, in_order: bool) -> Self {
         let runtime = &frame.bus.runtime;
         runtime.parked_count.fetch_add(1, Ordering::SeqCst);
-        let wait = ParkedWait { event: event.clone(), in_order, bell: Arc::clone(&worker.bell) };
+        let wait = ParkedWait { event: event.clone(), in_order };
         runtime.parked.lock().insert(worker.id, wait);
         if in_order {
-            // A jump above may have to claim what this one waits for in vain.
-            frame.bus.ring_above(&frame.event);
+            // A jump above claims what this one would wait for in vain.
+            let events: Vec<AnyEvent> =
+                frame::local(|local| local.frames.iter().map(|f| f.event.clone()).collect()).unwrap_or_default();
+            for event in events {
+                frame.bus.ring_above(&event);
+            }
         }
         Parked { worker, frame, event: event.clone(), in_order }
     }
@@ -112,16 +116,11 @@ impl<'a> Parked<'a> {
     pub(crate) fn find_cycle(&self) -> Option<String> {
         let runtime = &self.frame.bus.runtime;
         let parked = runtime.parked.lock();
-        let search = Search { parked: &parked, runtime, me: self.worker.id, bound: self.bound_buses() };
+        let search = Search { parked: &parked, runtime, me: self.worker.id, own: Standing::of_this_thread() };
         let chain = search.run(&self.event, self.in_order)?;
         Some(format!("{} on {} waits for {}{chain}", self.frame.entry.info.label(), self.frame.event, self.event))
     }
 
-    /// Serial buses on which nothing queued starts before this thread's handlers end.
-    fn bound_buses(&self) -> Vec<Arc<BusIdentity>> {
-        let frames = frame::local(|local| local.frames.clone()).unwrap_or_default();
-        frames.iter().filter(|f| is_serial(&f.event, f.delivery)).map(|f| Arc::clone(&f.bus.identity)).collect()
-    }
 }
 
 impl Drop for Parked<'_> {
@@ -133,24 +132,95 @@ impl Drop for Parked<'_> {
     }
 }
 
-fn is_serial(event: &AnyEvent, delivery: usize) -> bool {
-    event.state().lock().deliveries.get(delivery).is_some_and(|d| d.manner.turn != TurnKind::Free)
+/// What a thread's handlers keep from starting until they end.
+#[derive(Default)]
+struct Standing {
+    /// Buses whose loop, or turn, is with one of them.
+    buses: Vec<BusId>,
+    /// The events they handle; jumps of these may keep other buses waiting.
+    stamps: Vec<u64>,
+    /// One of them has the runtime's event permit, or will take it back.
+    global: bool,
+}
+
+impl Standing {
+    fn of_this_thread() -> Standing {
+        let frames = frame::local(|local| local.frames.clone()).unwrap_or_default();
+        Standing::of(frames.iter().map(|f| (&f.event, f.delivery)))
+    }
+
+    fn of<'a>(handled: impl Iterator<Item = (&'a AnyEvent, usize)>) -> Standing {
+        let mut standing = Standing::default();
+        for (event, delivery) in handled {
+            standing.stamps.push(event.head().stamp);
+            let state = event.state().lock();
+            let Some(delivery) = state.deliveries.get(delivery).filter(|d| d.phase == DeliveryPhase::Active) else { continue };
+            match delivery.manner.turn {
+                TurnKind::Free => {}
+                TurnKind::Bus => standing.buses.push(delivery.bus.id),
+                TurnKind::Global => {
+                    standing.buses.push(delivery.bus.id);
+                    standing.global = true;
+                }
+            }
+        }
+        standing
+    }
+
+    fn keeps(&self, queue: &Queue) -> bool {
+        self.buses.contains(&queue.bus.id)
+            || self.global && queue.global
+            || queue.jumps.iter().any(|stamp| self.stamps.contains(stamp))
+    }
+}
+
+/// What a queued delivery depends on.
+struct Queue {
+    bus: Arc<BusIdentity>,
+    /// It, or what is before it, needs the runtime's event permit.
+    global: bool,
+    jumps: Vec<u64>,
+}
+
+impl Queue {
+    fn of(bus: &Arc<BusIdentity>, turn: TurnKind) -> Queue {
+        let (mut global, mut jumps) = (turn == TurnKind::Global, Vec::new());
+        if let Some(core) = BusCore::of(bus) {
+            let run = core.run.lock();
+            global |= run.loop_in_global_line;
+            jumps.extend(run.jumps.iter().map(|t| t.stamp));
+        }
+        Queue { bus: Arc::clone(bus), global, jumps }
+    }
+}
+
+/// How far a search has come, and what lies on the way.
+struct Step {
+    event: AnyEvent,
+    chain: String,
+    /// Whether who waits for the event leaves its queued deliveries to their buses.
+    in_order: bool,
+    jump: bool,
+    queue: bool,
 }
 
 struct Search<'a> {
     parked: &'a HashMap<u32, ParkedWait>,
     runtime: &'a RuntimeCore,
     me: u32,
-    bound: Vec<Arc<BusIdentity>>,
+    own: Standing,
 }
 
 impl Search<'_> {
     /// From an event along what it needs, until that is this worker.
+    ///
+    /// A way over a queue is no dead end if a jump lies on it: that one claims what is queued.
     fn run(&self, start: &AnyEvent, in_order: bool) -> Option<String> {
         let mut seen = HashSet::new();
-        let mut pending = vec![(start.clone(), String::new(), in_order)];
-        while let Some((event, chain, in_order)) = pending.pop() {
-            if event.is_completed() || !seen.insert(event.head().stamp) {
+        let mut pending = vec![Step { event: start.clone(), chain: String::new(), in_order, jump: !in_order, queue: false }];
+        while let Some(step) = pending.pop() {
+            let Step { event, chain, in_order, jump, queue } = step;
+            if event.is_completed() || !seen.insert((event.head().stamp, in_order, jump, queue)) {
                 continue;
             }
             let (mut workers, mut queued, mut children) = (Vec::new(), Vec::new(), Vec::new());
@@ -159,58 +229,51 @@ impl Search<'_> {
                 for delivery in &state.deliveries {
                     let running = delivery.records.iter().filter(|r| r.phase == RecordPhase::Started);
                     workers.extend(running.map(|r| (r.worker, r.handler.label())));
-                    if delivery.phase == DeliveryPhase::Queued {
-                        queued.push(Arc::clone(&delivery.bus));
+                    if delivery.phase == DeliveryPhase::Queued && delivery.manner.turn != TurnKind::Free {
+                        queued.push((Arc::clone(&delivery.bus), delivery.manner.turn));
                     }
                 }
                 children.extend(state.children().iter().map(|c| c.event.clone()).filter(|e| !e.is_completed()));
             }
             for (worker, handler) in workers {
                 if worker == self.me {
+                    if jump && queue {
+                        continue;
+                    }
                     return Some(format!("{chain}, which {handler} on this very thread must end"));
                 }
                 if let Some(wait) = self.parked.get(&worker) {
                     let chain = format!("{chain}, where {handler} waits for {}", wait.event);
-                    pending.push((wait.event.clone(), chain, wait.in_order));
+                    let jump = jump || !wait.in_order;
+                    pending.push(Step { event: wait.event.clone(), chain, in_order: wait.in_order, jump, queue });
                 }
             }
             // Who jumps claims what is queued; only an in-order wait depends on the queue.
-            for bus in queued.iter().filter(|_| in_order) {
-                if self.bound.iter().any(|own| own.id == bus.id) {
-                    return Some(format!("{chain}, which is queued on {} behind this very handler", bus.label));
+            for queue in queued.iter().filter(|_| in_order).map(|(bus, turn)| Queue::of(bus, *turn)) {
+                if self.own.keeps(&queue) {
+                    return Some(format!("{chain}, which is queued on {} behind this very handler", queue.bus.label));
                 }
-                pending.extend(self.parked_on(bus).into_iter().map(|(waits_for, in_order)| {
-                    let label = &bus.label;
-                    let chain = format!("{chain}, queued on {label} behind a handler that waits for {waits_for}");
-                    (waits_for, chain, in_order)
+                pending.extend(self.parked_before(&queue).into_iter().map(|(event, in_order)| {
+                    let chain = format!("{chain}, queued on {} behind a handler that waits for {event}", queue.bus.label);
+                    Step { event, chain, in_order, jump: jump || !in_order, queue: true }
                 }));
             }
-            let below = |child: AnyEvent| {
+            for child in children {
                 let chain = format!("{chain}, which needs its child {child}");
-                (child, chain, in_order)
-            };
-            pending.extend(children.into_iter().map(below));
+                pending.push(Step { event: child, chain, in_order, jump, queue });
+            }
         }
         None
     }
 
-    /// What parked handlers of a serial bus wait for: nothing queued there starts before they end.
-    fn parked_on(&self, bus: &BusIdentity) -> Vec<(AnyEvent, bool)> {
-        let pausing: Vec<u64> =
-            BusCore::of(bus).map(|bus| bus.run.lock().jumps.iter().map(|t| t.stamp).collect()).unwrap_or_default();
-        self.parked
-            .iter()
-            .filter(|(id, _)| {
-                self.runtime.pool.worker(**id).is_some_and(|worker| {
-                    worker.slots().iter().any(|slot| {
-                        let state = slot.event.state().lock();
-                        state.deliveries.get(slot.delivery).is_some_and(|d| {
-                            d.bus.id == bus.id && d.manner.turn != TurnKind::Free && d.phase == DeliveryPhase::Active
-                        }) || pausing.contains(&slot.event.head().stamp)
-                    })
-                })
+    /// What the parked handlers wait for that keep a queue from starting.
+    fn parked_before(&self, queue: &Queue) -> Vec<(AnyEvent, bool)> {
+        let keeps = |id: u32| {
+            self.runtime.pool.worker(id).is_some_and(|worker| {
+                let slots = worker.slots();
+                Standing::of(slots.iter().map(|slot| (&slot.event, slot.delivery))).keeps(queue)
             })
-            .map(|(_, wait)| (wait.event.clone(), wait.in_order))
-            .collect()
+        };
+        self.parked.iter().filter(|(id, _)| keeps(**id)).map(|(_, wait)| (wait.event.clone(), wait.in_order)).collect()
     }
 }

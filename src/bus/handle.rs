@@ -378,6 +378,10 @@ impl EventBus {
 
     fn wait_idle(&self, timeout: Option<Duration>) -> Result<(), WaitError> {
         let deadline = timeout.map_or(NEVER, |timeout| clock::after(clock::now(), timeout));
+        let frame = frame::top();
+        if frame.as_ref().is_some_and(|frame| !frame.is_live()) {
+            return Err(WaitError::Aborted);
+        }
         let inside =
             frame::local(|local| local.frames.iter().any(|f| Arc::ptr_eq(&f.bus, &self.core))).unwrap_or(false);
         if inside || frame::in_callback() {
@@ -389,7 +393,6 @@ impl EventBus {
         let Some(worker) = Worker::current() else {
             return Err(WaitError::Deadlock("this thread is ending".to_owned()));
         };
-        let frame = frame::top();
         let _watch = self.core.watch_idle(&worker.bell);
         let mut result = Ok(());
         let mut sat = false;
@@ -462,6 +465,7 @@ impl fmt::Debug for EventBus {
         f.debug_struct("EventBus")
             .field("label", &self.label())
             .field("pending", &self.pending())
+            .field("permits", &format_args!("{}", self.core.describe_permits()))
             .finish_non_exhaustive()
     }
 }

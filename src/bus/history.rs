@@ -5,7 +5,10 @@ use crate::sys::clock::Stamp;
 use std::collections::VecDeque;
 
 pub(crate) struct History {
-    events: VecDeque<AnyEvent>,
+    /// Each with its number, growing from the oldest to the newest.
+    events: VecDeque<(u64, AnyEvent)>,
+    /// The number of the next one.
+    next: u64,
     limit: Option<usize>,
     policy: HistoryPolicy,
     /// So that a long backlog is worth one warning, not one an event.
@@ -22,7 +25,7 @@ pub(crate) struct Evicted {
 
 impl History {
     pub(crate) fn new(limit: Option<usize>, policy: HistoryPolicy) -> Self {
-        History { events: VecDeque::new(), limit, policy, warned: false }
+        History { events: VecDeque::new(), next: 0, limit, policy, warned: false }
     }
 
     /// True if a push must be refused.
@@ -35,7 +38,8 @@ impl History {
 
     /// `latest_claim` is the stamp of the newest event that has been claimed: what is younger cannot be complete.
     pub(crate) fn push(&mut self, event: AnyEvent, latest_claim: Stamp) -> Evicted {
-        self.events.push_back(event);
+        self.events.push_back((self.next, event));
+        self.next += 1;
         let Some(limit) = self.limit else { return Evicted::default() };
         if limit == 0 {
             // Only what is unfinished stays; each push sweeps a little, so the sweep keeps up.
@@ -48,13 +52,13 @@ impl History {
             self.warned = false;
             return Evicted { event: Some(event), warn: false };
         }
-        let event = self.events.pop_front();
+        let event = self.events.pop_front().map(|(_, event)| event);
         Evicted { event, warn: !std::mem::replace(&mut self.warned, true) }
     }
 
     fn oldest_complete(&mut self, latest_claim: Stamp) -> Option<AnyEvent> {
-        let at = self.events.iter().take_while(|e| e.head().stamp <= latest_claim).position(AnyEvent::is_completed)?;
-        self.events.remove(at)
+        let at = self.iter().take_while(|e| e.head().stamp <= latest_claim).position(AnyEvent::is_completed)?;
+        self.events.remove(at).map(|(_, event)| event)
     }
 
     /// An event is complete. With a limit of 0 it goes.
@@ -63,12 +67,15 @@ impl History {
     }
 
     pub(crate) fn remove(&mut self, id: EventId) -> Option<AnyEvent> {
-        let at = self.events.iter().rposition(|e| e.head().id == id)?;
-        self.events.remove(at)
+        // What completes is mostly the oldest or the newest, and removing from the middle would cost as much as the search.
+        let last = self.events.len().checked_sub(1)?;
+        let is_at = |at: &usize| self.events.get(*at).is_some_and(|(_, e)| e.head().id == id);
+        let at = (0..=last / 2).flat_map(|at| [at, last - at]).find(is_at)?;
+        self.events.remove(at).map(|(_, event)| event)
     }
 
     pub(crate) fn get(&self, id: EventId) -> Option<&AnyEvent> {
-        self.events.iter().rev().find(|e| e.head().id == id)
+        self.iter().rev().find(|e| e.head().id == id)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -77,10 +84,25 @@ impl History {
 
     /// Oldest first.
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &AnyEvent> {
-        self.events.iter()
+        self.events.iter().map(|(_, event)| event)
     }
 
-    pub(crate) fn clear(&mut self) -> VecDeque<AnyEvent> {
+    /// The number that the next event will get.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.next
+    }
+
+    /// Shows up to `few` events whose number is below `before`, newest first, and the lowest number shown; `None` if there are none.
+    pub(crate) fn look_back(&self, before: u64, few: usize, mut show: impl FnMut(&AnyEvent)) -> Option<u64> {
+        let end = self.events.partition_point(|(number, _)| *number < before);
+        let start = end.saturating_sub(few);
+        for (_, event) in self.events.range(start..end).rev() {
+            show(event);
+        }
+        self.events.get(start).filter(|_| start < end).map(|(number, _)| *number)
+    }
+
+    pub(crate) fn clear(&mut self) -> VecDeque<(u64, AnyEvent)> {
         std::mem::take(&mut self.events)
     }
 }

@@ -8,11 +8,11 @@ use crate::bus::graph;
 use crate::bus::permit::{Permit, attempt_token, delivery_token, is_active};
 use crate::bus::registry::{TypeSlot, plan_for};
 use crate::event::{
-    AnyEvent, AttemptKey, DeliveryPhase, EmitError, HandlerMode, Manner, Pause, TurnKind, WaitError, Watcher,
+    AnyEvent, AttemptKey, DeliveryPhase, EmitError, HandlerMode, Manner, Outcome, Pause, TurnKind, WaitError, Watcher,
 };
 use crate::rules::{Plan, attempt_deadline, handler_mode};
 use crate::runtime::{PermitKind, Worker};
-use crate::sync::{Bell, Place};
+use crate::sync::{Bell, Place, Token};
 use crate::sys::clock::{self, NEVER, Tick};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -23,19 +23,34 @@ use std::time::Duration;
 pub(crate) struct Waiting {
     pub(crate) in_order: bool,
     pub(crate) timeout: Option<Duration>,
+    /// The first value is enough.
+    pub(crate) first_value: bool,
+}
+
+impl Waiting {
+    pub(crate) const JUMP: Waiting = Waiting { in_order: false, timeout: None, first_value: false };
+
+    fn is_over(&self, event: &AnyEvent) -> bool {
+        event.is_completed() || self.first_value && has_value(event)
+    }
+}
+
+fn has_value(event: &AnyEvent) -> bool {
+    let state = event.state().lock();
+    state.deliveries.iter().flat_map(|d| &d.records).any(|r| matches!(r.outcome, Outcome::Value(_)))
 }
 
 pub(crate) fn wait(event: &AnyEvent, waiting: Waiting) -> Result<(), WaitError> {
-    if !event.is_completed() {
+    if !waiting.is_over(event) {
         let deadline = waiting.timeout.map_or(NEVER, |timeout| clock::after(clock::now(), timeout));
         if frame::in_callback() {
             return Err(WaitError::Deadlock(format!("a callback that is not a handler waits for {event}")));
         }
         match (Worker::current(), frame::top()) {
             (Some(worker), Some(frame)) => Jump { worker, frame, waiting, deadline }.wait(event)?,
-            (Some(worker), None) => wait_outside(event, &worker.bell, waiting.timeout, deadline)?,
+            (Some(worker), None) => wait_outside(event, &worker.bell, waiting, deadline)?,
             // The thread is ending, and its locals are gone.
-            (None, _) => wait_outside(event, &Arc::new(Bell::new()), waiting.timeout, deadline)?,
+            (None, _) => wait_outside(event, &Arc::new(Bell::new()), waiting, deadline)?,
         }
     }
     let state = event.state().lock();
@@ -46,22 +61,18 @@ pub(crate) fn wait(event: &AnyEvent, waiting: Waiting) -> Result<(), WaitError> 
     if state.was_cancelled() { Err(WaitError::Cancelled) } else { Ok(()) }
 }
 
-fn wait_outside(
-    event: &AnyEvent,
-    bell: &Arc<Bell>,
-    timeout: Option<Duration>,
-    deadline: Tick,
-) -> Result<(), WaitError> {
+fn wait_outside(event: &AnyEvent, bell: &Arc<Bell>, waiting: Waiting, deadline: Tick) -> Result<(), WaitError> {
     if !register(event, bell) {
         return Ok(());
     }
     loop {
-        if event.is_completed() {
+        if waiting.is_over(event) {
+            deregister(event, bell);
             return Ok(());
         }
         if deadline != NEVER && clock::now() >= deadline {
             deregister(event, bell);
-            return Err(WaitError::Timeout(timeout.unwrap_or_default()));
+            return Err(WaitError::Timeout(waiting.timeout.unwrap_or_default()));
         }
         bell.wait(deadline);
     }
@@ -101,18 +112,32 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent) {
         let mut state = event.state().lock();
         let Some(delivery) = state.deliveries.first_mut() else { return };
         delivery.manner = manner(plan, frame::top().is_some());
+        delivery.lender = lender(bus, plan);
     }
     let frame = frame::top();
     run_here(bus, &worker, event, 0, plan, is_parallel(bus, event, &slot));
-    wait_for_delivery(&worker, frame.as_ref(), event, 0, NEVER);
-    if let Some(frame) = &frame {
-        frame::take_back(&worker, frame);
+    match frame {
+        None => wait_for_delivery(&worker, event, 0),
+        Some(frame) => {
+            let jump = Jump { worker, frame, waiting: Waiting::JUMP, deadline: NEVER };
+            if let Err(error) = jump.until_done(event, 0) {
+                log::warn!(target: "threadbus", "emit_now leaves {event} to others: {error}");
+            }
+            jump.end_pauses();
+            frame::take_back(&jump.worker, &jump.frame);
+        }
     }
 }
 
 fn manner(plan: Plan, inline: bool) -> Manner {
     let bus_handler = plan.bus_handler;
     Manner { turn: plan.turn, bus_handler, first: plan.first, jumped: true, inline, ..Manner::PLAIN }
+}
+
+/// Which delivery on this thread's stack could lend the turn.
+fn lender(bus: &Arc<BusCore>, plan: Plan) -> Option<Token> {
+    let home = bus.turn_home(plan.turn)?;
+    frame::lender(&Permit { home, kind: PermitKind::Event })
 }
 
 /// Some of its handlers may run on other threads at the same time.
@@ -142,22 +167,22 @@ fn run_here(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent, index: u
             advance_under(bus, worker, event, index, Via::Inline, lent);
         }
         _ => {
-            let lender = needed.first().and_then(frame::lender);
-            if lender.is_none() {
-                frame::set_down_all();
-            }
-            let mut under = SmallVec::new();
+            // What it borrows must stay where it is; with nothing to borrow, nothing is kept while in line.
+            let borrows = event.state().lock().deliveries.get(index).is_some_and(|d| d.lender.is_some());
+            let lent_from: SmallVec<[usize; 2]> = needed.iter().filter_map(frame::held).collect();
+            frame::set_down_all_but(if borrows { &lent_from } else { &[] });
+            let mut holds = SmallVec::new();
             for permit in needed {
                 let live = || is_active(event, index);
-                let lender = frame::lender(&permit);
-                if !permit.stand(worker, Place::Front, token, lender, live) {
+                let under = frame::lender(&permit);
+                if !permit.stand(worker, Place::Front, token, under, live) {
                     frame::cut_hand(hand);
                     release_delivery(bus, token, plan.turn);
                     return;
                 }
-                under.push(frame::put_in_hand(permit.home, permit.kind, token, event, index, parallel));
+                holds.push(frame::put_in_hand(permit.home, permit.kind, token, event, index, parallel));
             }
-            advance_under(bus, worker, event, index, Via::Inline, under);
+            advance_under(bus, worker, event, index, Via::Inline, holds);
         }
     }
     frame::cut_hand(hand);
@@ -166,23 +191,13 @@ fn run_here(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent, index: u
     }
 }
 
-/// Parks until somebody else has brought a delivery to its end. Gives up waiting when the frame is given up, or at the deadline.
-fn wait_for_delivery(worker: &Arc<Worker>, frame: Option<&Frame>, event: &AnyEvent, index: usize, deadline: Tick) {
+/// The caller of `emit_now` outside of handlers: parks until somebody else has brought the delivery to its end.
+fn wait_for_delivery(worker: &Arc<Worker>, event: &AnyEvent, index: usize) {
     if !is_active(event, index) || !register(event, &worker.bell) {
         return;
     }
-    frame::set_down_all();
-    let mut suspended = None;
-    while is_active(event, index) && frame.is_none_or(Frame::is_live) && clock::now() < deadline {
-        if let (None, Some(frame)) = (&suspended, frame) {
-            frame.bus.runtime.pool.suspend(worker);
-            suspended = Some(frame);
-        }
-        let _parked = frame.map(|frame| graph::Parked::enter(worker, frame, event, false));
-        worker.bell.wait(deadline);
-    }
-    if let Some(frame) = suspended {
-        frame.bus.runtime.pool.resume(worker);
+    while is_active(event, index) {
+        worker.bell.wait(NEVER);
     }
     deregister(event, &worker.bell);
 }
@@ -204,14 +219,14 @@ impl Jump {
         self.end_pauses();
         if !frame::take_back(&self.worker, &self.frame) {
             // Whoever ended this handler has seen to its permits.
-            return if event.is_completed() { Ok(()) } else { Err(WaitError::Aborted) };
+            return Err(WaitError::Aborted);
         }
         ended
     }
 
     fn process(&self, event: &AnyEvent) -> Result<(), WaitError> {
         loop {
-            if event.is_completed() {
+            if self.waiting.is_over(event) {
                 return Ok(());
             }
             if !self.frame.is_live() {
@@ -220,45 +235,48 @@ impl Jump {
             if self.deadline != NEVER && clock::now() >= self.deadline {
                 return Err(WaitError::Timeout(self.waiting.timeout.unwrap_or_default()));
             }
-            if !self.waiting.in_order && self.run_what_is_queued(event) {
+            if !self.waiting.in_order && self.run_what_is_queued(event)? {
                 continue;
             }
-            self.park(event)?;
+            self.park(event, &|| self.waiting.is_over(event))?;
         }
     }
 
     /// One round over what is claimable. False if there was nothing.
-    fn run_what_is_queued(&self, event: &AnyEvent) -> bool {
+    fn run_what_is_queued(&self, event: &AnyEvent) -> Result<bool, WaitError> {
         // By far the commonest: a child that was just emitted.
         if let Some(index) = first_queued(event) {
-            self.run(event, index, event);
-            return true;
+            self.run(event, index, event)?;
+            return Ok(true);
         }
         let targets = graph::claimable(event, &self.frame.bus.runtime);
         let any = !targets.is_empty();
         for (target, index) in targets {
-            if event.is_completed() || !self.frame.is_live() {
+            if self.waiting.is_over(event) || !self.frame.is_live() {
                 break;
             }
-            self.run(&target, index, event);
+            self.run(&target, index, event)?;
         }
-        any
+        Ok(any)
     }
 
-    fn run(&self, target: &AnyEvent, index: usize, awaited: &AnyEvent) {
+    /// Claims a queued delivery, if nobody else has, and sees it through to its end.
+    fn run(&self, target: &AnyEvent, index: usize, awaited: &AnyEvent) -> Result<(), WaitError> {
         let identity = target.state().lock().deliveries.get(index).map(|d| Arc::clone(&d.bus));
-        let Some(bus) = identity.and_then(|identity| BusCore::of(&identity)) else { return };
+        let Some(bus) = identity.and_then(|identity| BusCore::of(&identity)) else { return Ok(()) };
         let slot = bus.registry.slot(target.body(), &bus.defaults);
         let plan = plan_for(target, &slot, &bus.defaults);
         let elsewhere = self.must_run_elsewhere(&bus, target, &slot, plan, awaited);
+        let lender = lender(&bus, plan);
         {
             let mut state = target.state().lock();
-            let Some(delivery) = state.deliveries.get_mut(index) else { return };
+            let Some(delivery) = state.deliveries.get_mut(index) else { return Ok(()) };
             if delivery.phase != DeliveryPhase::Queued {
-                return;
+                return Ok(());
             }
             delivery.phase = DeliveryPhase::Active;
             delivery.manner = manner(plan, !elsewhere);
+            delivery.lender = lender;
         }
         bus.note_claim(target.head().stamp);
         bus.note_stale();
@@ -266,15 +284,30 @@ impl Jump {
             self.pause(&bus);
         }
         if elsewhere {
-            let lender =
-                bus.turn_home(plan.turn).and_then(|home| frame::lender(&Permit { home, kind: PermitKind::Event }));
-            if ensure_turn(&bus, target, index, Place::Front, lender) {
+            if ensure_turn(&bus, target, index, Place::Front) {
                 submit_resume(&bus, target, index);
             }
         } else {
             run_here(&bus, &self.worker, target, index, plan, is_parallel(&bus, target, &slot));
         }
-        wait_for_delivery(&self.worker, Some(&self.frame), target, index, self.deadline);
+        self.until_done(target, index)
+    }
+
+    /// A delivery that goes on without this thread: parks until it is done, and claims what it needs meanwhile.
+    fn until_done(&self, target: &AnyEvent, index: usize) -> Result<(), WaitError> {
+        while is_active(target, index) && self.frame.is_live() {
+            if self.deadline != NEVER && clock::now() >= self.deadline {
+                return Ok(());
+            }
+            let needed = graph::claimable(target, &self.frame.bus.runtime);
+            if needed.is_empty() {
+                self.park(target, &|| !is_active(target, index))?;
+            }
+            for (needed, index) in needed {
+                self.run(&needed, index, target)?;
+            }
+        }
+        Ok(())
     }
 
     /// "Here or over there?" in DESIGN.md: wherever something could end the target earlier than this frame.
@@ -329,12 +362,12 @@ impl Jump {
         AttemptKey { delivery, invocation, attempt }
     }
 
-    fn token(&self) -> crate::sync::Token {
+    fn token(&self) -> Token {
         attempt_token(&self.frame.event, self.frame.delivery, self.frame.invocation, self.frame.attempt)
     }
 
     /// Nothing is left to do here: sit until something happens.
-    fn park(&self, event: &AnyEvent) -> Result<(), WaitError> {
+    fn park(&self, event: &AnyEvent, is_over: &dyn Fn() -> bool) -> Result<(), WaitError> {
         let runtime = &self.frame.bus.runtime;
         if !register(event, &self.worker.bell) {
             return Ok(());
@@ -342,7 +375,7 @@ impl Jump {
         frame::set_down_all();
         let parked = graph::Parked::enter(&self.worker, &self.frame, event, self.waiting.in_order);
         // From here on an emit below rings; what came before must be seen now.
-        let look_again = event.is_completed()
+        let look_again = is_over()
             || !self.frame.is_live()
             || !self.waiting.in_order && !graph::claimable(event, runtime).is_empty();
         let mut result = Ok(());

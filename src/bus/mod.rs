@@ -18,6 +18,8 @@ mod handle;
 mod handler_context;
 mod history;
 mod jump;
+mod observers;
+mod park;
 mod permit;
 mod registry;
 mod results;
@@ -32,5 +34,7 @@ pub use handler_context::HandlerContext;
 pub use results::Select;
 pub use shutdown::{Shutdown, ShutdownReport};
 
-pub(crate) use self::core::{BusCore, Doors, Observer};
+pub(crate) use self::core::{BusCore, Doors};
 pub(crate) use frame::{callback, in_callback, local, top};
+pub(crate) use observers::{Observer, Seen};
+pub(crate) use park::{Parked, Seat};

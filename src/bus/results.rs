@@ -2,7 +2,7 @@
 
 use crate::bus::jump::{self, Waiting};
 use crate::event::{
-    AnyEvent, AnyOutput, DeliveryPhase, Event, HandlerFailure, HandlerResult, Outcome, Payload, Record, RecordPhase,
+    AnyEvent, AnyOutput, CauseKind, DeliveryPhase, Event, HandlerFailure, HandlerResult, Outcome, Payload, Record, RecordPhase,
     ResultError, ResultStatus,
 };
 use crate::sys::clock;
@@ -42,7 +42,7 @@ impl<P: Payload> Event<P> {
                 state.wants_first = true;
             }
         }
-        jump::wait(self.any(), Waiting { in_order: false, timeout: None })?;
+        jump::wait(self.any(), Waiting { first_value: true, ..Waiting::JUMP })?;
         let state = self.any().state().lock();
         let records = || state.deliveries.iter().flat_map(|d| &d.records);
         let values = records().filter(|r| matches!(r.outcome, Outcome::Value(_)));
@@ -138,7 +138,7 @@ impl<'a, P: Payload> Select<'a, P> {
     /// # Errors
     /// As [`Event::result`], but for what was allowed.
     pub fn list(self) -> Result<Vec<P::Output>, ResultError> {
-        match jump::wait(self.event.any(), Waiting { in_order: false, timeout: self.timeout }) {
+        match jump::wait(self.event.any(), Waiting { timeout: self.timeout, ..Waiting::JUMP }) {
             Ok(()) => {}
             Err(error) => return Err(ResultError::Wait(error)),
         }
@@ -150,7 +150,9 @@ impl<'a, P: Payload> Select<'a, P> {
         };
         let kept: Vec<_> = all.into_iter().filter(keep).collect();
         if !self.errors {
-            let failed = kept.iter().filter(|r| r.error.is_some()).min_by_key(|r| r.completed_at);
+            // Who only lost to the first value did not fail.
+            let failed = kept.iter().filter(|r| r.error.as_deref().is_some_and(|f| !lost_first(f)));
+            let failed = failed.min_by_key(|r| r.completed_at);
             if let Some(HandlerResult { handler, error: Some(failure), .. }) = failed {
                 return Err(ResultError::Handler { handler: handler.label(), failure: Arc::clone(failure) });
             }
@@ -175,6 +177,13 @@ impl<P: Payload> fmt::Debug for Select<'_, P> {
             .field("allow_empty", &self.empty)
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
+    }
+}
+
+fn lost_first(failure: &HandlerFailure) -> bool {
+    match failure {
+        HandlerFailure::Cancelled { cause } | HandlerFailure::Aborted { cause } => cause.kind == CauseKind::LostFirst,
+        _ => false,
     }
 }
 

@@ -30,9 +30,12 @@ impl BusCore {
     pub(crate) fn run_loop(self: &Arc<Self>, worker: &Arc<Worker>, mut finished: Option<Finished>) {
         while let Next::Run(entry) = self.next(finished.take()) {
             let delivery = entry.delivery as usize;
-            match advance(self, worker, &entry.event, delivery, Via::Loop) {
-                After::Done => finished = Some((delivery_token(&entry.event, delivery), entry.plan.turn)),
-                After::Left => return,
+            let after = advance(self, worker, &entry.event, delivery, Via::Loop);
+            finished = (after == After::Done).then(|| (delivery_token(&entry.event, delivery), entry.plan.turn));
+            // It may be the last of the event, whose payload may panic when it goes.
+            unwind::drop_quietly(entry);
+            if after == After::Left {
+                return;
             }
         }
     }
@@ -69,18 +72,21 @@ impl BusCore {
                 continue;
             };
             let global = entry.plan.turn == TurnKind::Global;
-            if global && !self.take_global_turn(&mut run, &entry) {
+            if global && !self.take_global_turn(&mut run) {
                 run.lanes.push_front(entry.event.head().priority, entry);
                 break Next::Leave;
             }
             match self.claim(&mut run, entry, true) {
-                Ok(entry) => break Next::Run(entry),
-                Err(entry) => {
+                Ok(entry) => {
                     if global {
+                        // Not before the claim: a jump that claims instead must not find its token holding.
                         let token = delivery_token(&entry.event, entry.delivery as usize);
-                        self.runtime.global.lock().event.rename(token, self.loop_token());
-                        global_turn = true;
+                        self.runtime.global.lock().event.rename(self.loop_token(), token);
                     }
+                    break Next::Run(entry);
+                }
+                Err(entry) => {
+                    global_turn |= global;
                     stale.push(entry);
                 }
             }
@@ -158,17 +164,10 @@ impl BusCore {
     }
 
     /// For a global-serial head of the queue. False: the loop stands in the runtime's line, and comes back with its turn.
-    fn take_global_turn(self: &Arc<Self>, run: &mut Run, entry: &Entry) -> bool {
-        let token = delivery_token(&entry.event, entry.delivery as usize);
+    fn take_global_turn(self: &Arc<Self>, run: &mut Run) -> bool {
         let own = self.loop_token();
         let mut global = self.runtime.global.lock();
-        if global.event.holds(own) {
-            global.event.rename(own, token);
-            return true;
-        }
-        if !crate::bus::permit::is_queued(&entry.event, entry.delivery as usize)
-            || global.event.try_take(Place::Entry, token, None)
-        {
+        if global.event.try_take(Place::Entry, own, None) {
             return true;
         }
         run.loop_in_global_line = true;
@@ -200,13 +199,14 @@ impl BusCore {
             unwind::drop_quietly(stale);
             let Some(entry) = entry else { return };
             advance(self, worker, &entry.event, entry.delivery as usize, Via::Job);
+            unwind::drop_quietly(entry);
         }
     }
 
     /// Somebody else than the loop took a delivery out of the queue. Its entry is skipped later; too many are swept out.
     pub(crate) fn note_stale(self: &Arc<Self>) {
         let stale = self.counters.stale.fetch_add(1, Ordering::Relaxed) + 1;
-        if stale < 64 || stale < self.pending() {
+        if stale < 64 || stale < i64::try_from(self.pending()).unwrap_or(i64::MAX) {
             return;
         }
         let mut run = self.run.lock();
@@ -215,7 +215,7 @@ impl BusCore {
         let mut swept = run.lanes.sift(queued);
         swept.extend(run.free.sift(queued));
         drop(run);
-        self.counters.stale.fetch_sub(swept.len(), Ordering::Relaxed);
+        self.counters.stale.fetch_sub(i64::try_from(swept.len()).unwrap_or(0), Ordering::Relaxed);
         unwind::drop_quietly(swept);
     }
 

@@ -27,7 +27,7 @@ pub enum Shutdown {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShutdownReport {
-    /// Ran to their end.
+    /// Of which a handler started, or that had none; given up or not.
     pub completed: usize,
     /// Ended before any handler started.
     pub cancelled: usize,
@@ -141,14 +141,16 @@ impl BusCore {
         }
         self.close_doors(Doors::Closed);
         self.give_up_all();
+        // Before the wait for handlers to return: one may be waiting for a subscriber's thread to end.
+        let (observers, history) = {
+            let mut inlet = self.inlet.lock();
+            (std::mem::take(&mut inlet.observers), inlet.history.clear())
+        };
+        unwind::drop_quietly(history);
+        observers.close();
         if !inside {
             self.wait_for_returns(deadline);
         }
-        let observers = std::mem::take(&mut self.inlet.lock().observers);
-        for observer in &observers {
-            observer.close();
-        }
-        unwind::drop_quietly(observers);
         let handlers = self.registry.close();
         worker_local::forget_handlers(self, &handlers);
         unwind::drop_quietly(handlers);

@@ -120,7 +120,7 @@ macro_rules! on_both_event_types {
             /// [`WaitError::Deadlock`] where the wait can never end, and in a callback that is not a handler;
             /// [`WaitError::Aborted`] if the waiting handler was given up meanwhile.
             pub fn wait(&self) -> Result<Self, WaitError> {
-                jump::wait(self.$any(), Waiting { in_order: false, timeout: None }).map(|()| self.clone())
+                jump::wait(self.$any(), Waiting::JUMP).map(|()| self.clone())
             }
 
             /// Gives up waiting, not the event, after `timeout`.
@@ -132,7 +132,7 @@ macro_rules! on_both_event_types {
             /// # Errors
             /// As [`wait`](Self::wait), and [`WaitError::Timeout`].
             pub fn wait_timeout(&self, timeout: Duration) -> Result<Self, WaitError> {
-                jump::wait(self.$any(), Waiting { in_order: false, timeout: Some(timeout) }).map(|()| self.clone())
+                jump::wait(self.$any(), Waiting { timeout: Some(timeout), ..Waiting::JUMP }).map(|()| self.clone())
             }
 
             /// Waits without jumping the queue.
@@ -141,7 +141,7 @@ macro_rules! on_both_event_types {
             /// As [`wait`](Self::wait); [`WaitError::Deadlock`] at once where that can never end: on a serial bus, inside a handler,
             /// for an event that is queued there.
             pub fn wait_in_order(&self) -> Result<Self, WaitError> {
-                jump::wait(self.$any(), Waiting { in_order: true, timeout: None }).map(|()| self.clone())
+                jump::wait(self.$any(), Waiting { in_order: true, ..Waiting::JUMP }).map(|()| self.clone())
             }
 
             /// Cancels what has not started, ends what runs (`Aborted`) and asks it to stop; so for everything below the event.

@@ -5,7 +5,7 @@
 use crate::event::envelope::AnyEvent;
 use crate::event::info::{HandlerEntry, HandlerInfo, HandlerList};
 use crate::event::{AnyOutput, BusId, EmitError, HandlerFailure};
-use crate::sync::Bell;
+use crate::sync::{Bell, Token};
 use crate::sys::clock::{NEVER, Stamp, Tick};
 use smallvec::SmallVec;
 use std::any::Any;
@@ -131,6 +131,8 @@ pub(crate) struct Delivery {
     pub(crate) serial_busy: bool,
     /// Helpers on their way to claim parallel handlers.
     pub(crate) helpers: usize,
+    /// Who lends the turn: the delivery whose handler waits for this one, while that holds it.
+    pub(crate) lender: Option<Token>,
     /// To be taken back when the delivery is over.
     pub(crate) cap_timer: Option<u64>,
     /// The event's cap on this bus.
@@ -153,6 +155,7 @@ impl Delivery {
             left: 0,
             serial_busy: false,
             helpers: 0,
+            lender: None,
             cap_timer: None,
             cap: NEVER,
             begun: 0,

@@ -47,7 +47,6 @@ impl Global {
 pub(crate) struct ParkedWait {
     pub(crate) event: AnyEvent,
     pub(crate) in_order: bool,
-    pub(crate) bell: Arc<Bell>,
 }
 
 pub(crate) struct RuntimeCore {
@@ -130,7 +129,7 @@ impl Runtime {
             core: Arc::new(RuntimeCore {
                 pool: Pool::new(limits),
                 watch,
-                global: Mutex::new(Global { event: Semaphore::new(1), handler: Semaphore::new(1) }),
+                global: Mutex::new(Global { event: Semaphore::new(1, true), handler: Semaphore::new(1, false) }),
                 parked: Mutex::new(HashMap::new()),
                 parked_count: AtomicUsize::new(0),
                 buses: Mutex::new(HashMap::new()),
@@ -141,7 +140,16 @@ impl Runtime {
 
 impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Runtime").field("stats", &self.stats()).finish_non_exhaustive()
+        let name = |token: crate::sync::Token| format!("{:x}/{:x}", token.stamp, token.part);
+        let (event, handler) = {
+            let global = self.core.global.lock();
+            (global.event.describe(&name), global.handler.describe(&name))
+        };
+        f.debug_struct("Runtime")
+            .field("stats", &self.stats())
+            .field("event permit", &format_args!("{event}"))
+            .field("handler permit", &format_args!("{handler}"))
+            .finish_non_exhaustive()
     }
 }
 

@@ -45,6 +45,9 @@ pub(crate) type Granted<T> = SmallVec<[T; 1]>;
 #[derive(Debug)]
 pub(crate) struct Semaphore<T> {
     capacity: usize,
+    /// While somebody has given it up for a wait, nothing that has not started gets it: an event permit keeps its queue waiting, a
+    /// handler permit does not.
+    kept_for_yielded: bool,
     holders: SmallVec<[Holder; 1]>,
     /// Who gave the permit up for a wait and will come back.
     yielded: SmallVec<[Token; 1]>,
@@ -53,9 +56,10 @@ pub(crate) struct Semaphore<T> {
 }
 
 impl<T> Semaphore<T> {
-    pub(crate) fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize, kept_for_yielded: bool) -> Self {
         Semaphore {
             capacity,
+            kept_for_yielded,
             holders: SmallVec::new(),
             yielded: SmallVec::new(),
             front: VecDeque::new(),
@@ -81,7 +85,7 @@ impl<T> Semaphore<T> {
         let first = match place {
             Place::First => true,
             Place::Front => self.front.is_empty(),
-            Place::Entry => self.front.is_empty() && self.entries.is_empty() && self.yielded.is_empty(),
+            Place::Entry => self.front.is_empty() && self.entries.is_empty() && !self.is_kept(),
         };
         if !lent && !(first && self.has_room()) {
             return false;
@@ -159,12 +163,24 @@ impl<T> Semaphore<T> {
         self.front.iter().chain(&self.entries).any(|t| t.token == token && whose(&t.turn))
     }
 
-    pub(crate) fn holder_tokens(&self) -> impl Iterator<Item = Token> + '_ {
-        self.holders.iter().map(|h| h.token)
+    /// Who holds, who gave it up, who stands in line: for people.
+    pub(crate) fn describe(&self, name: &dyn Fn(Token) -> String) -> String {
+        let list = |tokens: &mut dyn Iterator<Item = Token>| tokens.map(name).collect::<Vec<_>>().join(", ");
+        format!(
+            "held by [{}], given up by [{}], in front [{}], in line [{}]",
+            list(&mut self.holders.iter().map(|h| h.token)),
+            list(&mut self.yielded.iter().copied()),
+            list(&mut self.front.iter().map(|t| t.token)),
+            list(&mut self.entries.iter().map(|t| t.token)),
+        )
     }
 
     pub(crate) fn is_free_of(&self, token: Token) -> bool {
         !self.is_bound_to(token) && !self.in_line(token, |_| true)
+    }
+
+    fn is_kept(&self) -> bool {
+        self.kept_for_yielded && !self.yielded.is_empty()
     }
 
     fn has_room(&self) -> bool {
@@ -192,7 +208,7 @@ impl<T> Semaphore<T> {
             let fits = |t: &Ticket<T>| room || self.holds(t.token) || t.under.is_some_and(|u| self.lends(u));
             let ticket = if let Some(at) = self.front.iter().position(fits) {
                 self.front.remove(at)
-            } else if let Some(at) = self.entries.iter().position(|t| fits(t) && self.yielded.is_empty()) {
+            } else if let Some(at) = self.entries.iter().position(|t| fits(t) && !self.is_kept()) {
                 self.entries.remove(at)
             } else {
                 None
@@ -223,7 +239,7 @@ mod tests {
 
     #[test]
     fn hand_off_is_first_come_first_served_and_nobody_slips_in() {
-        let mut s = Semaphore::new(1);
+        let mut s = Semaphore::new(1, true);
         assert!(s.try_take(Place::Entry, token(1), None));
         assert!(turns(s.stand(Place::Entry, ticket(2))).is_empty());
         assert_eq!(turns(s.release(token(1))), [2]);
@@ -237,7 +253,7 @@ mod tests {
 
     #[test]
     fn releasing_twice_changes_nothing() {
-        let mut s = Semaphore::new(1);
+        let mut s = Semaphore::new(1, true);
         assert!(s.try_take(Place::Entry, token(1), None));
         s.stand(Place::Entry, ticket(2));
         s.stand(Place::Entry, ticket(3));
@@ -248,7 +264,7 @@ mod tests {
 
     #[test]
     fn those_who_come_back_go_before_those_who_have_not_started() {
-        let mut s = Semaphore::new(1);
+        let mut s = Semaphore::new(1, true);
         assert!(s.try_take(Place::Entry, token(1), None));
         assert!(turns(s.stand(Place::Entry, ticket(6))).is_empty());
         assert!(turns(s.stand(Place::Front, ticket(5))).is_empty());
@@ -262,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_suspended_holder_keeps_the_queue_waiting() {
-        let mut s = Semaphore::new(1);
+        let mut s = Semaphore::new(1, true);
         assert!(s.try_take(Place::Entry, token(1), None));
         s.set_down(token(1));
         assert!(!s.is_quiet());
@@ -274,8 +290,20 @@ mod tests {
     }
 
     #[test]
+    fn a_handler_permit_goes_on_while_its_holder_is_suspended() {
+        let mut s = Semaphore::new(1, false);
+        assert!(s.try_take(Place::Entry, token(1), None));
+        assert!(turns(s.stand(Place::Entry, ticket(2))).is_empty());
+        assert_eq!(turns(s.set_down(token(1))), [2]);
+        assert!(turns(s.stand(Place::Entry, ticket(3))).is_empty());
+        assert!(turns(s.stand(Place::Front, ticket(1))).is_empty());
+        assert_eq!(turns(s.release(token(2))), [1]);
+        assert_eq!(turns(s.release(token(1))), [3]);
+    }
+
+    #[test]
     fn a_lender_lends_to_one_at_a_time() {
-        let mut s = Semaphore::new(1);
+        let mut s = Semaphore::new(1, true);
         assert!(s.try_take(Place::Entry, token(1), None));
         assert!(s.try_take(Place::Entry, token(2), Some(token(1))));
         assert!(!s.try_take(Place::Entry, token(3), Some(token(1))));
@@ -290,7 +318,7 @@ mod tests {
 
     #[test]
     fn threads_of_one_token_come_back_together() {
-        let mut s = Semaphore::new(1);
+        let mut s = Semaphore::new(1, true);
         assert!(s.try_take(Place::Entry, token(1), None));
         assert!(turns(s.stand(Place::Front, ticket(2))).is_empty());
         assert_eq!(turns(s.set_down(token(1))), [2]);
@@ -302,7 +330,7 @@ mod tests {
 
     #[test]
     fn withdrawn_tickets_are_reported() {
-        let mut s = Semaphore::new(1);
+        let mut s = Semaphore::new(1, true);
         assert!(s.try_take(Place::Entry, token(1), None));
         s.stand(Place::Front, ticket(2));
         s.stand(Place::Entry, ticket(2));
@@ -314,7 +342,7 @@ mod tests {
 
     #[test]
     fn a_capacity_of_two_admits_two() {
-        let mut s: Semaphore<u64> = Semaphore::new(2);
+        let mut s: Semaphore<u64> = Semaphore::new(2, true);
         assert!(s.try_take(Place::Entry, token(1), None) && s.try_take(Place::Entry, token(2), None));
         assert!(!s.try_take(Place::Entry, token(3), None));
     }

@@ -19,6 +19,30 @@ pub(crate) fn spawn(name: String, _stack_size: usize, body: impl FnOnce() + Send
     shuttle::thread::Builder::new().name(name).spawn(body).map(drop)
 }
 
+#[cfg(not(threadbus_shuttle))]
+pub(crate) use std::thread::JoinHandle;
+
+#[cfg(threadbus_shuttle)]
+pub(crate) use shuttle::thread::JoinHandle;
+
+/// Starts a thread of the user's. Panics if the system refuses it, since the handle leaves no room for that.
+pub(crate) fn spawn_joinable<R: Send + 'static>(
+    name: Option<String>,
+    body: impl FnOnce() -> R + Send + 'static,
+) -> JoinHandle<R> {
+    #[cfg(not(threadbus_shuttle))]
+    let mut builder = std::thread::Builder::new();
+    #[cfg(threadbus_shuttle)]
+    let mut builder = shuttle::thread::Builder::new();
+    if let Some(name) = name {
+        builder = builder.name(name);
+    }
+    match builder.spawn(body) {
+        Ok(handle) => handle,
+        Err(error) => panic!("the system refuses a thread: {error}"),
+    }
+}
+
 /// How many threads can run at once; 1 if the system does not say.
 pub(crate) fn cores() -> usize {
     #[cfg(not(threadbus_shuttle))]

@@ -1,0 +1,235 @@
+//! The events that one piece of code emitted together: waiting for these, not for the whole bus, and reporting on them.
+//!
+//! A batch learns of completions by a hook on each event, and forgets the event with it: what it holds is two counts and the events
+//! that are not complete yet, which their bus holds as well. A million events that pass through a bounded queue cost it as much as
+//! that queue is long.
+//!
+//! Trackers are the user's code: they run outside of all locks, one report at a time and in order, on the thread that completed an
+//! event if that may run such code, else on a pool thread. Imports `sys`, `sync`, `event`, `runtime` and `bus`. Exports [`Batch`] and
+//! [`Progress`], and hangs [`EventBus::batch`] on the bus from above.
+
+mod tally;
+
+use crate::bus::{EventBus, Parked, Seat, in_callback};
+use crate::event::{AnyEvent, Event, EventOptions, Payload, WaitError};
+use crate::sys::clock::{self, NEVER, Tick};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tally::Tally;
+
+impl EventBus {
+    /// An empty batch of events on this bus.
+    ///
+    /// ```
+    /// use threadbus::{Event, EventBus, Payload};
+    /// struct Resize(u32);
+    /// impl Payload for Resize { type Output = u32; }
+    ///
+    /// let bus = EventBus::new("images");
+    /// bus.on(|image: &Event<Resize>| image.0 / 2);
+    /// let batch = bus.batch();
+    /// let images = batch.extend((0..10).map(Resize));
+    /// let progress = batch.wait()?;
+    /// assert_eq!((progress.completed, progress.total, progress.failed), (10, 10, 0));
+    /// assert!(images.iter().all(|image| image.is_completed()));
+    /// # Ok::<(), threadbus::WaitError>(())
+    /// ```
+    pub fn batch(&self) -> Batch {
+        Batch { bus: self.clone(), tally: Tally::new(&self.core().runtime) }
+    }
+}
+
+/// The events one piece of code emitted together: wait for these, not for the whole bus.
+///
+/// Made by [`EventBus::batch`]. Clones share it. It can be added to at any time, also while somebody waits; dropping it changes nothing for its
+/// events.
+///
+/// ```
+/// use threadbus::{EventBus, EventOptions, Payload};
+/// struct Copy(&'static str);
+/// impl Payload for Copy { type Output = (); }
+///
+/// let bus = EventBus::new("files");
+/// let batch = bus.batch();
+/// batch.on_progress(|progress| println!("{} of {}", progress.completed, progress.total));
+/// batch.emit(Copy("small"));
+/// batch.emit_with(Copy("large"), EventOptions::new().steps(9));
+/// assert_eq!(batch.wait()?.total, 10);
+/// # Ok::<(), threadbus::WaitError>(())
+/// ```
+#[derive(Clone)]
+pub struct Batch {
+    bus: EventBus,
+    tally: Arc<Tally>,
+}
+
+/// How far a [`Batch`] is, in steps ([`EventOptions::steps`]). `failed` counts events with a failed handler.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Steps of the events that are complete. One that was refused, cancelled or dropped is complete.
+    pub completed: usize,
+    /// Steps of all events added so far.
+    pub total: usize,
+    /// Completed events of which a handler failed, after all its attempts; events, not steps.
+    pub failed: usize,
+}
+
+impl Batch {
+    /// Emits on the batch's bus, and adds the event.
+    ///
+    /// **Blocking**: as [`EventBus::emit`].
+    pub fn emit<P: Payload>(&self, payload: P) -> Event<P> {
+        self.added(self.bus.emit(payload))
+    }
+
+    /// The same, with options of its own.
+    pub fn emit_with<P: Payload>(&self, payload: P, options: EventOptions) -> Event<P> {
+        self.added(self.bus.emit_with(payload, options))
+    }
+
+    /// Emits one after another, and adds each. For more events than should be kept, [`emit`](Batch::emit) them in a loop: this hands all of
+    /// them back.
+    pub fn extend<P: Payload>(&self, payloads: impl IntoIterator<Item = P>) -> Vec<Event<P>> {
+        payloads.into_iter().map(|payload| self.emit(payload)).collect()
+    }
+
+    /// Adds an event emitted elsewhere, on this bus or another, complete or not. One that is in it and not complete is not added again.
+    pub fn add(&self, event: impl AsRef<AnyEvent>) {
+        let event = event.as_ref();
+        let core = self.bus.core();
+        let own = event.head().options.as_ref().and_then(|own| own.steps);
+        let steps = own.or_else(|| core.registry.slot(event.body(), &core.defaults).options.steps).unwrap_or(1);
+        self.tally.add(event, steps);
+    }
+
+    fn added<P: Payload>(&self, event: Event<P>) -> Event<P> {
+        self.add(&event);
+        event
+    }
+
+    /// Calls `tracker` once per event that completes from now on, unless it has 0 steps: values never decreasing, the last one before
+    /// [`wait`](Batch::wait) returns. Several trackers are called in the order in which they were added.
+    ///
+    /// It runs on whichever thread completed the event, or on another one; never twice at a time. A panic in it is logged, and it is
+    /// called again for the next event. It should be short, and must not block: a wait in it answers [`WaitError::Deadlock`].
+    ///
+    /// ```
+    /// use std::sync::mpsc::channel;
+    /// use threadbus::{EventBus, Payload};
+    /// struct Step;
+    /// impl Payload for Step { type Output = (); }
+    ///
+    /// let (sender, seen) = channel();
+    /// let bus = EventBus::new("steps");
+    /// let batch = bus.batch();
+    /// batch.on_progress(move |progress| drop(sender.send(progress.completed)));
+    /// batch.extend([Step, Step, Step]);
+    /// batch.wait()?;
+    /// assert_eq!(seen.try_iter().collect::<Vec<_>>(), [1, 2, 3]);
+    /// # Ok::<(), threadbus::WaitError>(())
+    /// ```
+    pub fn on_progress(&self, tracker: impl FnMut(Progress) + Send + 'static) -> &Self {
+        self.tally.track(Box::new(tracker));
+        self
+    }
+
+    /// How far it is now. Never blocks.
+    pub fn progress(&self) -> Progress {
+        self.tally.progress()
+    }
+
+    /// Waits until every event added so far, and every one added meanwhile, is complete, and all trackers have been told.
+    ///
+    /// **Blocking**: outside of handlers it parks. Inside one it waits for the events one after another, in emit order, as
+    /// [`Event::wait`] does: they run now, ahead of the queue.
+    ///
+    /// # Errors
+    /// [`WaitError::Deadlock`] where that can never end, and in a callback that is not a handler; [`WaitError::Aborted`] if the
+    /// waiting handler was given up. That events of it were refused, cancelled or failed is no error; they tell themselves.
+    pub fn wait(&self) -> Result<Progress, WaitError> {
+        self.wait_until(NEVER, Duration::MAX)
+    }
+
+    /// The same, for so long at most. Gives up waiting, not the events.
+    ///
+    /// # Errors
+    /// As [`wait`](Batch::wait), and [`WaitError::Timeout`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbus::{EventBus, Payload, WaitError};
+    /// struct Later;
+    /// impl Payload for Later { type Output = (); }
+    ///
+    /// let bus = EventBus::new("paused");
+    /// bus.pause();
+    /// let batch = bus.batch();
+    /// batch.emit(Later);
+    /// let soon = Duration::from_millis(1);
+    /// assert_eq!(batch.wait_timeout(soon), Err(WaitError::Timeout(soon)));
+    /// bus.resume();
+    /// assert!(batch.wait().is_ok());
+    /// ```
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<Progress, WaitError> {
+        self.wait_until(clock::after(clock::now(), timeout), timeout)
+    }
+
+    fn wait_until(&self, deadline: Tick, timeout: Duration) -> Result<Progress, WaitError> {
+        let Some(seat) = Seat::take() else {
+            return Err(if in_callback() {
+                WaitError::Deadlock("a callback that is not a handler waits for a batch".to_owned())
+            } else {
+                WaitError::Aborted
+            });
+        };
+        let _waiter = self.tally.wait_with(seat.bell());
+        let jumps = seat.in_handler();
+        loop {
+            if jumps {
+                self.jump(deadline, timeout)?;
+            }
+            // What is added meanwhile may stand behind this handler in its queue.
+            let ready = || self.tally.is_settled() || jumps && self.tally.has_incomplete();
+            match seat.park(deadline, ready) {
+                Parked::Ready if self.tally.is_settled() => return Ok(self.progress()),
+                Parked::Ready => {}
+                Parked::TimedOut => return Err(WaitError::Timeout(timeout)),
+                Parked::GivenUp => return Err(WaitError::Aborted),
+            }
+        }
+    }
+
+    /// Inside a handler: the events one after another, until none is incomplete.
+    fn jump(&self, deadline: Tick, timeout: Duration) -> Result<(), WaitError> {
+        while let Some(event) = self.tally.first_incomplete() {
+            let waited = if deadline == NEVER {
+                event.wait()
+            } else {
+                let now = clock::now();
+                if now >= deadline {
+                    return Err(WaitError::Timeout(timeout));
+                }
+                event.wait_timeout(Duration::from_nanos(deadline - now))
+            };
+            match waited {
+                Ok(_) => {}
+                Err(WaitError::Timeout(_)) => return Err(WaitError::Timeout(timeout)),
+                // Refused or cancelled: complete, as far as a batch is concerned.
+                Err(_) if event.is_completed() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("bus", &self.bus.label())
+            .field("progress", &self.progress())
+            .finish_non_exhaustive()
+    }
+}

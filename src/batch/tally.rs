@@ -1,0 +1,243 @@
+//! What a batch counts, and whom it tells.
+
+use crate::batch::Progress;
+use crate::bus::callback;
+use crate::event::{AnyEvent, CompletionHook, Outcome, Watcher};
+use crate::runtime::{Job, RuntimeCore, Worker};
+use crate::sync::Bell;
+use crate::sys::clock::Stamp;
+use crate::sys::sync::Mutex;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Weak};
+
+pub(crate) type Tracker = Box<dyn FnMut(Progress) + Send>;
+
+pub(crate) struct Tally {
+    state: Mutex<State>,
+    /// Where reports are run, should an event complete on a thread that may not.
+    runtime: Arc<RuntimeCore>,
+    me: Weak<Tally>,
+}
+
+struct State {
+    progress: Progress,
+    /// Not complete yet, with their steps, in emit order.
+    open: BTreeMap<Stamp, Open>,
+    trackers: Vec<Tracker>,
+    /// Completions that trackers have not been told of.
+    untold: VecDeque<Untold>,
+    /// Somebody tells them, and has the trackers.
+    telling: bool,
+    /// As last told.
+    told: Progress,
+    waiters: Vec<Arc<Bell>>,
+}
+
+struct Open {
+    event: AnyEvent,
+    steps: usize,
+}
+
+/// Equal completions in a row, so that a slow tracker costs no memory.
+struct Untold {
+    steps: usize,
+    failed: bool,
+    total: usize,
+    times: usize,
+}
+
+const NOTHING: Progress = Progress { completed: 0, total: 0, failed: 0 };
+
+impl Tally {
+    pub(crate) fn new(runtime: &Arc<RuntimeCore>) -> Arc<Tally> {
+        Arc::new_cyclic(|me| Tally {
+            me: Weak::clone(me),
+            runtime: Arc::clone(runtime),
+            state: Mutex::new(State {
+                progress: NOTHING,
+                open: BTreeMap::new(),
+                trackers: Vec::new(),
+                untold: VecDeque::new(),
+                telling: false,
+                told: NOTHING,
+                waiters: Vec::new(),
+            }),
+        })
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        self.state.lock().progress
+    }
+
+    /// Counts an event in, and out again once it is complete.
+    pub(crate) fn add(self: &Arc<Self>, event: &AnyEvent, steps: usize) {
+        {
+            let mut state = self.state.lock();
+            let stamp = event.head().stamp;
+            if state.open.contains_key(&stamp) {
+                return;
+            }
+            state.open.insert(stamp, Open { event: event.clone(), steps });
+            state.progress.total += steps;
+            // A handler that waits lets it jump.
+            state.ring();
+        }
+        let hooked = {
+            let mut state = event.state().lock();
+            if !state.complete {
+                state.links().watchers.push(Watcher::Hook(Arc::clone(self) as Arc<dyn CompletionHook>));
+            }
+            !state.complete
+        };
+        if !hooked && self.count(event) {
+            self.tell();
+        }
+    }
+
+    pub(crate) fn track(&self, tracker: Tracker) {
+        self.state.lock().trackers.push(tracker);
+    }
+
+    /// The oldest event that is not complete.
+    pub(crate) fn first_incomplete(&self) -> Option<AnyEvent> {
+        let state = self.state.lock();
+        state.open.values().map(|open| &open.event).find(|event| !event.is_completed()).cloned()
+    }
+
+    pub(crate) fn has_incomplete(&self) -> bool {
+        self.state.lock().open.values().any(|open| !open.event.is_completed())
+    }
+
+    /// All counted out, and everybody told.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.state.lock().is_settled()
+    }
+
+    /// Rings `bell` when it may be settled, until the guard goes.
+    pub(crate) fn wait_with(&self, bell: &Arc<Bell>) -> WaitGuard<'_> {
+        self.state.lock().waiters.push(Arc::clone(bell));
+        WaitGuard { tally: self, bell: Arc::clone(bell) }
+    }
+
+    /// Counts a completed event out. True if there is something to tell: the caller does.
+    fn count(&self, event: &AnyEvent) -> bool {
+        let failed = has_failed(event);
+        let mut state = self.state.lock();
+        // Whoever completed it has it too, so this is not the last of it.
+        let Some(Open { steps, .. }) = state.open.remove(&event.head().stamp) else { return false };
+        state.progress.completed += steps;
+        state.progress.failed += usize::from(failed);
+        if state.telling || !state.trackers.is_empty() {
+            state.note(steps, failed);
+        } else {
+            state.told = state.progress;
+        }
+        let must_tell = !state.untold.is_empty() && !state.telling;
+        state.telling |= must_tell;
+        state.ring_if_settled();
+        must_tell
+    }
+
+    /// Tells the trackers, until there is nothing left to tell. By whoever set `telling`.
+    fn tell(&self) {
+        let mut trackers = Vec::new();
+        loop {
+            let progress = {
+                let mut state = self.state.lock();
+                // Those added meanwhile come last.
+                trackers.append(&mut state.trackers);
+                let Some(progress) = state.next_report() else {
+                    state.trackers = trackers;
+                    state.telling = false;
+                    state.ring_if_settled();
+                    return;
+                };
+                progress
+            };
+            for tracker in &mut trackers {
+                if let Err(panic) = callback(|| tracker(progress)) {
+                    log::error!(target: "threadbus", "a batch's progress tracker panicked: {panic}");
+                }
+            }
+        }
+    }
+}
+
+impl State {
+    fn is_settled(&self) -> bool {
+        self.open.is_empty() && self.untold.is_empty() && !self.telling
+    }
+
+    fn ring_if_settled(&self) {
+        if self.is_settled() {
+            self.ring();
+        }
+    }
+
+    fn ring(&self) {
+        for bell in &self.waiters {
+            bell.ring();
+        }
+    }
+
+    fn note(&mut self, steps: usize, failed: bool) {
+        let total = self.progress.total;
+        match self.untold.back_mut() {
+            Some(last) if last.steps == steps && last.failed == failed => {
+                last.times += 1;
+                last.total = total;
+            }
+            _ => self.untold.push_back(Untold { steps, failed, total, times: 1 }),
+        }
+    }
+
+    /// One event with no steps is counted, but not worth a report.
+    fn next_report(&mut self) -> Option<Progress> {
+        loop {
+            let next = self.untold.front_mut()?;
+            let steps = next.steps;
+            self.told.completed += steps;
+            self.told.failed += usize::from(next.failed);
+            self.told.total = next.total;
+            next.times -= 1;
+            if next.times == 0 {
+                self.untold.pop_front();
+            }
+            if steps > 0 {
+                return Some(self.told);
+            }
+        }
+    }
+}
+
+impl CompletionHook for Tally {
+    fn completed(&self, event: &AnyEvent) {
+        if !self.count(event) {
+            return;
+        }
+        let may_run_it = Worker::current().is_some_and(|worker| !worker.is_outside());
+        match self.me.upgrade() {
+            Some(me) if !may_run_it => self.runtime.pool.submit_granted(Job::new(move |_| me.tell())),
+            _ => self.tell(),
+        }
+    }
+}
+
+fn has_failed(event: &AnyEvent) -> bool {
+    let state = event.state().lock();
+    state.deliveries.iter().flat_map(|d| &d.records).any(|record| matches!(record.outcome, Outcome::Failed(_)))
+}
+
+pub(crate) struct WaitGuard<'a> {
+    tally: &'a Tally,
+    bell: Arc<Bell>,
+}
+
+impl Drop for WaitGuard<'_> {
+    fn drop(&mut self) {
+        let mut state = self.tally.state.lock();
+        if let Some(at) = state.waiters.iter().position(|bell| Arc::ptr_eq(bell, &self.bell)) {
+            state.waiters.swap_remove(at);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Parking in a call that is no wait for an event: a future find, a `recv`, a full subscription, a batch's last report.
+
+use crate::bus::frame::{self, Frame};
+use crate::runtime::Worker;
+use crate::sync::Bell;
+use crate::sys::clock::{self, NEVER, Tick};
+use std::sync::Arc;
+
+/// The calling thread, where it may park. Inside a handler it keeps its permits and gives up only its place in the pool.
+pub(crate) struct Seat {
+    worker: Arc<Worker>,
+    frame: Option<Frame>,
+}
+
+/// Why a park is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parked {
+    Ready,
+    TimedOut,
+    /// The handler that parked does not count any more.
+    GivenUp,
+}
+
+impl Seat {
+    /// `None` where no call of ours may block: in a callback that is not a handler, in a handler that was given up, and while the
+    /// thread ends.
+    pub(crate) fn take() -> Option<Seat> {
+        if frame::in_callback() {
+            return None;
+        }
+        let seat = Seat { worker: Worker::current()?, frame: frame::top() };
+        seat.is_live().then_some(seat)
+    }
+
+    /// To be rung whenever what it parks for may have come.
+    pub(crate) fn bell(&self) -> &Arc<Bell> {
+        &self.worker.bell
+    }
+
+    pub(crate) fn in_handler(&self) -> bool {
+        self.frame.is_some()
+    }
+
+    fn is_live(&self) -> bool {
+        self.frame.as_ref().is_none_or(Frame::is_live)
+    }
+
+    /// Parks until `ready`. That must not run user code, nor drop what users gave.
+    pub(crate) fn park(&self, deadline: Tick, ready: impl Fn() -> bool) -> Parked {
+        let sit = || {
+            loop {
+                if ready() {
+                    return Parked::Ready;
+                }
+                if !self.is_live() {
+                    return Parked::GivenUp;
+                }
+                if deadline != NEVER && clock::now() >= deadline {
+                    return Parked::TimedOut;
+                }
+                self.worker.bell.wait(deadline);
+            }
+        };
+        match &self.frame {
+            _ if ready() => Parked::Ready,
+            None => sit(),
+            Some(frame) => self.worker.suspended(&frame.bus.runtime, sit),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! A find that waits, as its bus and the events it waits for see it.
+
+use crate::bus::{Observer, Seen};
+use crate::event::{AnyEvent, CompletionHook, Watcher};
+use crate::sync::Bell;
+use crate::sys::sync::Mutex;
+use crate::sys::unwind;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+pub(crate) struct Waiter {
+    bell: Arc<Bell>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Not looked at yet.
+    events: VecDeque<AnyEvent>,
+    /// The bus takes nothing more.
+    closed: bool,
+    /// Nobody waits any more.
+    ended: bool,
+}
+
+impl Waiter {
+    pub(crate) fn new(bell: &Arc<Bell>) -> Arc<Waiter> {
+        Arc::new(Waiter { bell: Arc::clone(bell), state: Mutex::default() })
+    }
+
+    pub(crate) fn next(&self) -> Option<AnyEvent> {
+        self.state.lock().events.pop_front()
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        let state = self.state.lock();
+        !state.events.is_empty() || state.is_over()
+    }
+
+    /// Nothing is there, and nothing will come.
+    pub(crate) fn is_over(&self) -> bool {
+        self.state.lock().is_over()
+    }
+
+    /// Comes back as soon as it is complete; the event does not keep anything but this small waiter for it.
+    pub(crate) fn await_completion(self: &Arc<Self>, event: &AnyEvent) {
+        let registered = {
+            let mut state = event.state().lock();
+            if !state.complete {
+                state.links().watchers.push(Watcher::Hook(Arc::clone(self) as Arc<dyn CompletionHook>));
+            }
+            !state.complete
+        };
+        if !registered {
+            self.completed(event);
+        }
+    }
+
+    /// Takes nothing more, and lets go of what it has.
+    pub(crate) fn end(&self) {
+        let left = {
+            let mut state = self.state.lock();
+            state.ended = true;
+            std::mem::take(&mut state.events)
+        };
+        for event in left {
+            unwind::drop_quietly(event);
+        }
+    }
+}
+
+impl State {
+    fn is_over(&self) -> bool {
+        self.closed && self.events.is_empty()
+    }
+}
+
+impl Observer for Waiter {
+    fn see(&self, event: &AnyEvent, seen: &mut Seen) -> bool {
+        let mut state = self.state.lock();
+        if state.ended {
+            return false;
+        }
+        state.events.push_back(event.clone());
+        seen.rings.push(Arc::clone(&self.bell));
+        true
+    }
+
+    fn close(&self) {
+        self.state.lock().closed = true;
+        self.bell.ring();
+    }
+}
+
+impl CompletionHook for Waiter {
+    fn completed(&self, event: &AnyEvent) {
+        let mut state = self.state.lock();
+        if !state.ended {
+            state.events.push_back(event.clone());
+            drop(state);
+            self.bell.ring();
+        }
+    }
+}

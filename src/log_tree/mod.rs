@@ -1,0 +1,162 @@
+//! What happened, as a tree in text: events, the handlers that ran, and what those emitted, each with status, time and result.
+//!
+//! First the tree is taken (`tree`): one look at every event, no lock held while a value is turned into text. Then it is drawn
+//! (`draw`). Both go by a list and not by recursion, since a chain of events may be ten thousand deep.
+//!
+//! Imports `sys`, `event` and `bus`. Exports [`TreeStyle`], and hangs `log_tree` and `log_tree_with` on [`EventBus`] and on both event
+//! types from above.
+
+mod draw;
+mod tree;
+mod value;
+
+use crate::bus::EventBus;
+use crate::event::{AnyEvent, Event, Payload};
+use tree::Tree;
+
+impl EventBus {
+    /// What the history has, as a tree for people: every event with its handlers, every handler with what it emitted.
+    ///
+    /// Roots are the events without a parent in this bus's history. Each event is there once, in emit order, handlers in the order they
+    /// run. Lines are 80 columns wide at most; [`log_tree_with`](EventBus::log_tree_with) has other styles. Times are UTC.
+    ///
+    /// | sign | event | handler |
+    /// | --- | --- | --- |
+    /// | ⏳ | not started | not started |
+    /// | 🏃 | started | running, or before its next attempt |
+    /// | ✅ | complete | done |
+    /// | ❌ | | failed, panicked |
+    /// | ⏰ | | timed out |
+    /// | 🚫 | refused, cancelled | cancelled before it started |
+    /// | 🛑 | | given up while it ran |
+    ///
+    /// Never blocks. Values are shown by the event's [`Codec`](crate::Codec), without one those of common types, else their type's name.
+    ///
+    /// ```
+    /// use threadbus::{Event, EventBus, HandlerOptions, Payload, TreeStyle};
+    /// struct Order;
+    /// impl Payload for Order { type Output = String; }
+    /// struct Mail;
+    /// impl Payload for Mail { type Output = (); }
+    ///
+    /// let bus = EventBus::new("shop");
+    /// let accept = HandlerOptions::new().name("accept");
+    /// bus.on_with(accept, |order: &Event<Order>| {
+    ///     order.bus().emit(Mail);
+    ///     String::from("thank you")
+    /// });
+    /// bus.on_with(HandlerOptions::new().name("send"), |_: &Event<Mail>| Err::<(), _>("no network"));
+    /// bus.emit(Order).wait()?;
+    /// println!("{}", bus.log_tree());
+    /// assert_eq!(bus.log_tree_with(&TreeStyle::new().ids(false).times(false)), "\
+    /// shop: 2 events
+    /// └── ✅ Order
+    ///     └── ✅ shop.accept → \"thank you\"
+    ///         └── ✅ Mail
+    ///             └── ❌ shop.send: no network
+    /// ");
+    /// # Ok::<(), threadbus::WaitError>(())
+    /// ```
+    pub fn log_tree(&self) -> String {
+        self.log_tree_with(&TreeStyle::new())
+    }
+
+    /// The same in another style.
+    pub fn log_tree_with(&self, style: &TreeStyle) -> String {
+        let history = self.history();
+        let name = if style.ids { self.label() } else { self.name() };
+        let title = match history.len() {
+            0 => format!("{name}: no events"),
+            1 => format!("{name}: 1 event"),
+            many => format!("{name}: {many} events"),
+        };
+        draw::draw(Some(&title), &Tree::of_history(history, style), style)
+    }
+}
+
+macro_rules! on_both_event_types {
+    ($($head:tt)*) => {
+        $($head)* {
+            /// This event, its handlers on all its buses, and what those emitted, as a tree for people. See [`EventBus::log_tree`].
+            ///
+            /// ```
+            /// use threadbus::{Event, EventBus, Payload};
+            /// struct Ping;
+            /// impl Payload for Ping { type Output = u32; }
+            ///
+            /// let bus = EventBus::new("net");
+            /// bus.on(|_: &Event<Ping>| 42);
+            /// let tree = bus.emit(Ping).wait()?.log_tree();
+            /// assert!(tree.contains("└── ✅ Ping#") && tree.contains("→ 42"), "{tree}");
+            /// # Ok::<(), threadbus::WaitError>(())
+            /// ```
+            pub fn log_tree(&self) -> String {
+                self.log_tree_with(&TreeStyle::new())
+            }
+
+            /// The same in another style.
+            pub fn log_tree_with(&self, style: &TreeStyle) -> String {
+                let event: &AnyEvent = self.as_ref();
+                draw::draw(None, &Tree::of_event(event.clone(), style), style)
+            }
+        }
+    };
+}
+
+on_both_event_types!(impl<P: Payload> Event<P>);
+on_both_event_types!(impl AnyEvent);
+
+/// How a [`log_tree`](EventBus::log_tree) looks.
+///
+/// Two runs of the same program differ in ids and times only: leave them out to compare.
+///
+/// ```
+/// use threadbus::TreeStyle;
+/// let to_compare = TreeStyle::new().ids(false).times(false);
+/// let for_a_terminal = TreeStyle::new().colour(true).width(120);
+/// # let _ = (to_compare, for_a_terminal);
+/// ```
+#[derive(Clone, Debug)]
+pub struct TreeStyle {
+    ids: bool,
+    times: bool,
+    colour: bool,
+    width: usize,
+}
+
+impl TreeStyle {
+    /// All defaults.
+    pub fn new() -> Self {
+        TreeStyle { ids: true, times: true, colour: false, width: 80 }
+    }
+
+    /// Whether events, handlers and buses show the last four digits of their ids. Default: true.
+    pub fn ids(mut self, shown: bool) -> Self {
+        self.ids = shown;
+        self
+    }
+
+    /// Whether to show when something started, and how long it took. Default: true.
+    pub fn times(mut self, shown: bool) -> Self {
+        self.times = shown;
+        self
+    }
+
+    /// Whether to colour failures and fade times, by ANSI escape codes. Default: false.
+    pub fn colour(mut self, coloured: bool) -> Self {
+        self.colour = coloured;
+        self
+    }
+
+    /// Columns of the longest line. Default: 80; less than 60 becomes 60.
+    pub fn width(mut self, columns: usize) -> Self {
+        self.width = columns.max(60);
+        self
+    }
+}
+
+impl Default for TreeStyle {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,144 @@
+//! What one subscription has not read yet.
+
+use crate::bus::{Observer, Seen};
+use crate::event::{AnyEvent, OnLag};
+use crate::sync::Bell;
+use crate::sys::sync::Mutex;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// How many events an unbounded reader takes at once, so that it and the emitters seldom meet at the lock.
+const HANDFUL: usize = 64;
+/// Queues up to this capacity keep their memory when they empty.
+const KEPT: usize = 1024;
+
+pub(crate) struct Backlog {
+    capacity: usize,
+    on_lag: OnLag,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    unread: VecDeque<AnyEvent>,
+    /// Dropped since the reader was last told, and in total.
+    missed: u64,
+    lagged: u64,
+    closed: bool,
+    /// The reader, if it is parked or about to.
+    reader: Option<Arc<Bell>>,
+    /// Emitters that found no room.
+    emitters: Vec<Arc<Bell>>,
+}
+
+/// What there is to read.
+pub(crate) enum Next {
+    Event(AnyEvent),
+    Lagged(u64),
+    Empty,
+    Closed,
+}
+
+impl Backlog {
+    pub(crate) fn unbounded() -> Backlog {
+        Backlog { capacity: usize::MAX, on_lag: OnLag::Block, state: Mutex::default() }
+    }
+
+    pub(crate) fn bounded(capacity: usize, on_lag: OnLag) -> Backlog {
+        Backlog { capacity: capacity.max(1), on_lag, state: Mutex::default() }
+    }
+
+    /// The next event, or the news that some were dropped before it. `handful` takes a few more of an unbounded queue.
+    pub(crate) fn next(&self, handful: &mut VecDeque<AnyEvent>) -> Next {
+        let mut state = self.state.lock();
+        if state.missed > 0 {
+            return Next::Lagged(std::mem::take(&mut state.missed));
+        }
+        let Some(event) = state.unread.pop_front() else {
+            return if state.closed { Next::Closed } else { Next::Empty };
+        };
+        if self.capacity == usize::MAX {
+            let few = state.unread.len().min(HANDFUL - 1);
+            handful.extend(state.unread.drain(..few));
+        }
+        let room = state.unread.capacity();
+        if room > KEPT && state.unread.len() < room / 4 {
+            state.unread.shrink_to(room / 2);
+        }
+        let emitters =
+            if state.unread.len() < self.capacity { std::mem::take(&mut state.emitters) } else { Vec::new() };
+        drop(state);
+        for bell in emitters {
+            bell.ring();
+        }
+        Next::Event(event)
+    }
+
+    /// True if `next` has an answer. If not, `bell` rings when it has.
+    pub(crate) fn is_ready(&self, bell: &Arc<Bell>) -> bool {
+        let mut state = self.state.lock();
+        let ready = state.missed > 0 || !state.unread.is_empty() || state.closed;
+        state.reader = if ready { None } else { Some(Arc::clone(bell)) };
+        ready
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.state.lock().unread.len()
+    }
+
+    pub(crate) fn lagged(&self) -> u64 {
+        self.state.lock().lagged
+    }
+
+    /// Takes everything out; the caller drops it.
+    pub(crate) fn clear(&self) -> VecDeque<AnyEvent> {
+        std::mem::take(&mut self.state.lock().unread)
+    }
+}
+
+impl Observer for Backlog {
+    fn see(&self, event: &AnyEvent, seen: &mut Seen) -> bool {
+        let mut state = self.state.lock();
+        if state.closed {
+            return false;
+        }
+        if self.on_lag == OnLag::DropOldest && state.unread.len() >= self.capacity {
+            seen.let_go.extend(state.unread.pop_front());
+            state.missed += 1;
+            state.lagged += 1;
+        }
+        state.unread.push_back(event.clone());
+        seen.rings.extend(state.reader.take());
+        true
+    }
+
+    fn is_bounded(&self) -> bool {
+        self.on_lag == OnLag::Block && self.capacity < usize::MAX
+    }
+
+    fn has_room(&self, bell: &Arc<Bell>) -> bool {
+        if !self.is_bounded() {
+            return true;
+        }
+        let mut state = self.state.lock();
+        let room = state.closed || state.unread.len() < self.capacity;
+        if !room && !state.emitters.iter().any(|other| Arc::ptr_eq(other, bell)) {
+            state.emitters.push(Arc::clone(bell));
+        }
+        room
+    }
+
+    /// Takes nothing more; what is there may still be read.
+    fn close(&self) {
+        let bells = {
+            let mut state = self.state.lock();
+            state.closed = true;
+            let mut bells = std::mem::take(&mut state.emitters);
+            bells.extend(state.reader.take());
+            bells
+        };
+        for bell in bells {
+            bell.ring();
+        }
+    }
+}

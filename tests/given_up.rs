@@ -1,0 +1,355 @@
+//! Handlers that were given up, cooperative or not (BF): what they see, their hooks, their late results and late emits.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod common;
+
+use common::{Gate, Log, PATIENCE, clean, done, eventually, idle, linger, payload, within};
+use std::thread;
+use std::time::{Duration, Instant};
+use threadbus::{
+    BusBuilder, EmitError, Event, EventBus, EventConcurrency, EventOptions, HandlerConcurrency, HandlerContext,
+    HandlerError, HandlerFailure, HandlerOptions, HandlerResult, Retry, Runtime, Shutdown, WaitError,
+};
+
+payload!(Ask => String);
+payload!(Work);
+payload!(Quick);
+payload!(Child);
+payload!(Numbered { n: usize });
+
+fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+fn builder(name: &str) -> BusBuilder {
+    let runtime = Runtime::builder().thread_name("cancel").build().expect("a runtime");
+    EventBus::builder(name).runtime(&runtime).handler_timeout(None)
+}
+
+fn serial(name: &str) -> EventBus {
+    builder(name).build().expect("a bus")
+}
+
+fn context() -> HandlerContext {
+    HandlerContext::current().expect("inside of a handler")
+}
+
+fn capped(milliseconds: u64) -> EventOptions {
+    EventOptions::new().handler_timeout(ms(milliseconds))
+}
+
+fn is_timeout<T>(result: &HandlerResult<T>) -> bool {
+    matches!(result.error.as_deref(), Some(HandlerFailure::TimedOut { .. }))
+}
+
+/// A handler that stands at the gate whatever happens. Opens the returned gate when it has started.
+fn stubborn(bus: &EventBus, gate: &Gate) -> Gate {
+    let started = Gate::new();
+    let (gate, opens) = (gate.clone(), started.clone());
+    bus.on(move |_: &Event<Work>| {
+        opens.open();
+        gate.wait();
+    });
+    started
+}
+
+#[track_caller]
+fn works_on(bus: &EventBus) {
+    idle(bus);
+    let info = bus.on(|_: &Event<Quick>| {});
+    clean(&bus.emit(Quick));
+    bus.off(&info);
+}
+
+#[track_caller]
+fn no_thread_is_lost(bus: &EventBus) {
+    eventually(|| bus.runtime().stats().abandoned == 0);
+    works_on(bus);
+}
+
+#[test]
+fn bf_024_a_hundred_panics_cost_no_worker() {
+    let runtime = Runtime::builder().max_threads(2).build().expect("a runtime");
+    let bus = EventBus::builder("Bf024").runtime(&runtime).event_concurrency(EventConcurrency::Parallel);
+    let bus = bus.handler_concurrency(HandlerConcurrency::Parallel).build().expect("a bus");
+    bus.on(|event: &Event<Numbered>| {
+        assert!(event.n >= 100, "the panic of {}", event.n);
+    });
+    let events: Vec<_> = (0..100).map(|n| bus.emit(Numbered { n })).collect();
+    for event in &events {
+        match done(event).results()[0].error.as_deref() {
+            Some(HandlerFailure::Panicked(text)) => assert_eq!(*text, format!("the panic of {}", event.n)),
+            other => panic!("{other:?}"),
+        }
+    }
+    let stats = runtime.stats();
+    assert!(stats.peak_threads <= 2 && stats.abandoned == 0 && stats.max_threads == 2, "{stats:?}");
+    clean(&bus.emit(Numbered { n: 100 }));
+}
+
+#[test]
+fn bf_040_a_cooperative_handler_sees_its_timeout() {
+    let (bus, log) = (serial("Bf040"), Log::new());
+    bus.on({
+        let log = log.clone();
+        move |_: &Event<Work>| {
+            assert!(!context().is_cancelled() && context().check().is_ok());
+            while !context().is_cancelled() {
+                thread::yield_now();
+            }
+            log.push(format_args!("{:?}", context().check()));
+        }
+    });
+    let start = Instant::now();
+    let event = done(&bus.emit_with(Work, capped(100)));
+    let took = start.elapsed();
+    assert!(is_timeout(&event.results()[0]));
+    assert!(took >= ms(100) && took < ms(1000), "{took:?}");
+    eventually(|| log.entries() == ["Err(Aborted)"]);
+    no_thread_is_lost(&bus);
+}
+
+#[test]
+fn bf_040b_sleep_ends_early_and_only_then() {
+    let (bus, log) = (serial("Bf040b"), Log::new());
+    bus.on({
+        let log = log.clone();
+        move |_: &Event<Work>| {
+            log.push(format_args!("{:?}", context().sleep(ms(1))));
+            log.push(format_args!("{:?}", context().sleep(Duration::MAX)));
+            log.push(format_args!("{:?}", context().sleep(Duration::MAX)));
+        }
+    });
+    let event = done(&bus.emit_with(Work, capped(100)));
+    assert!(is_timeout(&event.results()[0]));
+    eventually(|| log.entries() == ["Ok(())", "Err(Aborted)", "Err(Aborted)"]);
+    no_thread_is_lost(&bus);
+}
+
+#[test]
+fn bf_041_an_uncooperative_handler_does_not_cost_the_only_worker() {
+    let runtime = Runtime::builder().max_threads(1).build().expect("a runtime");
+    let bus = EventBus::builder("Bf041").runtime(&runtime).build().expect("a bus");
+    let gate = Gate::new();
+    let _opener = gate.opener();
+    stubborn(&bus, &gate);
+    bus.on(|_: &Event<Quick>| {});
+    let start = Instant::now();
+    let (stuck, quick) = (bus.emit_with(Work, capped(100)), bus.emit(Quick));
+    assert!(is_timeout(&done(&stuck).results()[0]));
+    clean(&quick);
+    assert!(start.elapsed() < ms(1500), "{:?}", start.elapsed());
+    eventually(|| runtime.stats().abandoned == 1);
+    gate.open();
+    no_thread_is_lost(&bus);
+    assert!(is_timeout(&stuck.results()[0]), "the late value counts for nothing");
+    eventually(|| runtime.stats().abandoned == 0);
+}
+
+#[test]
+fn bf_042_the_hook_runs_once_per_attempt() {
+    let (bus, log, attempts) = (serial("Bf042"), Log::new(), Log::new());
+    bus.on_with(HandlerOptions::new().retry(Retry::attempts(2)), {
+        let (log, attempts) = (log.clone(), attempts.clone());
+        move |_: &Event<Work>| -> Result<(), WaitError> {
+            let (log, attempt) = (log.clone(), context().attempt());
+            attempts.push(attempt);
+            context().on_cancel(move || {
+                assert!(HandlerContext::current().is_none(), "not inside of a handler");
+                log.push(format_args!("hook of {attempt}"));
+            });
+            context().sleep(Duration::from_secs(3600))
+        }
+    });
+    let event = done(&bus.emit_with(Work, capped(100)));
+    assert!(is_timeout(&event.results()[0]));
+    assert_eq!(event.results()[0].attempts, 2);
+    no_thread_is_lost(&bus);
+    eventually(|| log.len() >= 2);
+    linger();
+    assert_eq!(log.entries(), ["hook of 1", "hook of 2"]);
+    assert_eq!(attempts.entries(), ["1", "2"]);
+}
+
+#[test]
+fn bf_043_a_panic_in_a_hook_is_only_its_own() {
+    let (bus, log) = (serial("Bf043"), Log::new());
+    bus.on({
+        let log = log.clone();
+        move |_: &Event<Work>| -> Result<(), WaitError> {
+            for n in 0..3 {
+                let log = log.clone();
+                context().on_cancel(move || {
+                    log.push(n);
+                    assert_eq!(n, 2, "the panic of a hook");
+                });
+            }
+            context().sleep(Duration::from_secs(3600))
+        }
+    });
+    for round in 1..=2 {
+        let event = done(&bus.emit_with(Work, capped(100)));
+        assert!(is_timeout(&event.results()[0]));
+        eventually(|| log.len() == 3 * round);
+    }
+    no_thread_is_lost(&bus);
+}
+
+#[test]
+fn bf_044_hooks_of_handlers_that_return_are_silent() {
+    let (bus, log) = (serial("Bf044"), Log::new());
+    bus.on({
+        let log = log.clone();
+        move |event: &Event<Numbered>| -> Result<(), HandlerError> {
+            let log = log.clone();
+            context().on_cancel(move || log.push("hook"));
+            match event.n {
+                0 => Ok(()),
+                1 => Err("an error".into()),
+                _ => panic!("a panic"),
+            }
+        }
+    });
+    for n in 0..3 {
+        let event = done(&bus.emit_with(Numbered { n }, capped(5000)));
+        assert!(!event.cancel(), "it is complete");
+    }
+    bus.shutdown(Shutdown::Now, PATIENCE);
+    linger();
+    assert!(log.is_empty());
+}
+
+/// A hook is not a handler: it may emit, but a blocking call in it could never be right.
+#[test]
+fn bf_044b_a_hook_cannot_wait() {
+    let (bus, log) = (serial("Bf044b"), Log::new());
+    let other = bus.emit(Quick);
+    bus.on({
+        let log = log.clone();
+        move |event: &Event<Work>| -> Result<(), WaitError> {
+            let (log, bus) = (log.clone(), event.bus());
+            context().on_cancel(move || {
+                let waited = bus.emit(Quick).wait();
+                log.push(matches!(waited, Err(WaitError::Deadlock(_)) | Ok(_)));
+                log.push(matches!(bus.wait_until_idle(), Err(WaitError::Deadlock(_))));
+            });
+            context().sleep(Duration::from_secs(3600))
+        }
+    });
+    done(&bus.emit_with(Work, capped(50)));
+    eventually(|| log.entries() == ["true", "true"]);
+    done(&other);
+    no_thread_is_lost(&bus);
+}
+
+#[test]
+fn bf_047_time_in_the_queue_is_not_the_handlers() {
+    for (events, handlers) in [
+        (EventConcurrency::BusSerial, HandlerConcurrency::BusSerial),
+        (EventConcurrency::Parallel, HandlerConcurrency::BusSerial),
+        (EventConcurrency::Parallel, HandlerConcurrency::GlobalSerial),
+        (EventConcurrency::GlobalSerial, HandlerConcurrency::EventSerial),
+    ] {
+        let bus = builder("Bf047").event_concurrency(events).handler_concurrency(handlers).build().expect("a bus");
+        let gate = Gate::new();
+        let _opener = gate.opener();
+        let started = stubborn(&bus, &gate);
+        bus.on(|_: &Event<Quick>| linger());
+        let blocker = bus.emit(Work);
+        started.wait();
+        let quick = bus.emit_with(Quick, capped(200));
+        thread::sleep(ms(300));
+        assert!(!quick.is_completed());
+        gate.open();
+        clean(&blocker);
+        clean(&quick);
+    }
+}
+
+#[test]
+fn bf_155_shutdown_inside_a_handler_of_the_bus_returns() {
+    for mode in [Shutdown::Drain, Shutdown::Now] {
+        let (bus, log) = (serial("Bf155"), Log::new());
+        bus.on({
+            let log = log.clone();
+            move |event: &Event<Work>| {
+                event.bus().shutdown(mode, PATIENCE);
+                log.push("returned");
+                let refused = event.bus().emit(Quick).wait();
+                // An emit from inside a handler is not refused while the bus drains.
+                log.push(refused.is_err() || mode == Shutdown::Drain);
+            }
+        });
+        let event = bus.emit(Work);
+        eventually(|| event.is_completed() && log.len() == 2);
+        assert_eq!(log.entries(), ["returned", "true"]);
+        let refused = within(PATIENCE, move || bus.emit(Quick).wait());
+        assert!(matches!(refused, Err(WaitError::Rejected(EmitError::Closed { .. }))), "{refused:?}");
+    }
+}
+
+/// The late emit is refused and leaves no trace; whatever the body does then, its event is over.
+#[test]
+fn edge_012_a_handler_that_was_given_up_emits_nothing_more() {
+    let (bus, gate, log) = (serial("Edge012"), Gate::new(), Log::new());
+    let _opener = gate.opener();
+    bus.on({
+        let log = log.clone();
+        move |_: &Event<Child>| log.push("child ran")
+    });
+    bus.on({
+        let (gate, log) = (gate.clone(), log.clone());
+        move |event: &Event<Ask>| {
+            gate.wait();
+            log.push(format_args!("{:?}", event.bus().try_emit(Child).map(drop).map_err(|refused| refused.error)));
+            log.push(format_args!("{:?}", event.bus().emit(Child).wait().map(drop)));
+            log.push(format_args!("{:?}", event.bus().wait_until_idle()));
+            log.push(format_args!("{:?}", context().sleep(Duration::MAX)));
+            "late".to_owned()
+        }
+    });
+    let event = done(&bus.emit_with(Ask, capped(100)));
+    let before = event.results().remove(0);
+    gate.open();
+    eventually(|| log.len() == 4);
+    let refused = "Err(Rejected(Aborted))";
+    assert_eq!(log.entries(), ["Err(Aborted)", refused, "Err(Aborted)", "Err(Aborted)"]);
+    no_thread_is_lost(&bus);
+    let after = event.results().remove(0);
+    assert!(is_timeout(&after) && after.value.is_none() && after.completed_at == before.completed_at);
+    assert!(event.children().is_empty() && bus.history().iter().all(|event| !event.is::<Child>()));
+}
+
+#[test]
+fn tmo_042_a_late_result_changes_nothing() {
+    for fails in [false, true] {
+        let (bus, gate, log) = (serial("Tmo042"), Gate::new(), Log::new());
+        let _opener = gate.opener();
+        bus.on({
+            let (gate, log) = (gate.clone(), log.clone());
+            move |_: &Event<Ask>| -> Result<String, HandlerError> {
+                gate.wait();
+                log.push("returns");
+                if fails { Err("late failure".into()) } else { Ok("late value".to_owned()) }
+            }
+        });
+        let event = done(&bus.emit_with(Ask, capped(50)));
+        let before = event.results().remove(0);
+        assert!(is_timeout(&before));
+        let completed_at = event.completed_at();
+        gate.open();
+        eventually(|| log.len() == 1 && bus.runtime().stats().abandoned == 0);
+        let after = event.results().remove(0);
+        assert!(is_timeout(&after));
+        assert_eq!((after.value, after.attempts, event.errors().len()), (None, 1, 1));
+        assert_eq!((after.started_at, after.completed_at), (before.started_at, before.completed_at));
+        assert_eq!(event.completed_at(), completed_at);
+    }
+}

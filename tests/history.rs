@@ -1,0 +1,174 @@
+//! Conformance, section HIST: how long a bus remembers its events, and what happens to those it forgets.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod common;
+
+use common::{Gate, Log, done, eventually, idle, payload, warnings_naming};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use threadbus::{AnyEvent, EmitError, Event, EventBus, EventStatus, HistoryPolicy, WaitError};
+
+payload!(Seq { n: usize } => usize);
+
+/// The numbers of the events that `bus` remembers, in emit order.
+fn remembered(bus: &EventBus) -> Vec<usize> {
+    let number = |event: AnyEvent| event.payload::<Seq>().map(|seq| seq.n).unwrap();
+    bus.history().into_iter().map(number).collect()
+}
+
+#[test]
+fn hist_001_a_full_history_drops_the_oldest_completed() {
+    let bus = EventBus::builder("Trim").max_history(Some(5)).build().unwrap();
+    bus.on(|event: &Event<Seq>| event.n);
+    for n in 0..10 {
+        bus.emit(Seq { n });
+    }
+    idle(&bus);
+    assert_eq!(remembered(&bus), [5, 6, 7, 8, 9]);
+    assert_eq!(bus.history_len(), 5);
+}
+
+#[test]
+fn hist_001b_a_running_event_outlives_completed_ones() {
+    // Jumped and completed ones are newer than the parent that still runs: they go first.
+    let bus = EventBus::builder("TrimRunning").max_history(Some(2)).build().unwrap();
+    let weak = bus.downgrade();
+    let log = Log::new();
+    let seen = log.clone();
+    bus.on(move |event: &Event<Seq>| {
+        if event.n == 0 {
+            let bus = weak.upgrade().unwrap();
+            for n in 1..=3 {
+                bus.emit(Seq { n }).wait().unwrap();
+            }
+            seen.push(format!("{:?}", remembered(&bus)));
+        }
+        event.n
+    });
+    done(&bus.emit(Seq { n: 0 }));
+    assert_eq!(log.entries(), ["[0, 3]"]);
+}
+
+#[test]
+fn hist_002_an_unlimited_history_keeps_everything() {
+    let bus = EventBus::builder("Unlimited").max_history(None).build().unwrap();
+    let ran = Arc::new(AtomicUsize::new(0));
+    let counter = ran.clone();
+    bus.on(move |event: &Event<Seq>| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        event.n
+    });
+    for n in 0..150 {
+        assert!(bus.try_emit(Seq { n }).is_ok(), "event {n} was refused");
+    }
+    idle(&bus);
+    assert_eq!(remembered(&bus), (0..150).collect::<Vec<_>>());
+    assert!(bus.history().iter().all(|event| event.status() == EventStatus::Completed));
+    assert_eq!(ran.load(Ordering::SeqCst), 150);
+}
+
+#[test]
+fn hist_003_a_full_history_may_refuse() {
+    let bus = EventBus::builder("Reject").max_history(Some(2)).history_policy(HistoryPolicy::Reject).build().unwrap();
+    let log = Log::new();
+    let ran = log.clone();
+    bus.on(move |event: &Event<Seq>| {
+        ran.push(event.n);
+        event.n
+    });
+    let kept: Vec<_> = (0..2).map(|n| done(&bus.emit(Seq { n })).id()).collect();
+
+    let full = EmitError::HistoryFull { bus: bus.label().to_owned(), limit: 2 };
+    let refused = bus.try_emit(Seq { n: 2 }).unwrap_err();
+    assert_eq!(refused.error, full);
+    assert_eq!(refused.payload.n, 2, "it hands back what was not emitted");
+    assert!(refused.to_string().contains("full (2)"), "{refused}");
+
+    let event = bus.emit(Seq { n: 3 });
+    assert!(event.is_completed(), "refused at once");
+    assert_eq!(event.wait().unwrap_err(), WaitError::Rejected(full));
+    assert_eq!((bus.history_len(), bus.pending()), (2, 0));
+    assert_eq!(bus.history().iter().map(AnyEvent::id).collect::<Vec<_>>(), kept);
+    idle(&bus);
+    assert_eq!(log.entries(), ["0", "1"], "what was refused never runs");
+}
+
+#[test]
+fn hist_004_size_zero_never_refuses_and_ends_empty() {
+    let bus = EventBus::builder("Zero").max_history(Some(0)).history_policy(HistoryPolicy::Reject).build().unwrap();
+    let (gate, inside) = (Gate::new(), Gate::new());
+    let _opener = gate.opener();
+    let (held, entered) = (gate.clone(), inside.clone());
+    bus.on(move |event: &Event<Seq>| {
+        entered.open();
+        held.wait();
+        event.n
+    });
+    let events: Vec<_> = (0..25).map(|n| bus.try_emit(Seq { n }).unwrap()).collect();
+    inside.wait();
+    assert_eq!(bus.pending(), 24);
+    assert_eq!(bus.history_len(), 25, "unfinished ones are kept");
+    gate.open();
+    for (n, event) in events.iter().enumerate() {
+        assert_eq!(done(event).results()[0].value, Some(n));
+    }
+    idle(&bus);
+    assert_eq!((bus.history_len(), bus.pending()), (0, 0));
+}
+
+#[test]
+fn hist_005_size_zero_keeps_what_is_in_flight() {
+    let bus = EventBus::builder("InFlight").max_history(Some(0)).build().unwrap();
+    let gate = Gate::new();
+    let _opener = gate.opener();
+    let held = gate.clone();
+    bus.on(move |event: &Event<Seq>| {
+        held.wait();
+        event.n
+    });
+    let (first, second) = (bus.emit(Seq { n: 1 }), bus.emit(Seq { n: 2 }));
+    assert!(bus.event(first.id()).is_some() && bus.event(second.id()).is_some());
+    assert_eq!(remembered(&bus), [1, 2]);
+    gate.open();
+    done(&second);
+    idle(&bus);
+    assert_eq!(bus.history_len(), 0);
+    assert!(bus.event(first.id()).is_none() && bus.event(second.id()).is_none());
+}
+
+#[test]
+fn hist_007_with_nothing_completed_the_oldest_leaves_with_a_warning_and_still_runs() {
+    let bus = EventBus::builder("EvictPending").max_history(Some(2)).build().unwrap();
+    let log = Log::new();
+    let (gate, inside) = (Gate::new(), Gate::new());
+    let _opener = gate.opener();
+    let (held, entered, ran) = (gate.clone(), inside.clone(), log.clone());
+    bus.on(move |event: &Event<Seq>| {
+        entered.open();
+        held.wait();
+        ran.push(event.n);
+        event.n
+    });
+    let warned = warnings_naming(bus.label());
+    let running = bus.emit(Seq { n: 0 });
+    inside.wait();
+    let queued: Vec<_> = (1..5).map(|n| bus.emit(Seq { n })).collect();
+    assert_eq!(remembered(&bus), [3, 4]);
+    assert!(bus.event(running.id()).is_none());
+    let evicted = running.to_string();
+    eventually(|| warned().iter().any(|message| message.contains(&evicted)));
+    gate.open();
+    for event in queued.iter().chain([&running]) {
+        assert_eq!(done(event).results()[0].value, Some(event.n), "its handle and waiters work on");
+    }
+    idle(&bus);
+    assert_eq!(log.entries(), ["0", "1", "2", "3", "4"]);
+    assert_eq!(remembered(&bus), [3, 4]);
+}

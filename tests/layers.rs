@@ -1,0 +1,634 @@
+//! The direction of layers: no import in `src` goes up or sideways, and only `sys` is a door to threads, locks and clocks.
+//!
+//! This reads names, not types. Comments (so links in documentation), strings and test code may mention what they like.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// From the ground up. A room imports from itself and from earlier lines.
+const LAYERS: &[&[&str]] = &[
+    &["sys"],
+    &["sync"],
+    &["event"],
+    &["rules"],
+    &["runtime"],
+    &["bus"],
+    &["find", "subscribe", "batch", "scope", "context", "dead_letter", "metrics", "health", "log_tree", "json"],
+    &["middleware", "process", "bridge", "testing"],
+];
+
+/// Exceptions within a line: the first may import the second.
+const SIDEWAYS: &[(&str, &str)] = &[("scope", "subscribe")];
+
+/// What only `sys` may name; `core` counts as `std`.
+const DOORS: &[&[&str]] = &[
+    &["std", "sync", "atomic"],
+    &["std", "sync", "mpsc"],
+    &["std", "sync", "Barrier"],
+    &["std", "sync", "Condvar"],
+    &["std", "sync", "Mutex"],
+    &["std", "sync", "RwLock"],
+    &["std", "thread"],
+    &["parking_lot"],
+    &["crossbeam_channel"],
+];
+/// The same for names at any place of a path. `Instant` as a type is free.
+const CLOCKS: &[&[&str]] = &[&["Instant", "now"], &["Utc", "now"], &["SystemTime"]];
+
+#[test]
+fn imports_go_down() -> io::Result<()> {
+    let mut sources = Vec::new();
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "", &mut sources)?;
+    let found = violations(&sources);
+    assert!(found.is_empty(), "{} violations of the layers:\n{}", found.len(), found.join("\n"));
+    Ok(())
+}
+
+/// Path below `src`, with `/`, and content; the content of what is not Rust is left out.
+type Source = (String, String);
+
+fn collect(dir: &Path, below: &str, sources: &mut Vec<Source>) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let name = format!("{below}{}", path.file_name().unwrap_or_default().to_string_lossy());
+        if path.is_dir() {
+            sources.push((format!("{name}/"), String::new()));
+            collect(&path, &format!("{name}/"), sources)?;
+        } else {
+            let rust = path.extension().is_some_and(|extension| extension == "rs");
+            sources.push((name, if rust { fs::read_to_string(&path)? } else { String::new() }));
+        }
+    }
+    sources.sort();
+    Ok(())
+}
+
+/// One line each: file, line, and what is wrong there.
+fn violations(sources: &[Source]) -> Vec<String> {
+    let parsed: Vec<_> = sources.iter().map(|(file, text)| (file, Parsed::new(file, text))).collect();
+    let exports =
+        parsed.iter().find(|(file, _)| *file == "lib.rs").map_or_else(BTreeMap::new, |(_, lib)| lib.exports());
+    let tests: BTreeSet<_> = parsed.iter().flat_map(|(_, parsed)| &parsed.test_modules).collect();
+    let mut found = Vec::new();
+    for (file, parsed) in &parsed {
+        let module = module_of(file);
+        let room = module.first().map_or("", String::as_str);
+        if !room.is_empty() && layer(room).is_none() {
+            let top = !file.trim_end_matches('/').contains('/');
+            found.extend(top.then(|| format!("src/{file}: {room} is in no layer; add it to tests/layers.rs")));
+        } else if !(1..=module.len()).any(|length| tests.contains(&module[..length].to_vec())) {
+            for path in &parsed.paths {
+                let wrong = layer_violation(room, path, &exports).or_else(|| door_violation(room, path));
+                found.extend(wrong.map(|wrong| format!("src/{file}:{}: {wrong}", path.line)));
+            }
+        }
+    }
+    found.dedup();
+    found
+}
+
+/// `event/mod.rs` and `event.rs` are `event`, `lib.rs` is the root.
+fn module_of(file: &str) -> Vec<String> {
+    let stem = file.strip_suffix(".rs").map_or(file, |stem| stem.strip_suffix("/mod").unwrap_or(stem));
+    let parts = stem.split('/').filter(|part| !part.is_empty()).map(str::to_owned);
+    if file == "lib.rs" { Vec::new() } else { parts.collect() }
+}
+
+fn layer(room: &str) -> Option<usize> {
+    LAYERS.iter().position(|rooms| rooms.contains(&room))
+}
+
+fn layer_violation(room: &str, path: &NamedPath, exports: &BTreeMap<String, String>) -> Option<String> {
+    let inner = path.absolute.as_ref().filter(|_| !room.is_empty())?;
+    let Some(name) = inner.first() else {
+        return Some(format!("{room} takes the whole crate by `{path}`"));
+    };
+    let target = if layer(name).is_some() { Some(name) } else { exports.get(name) };
+    match target {
+        _ if path.is_macro && inner.len() == 1 => None,
+        None => Some(format!("{room} uses `{path}`, which is no room and not exported by lib.rs")),
+        Some(target) if target == room || layer(target) < layer(room) => None,
+        Some(target) if SIDEWAYS.contains(&(room, target)) => None,
+        Some(target) => Some(format!("{room} may not import {target} (`{path}`)")),
+    }
+}
+
+fn door_violation(room: &str, path: &NamedPath) -> Option<String> {
+    let segments: Vec<_> = path.segments.iter().map(|s| if s == "core" { "std" } else { s }).collect();
+    // Behind a glob, or a module imported as a whole, anything may come in without being named.
+    let whole = |door: &[&str]| door.starts_with(&segments) && (path.glob || (segments.len() > 1 && path.ends_import));
+    let door = DOORS.iter().any(|door| segments.starts_with(door) || whole(door));
+    let clock = CLOCKS.iter().any(|clock| segments.windows(clock.len()).any(|window| window == *clock));
+    (room != "sys" && (door || clock)).then(|| format!("only sys may use `{path}`"))
+}
+
+/// A path as it is written, one per leaf of an import.
+struct NamedPath {
+    segments: Vec<String>,
+    /// Below the crate's root, for paths that begin with `crate`, `self` or `super`.
+    absolute: Option<Vec<String>>,
+    alias: Option<String>,
+    glob: bool,
+    is_macro: bool,
+    ends_import: bool,
+    line: usize,
+}
+
+impl std::fmt::Display for NamedPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", self.segments.join("::"), if self.glob { "::*" } else { "" })
+    }
+}
+
+struct Token {
+    text: String,
+    line: usize,
+}
+
+impl Token {
+    fn is_name(&self) -> bool {
+        self.text.starts_with(|c: char| c.is_alphabetic() || c == '_')
+    }
+}
+
+struct Parsed {
+    paths: Vec<NamedPath>,
+    /// Modules declared as `#[cfg(test)] mod name;`, whose files do not count.
+    test_modules: Vec<Vec<String>>,
+}
+
+impl Parsed {
+    fn new(file: &str, text: &str) -> Self {
+        let mut parser =
+            Parser { tokens: lex(text), at: 0, module: module_of(file), inline: Vec::new(), paths: Vec::new() };
+        let test_modules = parser.remove_tests();
+        parser.find_paths();
+        Parsed { paths: parser.paths, test_modules }
+    }
+
+    /// In `lib.rs`: which room a name at the root comes from.
+    fn exports(&self) -> BTreeMap<String, String> {
+        let from_rooms = self.paths.iter().filter_map(|path| {
+            let inner = path.absolute.as_ref().unwrap_or(&path.segments);
+            let room = inner.first().filter(|room| inner.len() > 1 && layer(room).is_some())?;
+            Some((path.alias.as_ref().or(inner.last())?.clone(), room.clone()))
+        });
+        from_rooms.collect()
+    }
+}
+
+struct Parser {
+    tokens: Vec<Token>,
+    at: usize,
+    module: Vec<String>,
+    /// Brace depths at which the inline modules at the end of `module` began.
+    inline: Vec<usize>,
+    paths: Vec<NamedPath>,
+}
+
+impl Parser {
+    fn text(&self, at: usize) -> &str {
+        self.tokens.get(at).map_or("", |token| &token.text)
+    }
+
+    fn matches(&self, at: usize, pattern: &[&str]) -> bool {
+        pattern.iter().enumerate().all(|(offset, text)| self.text(at + offset) == *text)
+    }
+
+    /// Takes out every item under `#[cfg(test)]` or `#[cfg(all(test, …))]`; names the modules among them that are files.
+    fn remove_tests(&mut self) -> Vec<Vec<String>> {
+        let mut modules = Vec::new();
+        let mut at = 0;
+        while at < self.tokens.len() {
+            let inner = usize::from(self.text(at + 1) == "!");
+            let attribute = at + 1 + inner;
+            let test = [&["[", "cfg", "(", "test", ")"][..], &["[", "cfg", "(", "all", "(", "test", ","]];
+            if self.text(at) != "#" || !test.iter().any(|pattern| self.matches(attribute, pattern)) {
+                at += 1;
+                continue;
+            }
+            let item = self.closing(attribute) + 1;
+            let end = if inner == 1 { self.tokens.len() } else { self.item_end(item) };
+            if let Some(module) = (item..end).find(|&i| self.text(i) == "mod" && self.text(i + 2) == ";") {
+                modules.push([&self.module[..], &[self.text(module + 1).to_owned()]].concat());
+            }
+            self.tokens.drain(at..end.min(self.tokens.len()));
+        }
+        modules
+    }
+
+    /// Where the bracket that opens at `at` closes.
+    fn closing(&self, at: usize) -> usize {
+        let mut depth = 0usize;
+        for index in at..self.tokens.len() {
+            match self.text(index) {
+                "(" | "[" | "{" => depth += 1,
+                ")" | "]" | "}" => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            if depth == 0 {
+                return index;
+            }
+        }
+        self.tokens.len()
+    }
+
+    /// Behind the `;` or the body of the item at `at`, attributes included.
+    fn item_end(&self, mut at: usize) -> usize {
+        let bodiless = self.ends_by_semicolon(at);
+        while at < self.tokens.len() {
+            match self.text(at) {
+                ";" | "," => return at + 1,
+                ")" | "]" | "}" => return at,
+                "{" if !bodiless => return self.closing(at) + 1,
+                "(" | "[" | "{" => at = self.closing(at),
+                _ => {}
+            }
+            at += 1;
+        }
+        at
+    }
+
+    fn ends_by_semicolon(&self, at: usize) -> bool {
+        let keyword = |index| match self.text(index) {
+            "use" | "static" | "let" => Some(true),
+            "const" => Some(self.text(index + 1) != "fn"),
+            "fn" | "mod" | "impl" | "struct" | "enum" | "trait" | "macro_rules" => Some(false),
+            _ => None,
+        };
+        (at..self.tokens.len()).find_map(keyword).unwrap_or(false)
+    }
+
+    fn find_paths(&mut self) {
+        let mut depth = 0usize;
+        while self.at < self.tokens.len() {
+            match self.text(self.at) {
+                "{" => depth += 1,
+                "}" => {
+                    depth = depth.saturating_sub(1);
+                    if self.inline.pop_if(|began| *began == depth).is_some() {
+                        self.module.pop();
+                    }
+                }
+                "mod" if self.text(self.at + 2) == "{" => {
+                    self.module.push(self.text(self.at + 1).to_owned());
+                    self.inline.push(depth);
+                    self.at += 1;
+                }
+                "::" => {}
+                _ if self.tokens[self.at].is_name() => {
+                    self.tree(&mut Vec::new());
+                    continue;
+                }
+                _ => {}
+            }
+            self.at += 1;
+        }
+    }
+
+    /// One path, or an import's tree: reads from a name to where the path ends, a leaf at a time.
+    fn tree(&mut self, prefix: &mut Vec<String>) {
+        let length = prefix.len();
+        let line = self.tokens[self.at].line;
+        loop {
+            match self.text(self.at) {
+                "*" => {
+                    self.at += 1;
+                    self.leaf(prefix, true, line);
+                    break;
+                }
+                "{" => {
+                    self.group(prefix);
+                    break;
+                }
+                "self" if !prefix.is_empty() => self.at += 1,
+                name => {
+                    let name = name.to_owned();
+                    prefix.push(name);
+                    self.at += 1;
+                }
+            }
+            let goes_on = self.text(self.at) == "::"
+                && self.tokens.get(self.at + 1).is_some_and(|next| next.is_name() || matches!(&*next.text, "{" | "*"));
+            if !goes_on {
+                self.leaf(prefix, false, line);
+                break;
+            }
+            self.at += 1;
+        }
+        prefix.truncate(length);
+    }
+
+    fn group(&mut self, prefix: &mut Vec<String>) {
+        self.at += 1;
+        while self.at < self.tokens.len() && self.text(self.at) != "}" {
+            if self.tokens[self.at].is_name() || matches!(self.text(self.at), "{" | "*") {
+                self.tree(prefix);
+                self.at += if self.text(self.at) == "as" { 2 } else { 0 };
+            } else {
+                self.at += 1;
+            }
+        }
+        self.at += 1;
+    }
+
+    fn leaf(&mut self, segments: &[String], glob: bool, line: usize) {
+        let next = self.text(self.at);
+        let alias = (next == "as").then(|| self.text(self.at + 1).to_owned());
+        let ends_import = matches!(next, ";" | "," | "}" | "as");
+        let (segments, is_macro) = (segments.to_vec(), next == "!");
+        let absolute = self.absolute(&segments, glob || alias.is_some());
+        self.paths.push(NamedPath { segments, absolute, alias, glob, is_macro, ends_import, line });
+    }
+
+    /// A lone `crate`, `self` or `super`, as in `pub(crate)` or `self.x`, is no path unless it is `imported`.
+    fn absolute(&self, segments: &[String], imported: bool) -> Option<Vec<String>> {
+        let mut absolute = match segments.first()?.as_str() {
+            "crate" => Vec::new(),
+            "self" | "super" => self.module.clone(),
+            _ => return None,
+        };
+        for segment in segments {
+            match segment.as_str() {
+                "crate" | "self" => {}
+                "super" => drop(absolute.pop()),
+                name => absolute.push(name.to_owned()),
+            }
+        }
+        (segments.len() > 1 || imported).then_some(absolute)
+    }
+}
+
+/// Names, numbers, `::` and single punctuation marks; comments, lifetimes and the content of literals are left out.
+fn lex(source: &str) -> Vec<Token> {
+    let chars: Vec<char> = source.chars().collect();
+    let char_at = |at: usize| chars.get(at).copied().unwrap_or('\0');
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let (mut tokens, mut at, mut line) = (Vec::new(), 0, 1);
+    while at < chars.len() {
+        let start = at;
+        let mut text = String::new();
+        match char_at(at) {
+            '/' if char_at(at + 1) == '/' => at = position(&chars, at, &['\n']),
+            '/' if char_at(at + 1) == '*' => at = comment_end(&chars, at),
+            '"' => at = string_end(&chars, at),
+            '\'' if char_at(at + 1) == '\\' => at = position(&chars, at + 3, &['\'']) + 1,
+            '\'' if char_at(at + 2) == '\'' => at += 3,
+            '\'' => at += 1 + chars[at + 1..].iter().take_while(|c| is_word(**c)).count(),
+            c if is_word(c) => {
+                at += chars[at..].iter().take_while(|c| is_word(**c)).count();
+                text = chars[start..at].iter().collect();
+                let hashes = chars[at..].iter().take_while(|c| **c == '#').count();
+                match text.as_str() {
+                    "r" | "br" | "cr" if char_at(at + hashes) == '"' => {
+                        let end = [vec!['"'], vec!['#'; hashes]].concat();
+                        at = position(&chars, at + hashes + 1, &end) + end.len();
+                        text.clear();
+                    }
+                    "r" if hashes == 1 => {
+                        at += 1;
+                        text.clear();
+                    }
+                    "b" | "c" if char_at(at) == '"' => text.clear(),
+                    "b" if char_at(at) == '\'' => text.clear(),
+                    _ => {}
+                }
+            }
+            ':' if char_at(at + 1) == ':' => {
+                at += 2;
+                text = "::".to_owned();
+            }
+            c => {
+                at += 1;
+                text.extend((!c.is_whitespace()).then_some(c));
+            }
+        }
+        at = at.min(chars.len());
+        if !text.is_empty() {
+            tokens.push(Token { text, line });
+        }
+        line += chars[start..at].iter().filter(|c| **c == '\n').count();
+    }
+    tokens
+}
+
+/// Where `wanted` next stands, or the end.
+fn position(chars: &[char], from: usize, wanted: &[char]) -> usize {
+    let rest = chars.get(from..).unwrap_or_default();
+    from + rest.windows(wanted.len()).position(|window| window == wanted).unwrap_or(rest.len())
+}
+
+fn comment_end(chars: &[char], mut at: usize) -> usize {
+    let mut depth = 0usize;
+    while at < chars.len() {
+        match (chars[at], chars.get(at + 1)) {
+            ('/', Some('*')) => depth += 1,
+            ('*', Some('/')) => depth -= 1,
+            _ => {
+                at += 1;
+                continue;
+            }
+        }
+        at += 2;
+        if depth == 0 {
+            break;
+        }
+    }
+    at
+}
+
+fn string_end(chars: &[char], start: usize) -> usize {
+    let mut at = start + 1;
+    while at < chars.len() && chars[at] != '"' {
+        at += if chars[at] == '\\' { 2 } else { 1 };
+    }
+    at + 1
+}
+
+mod the_checker {
+    use super::violations;
+
+    /// What is wrong with `text` as `src/FILE`, beside a `lib.rs` that exports some names.
+    fn check(file: &str, text: &str) -> Vec<String> {
+        let lib = "mod bus; pub use bus::{EventBus, queue::Queue as Line}; pub use crate::event::Event;";
+        violations(&[(file.to_owned(), text.to_owned()), ("lib.rs".to_owned(), lib.to_owned())])
+    }
+
+    fn bites(file: &str, text: &str, wrong: &[&str]) {
+        let found = check(file, text);
+        let expected: Vec<_> = wrong.iter().map(|wrong| format!("src/{file}:{wrong}")).collect();
+        assert_eq!(found, expected, "in:\n{text}");
+    }
+
+    fn passes(file: &str, text: &str) {
+        bites(file, text, &[]);
+    }
+
+    #[test]
+    fn passes_imports_from_below_and_from_the_own_room() {
+        passes(
+            "bus/queue.rs",
+            "use crate::event::{Event, state::{self, State}};\nuse crate::{sys, sync::Bell as B};\n",
+        );
+        passes(
+            "bus/queue.rs",
+            "use super::registry::Registry; use self::inner::X; use crate::bus::lanes; pub(crate) fn f() {}",
+        );
+        passes(
+            "event.rs",
+            "mod model { use super::*; pub(in crate::event) fn f(x: super::X) { self.crate_id as usize; } }",
+        );
+        passes("bridge/mod.rs", "use crate::json::Json;\nuse crate::{EventBus, Event};");
+        passes("lib.rs", "pub use testing::Harness; use crate::sys::clock;");
+    }
+
+    #[test]
+    fn bites_an_upward_import() {
+        bites(
+            "event/state.rs",
+            "use std::fmt;\nuse crate::bus::Queue;",
+            &["2: event may not import bus (`crate::bus::Queue`)"],
+        );
+        bites("sync/bell.rs", "pub use crate::event;", &["1: sync may not import event (`crate::event`)"]);
+    }
+
+    #[test]
+    fn bites_a_sideways_import() {
+        bites("find.rs", "use crate::batch::Batch;", &["1: find may not import batch (`crate::batch::Batch`)"]);
+        bites("bridge/mod.rs", "use crate::testing::T;", &["1: bridge may not import testing (`crate::testing::T`)"]);
+    }
+
+    #[test]
+    fn bites_every_leaf_of_a_group() {
+        let text = "use crate::{\n    sys::clock,\n    bus::{self, Queue as Q},\n    runtime::{pool::{Pool}, *},\n};";
+        let wrong = [
+            "3: event may not import bus (`crate::bus`)",
+            "3: event may not import bus (`crate::bus::Queue`)",
+            "4: event may not import runtime (`crate::runtime::pool::Pool`)",
+            "4: event may not import runtime (`crate::runtime::*`)",
+        ];
+        bites("event/state.rs", text, &wrong);
+        bites("sys/mod.rs", "use {std::fmt, crate::sync::A};", &["1: sys may not import sync (`crate::sync::A`)"]);
+    }
+
+    #[test]
+    fn bites_an_inline_path() {
+        let text = "fn f<'a>(x: &'a str) -> Vec<crate::bus::Queue> {\n let c = '\"'; crate::find::find::<u8>(x)\n}";
+        let wrong =
+            ["1: event may not import bus (`crate::bus::Queue`)", "2: event may not import find (`crate::find::find`)"];
+        bites("event/state.rs", text, &wrong);
+        bites(
+            "rules/mod.rs",
+            "macro_rules! m { () => { $crate::bus::x() } }",
+            &["1: rules may not import bus (`crate::bus::x`)"],
+        );
+    }
+
+    #[test]
+    fn bites_an_escape_by_super() {
+        bites("event/state.rs", "use super::super::bus::Q;", &["1: event may not import bus (`super::super::bus::Q`)"]);
+        bites("event/mod.rs", "use super::bus::Q;", &["1: event may not import bus (`super::bus::Q`)"]);
+        bites(
+            "event.rs",
+            "mod a { mod b {} fn f() { super::super::bus::q() } }",
+            &["1: event may not import bus (`super::super::bus::q`)"],
+        );
+        passes("event/state/deep.rs", "use super::super::Event; use super::State;");
+    }
+
+    #[test]
+    fn bites_the_way_round_by_the_root() {
+        bites("event/mod.rs", "use crate::Line;", &["1: event may not import bus (`crate::Line`)"]);
+        bites(
+            "event/mod.rs",
+            "use crate::Unheard;",
+            &["1: event uses `crate::Unheard`, which is no room and not exported by lib.rs"],
+        );
+        for text in ["use crate::*;", "use super::*;", "use crate as root;", "use crate::{self as root};"] {
+            assert_eq!(check("event/mod.rs", text).len(), 1, "{text}");
+        }
+        passes("event/mod.rs", "use crate::Event; crate::event!(Tick); crate::some_macro! { x }");
+    }
+
+    #[test]
+    fn ignores_comments_strings_and_tests() {
+        passes(
+            "event/mod.rs",
+            "//! [`EventBus`](crate::bus::EventBus)\n/// `crate::bus::X`\n/* /* use crate::bus::X; */ std::thread */",
+        );
+        passes(
+            "event/mod.rs",
+            r##"const A: &str = "\"crate::bus::X"; const B: &str = r#"" crate::bus::X"#; const C: &[u8] = b"crate::bus";"##,
+        );
+        passes("event/mod.rs", "#[cfg(test)]\nmod tests { use crate::bus::X; fn f() { std::thread::sleep(D) } }");
+        passes(
+            "event/mod.rs",
+            "#[cfg(test)] #[allow(x)] use crate::bus::{X, Y};\n#[cfg(all(test, unix))] const fn f() { crate::bus::x() }",
+        );
+        passes("event/mod.rs", "#![cfg(test)]\nuse crate::bus::X;");
+    }
+
+    #[test]
+    fn test_code_ends_where_it_ends() {
+        let wrong = ["2: event may not import bus (`crate::bus::X`)"];
+        for test in [
+            "use a::{B, C};",
+            "fn f<const N: usize>() -> [u8; 2] {}",
+            "mod tests;",
+            "const A: B = B { c: 1 };",
+            "struct S(u8);",
+        ] {
+            bites("event/mod.rs", &format!("#[cfg(test)] {test}\nuse crate::bus::X;"), &wrong);
+        }
+        bites("event/mod.rs", "#[cfg(not(test))]\nuse crate::bus::X;", &wrong);
+    }
+
+    #[test]
+    fn files_that_are_test_modules_do_not_count() {
+        let source = |file: &str, text: &str| (file.to_owned(), text.to_owned());
+        let bad = source("event/model/a.rs", "use crate::bus::X;");
+        assert!(violations(&[source("event/mod.rs", "#[cfg(test)]\nmod model;"), bad.clone()]).is_empty());
+        assert_eq!(violations(&[source("event/mod.rs", "mod model;"), bad]).len(), 1);
+    }
+
+    #[test]
+    fn a_room_that_is_not_listed_is_named() {
+        for file in ["helpers.rs", "helpers/", "notes.md"] {
+            let found = check(file, "");
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(found[0].starts_with(&format!("src/{file}: ")), "{found:?}");
+        }
+        passes("bus/README.md", "");
+    }
+
+    #[test]
+    fn only_sys_is_a_door() {
+        for text in [
+            "use std::sync::atomic::AtomicBool;",
+            "use std::{fmt, sync::{Arc, atomic::{AtomicU8}}};",
+            "use core::sync::atomic;",
+            "use std::sync;",
+            "use std::sync::{self, Arc};",
+            "use std::sync::*;",
+            "use std::sync::Mutex;",
+            "fn f() { ::std::thread::yield_now() }",
+            "use parking_lot::Mutex;",
+            "use crossbeam_channel::{Sender};",
+            "fn f() { let now = std::time::Instant::now(); }",
+            "fn f() { let now = Instant::now; }",
+            "use std::time::{Duration, SystemTime};",
+            "fn f() -> DateTime<Utc> { Utc::now() }",
+        ] {
+            let found = check("event/mod.rs", text);
+            assert!(found.len() == 1 && found[0].contains("1: only sys may use "), "{text}: {found:?}");
+            passes("sys/clock.rs", text);
+        }
+        passes(
+            "event/mod.rs",
+            "use std::sync::{Arc, OnceLock, Weak}; use std::time::{Duration, Instant}; fn f(at: Instant) {}",
+        );
+        passes("event/mod.rs", "use crate::sys::{sync, thread}; fn f() { sync::atomic::fence(x); thread::name() }");
+    }
+}

@@ -1,0 +1,334 @@
+//! Random programs: handlers that emit, wait in any of the ways, forward, fail, panic, overstay and cancel, on buses of random modes.
+//!
+//! Each program is made from a seed, printed when it fails: `THREADBUS_SEED=17 THREADBUS_PROGRAMS=1 cargo test --test random_programs`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::panic,
+    missing_docs,
+    missing_debug_implementations,
+    reason = "tests"
+)]
+#![cfg(not(threadbus_shuttle))]
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use threadbus::*;
+
+/// One event of a program: what its handlers do follows from the seed.
+struct Node {
+    seed: u64,
+    depth: u32,
+}
+impl Payload for Node {
+    type Output = u64;
+}
+
+/// xorshift64*
+#[derive(Clone)]
+struct Random(u64);
+impl Random {
+    fn new(seed: u64) -> Self {
+        let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        random.next();
+        random
+    }
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+    fn below(&mut self, n: u64) -> u64 {
+        (self.next() >> 33) % n
+    }
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+/// What all handlers of one bus share.
+struct Bus {
+    serial: bool,
+    /// Live handlers that are not inside a wait.
+    running: AtomicUsize,
+    overlap: AtomicBool,
+}
+
+struct Program {
+    buses: Vec<WeakBus>,
+    sides: Vec<Bus>,
+    events: Mutex<Vec<Event<Node>>>,
+}
+
+impl Program {
+    /// The body of every handler.
+    fn handle(&self, at: usize, salt: u64, event: &Event<Node>) -> Result<Option<u64>, HandlerError> {
+        let mut random = Random::new(event.seed ^ salt.rotate_left(40));
+        let side = &self.sides[at];
+        let context = HandlerContext::current().expect("inside a handler");
+        self.enter(side, &context);
+        let actions = random.below(4);
+        let mut result = Ok(Some(event.seed));
+        for _ in 0..actions {
+            if context.is_cancelled() {
+                break;
+            }
+            match random.below(12) {
+                0..=4 if event.depth > 0 => {
+                    let to = random.below(self.buses.len() as u64) as usize;
+                    let Some(bus) = self.buses[to].upgrade() else { break };
+                    let child = self.emit(&bus, &mut random, event.depth - 1);
+                    if random.one_in(3) {
+                        let other = random.below(self.buses.len() as u64) as usize;
+                        if let Some(other) = self.buses[other].upgrade() {
+                            let _ = other.forward(&child);
+                        }
+                    }
+                    side.running.fetch_sub(1, SeqCst);
+                    let _ = match random.below(8) {
+                        0 => Ok(child.clone()),
+                        1 => child.wait_timeout(Duration::from_micros(random.below(3000))),
+                        2 => child.wait_in_order(),
+                        3 => {
+                            child.cancel();
+                            child.wait()
+                        }
+                        4 => child.first().map(|_| child.clone()).map_err(|_| WaitError::Aborted),
+                        _ => child.wait(),
+                    };
+                    self.enter(side, &context);
+                }
+                5 => {
+                    result = Err("a business error".into());
+                    break;
+                }
+                6 if random.one_in(3) => {
+                    self.leave(side, &context);
+                    panic!("a panic on purpose");
+                }
+                7 => {
+                    let _ = context.sleep(Duration::from_micros(random.below(2500)));
+                }
+                8 if random.one_in(4) => {
+                    // Deaf: overstays whatever the deadline is.
+                    let until = Instant::now() + Duration::from_micros(1000 + random.below(3000));
+                    while Instant::now() < until {
+                        std::thread::yield_now();
+                    }
+                }
+                9 if event.depth > 0 => {
+                    let Some(bus) = self.buses[at].upgrade() else { break };
+                    side.running.fetch_sub(1, SeqCst);
+                    let payload = Node { seed: random.next(), depth: event.depth - 1 };
+                    let now = bus.emit_now(payload);
+                    self.events.lock().unwrap().push(now);
+                    self.enter(side, &context);
+                }
+                _ => {}
+            }
+        }
+        self.leave(side, &context);
+        result
+    }
+
+    fn enter(&self, side: &Bus, context: &HandlerContext) {
+        let others = side.running.fetch_add(1, SeqCst);
+        // Who was given up is not live; it may overlap.
+        if side.serial && others > 0 && !context.is_cancelled() {
+            side.overlap.store(true, SeqCst);
+        }
+    }
+
+    fn leave(&self, side: &Bus, _context: &HandlerContext) {
+        side.running.fetch_sub(1, SeqCst);
+    }
+
+    fn emit(&self, bus: &EventBus, random: &mut Random, depth: u32) -> Event<Node> {
+        let mut options = EventOptions::new();
+        if random.one_in(4) {
+            options = options.handler_timeout(Duration::from_micros(200 + random.below(3000)));
+        }
+        if random.one_in(8) {
+            options = options.timeout(Duration::from_micros(200 + random.below(5000)));
+        }
+        if random.one_in(8) {
+            options = options.no_timeout();
+        }
+        if random.one_in(8) {
+            options = options.priority(Priority::new(random.below(11) as u8).unwrap());
+        }
+        if random.one_in(8) {
+            options = options.retry(Retry::attempts(2).delay(Duration::from_micros(random.below(500))));
+        }
+        if random.one_in(10) {
+            options = options.completion(HandlerCompletion::First);
+        }
+        let event = bus.emit_with(Node { seed: random.next(), depth }, options);
+        self.events.lock().unwrap().push(event.clone());
+        event
+    }
+}
+
+fn run(seed: u64, timeouts_overlap: bool) {
+    let mut random = Random::new(seed);
+    let runtime = Runtime::builder().keep_alive(Duration::from_millis(20)).build().unwrap();
+    let mut buses = Vec::new();
+    let mut sides = Vec::new();
+    for n in 0..1 + random.below(3) {
+        let events = match random.below(6) {
+            0 => EventConcurrency::Parallel,
+            1 => EventConcurrency::GlobalSerial,
+            _ => EventConcurrency::BusSerial,
+        };
+        let handlers = match random.below(6) {
+            0 => HandlerConcurrency::Parallel,
+            1 => HandlerConcurrency::GlobalSerial,
+            2 => HandlerConcurrency::EventSerial,
+            _ => HandlerConcurrency::BusSerial,
+        };
+        let serial_events = events == EventConcurrency::BusSerial;
+        let serial_handlers =
+            handlers == HandlerConcurrency::BusSerial || serial_events && handlers == HandlerConcurrency::EventSerial;
+        // An abandoned handler may overlap, so exclusion is checked where nothing is ever given up.
+        let serial = !timeouts_overlap && serial_events && serial_handlers;
+        buses.push(
+            EventBus::builder(&format!("bus{n}"))
+                .runtime(&runtime)
+                .event_concurrency(events)
+                .handler_concurrency(handlers)
+                .handler_timeout(Some(Duration::from_millis(if random.one_in(2) { 60_000 } else { 20 })))
+                .max_history(if random.one_in(4) { Some(0) } else { Some(50) })
+                .build()
+                .unwrap(),
+        );
+        sides.push(Bus { serial, running: AtomicUsize::new(0), overlap: AtomicBool::new(false) });
+    }
+    let program = Arc::new(Program {
+        buses: buses.iter().map(EventBus::downgrade).collect(),
+        sides,
+        events: Mutex::new(Vec::new()),
+    });
+    for (at, bus) in buses.iter().enumerate() {
+        for salt in 0..1 + random.below(3) {
+            let program = Arc::clone(&program);
+            bus.on(move |event: &Event<Node>| program.handle(at, salt + 1, event));
+        }
+        if random.one_in(3) {
+            bus.forward_all_to(&buses[random.below(buses.len() as u64) as usize]);
+        }
+    }
+    let emitters: Vec<_> = (0..1 + random.below(3))
+        .map(|n| {
+            let (program, buses, mut random) = (Arc::clone(&program), buses.clone(), Random::new(seed ^ (n + 7) << 20));
+            std::thread::spawn(move || {
+                for _ in 0..1 + random.below(6) {
+                    let bus = &buses[random.below(buses.len() as u64) as usize];
+                    let event = program.emit(bus, &mut random, 3);
+                    match random.below(5) {
+                        0 => drop(event.wait_timeout(Duration::from_millis(1))),
+                        1 => {
+                            event.cancel();
+                        }
+                        2 => drop(event.wait_timeout(patience()).map_err(|e| assert!(!matches!(e, WaitError::Timeout(_)), "seed {seed}: stuck waiting for {event}: {} {buses:#?} {:?}", explain(&event), buses[0].runtime()))),
+                        _ => {}
+                    }
+                }
+            })
+        })
+        .collect();
+    for emitter in emitters {
+        emitter.join().unwrap();
+    }
+    for bus in &buses {
+        if let Err(error) = bus.wait_until_idle_timeout(patience()) {
+            let events = program.events.lock().unwrap().clone();
+            let open: Vec<_> = events.iter().filter(|e| !e.is_completed()).map(explain).take(20).collect();
+            panic!("seed {seed}: {} is not idle: {error}; open: {open:#?}; {buses:#?} {:#?}", bus.label(), runtime);
+        }
+    }
+    let mut checked = 0;
+    loop {
+        // Events may still emit others while these are waited for.
+        let all = program.events.lock().unwrap().clone();
+        if all.len() == checked {
+            break;
+        }
+        for event in &all[checked..] {
+            check(seed, event, &|| format!("{buses:#?} {runtime:#?}"));
+        }
+        checked = all.len();
+    }
+    for (side, bus) in program.sides.iter().zip(&buses) {
+        assert!(!side.overlap.load(SeqCst), "seed {seed}: two live handlers on {}", bus.label());
+        // Nothing of the program is left in its way.
+        let after = bus.emit_with(Node { seed: 0, depth: 0 }, EventOptions::new().no_timeout());
+        if let Err(error) = after.wait_timeout(patience()) {
+            panic!("seed {seed}: {} is stuck afterwards: {error}", bus.label());
+        }
+        if let Err(error) = bus.wait_until_idle_timeout(patience()) {
+            panic!("seed {seed}: {} is not idle afterwards: {error}", bus.label());
+        }
+    }
+    let deadline = Instant::now() + patience();
+    loop {
+        let stats = runtime.stats();
+        if stats.abandoned == 0 && stats.busy == 0 && stats.waiting == 0 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "seed {seed}: threads are left: {stats:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// How long nothing may take; far more than anything does.
+fn patience() -> Duration {
+    Duration::from_secs(std::env::var("THREADBUS_PATIENCE").ok().and_then(|n| n.parse().ok()).unwrap_or(30))
+}
+
+fn check(seed: u64, event: &Event<Node>, scene: &dyn Fn() -> String) {
+    if let Err(WaitError::Timeout(_)) = event.wait_timeout(patience()) {
+        panic!("seed {seed}: {} never completes; {}", explain(event), scene());
+    }
+    for result in event.results() {
+        let is_final = matches!(result.status, ResultStatus::Completed | ResultStatus::Error);
+        assert!(is_final, "seed {seed}: {result:?} of a completed event");
+        assert!(result.error.is_none() || result.value.is_none(), "seed {seed}: both value and error");
+    }
+}
+
+fn explain(event: &Event<Node>) -> String {
+    let open: Vec<_> = event
+        .descendants()
+        .iter()
+        .chain([event.as_ref()])
+        .filter(|e| !e.is_completed())
+        .map(|e| {
+            let results: Vec<_> = e.results().iter().map(|r| format!("{:?}/{}", r.status, r.attempts)).collect();
+            format!("{e} {:x} {:?} {results:?} on {:?}", e.created_at().timestamp_nanos_opt().unwrap(), e.status(), e.path())
+        })
+        .collect();
+    format!("{event}: {open:?}")
+}
+
+#[test]
+fn random_programs_end_well() {
+    let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default);
+    std::panic::set_hook(Box::new(|info| {
+        let text = info.to_string();
+        if !text.contains("on purpose") {
+            eprintln!("{text}");
+        }
+    }));
+    let first = number("THREADBUS_SEED", 1);
+    let started = Instant::now();
+    for seed in first..first + number("THREADBUS_PROGRAMS", 300) {
+        run(seed, true);
+        if started.elapsed() > Duration::from_secs(number("THREADBUS_SECONDS", 60)) {
+            break;
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! TMO over several events: what a timeout does to what its handler emitted and waited for, and to the permits on the way.
+//! Handlers that must overstay stand at a gate that opens at the end of the test.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod common;
+
+use common::{Gate, Log, clean, done, eventually, idle, payload};
+use std::time::{Duration, Instant};
+use threadbus::{
+    AnyEvent, BusBuilder, Cause, CauseKind, Event, EventBus, EventConcurrency, EventOptions, HandlerConcurrency,
+    HandlerFailure, HandlerOptions, HandlerResult, Payload, Retry, Runtime, WaitError,
+};
+
+payload!(Parent);
+payload!(Child);
+payload!(Other);
+payload!(Tail);
+
+fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+fn within(milliseconds: u64) -> EventOptions {
+    EventOptions::new().handler_timeout(ms(milliseconds))
+}
+
+fn runtime() -> Runtime {
+    Runtime::builder().thread_name("nested").build().expect("a runtime")
+}
+
+fn builder(runtime: &Runtime, name: &str) -> BusBuilder {
+    EventBus::builder(name).runtime(runtime).handler_timeout(None)
+}
+
+fn serial(name: &str) -> EventBus {
+    builder(&runtime(), name).build().expect("a bus")
+}
+
+/// Registers a handler that logs `name`, stands at the gate, and logs `{name}_end`.
+fn overstays<P: Payload<Output = ()>>(bus: &EventBus, log: &Log, gate: &Gate, name: &'static str) {
+    let (log, gate) = (log.clone(), gate.clone());
+    bus.on(move |_: &Event<P>| {
+        log.push(name);
+        gate.wait();
+        log.push(format_args!("{name}_end"));
+    });
+}
+
+fn notes<P: Payload<Output = ()>>(bus: &EventBus, log: &Log, name: &'static str) {
+    let log = log.clone();
+    bus.on(move |_: &Event<P>| log.push(name));
+}
+
+fn failure<T>(result: &HandlerResult<T>) -> &HandlerFailure {
+    result.error.as_deref().expect("it failed")
+}
+
+#[track_caller]
+fn timed_out<T>(result: &HandlerResult<T>, cap: u64) {
+    match failure(result) {
+        HandlerFailure::TimedOut { after } => assert_eq!(*after, ms(cap)),
+        other => panic!("not timed out: {other:?}"),
+    }
+}
+
+#[track_caller]
+fn aborted<T>(result: &HandlerResult<T>) -> Cause {
+    match failure(result) {
+        HandlerFailure::Aborted { cause } => cause.clone(),
+        other => panic!("not aborted: {other:?}"),
+    }
+}
+
+#[track_caller]
+fn cancelled<T>(result: &HandlerResult<T>) -> Cause {
+    assert!(result.started_at.is_none());
+    match failure(result) {
+        HandlerFailure::Cancelled { cause } => cause.clone(),
+        other => panic!("not cancelled: {other:?}"),
+    }
+}
+
+/// The one child of that type.
+#[track_caller]
+fn child<P: Payload>(of: impl AsRef<AnyEvent>) -> Event<P> {
+    let found: Vec<_> = of.as_ref().children().iter().filter_map(AnyEvent::downcast::<P>).collect();
+    assert_eq!(found.len(), 1, "children of type {}", P::event_type());
+    found[0].clone()
+}
+
+/// Ended, whether or not a handler of it ever started.
+#[track_caller]
+fn over<P: Payload>(event: &Event<P>) {
+    eventually(|| event.is_completed());
+}
+
+/// The bus is idle though handlers still stand; a follow-up runs within a second; the threads come back when the gate opens.
+#[track_caller]
+fn works_on(bus: &EventBus, gate: &Gate) {
+    idle(bus);
+    assert!(!gate.is_open(), "nobody opened the gate: nothing waited for it");
+    follow_up(bus);
+    gate.open();
+    eventually(|| bus.runtime().stats().abandoned == 0);
+    follow_up(bus);
+}
+
+#[track_caller]
+fn follow_up(bus: &EventBus) {
+    let log = Log::new();
+    let info = bus.on({
+        let log = log.clone();
+        move |_: &Event<Tail>| log.push("tail")
+    });
+    let start = Instant::now();
+    clean(&bus.emit(Tail));
+    assert!(start.elapsed() < ms(1000), "the follow-up took {:?}", start.elapsed());
+    assert_eq!(log.entries(), ["tail"]);
+    bus.off(&info);
+}
+
+#[test]
+fn tmo_016_a_child_on_another_bus_that_nobody_waits_for() {
+    let runtime = runtime();
+    let [a, b] = ["Tmo016A", "Tmo016B"].map(|name| builder(&runtime, name).build().expect("a bus"));
+    let (gate, log) = (Gate::new(), Log::new());
+    let _opener = gate.opener();
+    overstays::<Child>(&b, &log, &gate, "child");
+    let other = b.downgrade();
+    a.on(move |_: &Event<Parent>| drop(other.upgrade().expect("it lives").emit_with(Child, within(50))));
+    let parent = a.emit(Parent);
+    clean(&parent);
+    timed_out(&child::<Child>(&parent).results()[0], 50);
+    works_on(&b, &gate);
+    works_on(&a, &Gate::new());
+}
+
+#[test]
+fn tmo_017_a_jump_over_two_global_serial_buses() {
+    let runtime = runtime();
+    let [a, b] = ["Tmo017A", "Tmo017B"]
+        .map(|name| builder(&runtime, name).event_concurrency(EventConcurrency::GlobalSerial).build().expect("a bus"));
+    let (gate, log) = (Gate::new(), Log::new());
+    let _opener = gate.opener();
+    overstays::<Child>(&b, &log, &gate, "child_on_b");
+    notes::<Child>(&a, &log, "child_on_a");
+    let other = b.downgrade();
+    a.on(move |event: &Event<Parent>| -> Result<(), WaitError> {
+        let here = event.bus().emit_with(Child, within(50));
+        let there = other.upgrade().expect("it lives").emit_with(Child, within(50));
+        here.wait()?;
+        there.wait()?;
+        Ok(())
+    });
+    let parent = a.emit_with(Parent, within(2500));
+    clean(&parent);
+    assert_eq!(log.entries(), ["child_on_a", "child_on_b"]);
+    let children = parent.children();
+    timed_out(&children[1].results()[0], 50);
+    assert!(children[0].errors().is_empty());
+    works_on(&a, &Gate::new());
+    works_on(&b, &gate);
+}
+
+/// What takes the handler permit while the parent waits, and keeps it until after the parent's timeout.
+#[derive(Clone, Copy, PartialEq)]
+enum Contender {
+    /// Another event of the same bus, in line for its handler permit.
+    Queued,
+    /// An event of the same bus that the awaited child waits for.
+    Jumping,
+}
+
+/// A parent with a timeout of 300 ms waits for a child on another bus; when that is done, its own permit is somebody else's.
+fn times_out_while_it_takes_its_permit_back(handlers: HandlerConcurrency, contender: Contender) {
+    let runtime = runtime();
+    let builder_of = |name| builder(&runtime, name).event_concurrency(EventConcurrency::Parallel);
+    let bus = builder_of("Tmo018").handler_concurrency(handlers).build().expect("a bus");
+    let elsewhere = builder_of("Tmo018B").handler_concurrency(HandlerConcurrency::Parallel).build().expect("a bus");
+    let (gate, taken, log) = (Gate::new(), Gate::new(), Log::new());
+    let _opener = gate.opener();
+    bus.on({
+        let (gate, taken) = (gate.clone(), taken.clone());
+        move |_: &Event<Other>| {
+            taken.open();
+            gate.wait();
+        }
+    });
+    elsewhere.on({
+        let (taken, log, bus) = (taken.clone(), log.clone(), bus.downgrade());
+        move |_: &Event<Child>| {
+            let bus = bus.upgrade().expect("it lives");
+            if contender == Contender::Jumping {
+                bus.pause();
+            }
+            let other = bus.emit_with(Other, EventOptions::new().detached());
+            while contender == Contender::Jumping && !taken.is_open() {
+                drop(other.wait_timeout(ms(5)));
+            }
+            bus.resume();
+            taken.wait();
+            log.push("child_end");
+        }
+    });
+    bus.on({
+        let (log, elsewhere) = (log.clone(), elsewhere.downgrade());
+        move |_: &Event<Parent>| -> Result<(), WaitError> {
+            elsewhere.upgrade().expect("it lives").emit(Child).wait()?;
+            log.push("parent went on");
+            Ok(())
+        }
+    });
+    let parent = done(&bus.emit_with(Parent, within(300)));
+    timed_out(&parent.results()[0], 300);
+    assert_eq!(log.entries(), ["child_end"], "the parent was ended before it had its permit back");
+    // The permit is the contender's still, and nobody else's: what follows waits for it, and runs once it is released.
+    let tail = bus.emit(Tail);
+    notes::<Tail>(&bus, &log, "tail");
+    assert!(!bus.is_idle());
+    gate.open();
+    clean(&tail);
+    idle(&bus);
+    for _ in 0..3 {
+        follow_up(&bus);
+    }
+    eventually(|| bus.runtime().stats().abandoned == 0);
+    assert_eq!(log.count("parent went on"), 0, "its wait ended with an error");
+    clean(&elsewhere.emit(Tail));
+}
+
+#[test]
+fn tmo_018_a_timeout_while_taking_the_permit_back_leaks_nothing() {
+    for handlers in [HandlerConcurrency::BusSerial, HandlerConcurrency::GlobalSerial] {
+        times_out_while_it_takes_its_permit_back(handlers, Contender::Jumping);
+    }
+}
+
+#[test]
+fn tmo_018b_the_same_with_a_contender_from_the_queue() {
+    for handlers in [HandlerConcurrency::BusSerial, HandlerConcurrency::GlobalSerial] {
+        times_out_while_it_takes_its_permit_back(handlers, Contender::Queued);
+    }
+}
+
+#[test]
+fn tmo_019_two_handlers_of_which_one_waits_and_one_overstays() {
+    for handlers in [HandlerConcurrency::BusSerial, HandlerConcurrency::GlobalSerial] {
+        for events in [EventConcurrency::BusSerial, EventConcurrency::Parallel] {
+            let runtime = runtime();
+            let builder = builder(&runtime, "Tmo019").handler_concurrency(handlers).event_concurrency(events);
+            let bus = builder.build().expect("a bus");
+            let (gate, log) = (Gate::new(), Log::new());
+            let _opener = gate.opener();
+            for _ in 0..2 {
+                notes::<Child>(&bus, &log, "child");
+            }
+            bus.on(|event: &Event<Parent>| {
+                let options = EventOptions::new().handler_concurrency(HandlerConcurrency::Parallel);
+                event.bus().emit_with(Child, options).wait().map(drop)
+            });
+            overstays::<Parent>(&bus, &log, &gate, "sleeper");
+            let parent = done(&bus.emit_with(Parent, within(100)));
+            timed_out(&parent.results()[1], 100);
+            let waiter = &parent.results()[0];
+            assert!(waiter.error.is_none(), "{:?}", waiter.error);
+            assert_eq!(log.count("child"), 2);
+            works_on(&bus, &gate);
+        }
+    }
+}
+
+/// 018 and then a follow-up: there with every handler mode, here with the default modes and a jump on the bus itself.
+#[test]
+fn tmo_020_the_next_event_runs_after_a_parent_that_timed_out_in_a_wait() {
+    for events in [EventConcurrency::GlobalSerial, EventConcurrency::BusSerial, EventConcurrency::Parallel] {
+        let runtime = runtime();
+        let bus = builder(&runtime, "Tmo020").event_concurrency(events).build().expect("a bus");
+        let (gate, log) = (Gate::new(), Log::new());
+        let _opener = gate.opener();
+        overstays::<Child>(&bus, &log, &gate, "child");
+        bus.on({
+            let log = log.clone();
+            move |event: &Event<Parent>| {
+                let waited = event.bus().emit(Child).wait().map(drop);
+                log.push(format_args!("{waited:?}"));
+            }
+        });
+        let parent = done(&bus.emit_with(Parent, within(100)));
+        timed_out(&parent.results()[0], 100);
+        let child = child::<Child>(&parent);
+        over(&child);
+        assert_eq!(aborted(&child.results()[0]).kind, CauseKind::HandlerTimeout);
+        works_on(&bus, &gate);
+        eventually(|| log.count("Err(Aborted)") + log.count("Ok(())") == 1);
+    }
+}
+
+#[test]
+fn tmo_023_what_a_timed_out_handler_emitted_is_cancelled_in_the_queue() {
+    let (bus, gate, log) = (serial("Tmo023"), Gate::new(), Log::new());
+    let _opener = gate.opener();
+    notes::<Child>(&bus, &log, "child");
+    let options = HandlerOptions::new().retry(Retry::attempts(1)).timeout(ms(50));
+    let info = bus.on_with(options, {
+        let gate = gate.clone();
+        move |event: &Event<Parent>| {
+            event.bus().emit(Child);
+            gate.wait();
+        }
+    });
+    let parent = done(&bus.emit_with(Parent, EventOptions::new().timeout(ms(5000))));
+    timed_out(&parent.results()[0], 50);
+    let child = child::<Child>(&parent);
+    assert_eq!(child.wait().map(drop), Err(WaitError::Cancelled));
+    assert_eq!(child.results().len(), 1, "a result for each handler that did not start");
+    let cause = cancelled(&child.results()[0]);
+    assert_eq!((cause.kind, cause.event, cause.handler), (CauseKind::HandlerTimeout, parent.id(), Some(info.id())));
+    assert_eq!(cause.after, Some(ms(50)));
+    let text = cause.to_string();
+    assert_eq!(text, format!("timeout of {} on {parent} after 50ms", info.label()));
+    works_on(&bus, &gate);
+    assert!(log.is_empty());
+}
+
+#[test]
+fn tmo_024_attempts_time_out_one_by_one_until_the_events_cap() {
+    let runtime = runtime();
+    let builder = builder(&runtime, "Tmo024").event_concurrency(EventConcurrency::Parallel);
+    let bus = builder.handler_concurrency(HandlerConcurrency::Parallel).build().expect("a bus");
+    let (gate, log) = (Gate::new(), Log::new());
+    let _opener = gate.opener();
+    overstays::<Child>(&bus, &log, &gate, "child");
+    bus.on_with(HandlerOptions::new().retry(Retry::attempts(1000)).timeout(ms(50)), {
+        let gate = gate.clone();
+        move |event: &Event<Parent>| {
+            if event.results()[0].attempts == 1 {
+                event.bus().emit(Child);
+            }
+            gate.wait();
+        }
+    });
+    let parent = done(&bus.emit_with(Parent, EventOptions::new().timeout(ms(700))));
+    let result = parent.results().remove(0);
+    assert_eq!(aborted(&result).kind, CauseKind::EventTimeout);
+    assert!(result.attempts >= 2 && result.attempts <= 15, "{} attempts", result.attempts);
+    let child = child::<Child>(&parent);
+    assert!(child.is_completed() && log.count("child") == 1);
+    let cause = aborted(&child.results()[0]);
+    assert_eq!((cause.kind, cause.event), (CauseKind::HandlerTimeout, parent.id()), "the nearest timeout");
+    works_on(&bus, &gate);
+}
+
+#[test]
+fn tmo_037_the_tail_runs_after_a_parent_that_timed_out() {
+    let (bus, gate, log) = (serial("Tmo037"), Gate::new(), Log::new());
+    let _opener = gate.opener();
+    notes::<Child>(&bus, &log, "child");
+    bus.on({
+        let gate = gate.clone();
+        move |event: &Event<Parent>| -> Result<(), WaitError> {
+            event.bus().emit(Child).wait()?;
+            gate.wait();
+            Ok(())
+        }
+    });
+    let parent = bus.emit_with(Parent, within(100));
+    let tail = bus.emit(Tail);
+    notes::<Tail>(&bus, &log, "tail");
+    timed_out(&done(&parent).results()[0], 100);
+    clean(&tail);
+    assert_eq!(log.entries(), ["child", "tail"]);
+    works_on(&bus, &gate);
+}
+
+#[test]
+fn tmo_038_the_tail_runs_on_both_buses_after_a_forwarded_timeout() {
+    let runtime = runtime();
+    let [a, b] = ["Tmo038A", "Tmo038B"].map(|name| builder(&runtime, name).build().expect("a bus"));
+    let (gate, log) = (Gate::new(), Log::new());
+    let _opener = gate.opener();
+    overstays::<Child>(&b, &log, &gate, "child");
+    notes::<Tail>(&a, &log, "tail on a");
+    notes::<Tail>(&b, &log, "tail on b");
+    a.on(|event: &Event<Parent>| event.bus().emit_with(Child, within(50)).wait().map(drop));
+    a.forward_all_to(&b);
+    let start = Instant::now();
+    let parent = a.emit_with(Parent, within(5000));
+    clean(&parent);
+    let child = child::<Child>(&parent);
+    let on_b: Vec<_> = child.results().into_iter().filter(|r| r.handler.bus_label() == b.label()).collect();
+    timed_out(&on_b[0], 50);
+    clean(&a.emit(Tail));
+    assert!(start.elapsed() < ms(2000), "{:?}", start.elapsed());
+    assert_eq!((log.count("tail on a"), log.count("tail on b")), (1, 1));
+    idle(&a);
+    idle(&b);
+    gate.open();
+    eventually(|| runtime.stats().abandoned == 0);
+}
