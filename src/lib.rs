@@ -1,5 +1,73 @@
-//! An event bus for programs that do not want an async runtime.
-#![cfg_attr(docsrs, feature(doc_cfg))]
+//! An event bus for programs without an async runtime: plain-function handlers, blocking waits that jump the queue, timeouts that end on time.
+//!
+//! An event is *handled* by handlers and *observed* by subscriptions; everything else is an option on how a handler runs or on how a queue
+//! behaves. The README is the guide, with the page *Which thread runs my handler?*; this page follows the life of one event.
+//!
+//! ```
+//! use threadbus::{Event, EventBus, Payload, ResultError};
+//!
+//! struct Order { item: &'static str }
+//! impl Payload for Order { type Output = String; }
+//! struct Price { item: &'static str }
+//! impl Payload for Price { type Output = usize; }
+//!
+//! let bus = EventBus::new("shop");
+//! bus.on(|price: &Event<Price>| price.item.len());
+//! bus.on(|order: &Event<Order>| -> Result<String, ResultError> {
+//!     // The bus is busy with this handler, and yet this does not deadlock: the price is asked here and now.
+//!     let price = order.bus().emit(Price { item: order.item }).result()?;
+//!     Ok(format!("{} for {price}", order.item))
+//! });
+//! assert_eq!(bus.emit(Order { item: "tea" }).result()?, "tea for 3");
+//! # Ok::<(), ResultError>(())
+//! ```
+//!
+//! # The life of an event
+//!
+//! ```text
+//!  emit ──► refused? ──► history, subscriptions, find ──► queue ──► its turn ──► handler after handler ──► done here
+//!             │                                             ▲                        │      │                 │
+//!             ▼                                             │ forward: the same      │      └─ error, panic,  │
+//!         completed,                                        │ event, another bus     ▼         timeout: retry │
+//!         wait() says why                                   └─────────────────── children      or failure     │
+//!                                                                                    │                        ▼
+//!                                  wait() in a handler runs them at once ◄───────────┘        completed when all buses
+//!                                                                                             and all children are
+//! ```
+//!
+//! 1. **A payload is emitted.** [`EventBus::emit`] wraps a [`Payload`] into an [`Event`], which is cheap to clone, and returns at once. An event that is refused
+//!    comes back completed, with an [`EmitError`] in its `wait()`; [`EventBus::try_emit`] gives the payload back.
+//! 2. **It is seen.** The history takes it, and so do [subscriptions](EventBus::subscribe) and those who [wait to find](EventBus::find) it.
+//! 3. **Its turn comes.** Priority first, then order of emission. [`EventConcurrency`] says how many events run at once: by default one per
+//!    bus. What is queued occupies no thread.
+//! 4. **Handlers run**, in the order of registration, on threads of a [`Runtime`] that all buses share. [`HandlerConcurrency`] says how many at once.
+//!    A [`Handler`] is a function, a closure or a type; it fails with any error. An error, a panic or a timeout ends that attempt and
+//!    nothing else; [`Retry`] says whether there is another.
+//! 5. **Handlers emit and wait.** What a handler emits is a child of its event. [`Event::wait`] inside a handler runs what it waits for ahead of the queue, to any depth,
+//!    also on a serial bus. [`HandlerContext`] is the handler's view of itself.
+//! 6. **Deadlines pass on time**, whether the handler cooperates or not: the attempt ends, what it emitted is cancelled, and a fresh thread goes
+//!    on. **Serial therefore means one *live* handler**: one that was given up may still be running, and a retry may overlap it.
+//! 7. **It is complete** when it is done on every bus that it was [forwarded](EventBus::forward) to, and all its children are complete. [`Event::result`] and
+//!    its relatives read the values, [`Event::errors`] the failures.
+//!
+//! # Where to look
+//!
+//! | for | see |
+//! | --- | --- |
+//! | settling a bus, an event, a handler | [`BusBuilder`], [`EventOptions`], [`HandlerOptions`] |
+//! | reading results | [`Event::result`], [`Event::result_list`], [`Event::first`], [`Event::select`], [`Event::results`] |
+//! | events without a type | [`AnyEvent`], [`EventBus::on_any`], [`EventBus::on_named`] |
+//! | looking back, debouncing | [`EventBus::find`] |
+//! | observing | [`EventBus::subscribe`], [`Subscription`] |
+//! | many events as one | [`EventBus::batch`] |
+//! | values, and the bus, that travel along | [`context`], [`scope`] |
+//! | one handler value per thread | [`EventBus::on_per_worker`], [`HandlerContext::local`] |
+//! | what happened, as a tree | [`EventBus::log_tree`] |
+//! | threads and their limits | [`Runtime`], [`RuntimeBuilder`], [`RuntimeStats`] |
+//! | the last line of a `main` | [`Runtime::shutdown`] |
+//!
+//! Every method that may block says so under **Blocking**. The crate logs through the `log` facade, target `threadbus`, and has no `unsafe` code.
+#![allow(clippy::missing_const_for_thread_local, reason = "the model checker's thread-locals have no const form")]
 
 mod batch;
 mod bus;
@@ -18,10 +86,9 @@ pub use batch::{Batch, Progress};
 pub use bus::{BusBuilder, BusOptions, EventBus, HandlerContext, Select, Shutdown, ShutdownReport, WeakBus};
 pub use event::{
     AnyEvent, AnyOutput, BoxError, BuildError, BusId, Cause, CauseKind, Codec, EmitError, Event, EventConcurrency,
-    EventId, EventOptions, EventStatus, Fairness, Handler, HandlerCompletion, HandlerConcurrency, HandlerError,
-    HandlerFailure, HandlerId, HandlerInfo, HandlerOptions, HandlerResult, HistoryPolicy, IntoAnyOutcome, IntoOutcome,
-    Json, JsonError, Limit, OnFull, OnLag, Payload, Priority, ResultError, ResultStatus, Retry, TryEmitError,
-    WaitError,
+    EventId, EventOptions, EventStatus, Handler, HandlerCompletion, HandlerConcurrency, HandlerError, HandlerFailure,
+    HandlerId, HandlerInfo, HandlerOptions, HandlerResult, HistoryPolicy, IntoAnyOutcome, IntoOutcome, Json, JsonError,
+    OnFull, OnLag, Payload, Priority, ResultError, ResultStatus, Retry, TryEmitError, WaitError,
 };
 #[doc(hidden)]
 pub use event::{ArcMarker, Diverges, FnMarker, FnOut, Opt, Plain, Res, ResOpt};
@@ -29,3 +96,8 @@ pub use find::Find;
 pub use log_tree::TreeStyle;
 pub use runtime::{Runtime, RuntimeBuilder, RuntimeStats};
 pub use subscribe::{RecvError, Subscription, SubscriptionCloser};
+
+/// The code in README.md runs as doctests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;

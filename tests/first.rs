@@ -15,7 +15,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 use threadbus::{
     CauseKind, EmitError, Event, EventBus, EventConcurrency, EventOptions, HandlerCompletion, HandlerConcurrency,
-    HandlerFailure, HandlerOptions, HandlerResult, Limit, Payload, ResultError, ResultStatus, Retry, Runtime, Shutdown,
+    HandlerFailure, HandlerOptions, HandlerResult, Payload, ResultError, ResultStatus, Retry, Runtime, Shutdown,
     WaitError,
 };
 
@@ -271,12 +271,12 @@ fn first_011_a_loser_is_not_retried() {
 }
 
 #[test]
-fn first_012_a_loser_with_retries_timeout_and_a_limit() {
+fn first_012_a_loser_with_retries_and_a_timeout() {
     let (bus, log) = (parallel("First012"), Log::new());
     let (gate, _opener) = gate();
     says(&bus, &log, "fast_screenshot_data");
     let options = HandlerOptions::new().retry(Retry::attempts(3)).timeout(Duration::from_secs(15));
-    bus.on_with(options.limit(Limit::named("Screenshots", 1)), {
+    bus.on_with(options, {
         let gate = gate.clone();
         move |_: &Event<Ask>| {
             gate.wait();

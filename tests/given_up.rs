@@ -251,25 +251,29 @@ fn bf_044b_a_hook_cannot_wait() {
 
 #[test]
 fn bf_047_time_in_the_queue_is_not_the_handlers() {
-    for (events, handlers) in [
+    let modes = [
         (EventConcurrency::BusSerial, HandlerConcurrency::BusSerial),
         (EventConcurrency::Parallel, HandlerConcurrency::BusSerial),
         (EventConcurrency::Parallel, HandlerConcurrency::GlobalSerial),
         (EventConcurrency::GlobalSerial, HandlerConcurrency::EventSerial),
-    ] {
+    ];
+    let gate = Gate::new();
+    let _opener = gate.opener();
+    let events = modes.map(|(events, handlers)| {
         let bus = builder("Bf047").event_concurrency(events).handler_concurrency(handlers).build().expect("a bus");
-        let gate = Gate::new();
-        let _opener = gate.opener();
         let started = stubborn(&bus, &gate);
-        bus.on(|_: &Event<Quick>| linger());
+        bus.on(|_: &Event<Quick>| {});
         let blocker = bus.emit(Work);
         started.wait();
-        let quick = bus.emit_with(Quick, capped(200));
-        thread::sleep(ms(300));
-        assert!(!quick.is_completed());
-        gate.open();
-        clean(&blocker);
-        clean(&quick);
+        let quick = bus.emit_with(Quick, capped(500));
+        (bus, blocker, quick)
+    });
+    thread::sleep(ms(750));
+    assert!(events.iter().all(|(_, _, quick)| !quick.is_completed()));
+    gate.open();
+    for (_, blocker, quick) in &events {
+        clean(blocker);
+        clean(quick);
     }
 }
 

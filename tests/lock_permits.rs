@@ -170,6 +170,8 @@ fn lock_027_who_comes_when_the_permit_is_released_stands_behind_who_waits() {
         let holder = bus.emit(Job { n: first });
         eventually(|| log.count(&first.to_string()) == 1);
         let waiter = bus.emit(Job { n: first + 1 });
+        // It is in line as soon as nobody is busy with it.
+        eventually(|| bus.pending() == 0 && bus.runtime().stats().busy == 1);
         gate(0).open();
         let late = bus.emit(Job { n: first + 2 });
         eventually(|| log.count(&(first + 1).to_string()) == 1);

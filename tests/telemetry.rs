@@ -318,6 +318,8 @@ fn rc_19_drain_handles_all_and_now_what_it_has_begun() {
         began.wait();
         let report = thread::scope(|scope| {
             let shutdown = scope.spawn(|| bus.shutdown(mode, PATIENCE));
+            // Not before it has begun.
+            eventually(|| bus.try_emit(B { n: 0 }).is_err());
             if mode == Shutdown::Now {
                 eventually(|| bus.is_idle());
             }
@@ -326,9 +328,13 @@ fn rc_19_drain_handles_all_and_now_what_it_has_begun() {
         });
         (report.completed, report.cancelled, handled.load(Ordering::SeqCst), subscription.count())
     };
-    assert_eq!(run(Shutdown::Drain), (50, 0, 50, 50));
+    // What was emitted to see the doors close may count too.
+    let (completed, cancelled, handled, seen) = run(Shutdown::Drain);
+    assert!(completed >= 50 && cancelled == 0, "{completed} {cancelled}");
+    assert_eq!((handled, seen), (50, 50));
     let (completed, cancelled, handled, seen) = run(Shutdown::Now);
-    assert_eq!((completed + cancelled, cancelled, handled, seen), (50, 49, 1, 50));
+    assert!(completed == 1 && cancelled >= 49, "{completed} {cancelled}");
+    assert_eq!((handled, seen), (1, 50));
 }
 
 #[test]

@@ -11,7 +11,7 @@
 
 mod common;
 
-use common::{Gate, Log, clean, done, eventually, idle, payload};
+use common::{Gate, Log, clean, done, eventually, idle, payload, warnings_naming};
 use std::time::{Duration, Instant};
 use threadbus::{
     AnyEvent, BusBuilder, Cause, CauseKind, Event, EventBus, EventConcurrency, EventOptions, HandlerConcurrency,
@@ -126,6 +126,28 @@ fn follow_up(bus: &EventBus) {
     bus.off(&info);
 }
 
+/// A warning says what the slow handler waits for, whoever runs that.
+#[test]
+fn tmo_011b_a_slow_handler_that_waits_is_warned_about_with_what_it_waits_for() {
+    let runtime = runtime();
+    let bus = builder(&runtime, "Tmo011b").handler_slow_after(None).event_slow_after(None).build().expect("a bus");
+    let (gate, log, warnings) = (Gate::new(), Log::new(), warnings_naming(bus.label()));
+    let _opener = gate.opener();
+    overstays::<Child>(&bus, &log, &gate, "child");
+    // Its own timeout puts the child on another worker.
+    bus.on(|event: &Event<Parent>| event.bus().emit_with(Child, within(60_000)).wait().map(drop));
+    let parent = bus.emit_with(Parent, EventOptions::new().handler_slow_after(ms(100)));
+    eventually(|| !warnings().is_empty());
+    let warning = warnings().remove(0);
+    let child = child::<Child>(&parent);
+    let handler = parent.results()[0].handler.label();
+    assert!(warning.starts_with(&format!("slow handler: {handler} on {parent} still running after ")), "{warning}");
+    assert!(warning.contains(&format!("waits for {child}")), "{warning}");
+    gate.open();
+    clean(&parent);
+    idle(&bus);
+}
+
 #[test]
 fn tmo_016_a_child_on_another_bus_that_nobody_waits_for() {
     let runtime = runtime();
@@ -165,8 +187,8 @@ fn tmo_017_a_jump_over_two_global_serial_buses() {
     let children = parent.children();
     timed_out(&children[1].results()[0], 50);
     assert!(children[0].errors().is_empty());
-    works_on(&a, &Gate::new());
     works_on(&b, &gate);
+    works_on(&a, &Gate::new());
 }
 
 /// What takes the handler permit while the parent waits, and keeps it until after the parent's timeout.

@@ -248,6 +248,7 @@ impl ThreeLevels {
             let found = cancelled(&results[0]);
             assert_eq!((found.kind, found.event), (cause, by));
         };
+        assert_eq!((self.log.count("queued_gc"), self.log.count("sibling")), (0, 0), "{:?}", self.log.entries());
         cancelled_by(queued.results(), self.child.id());
         cancelled_by(sibling.results(), self.top.id());
         let top = self.top.results();

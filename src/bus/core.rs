@@ -3,8 +3,8 @@
 use crate::bus::builder::BusOptions;
 use crate::bus::history::History;
 use crate::bus::observers::Observers;
-use crate::bus::registry::Registry;
 use crate::bus::permit::is_active;
+use crate::bus::registry::Registry;
 use crate::event::{AnyEvent, BusIdentity, EventId, WeakEvent};
 use crate::rules::{BusDefaults, Lanes, Plan};
 use crate::runtime::{Drive, Job, PermitKind, RuntimeCore, Turn};

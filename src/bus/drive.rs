@@ -58,8 +58,6 @@ pub(crate) struct Driver<'a> {
     /// The end of the handler before is the start of the next, unless something blocked in between.
     pub(crate) now: Tick,
     turn: TurnKind,
-    /// The loop claimed without the handler permit.
-    short: bool,
 }
 
 enum Ran {
@@ -97,7 +95,7 @@ pub(crate) fn advance_under(
     let slot = bus.registry.slot(event.body(), &bus.defaults);
     let now = clock::now();
     let mut driver =
-        Driver { bus, worker, event, delivery, slot, via, under: lent, now, turn: TurnKind::Free, short: false };
+        Driver { bus, worker, event, delivery, slot, via, under: lent, now, turn: TurnKind::Free };
     let hand = frame::hand_len();
     driver.prepare();
     let ran = driver.run();
@@ -123,7 +121,6 @@ impl Driver<'_> {
                 cap = Some(delivery.cap);
             }
         }
-        self.short = std::mem::take(&mut delivery.manner.short);
         delivery.manner.inline &= self.via == Via::Inline;
         let manner = delivery.manner;
         self.turn = manner.turn;
@@ -148,9 +145,6 @@ impl Driver<'_> {
     }
 
     fn run(&mut self) -> Ran {
-        if self.short && !ensure_turn(self.bus, self.event, self.delivery, Place::Entry) {
-            return Ran::Left;
-        }
         loop {
             match self.step() {
                 Step::Nothing => return Ran::Left,
@@ -225,7 +219,7 @@ impl Driver<'_> {
             helpers = if invocation == 0 { thread::cores() } else { 1 };
             delivery.helpers += helpers;
         }
-        if state.started == 0 {
+        if state.started == 0 && matches!(step, Step::Run(_)) {
             state.started = at;
         }
         drop(state);
@@ -292,8 +286,8 @@ impl Driver<'_> {
                     let now = clock::now();
                     let (bus, event) = (&bus, &event);
                     let under = SmallVec::new();
-                    let (turn, short, via) = (TurnKind::Free, false, Via::Job);
-                    let mut driver = Driver { bus, worker, event, delivery, slot, via, under, now, turn, short };
+                    let (turn, via) = (TurnKind::Free, Via::Job);
+                    let mut driver = Driver { bus, worker, event, delivery, slot, via, under, now, turn };
                     driver.resume_with_permit(invocation, mode, entry, token);
                 })
             };
@@ -386,22 +380,23 @@ fn submit_helper(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize) {
     }));
 }
 
-/// Submits a job that drives a delivery on.
+/// A job that drives a delivery on.
+pub(crate) fn resume_job(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize) -> Job {
+    let (bus, event) = (Arc::clone(bus), event.clone());
+    Job::new(move |worker| resume(&bus, worker, &event, delivery))
+}
+
 pub(crate) fn submit_resume(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize) {
-    let (bus, event, pool) = (Arc::clone(bus), event.clone(), Arc::clone(&bus.runtime.pool));
-    pool.submit_granted(Job::new(move |worker| {
-        resume(&bus, worker, &event, delivery);
-    }));
+    bus.runtime.pool.submit_granted(resume_job(bus, event, delivery));
 }
 
 /// Drives a delivery on, with its turn, or queues for that.
 fn resume(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent, delivery: usize) {
     let has_work = {
         let mut state = event.state().lock();
-        state
-            .deliveries
-            .get_mut(delivery)
-            .is_some_and(|d| d.phase == DeliveryPhase::Active && (d.left == 0 || d.list.is_none() || d.startable().is_some()))
+        state.deliveries.get_mut(delivery).is_some_and(|d| {
+            d.phase == DeliveryPhase::Active && (d.left == 0 || d.list.is_none() || d.startable().is_some())
+        })
     };
     if has_work && ensure_turn(bus, event, delivery, Place::Front) {
         advance(bus, worker, event, delivery, Via::Job);
@@ -426,12 +421,7 @@ pub(crate) fn ensure_turn(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize,
     let turn = bus.turn_home(manner.turn).map(|home| Permit { home, kind: PermitKind::Event });
     let handler = manner.bus_handler.then(|| Permit { home: bus.home(), kind: PermitKind::Handler });
     for permit in [turn, handler].into_iter().flatten() {
-        let (job_bus, job_event) = (Arc::clone(bus), event.clone());
-        let job = move || {
-            Job::new(move |worker: &Arc<Worker>| {
-                resume(&job_bus, worker, &job_event, delivery);
-            })
-        };
+        let job = || resume_job(bus, event, delivery);
         match permit.take_or_queue(place, token, under, || is_active(event, delivery), job) {
             Taken::Now => {}
             Taken::Later => {

@@ -133,10 +133,10 @@ impl BusCore {
                     return Err(EmitError::DuplicateId { bus: bus(), id });
                 }
             }
-            if let (Entrance::Queue, None, Some(capacity)) = (entrance, &candidate.frame, self.options.queue_capacity) {
-                if self.pending() >= capacity {
-                    return Err(EmitError::QueueFull { bus: bus(), capacity });
-                }
+            if let (Entrance::Queue, None, Some(capacity)) = (entrance, &candidate.frame, self.options.queue_capacity)
+                && self.pending() >= capacity
+            {
+                return Err(EmitError::QueueFull { bus: bus(), capacity });
             }
             Ok(())
         })?;
@@ -149,7 +149,7 @@ impl BusCore {
             if awaited {
                 state.parent = candidate.parent.clone();
             }
-            let mut delivery = Delivery::new(Arc::clone(&self.identity), phase, event.head().emitted);
+            let mut delivery = Delivery::new(Arc::clone(&self.identity), phase);
             delivery.manner.turn = candidate.plan.turn;
             state.add_delivery(delivery);
         }
@@ -280,7 +280,7 @@ fn make_head(own: Option<EventOptions>, slot: &TypeSlot, frame: Option<&Frame>) 
     let explicit_id = own.as_ref().and_then(|own| own.id);
     let id = explicit_id.unwrap_or_else(|| EventId(random::uuid_v7(stamp)));
     let priority = own.as_ref().and_then(|own| own.priority).or(slot.options.priority).unwrap_or(Priority::NORMAL);
-    let mut head = Head::new(id, stamp, tick, priority);
+    let mut head = Head::new(id, stamp, priority);
     head.context = frame::local(|local| local.context.clone()).flatten();
 
     let detached = own.as_ref().is_some_and(|own| own.detached) || slot.options.detached;

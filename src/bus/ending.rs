@@ -8,8 +8,8 @@ use crate::bus::frame;
 use crate::bus::permit::{Home, Permit, attempt_token, delivery_token};
 use crate::bus::registry::TypeSlot;
 use crate::event::{
-    AnyEvent, AttemptKey, Cause, CauseKind, Completion, Delivery, DeliveryPhase, HandlerFailure, HandlerInfo, Hook, Manner,
-    Outcome, Pause, RecordPhase, State, Watcher,
+    AnyEvent, AttemptKey, Cause, CauseKind, Completion, Delivery, DeliveryPhase, HandlerFailure, HandlerInfo, Hook,
+    Manner, Outcome, Pause, RecordPhase, State, Watcher,
 };
 use crate::rules::handler_mode;
 use crate::runtime::{Job, Overdue, PermitKind, Slot, Turn, Worker};
@@ -148,12 +148,12 @@ fn end_delivery(
         return None;
     }
     let was_queued = delivery.phase == DeliveryPhase::Queued;
-    if delivery.list.is_none() {
-        if let Some((_, bus, slot)) = slots.iter().find(|(of, ..)| *of == index) {
-            // A result each, for the handlers that would have run.
-            let own = event.head().options.as_deref();
-            delivery.fix_handlers(&slot.handlers, |e| handler_mode(own, &slot.options, &e.options, &bus.defaults));
-        }
+    if delivery.list.is_none()
+        && let Some((_, bus, slot)) = slots.iter().find(|(of, ..)| *of == index)
+    {
+        // A result each, for the handlers that would have run.
+        let own = event.head().options.as_deref();
+        delivery.fix_handlers(&slot.handlers, |e| handler_mode(own, &slot.options, &e.options, &bus.defaults));
     }
     let mut running = Vec::new();
     for invocation in 0..delivery.records.len() {

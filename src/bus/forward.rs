@@ -6,7 +6,6 @@ use crate::bus::handle::EventBus;
 use crate::bus::observers::Seen;
 use crate::bus::registry::{WILDCARD, plan_for};
 use crate::event::{AnyEvent, Delivery, DeliveryPhase, EmitError, HandlerInfo, HandlerOptions, Payload};
-use crate::sys::clock;
 use crate::sys::sync::atomic::Ordering;
 use crate::sys::unwind;
 use std::any::TypeId;
@@ -71,10 +70,10 @@ impl BusCore {
                 let limit = self.options.max_history.unwrap_or(usize::MAX);
                 return Err(Err(EmitError::HistoryFull { bus: bus(), limit }));
             }
-            if let (None, Some(capacity)) = (&frame, self.options.queue_capacity) {
-                if self.pending() >= capacity {
-                    return Err(Err(EmitError::QueueFull { bus: bus(), capacity }));
-                }
+            if let (None, Some(capacity)) = (&frame, self.options.queue_capacity)
+                && self.pending() >= capacity
+            {
+                return Err(Err(EmitError::QueueFull { bus: bus(), capacity }));
             }
             Ok(())
         });
@@ -101,7 +100,7 @@ impl BusCore {
                 // Cancelled as a whole; what comes later does not run.
                 return Ok(());
             }
-            let mut delivery = Delivery::new(Arc::clone(&self.identity), DeliveryPhase::Queued, clock::now());
+            let mut delivery = Delivery::new(Arc::clone(&self.identity), DeliveryPhase::Queued);
             delivery.manner.turn = plan.turn;
             state.add_delivery(delivery)
         };

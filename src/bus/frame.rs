@@ -1,7 +1,7 @@
 //! What a thread carries while it runs handlers: its frames, and the permits it has in hand.
 
 use crate::bus::core::BusCore;
-use crate::bus::permit::{Home, Permit, delivery_token};
+use crate::bus::permit::{Home, Permit};
 use crate::event::{AnyEvent, ContextMap, HandlerEntry, RecordPhase};
 use crate::runtime::Worker;
 use crate::sync::{Granted, Place, Token};
@@ -147,10 +147,10 @@ pub(crate) fn take_back(worker: &Arc<Worker>, frame: &Frame) -> bool {
             }
             return false;
         }
-        if let Some(delivery) = hold.event.state().lock().deliveries.get_mut(hold.delivery) {
-            if delivery.is_live(owner.invocation, owner.attempt) {
-                delivery.records[owner.invocation].sitting = false;
-            }
+        if let Some(delivery) = hold.event.state().lock().deliveries.get_mut(hold.delivery)
+            && delivery.is_live(owner.invocation, owner.attempt)
+        {
+            delivery.records[owner.invocation].sitting = false;
         }
         local(|local| local.hand[at].in_hand = true);
     }
@@ -203,9 +203,4 @@ pub(crate) fn cut_hand(len: usize) {
 /// The deadline that a handler started now on top of this thread's frames could not pass.
 pub(crate) fn deadline_below() -> Tick {
     local(|local| local.frames.last().map_or(NEVER, |f| f.deadline)).unwrap_or(NEVER)
-}
-
-/// The token that a delivery's own permits are kept under.
-pub(crate) fn token_of(frame: &Frame) -> Token {
-    delivery_token(&frame.event, frame.delivery)
 }

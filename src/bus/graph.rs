@@ -74,7 +74,10 @@ pub(crate) fn claimable(event: &AnyEvent, runtime: &RuntimeCore) -> Vec<(AnyEven
                     DeliveryPhase::Done => {}
                 }
             }
-            below.extend(state.children().iter().map(|c| c.event.clone()).filter(|e| !e.is_completed()));
+            // While its handlers run they decide what they wait for; what nobody waited for jumps afterwards.
+            if !state.deliveries.iter().any(|d| d.phase == DeliveryPhase::Active) {
+                below.extend(state.children().iter().map(|c| c.event.clone()).filter(|e| !e.is_completed()));
+            }
         }
         if !workers.is_empty() && runtime.parked_count.load(Ordering::SeqCst) > 0 {
             let parked = runtime.parked.lock();
@@ -120,7 +123,6 @@ impl<'a> Parked<'a> {
         let chain = search.run(&self.event, self.in_order)?;
         Some(format!("{} on {} waits for {}{chain}", self.frame.entry.info.label(), self.frame.event, self.event))
     }
-
 }
 
 impl Drop for Parked<'_> {
@@ -154,7 +156,9 @@ impl Standing {
         for (event, delivery) in handled {
             standing.stamps.push(event.head().stamp);
             let state = event.state().lock();
-            let Some(delivery) = state.deliveries.get(delivery).filter(|d| d.phase == DeliveryPhase::Active) else { continue };
+            let Some(delivery) = state.deliveries.get(delivery).filter(|d| d.phase == DeliveryPhase::Active) else {
+                continue;
+            };
             match delivery.manner.turn {
                 TurnKind::Free => {}
                 TurnKind::Bus => standing.buses.push(delivery.bus.id),
@@ -217,7 +221,8 @@ impl Search<'_> {
     /// A way over a queue is no dead end if a jump lies on it: that one claims what is queued.
     fn run(&self, start: &AnyEvent, in_order: bool) -> Option<String> {
         let mut seen = HashSet::new();
-        let mut pending = vec![Step { event: start.clone(), chain: String::new(), in_order, jump: !in_order, queue: false }];
+        let mut pending =
+            vec![Step { event: start.clone(), chain: String::new(), in_order, jump: !in_order, queue: false }];
         while let Some(step) = pending.pop() {
             let Step { event, chain, in_order, jump, queue } = step;
             if event.is_completed() || !seen.insert((event.head().stamp, in_order, jump, queue)) {
@@ -254,7 +259,8 @@ impl Search<'_> {
                     return Some(format!("{chain}, which is queued on {} behind this very handler", queue.bus.label));
                 }
                 pending.extend(self.parked_before(&queue).into_iter().map(|(event, in_order)| {
-                    let chain = format!("{chain}, queued on {} behind a handler that waits for {event}", queue.bus.label);
+                    let chain =
+                        format!("{chain}, queued on {} behind a handler that waits for {event}", queue.bus.label);
                     Step { event, chain, in_order, jump: jump || !in_order, queue: true }
                 }));
             }

@@ -84,8 +84,16 @@ impl EventBus {
     }
 
     /// A closed stand-in for a bus that is gone.
-    pub(crate) fn stand_in(identity: Option<&BusIdentity>) -> EventBus {
-        let mut builder = BusBuilder::new(identity.map_or("none", |identity| &identity.name));
+    pub(crate) fn stand_in(identity: Option<&BusIdentity>, refused: Option<&EmitError>) -> EventBus {
+        let refusing = match refused {
+            Some(EmitError::QueueFull { bus, .. } | EmitError::HistoryFull { bus, .. } | EmitError::NoHandler { bus, .. })
+            | Some(EmitError::Closed { bus } | EmitError::DuplicateId { bus, .. } | EmitError::Refused { bus, .. }) => {
+                bus.rsplit_once('#').map(|(name, _)| name)
+            }
+            _ => None,
+        };
+        let name = identity.map(|identity| identity.name.as_str()).or(refusing);
+        let mut builder = BusBuilder::new(name.unwrap_or("none"));
         if let Some(identity) = identity {
             builder = builder.id(identity.id);
         }
@@ -408,7 +416,7 @@ impl EventBus {
                 Some(frame) => {
                     frame::set_down_all();
                     sat = true;
-                    worker.suspended(&frame.bus.runtime, || worker.bell.wait(deadline));
+                    worker.suspended(&frame.bus.runtime, deadline, || worker.bell.wait(deadline));
                 }
                 None => {
                     worker.bell.wait(deadline);

@@ -115,16 +115,16 @@ impl HandlerContext {
         let mut hook = Some(hook);
         {
             let mut state = self.frame.event.state().lock();
-            if state.deliveries.get(of.delivery).is_some_and(|d| d.is_live(of.invocation, of.attempt)) {
-                if let Some(hook) = hook.take() {
-                    state.links().hooks.push(Hook { of, run: Box::new(hook) });
-                }
+            if state.deliveries.get(of.delivery).is_some_and(|d| d.is_live(of.invocation, of.attempt))
+                && let Some(hook) = hook.take()
+            {
+                state.links().hooks.push(Hook { of, run: Box::new(hook) });
             }
         }
-        if let Some(hook) = hook {
-            if let Err(panic) = frame::callback(hook) {
-                log::error!(target: "threadbus", "an on_cancel hook panicked: {panic}");
-            }
+        if let Some(hook) = hook
+            && let Err(panic) = frame::callback(hook)
+        {
+            log::error!(target: "threadbus", "an on_cancel hook panicked: {panic}");
         }
     }
 }

@@ -61,11 +61,6 @@ impl History {
         self.events.remove(at).map(|(_, event)| event)
     }
 
-    /// An event is complete. With a limit of 0 it goes.
-    pub(crate) fn forgets_completed(&self) -> bool {
-        self.limit == Some(0)
-    }
-
     pub(crate) fn remove(&mut self, id: EventId) -> Option<AnyEvent> {
         // What completes is mostly the oldest or the newest, and removing from the middle would cost as much as the search.
         let last = self.events.len().checked_sub(1)?;

@@ -11,7 +11,7 @@ use crate::event::{
     AnyEvent, AttemptKey, DeliveryPhase, EmitError, HandlerMode, Manner, Outcome, Pause, TurnKind, WaitError, Watcher,
 };
 use crate::rules::{Plan, attempt_deadline, handler_mode};
-use crate::runtime::{PermitKind, Worker};
+use crate::runtime::{PermitKind, RuntimeCore, Worker};
 use crate::sync::{Bell, Place, Token};
 use crate::sys::clock::{self, NEVER, Tick};
 use smallvec::SmallVec;
@@ -74,8 +74,22 @@ fn wait_outside(event: &AnyEvent, bell: &Arc<Bell>, waiting: Waiting, deadline: 
             deregister(event, bell);
             return Err(WaitError::Timeout(waiting.timeout.unwrap_or_default()));
         }
-        bell.wait(deadline);
+        // With no thread left to run anything, the caller's own is one.
+        match (runtime_of(event), Worker::current()) {
+            (Some(runtime), Some(worker)) if deadline == NEVER && runtime.pool.is_deserted() => {
+                runtime.pool.list(&worker);
+                runtime.pool.serve_if_starved(&worker);
+            }
+            _ => {
+                bell.wait(deadline);
+            }
+        }
     }
+}
+
+fn runtime_of(event: &AnyEvent) -> Option<Arc<RuntimeCore>> {
+    let bus = event.state().lock().deliveries.first().map(|d| Arc::clone(&d.bus))?;
+    Some(Arc::clone(&BusCore::of(&bus)?.runtime))
 }
 
 /// The bell rings when the event completes, or something happens below it. False if it is complete.
@@ -382,14 +396,18 @@ impl Jump {
         if !look_again {
             match parked.find_cycle() {
                 Some(chain) => result = Err(WaitError::Deadlock(chain)),
-                None => self.worker.suspended(runtime, || {
+                None if self.worker.is_deep() && runtime.pool.is_starved() => {
+                    // Neither here, since the stack is used up, nor elsewhere.
+                    result = Err(WaitError::NoThread(runtime.pool.limits().hard_limit));
+                }
+                None => drop(self.worker.suspended(runtime, self.deadline, || {
                     log::debug!(
                         target: "threadbus",
                         "{} parks: {} on {} waits for {event}",
                         self.worker.name, self.frame.entry.info.label(), self.frame.event
                     );
-                    self.worker.bell.wait(self.deadline);
-                }),
+                    self.worker.bell.wait(self.deadline)
+                })),
             }
         }
         drop(parked);

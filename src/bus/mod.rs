@@ -35,6 +35,6 @@ pub use results::Select;
 pub use shutdown::{Shutdown, ShutdownReport};
 
 pub(crate) use self::core::{BusCore, Doors};
-pub(crate) use frame::{callback, in_callback, local, top};
+pub(crate) use frame::{callback, in_callback, local};
 pub(crate) use observers::{Observer, Seen};
 pub(crate) use park::{Parked, Seat};

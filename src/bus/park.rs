@@ -45,26 +45,32 @@ impl Seat {
         self.frame.as_ref().is_none_or(Frame::is_live)
     }
 
+    /// The handler was given up, or the deadline has passed.
+    pub(crate) fn is_over(&self, deadline: Tick) -> bool {
+        is_past(deadline) || !self.is_live()
+    }
+
     /// Parks until `ready`. That must not run user code, nor drop what users gave.
     pub(crate) fn park(&self, deadline: Tick, ready: impl Fn() -> bool) -> Parked {
-        let sit = || {
-            loop {
-                if ready() {
-                    return Parked::Ready;
-                }
-                if !self.is_live() {
-                    return Parked::GivenUp;
-                }
-                if deadline != NEVER && clock::now() >= deadline {
-                    return Parked::TimedOut;
-                }
-                self.worker.bell.wait(deadline);
+        loop {
+            if ready() {
+                return Parked::Ready;
             }
-        };
-        match &self.frame {
-            _ if ready() => Parked::Ready,
-            None => sit(),
-            Some(frame) => self.worker.suspended(&frame.bus.runtime, sit),
+            if !self.is_live() {
+                return Parked::GivenUp;
+            }
+            if is_past(deadline) {
+                return Parked::TimedOut;
+            }
+            let sit = || self.worker.bell.wait(deadline);
+            match &self.frame {
+                None => drop(sit()),
+                Some(frame) => drop(self.worker.suspended(&frame.bus.runtime, deadline, sit)),
+            }
         }
     }
+}
+
+fn is_past(deadline: Tick) -> bool {
+    deadline != NEVER && clock::now() >= deadline
 }

@@ -154,7 +154,9 @@ impl Permit {
                         self.runtime().pool.suspend(worker);
                         parked = true;
                     }
-                    worker.bell.wait(NEVER);
+                    if !self.runtime().pool.serve_if_starved(worker) {
+                        worker.bell.wait(NEVER);
+                    }
                 }
             }
         }

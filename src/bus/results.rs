@@ -2,8 +2,8 @@
 
 use crate::bus::jump::{self, Waiting};
 use crate::event::{
-    AnyEvent, AnyOutput, CauseKind, DeliveryPhase, Event, HandlerFailure, HandlerResult, Outcome, Payload, Record, RecordPhase,
-    ResultError, ResultStatus,
+    AnyEvent, AnyOutput, CauseKind, DeliveryPhase, Event, HandlerFailure, HandlerResult, Outcome, Payload, Record,
+    RecordPhase, ResultError, ResultStatus,
 };
 use crate::sys::clock;
 use std::fmt;
@@ -76,6 +76,9 @@ impl AnyEvent {
     }
 }
 
+/// Which results are wanted.
+type Keep<'a, P> = dyn Fn(&HandlerResult<<P as Payload>::Output>) -> bool + 'a;
+
 /// `event.select().allow_errors().include(|r| r.attempts > 1).list()?`
 ///
 /// ```
@@ -94,7 +97,7 @@ impl AnyEvent {
 #[must_use = "a selection does nothing until `one` or `list`"]
 pub struct Select<'a, P: Payload> {
     event: &'a Event<P>,
-    include: Option<Box<dyn Fn(&HandlerResult<P::Output>) -> bool + 'a>>,
+    include: Option<Box<Keep<'a, P>>>,
     errors: bool,
     empty: bool,
     timeout: Option<Duration>,

@@ -1,7 +1,7 @@
 //! The loop of a bus: who starts queued events, in which order (`runtime/README.md`, 3.2).
 
 use crate::bus::core::{BusCore, Entry, Run};
-use crate::bus::drive::{After, Via, advance};
+use crate::bus::drive::{After, Via, advance, resume_job};
 use crate::bus::permit::{Home, delivery_token};
 use crate::event::{AnyEvent, DeliveryPhase, Manner, TurnKind};
 use crate::runtime::{Drive, Job, Turn, Worker, hand_over};
@@ -19,6 +19,13 @@ impl Drive for BusCore {
 
 /// What a finished delivery leaves to be released.
 pub(crate) type Finished = (Token, TurnKind);
+
+enum Claimed {
+    ToRun(Entry),
+    /// The bus's handler permit is with somebody else; a job goes on when its turn comes.
+    InLine(Entry),
+    BySomebodyElse(Entry),
+}
 
 enum Next {
     Run(Entry),
@@ -77,7 +84,7 @@ impl BusCore {
                 break Next::Leave;
             }
             match self.claim(&mut run, entry, true) {
-                Ok(entry) => {
+                Claimed::ToRun(entry) => {
                     if global {
                         // Not before the claim: a jump that claims instead must not find its token holding.
                         let token = delivery_token(&entry.event, entry.delivery as usize);
@@ -85,7 +92,9 @@ impl BusCore {
                     }
                     break Next::Run(entry);
                 }
-                Err(entry) => {
+                // The delivery has taken the loop along.
+                Claimed::InLine(_) => break Next::Leave,
+                Claimed::BySomebodyElse(entry) => {
                     global_turn |= global;
                     stale.push(entry);
                 }
@@ -132,35 +141,45 @@ impl BusCore {
         Some(run)
     }
 
-    /// Queued to Active, with the turn in hand. `Err` if somebody else claimed or ended it.
-    fn claim(&self, run: &mut Run, entry: Entry, carries_loop: bool) -> Result<Entry, Entry> {
-        let token = delivery_token(&entry.event, entry.delivery as usize);
-        let mut state = entry.event.state().lock();
-        let claimed = match state.deliveries.get_mut(entry.delivery as usize) {
-            Some(delivery) if delivery.phase == DeliveryPhase::Queued => {
-                delivery.phase = DeliveryPhase::Active;
-                delivery.manner =
-                    Manner { turn: entry.plan.turn, first: entry.plan.first, carries_loop, ..Manner::PLAIN };
-                if entry.plan.turn == TurnKind::Bus {
-                    run.event.try_take(Place::First, token, None);
-                    // If a parallel event's handler has it, the delivery queues for it like everybody.
-                    delivery.manner.bus_handler = entry.plan.bus_handler;
-                    if entry.plan.bus_handler {
-                        delivery.manner.short = !run.handler.try_take(Place::Entry, token, None);
-                    }
-                }
-                true
+    /// Queued to Active, with the turn in hand.
+    fn claim(self: &Arc<Self>, run: &mut Run, entry: Entry, carries_loop: bool) -> Claimed {
+        let index = entry.delivery as usize;
+        let token = delivery_token(&entry.event, index);
+        let mut short = false;
+        {
+            let mut state = entry.event.state().lock();
+            let queued = state.deliveries.get_mut(index).filter(|d| d.phase == DeliveryPhase::Queued);
+            let Some(delivery) = queued else {
+                self.counters.stale.fetch_sub(1, Ordering::Relaxed);
+                drop(state);
+                return Claimed::BySomebodyElse(entry);
+            };
+            let plan = entry.plan;
+            delivery.phase = DeliveryPhase::Active;
+            delivery.manner = Manner {
+                turn: plan.turn,
+                first: plan.first,
+                bus_handler: plan.bus_handler,
+                carries_loop,
+                ..Manner::PLAIN
+            };
+            if plan.turn == TurnKind::Bus {
+                run.event.try_take(Place::First, token, None);
             }
-            _ => false,
-        };
-        drop(state);
-        if claimed {
-            self.note_claim(entry.event.head().stamp);
-            Ok(entry)
-        } else {
-            self.counters.stale.fetch_sub(1, Ordering::Relaxed);
-            Err(entry)
+            if plan.bus_handler {
+                short = !run.handler.try_take(Place::Entry, token, None);
+            }
         }
+        self.note_claim(entry.event.head().stamp);
+        if !short {
+            return Claimed::ToRun(entry);
+        }
+        // In this same section, so that events come to the handlers in the order of the bus.
+        self.note_set_aside(&entry.event, index);
+        let turn = Turn::Job(resume_job(self, &entry.event, index));
+        let granted = run.handler.stand(Place::Entry, Ticket { token, under: None, turn });
+        debug_assert!(granted.is_empty(), "a permit that could not be taken was granted");
+        Claimed::InLine(entry)
     }
 
     /// For a global-serial head of the queue. False: the loop stands in the runtime's line, and comes back with its turn.
@@ -190,8 +209,8 @@ impl BusCore {
             let entry = loop {
                 let Some(entry) = run.free.pop() else { break None };
                 match self.claim(&mut run, entry, false) {
-                    Ok(entry) => break Some(entry),
-                    Err(entry) => stale.push(entry),
+                    Claimed::ToRun(entry) => break Some(entry),
+                    Claimed::InLine(entry) | Claimed::BySomebodyElse(entry) => stale.push(entry),
                 }
             };
             // Serial events that came along: their loop is active since their emit, and looks into the lanes.

@@ -224,7 +224,7 @@ impl BusCore {
                 Some(frame) => {
                     frame::set_down_all();
                     sat = true;
-                    worker.suspended(&frame.bus.runtime, || worker.bell.wait(deadline));
+                    worker.suspended(&frame.bus.runtime, deadline, || worker.bell.wait(deadline));
                 }
                 None => {
                     worker.bell.wait(deadline);

@@ -218,10 +218,13 @@ fn bus_of(event: &AnyEvent) -> EventBus {
     if let Some(core) = running.flatten() {
         return EventBus::from_core(core);
     }
-    let first = event.state().lock().deliveries.first().map(|d| Arc::clone(&d.bus));
+    let (first, refused) = {
+        let state = event.state().lock();
+        (state.deliveries.first().map(|d| Arc::clone(&d.bus)), state.rejected.clone())
+    };
     match first.as_deref().and_then(BusCore::of) {
         Some(core) => EventBus::from_core(core),
-        None => EventBus::stand_in(first.as_deref()),
+        None => EventBus::stand_in(first.as_deref(), refused.as_deref()),
     }
 }
 

@@ -3,7 +3,9 @@
 use crate::bus::core::BusCore;
 use crate::bus::handle::EventBus;
 use crate::bus::handler_context::HandlerContext;
-use crate::event::{AnyEvent, AnyOutput, Event, HandlerEntry, HandlerError, HandlerId, HandlerOptions, Payload, short_type_name};
+use crate::event::{
+    AnyEvent, AnyOutput, Event, HandlerEntry, HandlerError, HandlerId, HandlerOptions, Payload, short_type_name,
+};
 use crate::runtime::Worker;
 use crate::sys::clock::Tick;
 use crate::sys::sync::atomic::Ordering;
@@ -147,7 +149,9 @@ impl EventBus {
         H: FnMut(&Event<P>) -> Result<Option<P::Output>, HandlerError> + 'static,
     {
         let call = move |event: &AnyEvent| {
-            let (Some(context), Some(event)) = (HandlerContext::current(), event.downcast::<P>()) else { return Ok(None) };
+            let (Some(context), Some(event)) = (HandlerContext::current(), event.downcast::<P>()) else {
+                return Ok(None);
+            };
             let output = with_slot(&context, &factory, |handler: &mut H| handler(&event))??;
             Ok(output.map(AnyOutput::of::<P>))
         };

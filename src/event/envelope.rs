@@ -2,7 +2,7 @@
 
 use crate::event::state::State;
 use crate::event::{AnyOutput, EventId, EventOptions, HandlerFailure, HandlerId, Json, JsonError, Payload, Priority};
-use crate::sys::clock::{Stamp, Tick};
+use crate::sys::clock::Stamp;
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, Ordering};
 use std::any::{Any, TypeId};
@@ -72,8 +72,6 @@ pub(crate) struct Head {
     pub(crate) id: EventId,
     /// Unique in this process and growing: the creation time, unless the event came from elsewhere.
     pub(crate) stamp: Stamp,
-    /// When it was emitted, on the crate's clock.
-    pub(crate) emitted: Tick,
     /// The topmost event's id, and its correlation id if one was set there or on the way.
     pub(crate) root: EventId,
     pub(crate) correlation: Option<Arc<str>>,
@@ -89,11 +87,10 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    pub(crate) fn new(id: EventId, stamp: Stamp, emitted: Tick, priority: Priority) -> Self {
+    pub(crate) fn new(id: EventId, stamp: Stamp, priority: Priority) -> Self {
         Head {
             id,
             stamp,
-            emitted,
             root: id,
             correlation: None,
             priority,
@@ -182,11 +179,6 @@ impl AnyEvent {
 
     pub(crate) fn state(&self) -> &Mutex<State> {
         &self.0.head.state
-    }
-
-    /// Only if nobody else has it.
-    pub(crate) fn state_mut(&mut self) -> Option<&mut State> {
-        Arc::get_mut(&mut self.0).map(|envelope| envelope.head.state.get_mut())
     }
 
     pub(crate) fn same(&self, other: &AnyEvent) -> bool {

@@ -9,7 +9,6 @@ mod failure;
 mod handler;
 mod ids;
 mod info;
-mod limit;
 mod modes;
 mod options;
 mod output;
@@ -27,10 +26,8 @@ pub use handler::{ArcMarker, Diverges, FnMarker, FnOut, Opt, Plain, Res, ResOpt}
 pub use handler::{Handler, IntoAnyOutcome, IntoOutcome};
 pub use ids::{BusId, EventId, HandlerId};
 pub use info::HandlerInfo;
-pub use limit::Limit;
 pub use modes::{
-    EventConcurrency, EventStatus, Fairness, HandlerCompletion, HandlerConcurrency, HistoryPolicy, OnFull, OnLag,
-    Priority,
+    EventConcurrency, EventStatus, HandlerCompletion, HandlerConcurrency, HistoryPolicy, OnFull, OnLag, Priority,
 };
 pub use options::{EventOptions, HandlerOptions};
 pub use output::AnyOutput;
@@ -42,7 +39,7 @@ pub(crate) use envelope::{Body, ContextMap, Fresh, Head, ParentLink, WeakEvent};
 pub(crate) use info::{Call, HandlerEntry, HandlerList};
 pub(crate) use options::Knob;
 pub(crate) use state::{
-    AttemptKey, BusIdentity, Child, Completion, CompletionHook, Delivery, DeliveryPhase, HandlerMode, Hook, Manner,
-    Outcome, Pause, Record, RecordPhase, State, TurnKind, Watcher,
+    AttemptKey, BusIdentity, Completion, CompletionHook, Delivery, DeliveryPhase, HandlerMode, Hook, Manner, Outcome,
+    Pause, Record, RecordPhase, State, TurnKind, Watcher,
 };
-pub(crate) use type_name::{short_type_name, shorten};
+pub(crate) use type_name::short_type_name;

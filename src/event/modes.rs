@@ -85,24 +85,6 @@ pub enum OnFull {
     RunInline,
 }
 
-/// How a bus chooses between priorities. Default: [`Strict`](Self::Strict).
-#[non_exhaustive]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Fairness {
-    /// Always the highest priority that has something queued; lower ones may starve.
-    #[default]
-    Strict,
-    /// Shares the bus between three bands in proportion to these weights. Within a band the highest priority goes first.
-    Weighted {
-        /// Share of priorities 8 to 10.
-        high: u32,
-        /// Share of priorities 4 to 7.
-        normal: u32,
-        /// Share of priorities 0 to 3.
-        low: u32,
-    },
-}
-
 /// What happens when a bounded subscription is full.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

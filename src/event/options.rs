@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AnyEvent, EventConcurrency, EventId, HandlerCompletion, HandlerConcurrency, Limit, Priority, Retry};
+use super::{AnyEvent, EventConcurrency, EventId, HandlerCompletion, HandlerConcurrency, Priority, Retry};
 
 /// A time limit at one layer of options. Turning it off is different from not mentioning it: `Off` hides the layers below.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -185,25 +185,6 @@ impl EventOptions {
         self.steps = Some(steps);
         self
     }
-
-    /// These options, completed by the defaults of the event's type. The identity in `defaults` is left out: an id, a parent
-    /// or a correlation id belongs to one event and not to a type.
-    pub(crate) fn or_defaults(self, defaults: &EventOptions) -> EventOptions {
-        EventOptions {
-            timeout: self.timeout.or(defaults.timeout),
-            handler_timeout: self.handler_timeout.or(defaults.handler_timeout),
-            slow_after: self.slow_after.or(defaults.slow_after),
-            handler_slow_after: self.handler_slow_after.or(defaults.handler_slow_after),
-            concurrency: self.concurrency.or(defaults.concurrency),
-            handler_concurrency: self.handler_concurrency.or(defaults.handler_concurrency),
-            completion: self.completion.or(defaults.completion),
-            priority: self.priority.or(defaults.priority),
-            retry: self.retry.or_else(|| defaults.retry.clone()),
-            detached: self.detached || defaults.detached,
-            steps: self.steps.or(defaults.steps),
-            ..self
-        }
-    }
 }
 
 /// What is special about one handler.
@@ -228,7 +209,6 @@ pub struct HandlerOptions {
     pub(crate) slow_after: Knob,
     pub(crate) concurrency: Option<HandlerConcurrency>,
     pub(crate) retry: Option<Retry>,
-    pub(crate) limit: Option<Limit>,
 }
 
 impl HandlerOptions {
@@ -272,12 +252,6 @@ impl HandlerOptions {
         self.retry = Some(retry);
         self
     }
-
-    /// A cap on concurrent invocations, shared with other handlers. Default: none.
-    pub fn limit(mut self, limit: Limit) -> Self {
-        self.limit = Some(limit);
-        self
-    }
 }
 
 #[cfg(test)]
@@ -309,21 +283,4 @@ mod tests {
         assert_eq!(HandlerOptions::new().no_timeout().timeout(SECOND).timeout, Knob::After(SECOND));
     }
 
-    #[test]
-    fn defaults_of_a_type_fill_what_is_unset_but_give_no_identity() {
-        let defaults = EventOptions::new()
-            .timeout(SECOND)
-            .priority(Priority::LOW)
-            .steps(4)
-            .id(EventId(Uuid::nil()))
-            .correlation_id("of the type")
-            .detached();
-        let options = EventOptions::new().priority(Priority::HIGH).or_defaults(&defaults);
-        assert_eq!(options.timeout, Knob::After(SECOND));
-        assert_eq!(options.priority, Some(Priority::HIGH));
-        assert_eq!(options.steps, Some(4));
-        assert!(options.detached && options.id.is_none() && options.correlation_id.is_none());
-        let own = EventOptions::new().no_timeout().correlation_id("own").or_defaults(&defaults);
-        assert_eq!((own.timeout, own.correlation_id.as_deref()), (Knob::Off, Some("own")));
-    }
 }

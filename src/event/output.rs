@@ -94,11 +94,6 @@ impl AnyOutput {
         Self { value: Box::new(output), encode: Some(encode_output::<P>) }
     }
 
-    /// Whether it holds JSON, which a codec may read as the event's output.
-    pub(crate) fn is_json(&self) -> bool {
-        self.as_json().is_some()
-    }
-
     pub(crate) fn as_json(&self) -> Option<&Json> {
         self.downcast_ref()
     }
@@ -110,24 +105,6 @@ impl AnyOutput {
 
     pub(crate) fn downcast_ref<T: 'static>(&self) -> Option<&T> {
         self.as_any().downcast_ref()
-    }
-
-    /// The value itself, without a clone.
-    ///
-    /// # Errors
-    ///
-    /// All of it back, if it is not a `T`.
-    pub(crate) fn into_inner<T: 'static>(self) -> Result<T, AnyOutput> {
-        if self.downcast_ref::<T>().is_none() {
-            return Err(self);
-        }
-        let encode = self.encode;
-        let value: Box<dyn Any + Send + Sync> = self.value;
-        match value.downcast::<T>() {
-            Ok(value) => Ok(*value),
-            // Cannot be: it was just looked at.
-            Err(_) => Err(AnyOutput { value: Box::new(()), encode }),
-        }
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -172,16 +149,14 @@ mod tests {
         assert_eq!(output.clone().downcast::<Page>(), Some(Page(3)));
         assert_eq!(output.downcast_ref::<Page>(), Some(&Page(3)));
         assert_eq!(output.downcast::<u8>(), None);
-        assert_eq!((output.type_name(), output.is_json()), ("Page", false));
+        assert_eq!((output.type_name(), output.as_json().is_some()), ("Page", false));
         assert_eq!(format!("{output:?}"), "AnyOutput(Page)");
-        let refused = output.into_inner::<u8>().err();
-        assert_eq!(refused.and_then(|output| output.into_inner::<Page>().ok()), Some(Page(3)));
     }
 
     #[test]
     fn json_is_recognised() {
         let output = AnyOutput::json(json!([1]));
-        assert!(output.is_json());
+        assert!(output.as_json().is_some());
         assert_eq!(output.as_json(), Some(&json!([1])));
         assert_eq!(output.to_json().ok(), Some(json!([1])));
         assert_eq!(output.downcast::<Json>(), Some(json!([1])));

@@ -80,7 +80,6 @@ pub trait Payload: Sized + Send + Sync + 'static {
 /// ```
 pub struct Codec<P: Payload> {
     payload_to_json: fn(&P) -> serde_json::Result<Json>,
-    payload_from_json: fn(Json) -> serde_json::Result<P>,
     output_to_json: fn(&P::Output) -> serde_json::Result<Json>,
     output_from_json: fn(Json) -> serde_json::Result<P::Output>,
 }
@@ -94,7 +93,6 @@ impl<P: Payload> Codec<P> {
     {
         Self {
             payload_to_json: |payload| serde_json::to_value(payload),
-            payload_from_json: serde_json::from_value,
             output_to_json: |output| serde_json::to_value(output),
             output_from_json: serde_json::from_value,
         }
@@ -102,10 +100,6 @@ impl<P: Payload> Codec<P> {
 
     pub(crate) fn payload_to_json(&self, payload: &P) -> serde_json::Result<Json> {
         (self.payload_to_json)(payload)
-    }
-
-    pub(crate) fn payload_from_json(&self, json: Json) -> serde_json::Result<P> {
-        (self.payload_from_json)(json)
     }
 
     pub(crate) fn output_to_json(&self, output: &P::Output) -> serde_json::Result<Json> {
@@ -211,7 +205,6 @@ mod tests {
         let login = Login { name: "ada".into() };
         let json = codec.payload_to_json(&login)?;
         assert_eq!(json, serde_json::json!({ "name": "ada" }));
-        assert_eq!(codec.payload_from_json(json)?, login);
         assert_eq!(codec.output_to_json(&Some(3))?, serde_json::json!(3));
         assert_eq!(codec.output_from_json(Json::Null)?, None);
         assert!(codec.output_from_json(serde_json::json!("x")).is_err());

@@ -46,20 +46,3 @@ pub struct HandlerResult<T> {
     /// What this invocation emitted, in emit order.
     pub children: Vec<EventId>,
 }
-
-impl<T> HandlerResult<T> {
-    /// The same invocation, its value seen differently, or not at all.
-    pub(crate) fn and_then<U>(self, value: impl FnOnce(T) -> Option<U>) -> HandlerResult<U> {
-        HandlerResult {
-            id: self.id,
-            handler: self.handler,
-            status: self.status,
-            value: self.value.and_then(value),
-            error: self.error,
-            attempts: self.attempts,
-            started_at: self.started_at,
-            completed_at: self.completed_at,
-            children: self.children,
-        }
-    }
-}

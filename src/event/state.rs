@@ -7,8 +7,10 @@ use crate::event::info::{HandlerEntry, HandlerInfo, HandlerList};
 use crate::event::{AnyOutput, BusId, EmitError, HandlerFailure};
 use crate::sync::{Bell, Token};
 use crate::sys::clock::{NEVER, Stamp, Tick};
+use crate::sys::thread;
 use smallvec::SmallVec;
 use std::any::Any;
+use std::cell::RefCell;
 use std::sync::{Arc, Weak};
 
 /// Completed children beyond this many are kept only as long as somebody else keeps them.
@@ -87,8 +89,6 @@ pub(crate) struct Manner {
     pub(crate) turn: TurnKind,
     /// The bus's handler permit belongs to the delivery, not to its invocations.
     pub(crate) bus_handler: bool,
-    /// The loop could not take that permit when it claimed.
-    pub(crate) short: bool,
     /// Some handlers may run beside others.
     pub(crate) parallel: bool,
     pub(crate) first: bool,
@@ -104,7 +104,6 @@ impl Manner {
     pub(crate) const PLAIN: Manner = Manner {
         turn: TurnKind::Free,
         bus_handler: false,
-        short: false,
         parallel: false,
         first: false,
         carries_loop: false,
@@ -138,13 +137,12 @@ pub(crate) struct Delivery {
     /// The event's cap on this bus.
     pub(crate) cap: Tick,
     pub(crate) begun: Tick,
-    pub(crate) queued: Tick,
     pub(crate) list: Option<HandlerList>,
     pub(crate) records: SmallVec<[Record; 1]>,
 }
 
 impl Delivery {
-    pub(crate) fn new(bus: Arc<BusIdentity>, phase: DeliveryPhase, queued: Tick) -> Self {
+    pub(crate) fn new(bus: Arc<BusIdentity>, phase: DeliveryPhase) -> Self {
         Delivery {
             bus,
             phase,
@@ -159,7 +157,6 @@ impl Delivery {
             cap_timer: None,
             cap: NEVER,
             begun: 0,
-            queued,
             list: None,
             records: SmallVec::new(),
         }
@@ -219,15 +216,6 @@ impl Delivery {
         }
         self.serial_busy |= record.mode != HandlerMode::Parallel;
         Some(record.attempt)
-    }
-
-    /// Ends an attempt that is still live. The only way an invocation that has started ends.
-    pub(crate) fn end(&mut self, invocation: usize, attempt: u32, outcome: Outcome, at: Stamp) -> Result<(), Outcome> {
-        if !self.is_live(invocation, attempt) {
-            return Err(outcome);
-        }
-        self.end_record(invocation, outcome, at);
-        Ok(())
     }
 
     /// Whatever it was at.
@@ -459,16 +447,34 @@ impl Links {
     }
 }
 
+thread::local! {
+    /// What is to be dropped by the drop that is under way on this thread.
+    static DROPPING: RefCell<Option<Vec<AnyEvent>>> = RefCell::new(None);
+}
+
 impl Drop for State {
-    /// A long chain of parents and children must not recurse: their links are taken out one after another.
+    /// A long chain of parents and children must not recurse: the outermost drop takes the links one after another.
     fn drop(&mut self) {
-        let mut pending: Vec<AnyEvent> = Vec::new();
-        self.give_up_links(&mut pending);
-        while let Some(mut event) = pending.pop() {
-            if let Some(state) = event.state_mut() {
-                state.give_up_links(&mut pending);
-            }
+        let mut links = Vec::new();
+        self.give_up_links(&mut links);
+        if links.is_empty() {
+            return;
         }
+        // While the thread ends there is no outermost one, and the chain is dropped as it is.
+        let outermost = DROPPING.try_with(|dropping| {
+            let mut dropping = dropping.borrow_mut();
+            let outermost = dropping.is_none();
+            dropping.get_or_insert_default().append(&mut links);
+            outermost
+        });
+        if outermost != Ok(true) {
+            return;
+        }
+        let next = || DROPPING.try_with(|dropping| dropping.borrow_mut().as_mut().and_then(Vec::pop)).ok().flatten();
+        while let Some(event) = next() {
+            drop(event);
+        }
+        let _ = DROPPING.try_with(|dropping| dropping.borrow_mut().take());
     }
 }
 

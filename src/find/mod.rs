@@ -244,20 +244,24 @@ impl<'bus, E> Find<'bus, E> {
 
     fn wait(&self, seat: &Seat, waiting: &Waiting<'_>, deadline: Tick) -> Option<E> {
         loop {
-            while let Some(event) = waiting.waiter.next() {
+            // Only what has come so far: a flood of others must not keep the find from ending.
+            let mut came = waiting.waiter.take();
+            while let Some(event) = came.pop_front() {
                 if self.status == Some(EventStatus::Completed) && !event.is_completed() {
                     if self.is_wanted(&event) {
                         waiting.waiter.await_completion(&event);
                     }
                 } else if let Some(found) = self.matches(&event) {
+                    came.drain(..).for_each(unwind::drop_quietly);
                     return Some(found);
                 }
                 unwind::drop_quietly(event);
             }
-            match seat.park(deadline, || waiting.waiter.is_ready()) {
-                Parked::Ready if waiting.waiter.is_over() => return None,
-                Parked::Ready => {}
-                Parked::TimedOut | Parked::GivenUp => return None,
+            if seat.is_over(deadline) || seat.park(deadline, || waiting.waiter.is_ready()) != Parked::Ready {
+                return None;
+            }
+            if waiting.waiter.is_over() {
+                return None;
             }
         }
     }

@@ -28,8 +28,9 @@ impl Waiter {
         Arc::new(Waiter { bell: Arc::clone(bell), state: Mutex::default() })
     }
 
-    pub(crate) fn next(&self) -> Option<AnyEvent> {
-        self.state.lock().events.pop_front()
+    /// What has come since, in order.
+    pub(crate) fn take(&self) -> VecDeque<AnyEvent> {
+        std::mem::take(&mut self.state.lock().events)
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -63,9 +64,7 @@ impl Waiter {
             state.ended = true;
             std::mem::take(&mut state.events)
         };
-        for event in left {
-            unwind::drop_quietly(event);
-        }
+        left.into_iter().for_each(unwind::drop_quietly);
     }
 }
 

@@ -6,7 +6,7 @@ use crate::log_tree::tree::{Node, Sign, Tree};
 /// Deeper than this, a line starts with the number of levels left out, and shows the last few only.
 const DEEPEST: usize = 8;
 const SHOWN: usize = 5;
-/// A result that does not fit behind its handler goes below it.
+/// Where something was cut.
 const ELLIPSIS: &str = "…";
 
 pub(crate) fn draw(title: Option<&str>, tree: &Tree, style: &TreeStyle) -> String {
@@ -34,6 +34,7 @@ fn push(pending: &mut Vec<(usize, usize, bool)>, children: &[usize], level: usiz
     pending.extend(numbered.map(|(n, child)| (*child, level, n + 1 == children.len())));
 }
 
+/// One line; two if the result does not fit behind the rest.
 fn draw_node(text: &mut String, node: &Node, lasts: &[bool], last: bool, style: &TreeStyle) {
     let stem = stem(lasts);
     let connector = if last { "└── " } else { "├── " };

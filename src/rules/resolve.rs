@@ -25,7 +25,7 @@ pub(crate) struct BusDefaults {
 pub(crate) struct Plan {
     pub(crate) turn: TurnKind,
     pub(crate) first: bool,
-    /// The bus's handler permit is taken with the event permit, and kept between handlers.
+    /// The bus's handler permit is taken at the claim, so that events come to it in their order, and kept between handlers.
     pub(crate) bus_handler: bool,
     pub(crate) event_timeout: Option<Duration>,
 }
@@ -44,7 +44,7 @@ pub(crate) fn plan(event: Option<&EventOptions>, defaults: &EventOptions, bus: &
     Plan {
         turn,
         first: completion == HandlerCompletion::First,
-        bus_handler: turn == TurnKind::Bus && handlers == HandlerConcurrency::BusSerial,
+        bus_handler: turn != TurnKind::Global && handlers == HandlerConcurrency::BusSerial,
         event_timeout: own(|o| o.timeout).or(bus.event_timeout.into()).get(),
     }
 }

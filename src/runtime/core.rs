@@ -5,6 +5,7 @@ use crate::runtime::pool::{Job, Limits, Pool};
 use crate::runtime::watch::Watch;
 use crate::runtime::worker::Worker;
 use crate::sync::{Bell, Semaphore};
+use crate::sys::clock::{NEVER, Tick};
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::AtomicUsize;
 use std::any::Any;
@@ -264,10 +265,17 @@ pub struct RuntimeStats {
 
 impl Worker {
     /// Gives up the place in the pool for the length of a park.
-    pub(crate) fn suspended<R>(self: &Arc<Self>, runtime: &RuntimeCore, park: impl FnOnce() -> R) -> R {
+    ///
+    /// `None` if there was none: when no other thread is left, this one ran a job instead; not if it must be back by some time.
+    pub(crate) fn suspended<R>(
+        self: &Arc<Self>,
+        runtime: &RuntimeCore,
+        until: Tick,
+        park: impl FnOnce() -> R,
+    ) -> Option<R> {
         runtime.pool.suspend(self);
-        let result = park();
+        let parked = if until == NEVER && runtime.pool.serve_if_starved(self) { None } else { Some(park()) };
         runtime.pool.resume(self);
-        result
+        parked
     }
 }

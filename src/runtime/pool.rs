@@ -34,10 +34,12 @@ pub(crate) trait Drive: Send + Sync {
     fn drive(self: Arc<Self>, worker: &Arc<Worker>);
 }
 
+type Work = dyn FnOnce(&Arc<Worker>) + Send;
+
 pub(crate) enum Job {
     /// The loop of a bus; these go first.
     Loop(Arc<dyn Drive>),
-    Work(Box<dyn FnOnce(&Arc<Worker>) + Send>),
+    Work(Box<Work>),
 }
 
 impl Job {
@@ -77,11 +79,22 @@ struct State {
     waiting: usize,
     abandoned: usize,
     peak: usize,
+    /// The system refused the last thread that was asked for.
+    refused: bool,
 }
 
 impl State {
     fn jobs(&self) -> usize {
         self.first.len() + self.work.len()
+    }
+
+    /// There are jobs, and nobody will come for them: all threads are suspended or given up, and there can be no more.
+    fn is_starved(&self, hard_limit: usize) -> bool {
+        self.jobs() > 0
+            && self.busy == 0
+            && self.idle.is_empty()
+            && self.returning.is_empty()
+            && (self.threads >= hard_limit || self.refused)
     }
 
     fn take_job(&mut self) -> Option<Job> {
@@ -112,6 +125,7 @@ pub(crate) struct Pool {
 struct Staffing {
     ring: Vec<Arc<Worker>>,
     spawn: usize,
+    starved: bool,
 }
 
 impl Pool {
@@ -232,10 +246,51 @@ impl Pool {
         }
     }
 
-    /// True if a job submitted now would find a thread, sooner or later, without any of the suspended ones coming back.
-    pub(crate) fn can_serve(&self) -> bool {
+    /// True if there are jobs that no thread will come for.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.state.lock().is_starved(self.limits.hard_limit)
+    }
+
+    /// The same, and there is not a single thread: the system refuses them all.
+    pub(crate) fn is_deserted(&self) -> bool {
         let state = self.state.lock();
-        state.threads < self.limits.hard_limit || state.busy > 0 || !state.idle.is_empty()
+        state.threads == 0 && state.is_starved(self.limits.hard_limit)
+    }
+
+    /// What a thread about to park does first: when nobody else can, it runs a job itself. True if it has.
+    pub(crate) fn serve_if_starved(self: &Arc<Self>, worker: &Arc<Worker>) -> bool {
+        if worker.is_deep() {
+            return false;
+        }
+        let job = {
+            let mut state = self.state.lock();
+            if !state.is_starved(self.limits.hard_limit) {
+                return false;
+            }
+            let Some(job) = state.take_job() else { return false };
+            let mut place = worker.place.lock();
+            if *place == Place::Waiting {
+                *place = Place::Busy;
+                state.waiting -= 1;
+                state.busy += 1;
+            }
+            job
+        };
+        log::debug!(target: "threadbus", "no thread is left: {} runs a job inside its wait", worker.name);
+        if let Err(panic) = unwind::catch(|| job.run(worker)) {
+            log::error!(target: "threadbus", "a worker survived a panic outside of handlers: {panic}");
+        }
+        self.suspend(worker);
+        true
+    }
+
+    /// Somebody who waits must come and serve.
+    fn ring_the_waiting(&self) {
+        for worker in self.all_workers() {
+            if matches!(*worker.place.lock(), Place::Waiting | Place::Outside) {
+                worker.bell.ring();
+            }
+        }
     }
 
     /// Gives free places away: to those who come back, then to idle workers, then to new threads.
@@ -265,6 +320,7 @@ impl Pool {
             state.busy += 1;
             state.coming += 1;
         }
+        staffing.starved = state.waiting > 0 && state.is_starved(self.limits.hard_limit);
         staffing
     }
 
@@ -272,17 +328,28 @@ impl Pool {
         for worker in staffing.ring {
             worker.bell.ring();
         }
+        if staffing.starved {
+            self.ring_the_waiting();
+        }
         for _ in 0..staffing.spawn {
             let pool = Arc::clone(self);
             let size = self.limits.stack_size;
-            let body = move || pool.work(&Worker::new(Place::Coming, Some(size)));
+            let body = move || {
+                pool.state.lock().refused = false;
+                pool.work(&Worker::new(Place::Coming, Some(size)));
+            };
             if let Err(error) = thread::spawn(self.limits.thread_name.clone(), size, body) {
                 let mut state = self.state.lock();
                 state.threads -= 1;
                 state.busy -= 1;
                 state.coming -= 1;
+                state.refused = true;
                 let (threads, jobs) = (state.threads, state.jobs());
+                let starved = state.is_starved(self.limits.hard_limit);
                 drop(state);
+                if starved {
+                    self.ring_the_waiting();
+                }
                 log::error!(
                     target: "threadbus",
                     "the system refuses another thread ({error}); {threads} serve {jobs} jobs"
@@ -337,16 +404,17 @@ impl Pool {
         }
         let idle_until = if cfg!(threadbus_shuttle) { 0 } else { clock::after(clock::now(), self.limits.keep_alive) };
         loop {
-            if state.busy < state.max_threads && state.returning.is_empty() {
-                if let Some(job) = state.take_job() {
-                    *worker.place.lock() = Place::Busy;
-                    state.busy += 1;
-                    // There may be more jobs than this one, and places left.
-                    let staffing = self.staff(&mut state);
-                    drop(state);
-                    self.carry_out(staffing);
-                    return Some(job);
-                }
+            if state.busy < state.max_threads
+                && state.returning.is_empty()
+                && let Some(job) = state.take_job()
+            {
+                *worker.place.lock() = Place::Busy;
+                state.busy += 1;
+                // There may be more jobs than this one, and places left.
+                let staffing = self.staff(&mut state);
+                drop(state);
+                self.carry_out(staffing);
+                return Some(job);
             }
             let staffing = self.staff(&mut state);
             *worker.place.lock() = Place::Idle;

@@ -40,7 +40,7 @@ enum Inherited {
 }
 
 thread::local! {
-    static SCOPES: RefCell<Vec<Entered>> = RefCell::new(Vec::new());
+    static SCOPES: RefCell<Vec<Entered>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Runs `body` with `bus` as the [`current`] one of this thread. Nests: the inner one counts, the outer one is back afterwards, also after
@@ -110,7 +110,7 @@ pub fn current() -> Option<EventBus> {
 /// # Ok::<(), threadbus::WaitError>(())
 /// ```
 pub fn emit<P: Payload>(payload: P) -> Event<P> {
-    current().unwrap_or_else(|| EventBus::stand_in(None)).emit(payload)
+    current().unwrap_or_else(|| EventBus::stand_in(None, None)).emit(payload)
 }
 
 /// Subscribes to the [`current`] bus. `None` outside any scope.

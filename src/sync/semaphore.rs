@@ -87,11 +87,11 @@ impl<T> Semaphore<T> {
             Place::Front => self.front.is_empty(),
             Place::Entry => self.front.is_empty() && self.entries.is_empty() && !self.is_kept(),
         };
-        if !lent && !(first && self.has_room()) {
-            return false;
+        let free = lent || first && self.has_room();
+        if free {
+            self.admit(token, under);
         }
-        self.admit(token, under);
-        true
+        free
     }
 
     /// Stands in line; the turn may come at once.
@@ -145,11 +145,6 @@ impl<T> Semaphore<T> {
         self.grant()
     }
 
-    /// Holds it, or gave it up to come back.
-    pub(crate) fn is_bound_to(&self, token: Token) -> bool {
-        self.holds(token) || self.yielded.contains(&token)
-    }
-
     /// What one token took is another's from now on.
     pub(crate) fn rename(&mut self, from: Token, to: Token) {
         for holder in &mut self.holders {
@@ -173,10 +168,6 @@ impl<T> Semaphore<T> {
             list(&mut self.front.iter().map(|t| t.token)),
             list(&mut self.entries.iter().map(|t| t.token)),
         )
-    }
-
-    pub(crate) fn is_free_of(&self, token: Token) -> bool {
-        !self.is_bound_to(token) && !self.in_line(token, |_| true)
     }
 
     fn is_kept(&self) -> bool {
@@ -337,7 +328,7 @@ mod tests {
         let (withdrawn, granted) = s.withdraw(|t| t == token(2));
         assert_eq!(withdrawn.into_vec(), [2, 2]);
         assert!(granted.is_empty());
-        assert!(s.is_free_of(token(2)));
+        assert!(!s.in_line(token(2), |_| true) && !s.holds(token(2)));
     }
 
     #[test]

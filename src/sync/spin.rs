@@ -25,7 +25,7 @@ impl Spin {
             return false;
         }
         let misses = self.misses.load(Relaxed);
-        if misses >= MISSES && misses % RETRY != 0 {
+        if misses >= MISSES && !misses.is_multiple_of(RETRY) {
             self.misses.store(misses.wrapping_add(1).max(MISSES), Relaxed);
             return false;
         }
