@@ -1,7 +1,9 @@
-//! An event bus for programs without an async runtime: plain-function handlers, blocking waits that jump the queue, timeouts that end on time.
+//! An event bus for programs without an async runtime: plain-function handlers, blocking waits that jump the queue, timeouts that
+//! end on time.
 //!
-//! An event is *handled* by handlers and *observed* by subscriptions; everything else is an option on how a handler runs or on how a queue
-//! behaves. The README is the guide, with the page *Which thread runs my handler?*; this page follows the life of one event.
+//! An event is *handled* by handlers and *observed* by subscriptions; everything else is an option on how a handler runs or on
+//! how a queue behaves. The README is the guide, with the page *Which thread runs my handler?*; this page follows the life of one
+//! event.
 //!
 //! ```
 //! use threadbus::{Event, EventBus, Payload, ResultError};
@@ -35,20 +37,23 @@
 //!                                                                                             and all children are
 //! ```
 //!
-//! 1. **A payload is emitted.** [`EventBus::emit`] wraps a [`Payload`] into an [`Event`], which is cheap to clone, and returns at once. An event that is refused
-//!    comes back completed, with an [`EmitError`] in its `wait()`; [`EventBus::try_emit`] gives the payload back.
-//! 2. **It is seen.** The history takes it, and so do [subscriptions](EventBus::subscribe) and those who [wait to find](EventBus::find) it.
-//! 3. **Its turn comes.** Priority first, then order of emission. [`EventConcurrency`] says how many events run at once: by default one per
-//!    bus. What is queued occupies no thread.
-//! 4. **Handlers run**, in the order of registration, on threads of a [`Runtime`] that all buses share. [`HandlerConcurrency`] says how many at once.
-//!    A [`Handler`] is a function, a closure or a type; it fails with any error. An error, a panic or a timeout ends that attempt and
-//!    nothing else; [`Retry`] says whether there is another.
-//! 5. **Handlers emit and wait.** What a handler emits is a child of its event. [`Event::wait`] inside a handler runs what it waits for ahead of the queue, to any depth,
-//!    also on a serial bus. [`HandlerContext`] is the handler's view of itself.
-//! 6. **Deadlines pass on time**, whether the handler cooperates or not: the attempt ends, what it emitted is cancelled, and a fresh thread goes
-//!    on. **Serial therefore means one *live* handler**: one that was given up may still be running, and a retry may overlap it.
-//! 7. **It is complete** when it is done on every bus that it was [forwarded](EventBus::forward) to, and all its children are complete. [`Event::result`] and
-//!    its relatives read the values, [`Event::errors`] the failures.
+//! 1. **A payload is emitted.** [`EventBus::emit`] wraps a [`Payload`] into an [`Event`], which is cheap to clone, and returns at
+//!    once. An event that is refused comes back completed, with an [`EmitError`] in its `wait()`; [`EventBus::try_emit`] gives
+//!    the payload back.
+//! 2. **It is seen.** The history takes it, and so do [subscriptions](EventBus::subscribe) and those who [wait to
+//!    find](EventBus::find) it.
+//! 3. **Its turn comes.** Priority first, then order of emission. [`EventConcurrency`] says how many events run at once: by
+//!    default one per bus. What is queued occupies no thread.
+//! 4. **Handlers run**, in the order of registration, on threads of a [`Runtime`] that all buses share. [`HandlerConcurrency`]
+//!    says how many at once. A [`Handler`] is a function, a closure or a type; it fails with any error. An error, a panic or a
+//!    timeout ends that attempt and nothing else; [`Retry`] says whether there is another.
+//! 5. **Handlers emit and wait.** What a handler emits is a child of its event. [`Event::wait`] inside a handler runs what it
+//!    waits for ahead of the queue, to any depth, also on a serial bus. [`HandlerContext`] is the handler's view of itself.
+//! 6. **Deadlines pass on time**, whether the handler cooperates or not: the attempt ends, what it emitted is cancelled, and a
+//!    fresh thread goes on. **Serial therefore means one *live* handler**: one that was given up may still be running, and a
+//!    retry may overlap it.
+//! 7. **It is complete** when it is done on every bus that it was [forwarded](EventBus::forward) to, and all its children are
+//!    complete. [`Event::result`] and its relatives read the values, [`Event::errors`] the failures.
 //!
 //! # Where to look
 //!
@@ -66,7 +71,8 @@
 //! | threads and their limits | [`Runtime`], [`RuntimeBuilder`], [`RuntimeStats`] |
 //! | the last line of a `main` | [`Runtime::shutdown`] |
 //!
-//! Every method that may block says so under **Blocking**. The crate logs through the `log` facade, target `threadbus`, and has no `unsafe` code.
+//! Every method that may block says so under **Blocking**. The crate logs through the `log` facade, target `threadbus`, and has
+//! no `unsafe` code.
 #![allow(clippy::missing_const_for_thread_local, reason = "the model checker's thread-locals have no const form")]
 
 mod batch;

@@ -1,4 +1,4 @@
-//! Every event mode × handler mode × {ok, error, panic, timeout} × {plain, queue-jump, forwarded}: order, final states, all permits
+//! Every event mode × handler mode × {ok, error, panic, timeout, event cap} × {plain, queue-jump, forwarded}: order, final states, all permits
 //! back, idle buses. One runtime per test, so that a global permit that leaks stops what comes after it.
 #![allow(
     clippy::unwrap_used,
@@ -13,10 +13,12 @@
 mod common;
 
 use common::{Gate, Gauge, Log, clean, done, eventually, idle, linger, payload};
+use std::collections::HashSet;
 use std::time::Duration;
 use threadbus::{
-    AnyEvent, Event, EventBus, EventConcurrency as Events, EventStatus, HandlerConcurrency as Handlers, HandlerError,
-    HandlerFailure, HandlerOptions, HandlerResult, ResultStatus, Runtime, WaitError,
+    AnyEvent, CauseKind, Event, EventBus, EventConcurrency as Events, EventOptions, EventStatus,
+    HandlerConcurrency as Handlers, HandlerError, HandlerFailure, HandlerOptions, HandlerResult, ResultStatus, Runtime,
+    WaitError,
 };
 
 payload!(Subject { n: usize } => usize);
@@ -26,6 +28,8 @@ payload!(FollowUp);
 
 const EVENTS: usize = 3;
 const CAP: Duration = Duration::from_millis(50);
+/// Of the whole event. The handlers before the one that overstays have to be done by then.
+const EVENT_CAP: Duration = Duration::from_millis(150);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Outcome {
@@ -33,6 +37,8 @@ enum Outcome {
     Error,
     Panic,
     Timeout,
+    /// The event's own timeout passes while the second handler runs.
+    EventCap,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -75,12 +81,13 @@ impl Run {
     fn register(&self) {
         for at in 0..3 {
             let (log, inside, gate) = (self.log.clone(), self.inside.clone(), self.gate.clone());
-            let outcome = if at == 1 { self.cell.outcome } else { Outcome::Ok };
+            let outcome_of_cell = self.cell.outcome;
+            let outcome = if at == 1 { outcome_of_cell } else { Outcome::Ok };
             let options = HandlerOptions::new();
             let options = if outcome == Outcome::Timeout { options.timeout(CAP) } else { options };
             self.bus.on_with(options, move |event: &Event<Subject>| -> Result<usize, HandlerError> {
                 log.push(format_args!("{}.{at}", event.n));
-                if outcome == Outcome::Timeout {
+                if matches!(outcome, Outcome::Timeout | Outcome::EventCap) {
                     gate.wait();
                     return Ok(99);
                 }
@@ -88,7 +95,9 @@ impl Run {
                 counts.into_iter().for_each(|gauge| {
                     gauge.enter();
                 });
-                linger();
+                if outcome_of_cell != Outcome::EventCap {
+                    linger();
+                }
                 counts.into_iter().for_each(Gauge::leave);
                 match outcome {
                     Outcome::Error => Err("boom".into()),
@@ -99,19 +108,29 @@ impl Run {
         }
     }
 
+    fn options(&self) -> EventOptions {
+        let options = EventOptions::new();
+        if self.cell.outcome == Outcome::EventCap { options.timeout(EVENT_CAP) } else { options }
+    }
+
+    /// One after the other; without waiting in between, unless each would spend its time in line for the one before.
+    fn emit(&self, bus: &EventBus) -> Vec<Event<Subject>> {
+        let emit = |n| bus.emit_with(Subject { n }, self.options());
+        if self.cell.outcome == Outcome::EventCap {
+            return (0..EVENTS).map(|n| done(&emit(n))).collect();
+        }
+        let events: Vec<_> = (0..EVENTS).map(emit).collect();
+        events.iter().map(done).collect()
+    }
+
     /// Emits the subjects and waits for them. The second value: those of the handlers that forwarded.
     fn subjects(&self) -> (Vec<Event<Subject>>, usize) {
-        let numbers = 0..EVENTS;
         match self.cell.way {
-            Way::Plain => {
-                let events: Vec<_> = numbers.map(|n| self.bus.emit(Subject { n })).collect();
-                (events.iter().map(done).collect(), 0)
-            }
+            Way::Plain => (self.emit(&self.bus), 0),
             Way::Forwarded => {
                 let source = bus(&self.runtime, "Source", self.cell);
                 source.forward_all_to(&self.bus);
-                let events: Vec<_> = numbers.map(|n| source.emit(Subject { n })).collect();
-                let events: Vec<_> = events.iter().map(done).collect();
+                let events = self.emit(&source);
                 assert!(events.iter().all(|e| e.path() == [source.label(), self.bus.label()]), "{:?}", self.cell);
                 idle(&source);
                 // The source is without handlers of its own, but for the forward.
@@ -123,11 +142,12 @@ impl Run {
                 let (jumping, bystanding) = (Gate::new(), Gate::new());
                 self.bus.on({
                     let (log, jumping, bystanding) = (self.log.clone(), jumping.clone(), bystanding.clone());
+                    let options = self.options();
                     move |outer: &Event<Outer>| -> Result<(), WaitError> {
                         jumping.open();
                         bystanding.wait();
                         for n in 0..EVENTS {
-                            outer.bus().emit(Subject { n }).wait()?;
+                            outer.bus().emit_with(Subject { n }, options.clone()).wait()?;
                             log.push(format_args!("waited {n}"));
                         }
                         log.push("outer_end");
@@ -157,6 +177,9 @@ impl Run {
             let results = &event.results()[forwards..];
             assert_eq!(results.len(), 3);
             for (at, result) in results.iter().enumerate() {
+                if outcome == Outcome::EventCap && at == 2 && self.ended_by_the_cap(result) {
+                    continue;
+                }
                 assert!(result.started_at.is_some() && result.completed_at.is_some() && result.attempts == 1);
                 if at != 1 || outcome == Outcome::Ok {
                     assert_eq!((result.status, result.value), (ResultStatus::Completed, Some(10 * event.n + at)));
@@ -167,22 +190,39 @@ impl Run {
                     (Outcome::Error, Some(HandlerFailure::Failed(error))) => assert_eq!(error.to_string(), "boom"),
                     (Outcome::Panic, Some(HandlerFailure::Panicked(text))) => assert_eq!(text, "ouch"),
                     (Outcome::Timeout, Some(HandlerFailure::TimedOut { after })) => assert_eq!(*after, CAP),
+                    (Outcome::EventCap, Some(HandlerFailure::Aborted { cause })) => {
+                        assert_eq!((cause.kind, cause.event), (CauseKind::EventTimeout, event.id()));
+                    }
                     (_, other) => panic!("{other:?}"),
                 }
             }
-            assert_eq!(event.errors().len(), usize::from(outcome != Outcome::Ok));
+            let failures = event.errors().len() - usize::from(self.ended_by_the_cap(&results[2]));
+            assert_eq!(failures, usize::from(outcome != Outcome::Ok));
         }
+    }
+
+    /// The last handler did not start: its turn never came. Parallel ones have no turn, and mostly run.
+    fn ended_by_the_cap(&self, last: &HandlerResult<usize>) -> bool {
+        if self.cell.outcome != Outcome::EventCap {
+            return false;
+        }
+        let ended = matches!(last.error.as_deref(), Some(HandlerFailure::Cancelled { .. }));
+        assert!(self.cell.handlers == Handlers::Parallel || ended && last.started_at.is_none());
+        ended
     }
 
     fn check_order(&self) {
         let Cell { events, handlers, way, .. } = self.cell;
         let log = &self.log;
         let starts: Vec<_> = log.entries().into_iter().filter(|entry| entry.contains('.')).collect();
-        assert_eq!(starts.len(), 3 * EVENTS, "every handler once: {starts:?}");
+        let capped = self.cell.outcome == Outcome::EventCap;
+        let once = starts.iter().collect::<HashSet<_>>().len() == starts.len();
+        assert!(once && (capped || starts.len() == 3 * EVENTS), "every handler once: {starts:?}");
+        let each = if capped { 2 } else { 3 };
         let one_by_one = events != Events::Parallel || way == Way::Jump;
         let in_turn = handlers != Handlers::Parallel;
         if one_by_one && in_turn {
-            let expected: Vec<_> = (0..EVENTS).flat_map(|n| (0..3).map(move |at| format!("{n}.{at}"))).collect();
+            let expected: Vec<_> = (0..EVENTS).flat_map(|n| (0..each).map(move |at| format!("{n}.{at}"))).collect();
             assert_eq!(starts, expected);
         } else if one_by_one {
             let event_of = |start: &String| start.split('.').next().map(str::to_owned);
@@ -253,7 +293,7 @@ impl Pending for Event<Subject> {
 fn row(events: Events, way: Way) {
     let runtime = Runtime::builder().thread_name("matrix").keep_alive(CAP).build().expect("a runtime");
     for handlers in [Handlers::GlobalSerial, Handlers::BusSerial, Handlers::EventSerial, Handlers::Parallel] {
-        for outcome in [Outcome::Ok, Outcome::Error, Outcome::Panic, Outcome::Timeout] {
+        for outcome in [Outcome::Ok, Outcome::Error, Outcome::Panic, Outcome::Timeout, Outcome::EventCap] {
             let cell = Cell { events, handlers, outcome, way };
             // Says which cell it was, when a check fails.
             let name = Named(cell);

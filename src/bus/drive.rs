@@ -103,31 +103,15 @@ pub(crate) fn advance_under(
 }
 
 impl Driver<'_> {
-    /// Fixes the handlers the first time; puts into the hand what the delivery holds.
+    /// Puts into the hand what the delivery holds.
     fn prepare(&mut self) {
-        let own = self.event.head().options.as_deref();
-        let mut cap = None;
+        fix_handlers(self.bus, self.event, self.delivery, &self.slot, self.now);
         let mut state = self.event.state().lock();
-        let wants_first = state.wants_first;
         let Some(delivery) = state.deliveries.get_mut(self.delivery) else { return };
-        if delivery.list.is_none() && delivery.phase == DeliveryPhase::Active {
-            let plan = plan_for(self.event, &self.slot, &self.bus.defaults);
-            let (slot, defaults) = (&self.slot, &self.bus.defaults);
-            delivery.fix_handlers(&slot.handlers, |e| handler_mode(own, &slot.options, &e.options, defaults));
-            delivery.manner.first = plan.first || wants_first;
-            delivery.begun = self.now;
-            if let Some(after) = plan.event_timeout {
-                delivery.cap = clock::after(self.now, after);
-                cap = Some(delivery.cap);
-            }
-        }
         delivery.manner.inline &= self.via == Via::Inline;
         let manner = delivery.manner;
         self.turn = manner.turn;
         drop(state);
-        if let Some(cap) = cap {
-            ending::watch_cap(self.bus, self.event, self.delivery, cap);
-        }
         if self.via != Via::Inline {
             self.hold(manner.turn, manner.bus_handler, manner.parallel);
         }
@@ -353,6 +337,26 @@ impl Driver<'_> {
     }
 }
 
+/// The first time: which handlers run, and until when. From here on the event's cap counts, also while it stands in line.
+pub(crate) fn fix_handlers(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, slot: &TypeSlot, now: Tick) {
+    let own = event.head().options.as_deref();
+    let mut state = event.state().lock();
+    let wants_first = state.wants_first;
+    let Some(delivery) = state.deliveries.get_mut(index) else { return };
+    if delivery.list.is_some() || delivery.phase != DeliveryPhase::Active {
+        return;
+    }
+    let plan = plan_for(event, slot, &bus.defaults);
+    delivery.fix_handlers(&slot.handlers, |e| handler_mode(own, &slot.options, &e.options, &bus.defaults));
+    delivery.manner.first = plan.first || wants_first;
+    delivery.begun = now;
+    let Some(after) = plan.event_timeout else { return };
+    delivery.cap = clock::after(now, after);
+    let cap = delivery.cap;
+    drop(state);
+    ending::watch_cap(bus, event, index, cap);
+}
+
 fn needs_permit(mode: HandlerMode, bus_handler: bool) -> bool {
     match mode {
         HandlerMode::GlobalSerial => true,
@@ -457,8 +461,13 @@ pub(crate) fn conclude(bus: &Arc<BusCore>, event: &AnyEvent, finish: Finish) {
     }
     match finish.completion {
         Some(completion) => ending::complete(event, completion),
-        None if finish.watched => ending::ring_watchers(event),
-        None => {}
+        None => {
+            if finish.watched {
+                ending::ring_watchers(event);
+            }
+            // What its handlers emitted and nobody waited for may jump from now on.
+            bus.ring_above(event);
+        }
     }
     if bus.options.max_history == Some(0) && event.is_completed() {
         bus.forget_completed(event);

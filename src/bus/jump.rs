@@ -337,6 +337,10 @@ impl Jump {
         if self.waiting.timeout.is_some() || plan.first || !below || self.worker.is_deep() {
             return true;
         }
+        if !self.frame.bus.runtime.pool.has_thread_to_spare() {
+            // Better late than never: what could be ended earlier than this frame ends with it.
+            return false;
+        }
         let now = clock::now();
         let own = target.head().options.as_deref();
         let cap = plan.event_timeout.map_or(NEVER, |after| clock::after(now, after));

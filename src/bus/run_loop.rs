@@ -1,11 +1,12 @@
 //! The loop of a bus: who starts queued events, in which order (`runtime/README.md`, 3.2).
 
 use crate::bus::core::{BusCore, Entry, Run};
-use crate::bus::drive::{After, Via, advance, resume_job};
+use crate::bus::drive::{After, Via, advance, fix_handlers, resume_job};
 use crate::bus::permit::{Home, delivery_token};
 use crate::event::{AnyEvent, DeliveryPhase, Manner, TurnKind};
 use crate::runtime::{Drive, Job, Turn, Worker, hand_over};
 use crate::sync::{Granted, Place, Ticket, Token};
+use crate::sys::clock;
 use crate::sys::sync::MutexGuard;
 use crate::sys::sync::atomic::Ordering;
 use crate::sys::unwind;
@@ -62,6 +63,7 @@ impl BusCore {
         }
         // Whatever the loop's own token holds there and does not pass on is given back at the end.
         let mut global_turn = std::mem::take(&mut run.loop_in_global_line);
+        let mut in_line = None;
         let next = loop {
             if !run.is_startable() {
                 run.loop_set_aside = true;
@@ -93,7 +95,10 @@ impl BusCore {
                     break Next::Run(entry);
                 }
                 // The delivery has taken the loop along.
-                Claimed::InLine(_) => break Next::Leave,
+                Claimed::InLine(entry) => {
+                    in_line = Some(entry);
+                    break Next::Leave;
+                }
                 Claimed::BySomebodyElse(entry) => {
                     global_turn |= global;
                     stale.push(entry);
@@ -102,7 +107,16 @@ impl BusCore {
         };
         drop(run);
         self.after_next(granted, global_turn, stale);
+        self.fix_in_line(in_line);
         next
+    }
+
+    /// What stands in line for the handler permit is as good as started: its handlers are fixed, and its time counts.
+    fn fix_in_line(self: &Arc<Self>, entries: impl IntoIterator<Item = Entry>) {
+        for entry in entries {
+            let slot = self.registry.slot(entry.event.body(), &self.defaults);
+            fix_handlers(self, &entry.event, entry.delivery as usize, &slot, clock::now());
+        }
     }
 
     fn after_next(&self, mut granted: Granted<Turn>, global_turn: bool, stale: Vec<Entry>) {
@@ -200,7 +214,7 @@ impl BusCore {
     /// One runner for parallel events: takes them in order, as long as there are any.
     pub(crate) fn run_free(self: &Arc<Self>, worker: &Arc<Worker>) {
         loop {
-            let mut stale = Vec::new();
+            let (mut stale, mut in_line) = (Vec::new(), Vec::new());
             let mut run = self.run.lock();
             if run.paused > 0 {
                 return;
@@ -210,11 +224,13 @@ impl BusCore {
                 let Some(entry) = run.free.pop() else { break None };
                 match self.claim(&mut run, entry, false) {
                     Claimed::ToRun(entry) => break Some(entry),
-                    Claimed::InLine(entry) | Claimed::BySomebodyElse(entry) => stale.push(entry),
+                    Claimed::InLine(entry) => in_line.push(entry),
+                    Claimed::BySomebodyElse(entry) => stale.push(entry),
                 }
             };
             // Serial events that came along: their loop is active since their emit, and looks into the lanes.
             drop(run);
+            self.fix_in_line(in_line);
             unwind::drop_quietly(stale);
             let Some(entry) = entry else { return };
             advance(self, worker, &entry.event, entry.delivery as usize, Via::Job);

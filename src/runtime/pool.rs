@@ -246,6 +246,13 @@ impl Pool {
         }
     }
 
+    /// True if one more job would find a thread that is not suspended.
+    pub(crate) fn has_thread_to_spare(&self) -> bool {
+        let state = self.state.lock();
+        let more = if state.refused { 0 } else { self.limits.hard_limit.saturating_sub(state.threads) };
+        state.idle.len() + state.coming + more > state.jobs()
+    }
+
     /// True if there are jobs that no thread will come for.
     pub(crate) fn is_starved(&self) -> bool {
         self.state.lock().is_starved(self.limits.hard_limit)
