@@ -148,7 +148,9 @@ fn descendants_belong_to_their_event() {
     let ran = Arc::new(AtomicUsize::new(0));
     let runs = Arc::clone(&ran);
     bus.on(|event: &Event<Starts>| drop(event.bus().emit(Job { n: 1 })));
-    bus.on(move |_: &Event<Job>| drop(runs.fetch_add(1, Ordering::SeqCst)));
+    bus.on(move |_: &Event<Job>| {
+        runs.fetch_add(1, Ordering::SeqCst);
+    });
     let batch = bus.batch();
     batch.extend([Starts, Starts]);
     assert_eq!(finish(&batch), (2, 2, 0));
@@ -199,7 +201,7 @@ fn values_never_decrease_and_the_last_comes_before_the_wait_returns() {
         .build()
         .unwrap();
     bus.on(|job: &Event<Job>| -> Result<(), &'static str> {
-        if job.n % 10 == 0 { Err("tenth") } else { Ok(()) }
+        if job.n.is_multiple_of(10) { Err("tenth") } else { Ok(()) }
     });
     for _ in 0..20 {
         let batch = bus.batch();
@@ -361,7 +363,9 @@ fn a_long_batch_keeps_nothing_of_what_is_complete() {
     let batch = bus.batch();
     let seen = Arc::new(AtomicUsize::new(0));
     let sees = Arc::clone(&seen);
-    batch.on_progress(move |_| drop(sees.fetch_add(1, Ordering::SeqCst)));
+    batch.on_progress(move |_| {
+        sees.fetch_add(1, Ordering::SeqCst);
+    });
     let counts = Arc::clone(&dropped);
     let batch = within(6 * PATIENCE, move || {
         for n in 0..total {

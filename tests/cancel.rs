@@ -296,10 +296,12 @@ fn cancel_races_with_everything() {
             assert_eq!(event.wait().is_ok(), started, "{:?}", event.results());
         }
         no_thread_is_lost(&bus);
-        let started = |r: &HandlerResult<()>| r.started_at.is_some();
-        let seen = events.iter().flat_map(Event::results).filter(started).count();
-        // One that was cancelled at the moment of its start may still be on its way.
-        eventually(|| runs.load(Ordering::SeqCst) == seen);
+        // One that was given up at the moment of its start may not have been called any more; the others were, and once.
+        let results: Vec<_> = events.iter().flat_map(Event::results).collect();
+        let returned = results.iter().filter(|result| result.error.is_none()).count();
+        let started = results.iter().filter(|result| result.started_at.is_some()).count();
+        let called = runs.load(Ordering::SeqCst);
+        assert!(returned <= called && called <= started, "{returned} returned, {called} called, {started} started");
     }
 }
 

@@ -10,7 +10,7 @@
 
 mod common;
 
-use common::{Gate, Log, PATIENCE, done, eventually, idle, payload, within};
+use common::{Gate, Log, PATIENCE, done, eventually, idle, linger, payload, within};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -741,4 +741,31 @@ fn a_flood_of_others_does_not_keep_a_find_from_ending() {
     stop.open();
     flood.join().unwrap();
     idle(&bus);
+}
+
+#[test]
+fn find_025c_also_for_that_of_what_is_running_already() {
+    let bus = EventBus::new("RunsAlready");
+    let gate = Gate::new();
+    let _open = gate.opener();
+    let stands = gate.clone();
+    bus.on(move |_: &Event<Parent>| stands.wait());
+    let event = bus.emit(Parent);
+    let finds = |past| {
+        finder(&bus, move |bus| {
+            bus.find::<Parent>()
+                .past(past)
+                .future(PATIENCE)
+                .status(EventStatus::Completed)
+                .first()
+                .map(|found| found.id())
+        })
+    };
+    let (with_past, without) = (finds(true), finds(false));
+    linger();
+    assert!(!with_past.is_finished());
+    gate.open();
+    assert_eq!(with_past.join().unwrap(), Some(event.id()));
+    let later = emit_until_found(without, || done(&bus.emit(Parent)));
+    assert!(later.is_some_and(|later| later != event.id()));
 }

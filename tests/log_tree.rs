@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use threadbus::{
     Event, EventBus, EventConcurrency, EventOptions, HandlerCompletion, HandlerConcurrency, HandlerContext,
-    HandlerError, HandlerOptions, Payload, Retry, Shutdown, TreeStyle, WaitError, event,
+    HandlerError, HandlerOptions, Retry, Shutdown, TreeStyle, WaitError, event,
 };
 
 #[derive(Serialize, Deserialize)]

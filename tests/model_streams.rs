@@ -138,7 +138,6 @@ fn a_find_that_waits_for_completion_hears_of_it() {
             let bus = bus.clone();
             thread::spawn(move || bus.find::<Row>().future_forever().status(EventStatus::Completed).first())
         };
-        // The past may have them all before the finder comes; then it needs one more.
         bus.emit(Row(1));
         bus.emit(Row(2)).wait().unwrap();
         assert!(finder.join().unwrap().unwrap().is_completed());

@@ -7,6 +7,7 @@
     clippy::disallowed_types,
     clippy::disallowed_methods,
     clippy::panic,
+    clippy::print_stderr,
     missing_docs,
     missing_debug_implementations,
     reason = "tests"

@@ -66,7 +66,9 @@ fn round(alive: &Arc<AtomicUsize>, rest: Option<usize>) -> Vec<(usize, u64)> {
     let bus = EventBus::builder("Soak").max_history(Some(0)).build().expect("a bus");
     let handled = Arc::new(AtomicUsize::new(0));
     let counts = Arc::clone(&handled);
-    bus.on(move |_: &Event<Sequence>| drop(counts.fetch_add(1, Ordering::Relaxed)));
+    bus.on(move |_: &Event<Sequence>| {
+        counts.fetch_add(1, Ordering::Relaxed);
+    });
     let subscriptions = match rest {
         // Two that keep up as they can, and one that holds the emitters to its pace.
         None => vec![bus.subscribe(), bus.subscribe(), bus.subscribe_bounded(1000, OnLag::Block)],

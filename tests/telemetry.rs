@@ -43,7 +43,9 @@ fn emit_all(bus: &EventBus, numbers: impl IntoIterator<Item = u32>) {
 
 fn count(counter: &Arc<AtomicUsize>) -> impl Fn() + Send + Sync + 'static {
     let counter = Arc::clone(counter);
-    move || drop(counter.fetch_add(1, Ordering::SeqCst))
+    move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 #[test]
@@ -192,7 +194,9 @@ fn rc_11_parallel_handlers_meet() {
     let barrier = Arc::new(Barrier::new(2));
     for _ in 0..2 {
         let barrier = Arc::clone(&barrier);
-        bus.on(move |_: &Event<A>| drop(barrier.wait()));
+        bus.on(move |_: &Event<A>| {
+            barrier.wait();
+        });
     }
     done(&bus.emit(A { n: 1 }));
 }
@@ -496,7 +500,7 @@ fn consume(subscription: Subscription<Event<Row>>, work: Duration) -> impl FnOnc
     let thread = subscription.spawn("consumer", move |row| {
         assert_eq!(row.n, next);
         next += 1;
-        drop(sender.send(row.at.elapsed()));
+        let _ = sender.send(row.at.elapsed());
         if !work.is_zero() {
             thread::sleep(work);
         }
@@ -610,7 +614,7 @@ fn a_consumer_may_wait_for_what_it_emits() {
     let thread = bus.subscribe::<A>().spawn("waits", move |a| {
         let answer: Result<_, WaitError> =
             weak.upgrade().map_or(Err(WaitError::Cancelled), |bus| bus.emit(B { n: a.n }).wait());
-        drop(sender.send(answer.map(|b| (b.n, b.parent_id()))));
+        let _ = sender.send(answer.map(|b| (b.n, b.parent_id())));
     });
     bus.emit(A { n: 7 });
     assert_eq!(waited.recv_timeout(PATIENCE), Ok(Ok((7, None))));

@@ -70,6 +70,11 @@ pub(crate) fn run(driver: &mut Driver<'_>, attempt: Attempt, under: SmallVec<[us
         under,
     };
     driver.worker.push(slot, &driver.bus.runtime.watch);
+    if !frame.is_live() {
+        // Ended between its start and here, by somebody who found no handler on this stack to give up: so none runs.
+        driver.worker.pop();
+        return goes_on_after_loss(driver);
+    }
     let context = frame::local(|local| {
         local.frames.push(frame);
         std::mem::replace(&mut local.context, event.head().context.clone())
@@ -149,13 +154,11 @@ fn end(driver: &mut Driver<'_>, invocation: usize, number: u32, returned: Return
     let mut state = event.state().lock();
     let Some(delivery) = state.deliveries.get_mut(index) else { return false };
     if !delivery.is_live(invocation, number) {
-        // Given up meanwhile; on a stack that waits for it, this thread is the one that drives on.
-        let goes_on = delivery.manner.inline && delivery.phase == DeliveryPhase::Active;
         drop(state);
         driver.bus.counters.late_results.fetch_add(1, Ordering::Relaxed);
         log::debug!(target: "threadbus", "a late result of {event} on {} was dropped", driver.bus.label());
         unwind::drop_quietly(returned.outcome);
-        return goes_on;
+        return goes_on_after_loss(driver);
     }
     if let Some(delay) = returned.retry {
         delivery.set_aside(invocation);
@@ -179,6 +182,12 @@ fn end(driver: &mut Driver<'_>, invocation: usize, number: u32, returned: Return
         ending::give_up_if_all_sit(driver.bus, event, index);
     }
     true
+}
+
+/// A handler was given up: its ender drives on. On a stack that waits for the delivery, this thread does.
+fn goes_on_after_loss(driver: &Driver<'_>) -> bool {
+    let state = driver.event.state().lock();
+    state.deliveries.get(driver.delivery).is_some_and(|d| d.manner.inline && d.phase == DeliveryPhase::Active)
 }
 
 /// Another attempt: at once, or after a delay that occupies no thread.

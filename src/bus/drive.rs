@@ -94,8 +94,7 @@ pub(crate) fn advance_under(
 ) -> After {
     let slot = bus.registry.slot(event.body(), &bus.defaults);
     let now = clock::now();
-    let mut driver =
-        Driver { bus, worker, event, delivery, slot, via, under: lent, now, turn: TurnKind::Free };
+    let mut driver = Driver { bus, worker, event, delivery, slot, via, under: lent, now, turn: TurnKind::Free };
     let hand = frame::hand_len();
     driver.prepare();
     let ran = driver.run();

@@ -86,7 +86,11 @@ impl EventBus {
     /// A closed stand-in for a bus that is gone.
     pub(crate) fn stand_in(identity: Option<&BusIdentity>, refused: Option<&EmitError>) -> EventBus {
         let refusing = match refused {
-            Some(EmitError::QueueFull { bus, .. } | EmitError::HistoryFull { bus, .. } | EmitError::NoHandler { bus, .. })
+            Some(
+                EmitError::QueueFull { bus, .. }
+                | EmitError::HistoryFull { bus, .. }
+                | EmitError::NoHandler { bus, .. },
+            )
             | Some(EmitError::Closed { bus } | EmitError::DuplicateId { bus, .. } | EmitError::Refused { bus, .. }) => {
                 bus.rsplit_once('#').map(|(name, _)| name)
             }

@@ -256,7 +256,6 @@ impl HandlerOptions {
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
 
     use super::*;
 
@@ -282,5 +281,4 @@ mod tests {
         assert_eq!((options.timeout, options.handler_timeout), (Knob::After(SECOND), Knob::Off));
         assert_eq!(HandlerOptions::new().no_timeout().timeout(SECOND).timeout, Knob::After(SECOND));
     }
-
 }

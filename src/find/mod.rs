@@ -161,8 +161,10 @@ impl<'bus, E> Find<'bus, E> {
         self
     }
 
-    /// Only events that stand there when they are looked at. A find that waits for [`EventStatus::Completed`] waits for the completion
-    /// of events emitted while it waits. Default: any.
+    /// Only events that stand there when they are looked at. Default: any.
+    ///
+    /// A find that waits for [`EventStatus::Completed`] waits for completions: of events emitted while it waits, and of those that it found
+    /// in the past, but for not being complete yet.
     pub fn status(mut self, status: EventStatus) -> Self {
         self.status = Some(status);
         self
@@ -186,32 +188,34 @@ impl<'bus, E> Find<'bus, E> {
         };
         // Where it may not block, it looks at the past only.
         let seat = deadline.and_then(|_| Seat::take());
-        let (Some(deadline), Some(seat)) = (deadline, seat) else { return self.past_match(u64::MAX) };
+        let (Some(deadline), Some(seat)) = (deadline, seat) else { return self.past_match(u64::MAX, None) };
         let (waiting, before) = Waiting::register(self.bus.core(), &self.wanted, &seat);
-        self.past_match(before).or_else(|| self.wait(&seat, waiting.as_ref()?, deadline))
+        let mut unfinished = Vec::new();
+        let newest = self.past_match(before, Some(&mut unfinished));
+        newest.or_else(|| self.wait(&seat, waiting.as_ref()?, unfinished, deadline))
     }
 
     /// All past matches, newest first. Does not wait.
     pub fn all(self) -> Vec<E> {
         let mut found = Vec::new();
-        self.look_back(u64::MAX, |event| {
+        self.look_back(u64::MAX, None, |event| {
             found.push(event);
             true
         });
         found
     }
 
-    fn past_match(&self, before: u64) -> Option<E> {
+    fn past_match(&self, before: u64, unfinished: Option<&mut Vec<AnyEvent>>) -> Option<E> {
         let mut newest = None;
-        self.look_back(before, |event| {
+        self.look_back(before, unfinished, |event| {
             newest = Some(event);
             false
         });
         newest
     }
 
-    /// Shows past matches, newest first, as long as `more` wants more. Takes the history in pieces, so that emitters are not held up.
-    fn look_back(&self, mut before: u64, mut more: impl FnMut(E) -> bool) {
+    /// Shows past matches, newest first, as long as `more` wants more, and collects those that lack nothing but their completion. Takes the history in pieces, so that emitters are not held up.
+    fn look_back(&self, mut before: u64, mut unfinished: Option<&mut Vec<AnyEvent>>, mut more: impl FnMut(E) -> bool) {
         if !self.past {
             return;
         }
@@ -228,7 +232,10 @@ impl<'bus, E> Find<'bus, E> {
             });
             for event in piece {
                 if wants_more && self.is_recent(&event, since) {
-                    wants_more = self.matches(&event).is_none_or(&mut more);
+                    match &mut unfinished {
+                        Some(unfinished) if self.awaits_completion_of(&event) => unfinished.push(event.clone()),
+                        _ => wants_more = self.matches(&event).is_none_or(&mut more),
+                    }
                 }
                 unwind::drop_quietly(event);
             }
@@ -242,15 +249,17 @@ impl<'bus, E> Find<'bus, E> {
         since.is_none_or(|since| event.created_at() >= since)
     }
 
-    fn wait(&self, seat: &Seat, waiting: &Waiting<'_>, deadline: Tick) -> Option<E> {
+    fn wait(&self, seat: &Seat, waiting: &Waiting<'_>, unfinished: Vec<AnyEvent>, deadline: Tick) -> Option<E> {
+        for event in unfinished {
+            waiting.waiter.await_completion(&event);
+            unwind::drop_quietly(event);
+        }
         loop {
             // Only what has come so far: a flood of others must not keep the find from ending.
             let mut came = waiting.waiter.take();
             while let Some(event) = came.pop_front() {
-                if self.status == Some(EventStatus::Completed) && !event.is_completed() {
-                    if self.is_wanted(&event) {
-                        waiting.waiter.await_completion(&event);
-                    }
+                if self.awaits_completion_of(&event) {
+                    waiting.waiter.await_completion(&event);
                 } else if let Some(found) = self.matches(&event) {
                     came.drain(..).for_each(unwind::drop_quietly);
                     return Some(found);
@@ -264,6 +273,11 @@ impl<'bus, E> Find<'bus, E> {
                 return None;
             }
         }
+    }
+
+    /// It may match once it is complete.
+    fn awaits_completion_of(&self, event: &AnyEvent) -> bool {
+        self.status == Some(EventStatus::Completed) && !event.is_completed() && self.is_wanted(event)
     }
 
     /// All that does not change with the event's progress, and runs no filter.
