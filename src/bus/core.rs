@@ -339,9 +339,9 @@ impl Drop for BusCore {
             crate::bus::ending::end_unclaimed(&entry.event, entry.delivery as usize);
         }
         std::mem::take(&mut self.inlet.get_mut().observers).close();
-        crate::sys::unwind::drop_quietly(self.inlet.get_mut().history.clear());
+        crate::sys::unwind::drop_each(self.inlet.get_mut().history.clear());
         let handlers = self.registry.close();
         crate::bus::worker_local::forget_handlers(self, &handlers);
-        crate::sys::unwind::drop_quietly(handlers);
+        crate::sys::unwind::drop_each(handlers);
     }
 }

@@ -179,7 +179,8 @@ impl BusCore {
             );
         }
         seen.settle();
-        unwind::drop_quietly((evicted, dropped));
+        unwind::drop_quietly(evicted);
+        unwind::drop_each(dropped);
         if let Some(parent) = &candidate.parent {
             self.ring_above(parent);
         }

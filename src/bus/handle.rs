@@ -259,7 +259,7 @@ impl EventBus {
     fn let_go(&self, gone: Vec<Arc<HandlerEntry>>) -> usize {
         let count = gone.len();
         worker_local::forget_handlers(&self.core, &gone);
-        unwind::drop_quietly(gone);
+        unwind::drop_each(gone);
         count
     }
 

@@ -43,16 +43,13 @@ impl<P: Payload> Event<P> {
             }
         }
         jump::wait(self.any(), Waiting { first_value: true, ..Waiting::JUMP })?;
-        let state = self.any().state().lock();
-        let records = || state.deliveries.iter().flat_map(|d| &d.records);
-        let values = records().filter(|r| matches!(r.outcome, Outcome::Value(_)));
-        if let Some(Record { outcome: Outcome::Value(value), .. }) = values.min_by_key(|r| r.ended) {
-            return Ok(value.downcast::<P::Output>());
+        let results = snapshot(self.any());
+        if let Some(value) = results.iter().filter(|r| r.value.is_some()).min_by_key(|r| r.completed_at) {
+            return Ok(value.value.as_ref().and_then(|value| value.downcast::<P::Output>()));
         }
-        let failed = records().filter(|r| matches!(r.outcome, Outcome::Failed(_)));
-        match failed.min_by_key(|r| r.ended) {
-            Some(Record { outcome: Outcome::Failed(failure), handler, .. }) => {
-                Err(ResultError::Handler { handler: handler.label(), failure: Arc::clone(failure) })
+        match results.into_iter().filter(|r| r.error.is_some()).min_by_key(|r| r.completed_at) {
+            Some(HandlerResult { handler, error: Some(failure), .. }) => {
+                Err(ResultError::Handler { handler: handler.label(), failure })
             }
             _ => Ok(None),
         }
@@ -60,7 +57,19 @@ impl<P: Payload> Event<P> {
 
     /// Snapshot of every invocation, in handler order, without waiting.
     pub fn results(&self) -> Vec<HandlerResult<P::Output>> {
-        snapshot(self.any(), |value| value.downcast::<P::Output>())
+        let typed = |r: HandlerResult<AnyOutput>| HandlerResult {
+            value: r.value.and_then(|value| value.downcast::<P::Output>()),
+            id: r.id,
+            handler: r.handler,
+            status: r.status,
+            error: r.error,
+            attempts: r.attempts,
+            started_at: r.started_at,
+            completed_at: r.completed_at,
+            children: r.children,
+        };
+        // Values are cloned here, by the user's code, and not under the event's lock.
+        snapshot(self.any()).into_iter().map(typed).collect()
     }
 
     /// Chooses among the results.
@@ -72,7 +81,7 @@ impl<P: Payload> Event<P> {
 impl AnyEvent {
     /// Snapshot of every invocation, in handler order, without waiting.
     pub fn results(&self) -> Vec<HandlerResult<AnyOutput>> {
-        snapshot(self, |value| Some(value.clone()))
+        snapshot(self)
     }
 }
 
@@ -190,7 +199,7 @@ fn lost_first(failure: &HandlerFailure) -> bool {
     }
 }
 
-fn snapshot<T>(event: &AnyEvent, value: impl Fn(&AnyOutput) -> Option<T>) -> Vec<HandlerResult<T>> {
+fn snapshot(event: &AnyEvent) -> Vec<HandlerResult<AnyOutput>> {
     let state = event.state().lock();
     let mut results = Vec::new();
     for (d, delivery) in state.deliveries.iter().enumerate() {
@@ -212,7 +221,7 @@ fn snapshot<T>(event: &AnyEvent, value: impl Fn(&AnyOutput) -> Option<T>) -> Vec
                     _ => ResultStatus::Pending,
                 },
                 value: match &record.outcome {
-                    Outcome::Value(output) => value(output),
+                    Outcome::Value(output) => Some(output.clone()),
                     _ => None,
                 },
                 error,

@@ -124,7 +124,7 @@ impl BusCore {
             granted.extend(self.runtime.global.lock().event.release(self.loop_token()));
         }
         hand_over(&self.runtime.pool, granted);
-        unwind::drop_quietly(stale);
+        unwind::drop_each(stale);
     }
 
     /// From the channel into the lanes.
@@ -231,7 +231,7 @@ impl BusCore {
             // Serial events that came along: their loop is active since their emit, and looks into the lanes.
             drop(run);
             self.fix_in_line(in_line);
-            unwind::drop_quietly(stale);
+            unwind::drop_each(stale);
             let Some(entry) = entry else { return };
             advance(self, worker, &entry.event, entry.delivery as usize, Via::Job);
             unwind::drop_quietly(entry);
@@ -251,7 +251,7 @@ impl BusCore {
         swept.extend(run.free.sift(queued));
         drop(run);
         self.counters.stale.fetch_sub(i64::try_from(swept.len()).unwrap_or(0), Ordering::Relaxed);
-        unwind::drop_quietly(swept);
+        unwind::drop_each(swept);
     }
 
     pub(crate) fn home(self: &Arc<Self>) -> Home {

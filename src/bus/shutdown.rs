@@ -146,14 +146,14 @@ impl BusCore {
             let mut inlet = self.inlet.lock();
             (std::mem::take(&mut inlet.observers), inlet.history.clear())
         };
-        unwind::drop_quietly(history);
+        unwind::drop_each(history);
         observers.close();
         if !inside {
             self.wait_for_returns(deadline);
         }
         let handlers = self.registry.close();
         worker_local::forget_handlers(self, &handlers);
-        unwind::drop_quietly(handlers);
+        unwind::drop_each(handlers);
         if !inside {
             worker_local::wait_for_locals(self, deadline);
         }

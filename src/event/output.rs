@@ -1,7 +1,8 @@
 //! What a handler returned, when its type is not known at compile time.
 
-use std::any::Any;
+use std::any::{Any, TypeId};
 use std::fmt;
+use std::sync::Arc;
 
 use super::type_name::shorten;
 use super::{Json, JsonError, Payload};
@@ -24,42 +25,43 @@ use super::{Json, JsonError, Payload};
 /// ```
 #[derive(Clone)]
 pub struct AnyOutput {
-    /// A box of `()`, by far the most frequent output, does not allocate.
-    value: Box<dyn OutputObject>,
+    value: Held,
     /// How the value becomes JSON, where the event's type is known.
     encode: Option<Encode>,
+}
+
+/// Shared, so that looking at results under a lock clones no value of the user's.
+#[derive(Clone)]
+enum Held {
+    /// `()`, by far the most frequent output: no allocation.
+    Unit,
+    Value(Arc<dyn OutputObject>),
+}
+
+impl Held {
+    fn new<T: Any + Send + Sync>(value: T) -> Held {
+        if TypeId::of::<T>() == TypeId::of::<()>() { Held::Unit } else { Held::Value(Arc::new(value)) }
+    }
 }
 
 /// Gets a value of the output type that it was made for.
 type Encode = fn(&dyn Any) -> Result<Json, JsonError>;
 
-/// `Any` that can be cloned.
+/// `Any` that knows its type's name.
 trait OutputObject: Any + Send + Sync {
-    fn clone_box(&self) -> Box<dyn OutputObject>;
     fn type_name(&self) -> &'static str;
 }
 
-impl<T: Any + Clone + Send + Sync> OutputObject for T {
-    fn clone_box(&self) -> Box<dyn OutputObject> {
-        Box::new(self.clone())
-    }
-
+impl<T: Any + Send + Sync> OutputObject for T {
     fn type_name(&self) -> &'static str {
         shorten(std::any::type_name::<T>())
-    }
-}
-
-impl Clone for Box<dyn OutputObject> {
-    fn clone(&self) -> Self {
-        // Dereferenced first: the box is itself a type that the trait is implemented for.
-        (**self).clone_box()
     }
 }
 
 impl AnyOutput {
     /// Holds a value of any type.
     pub fn new<T: Clone + Send + Sync + 'static>(value: T) -> Self {
-        Self { value: Box::new(value), encode: None }
+        Self { value: Held::new(value), encode: None }
     }
 
     /// Holds JSON, which stands for whatever the event's codec makes of it.
@@ -91,7 +93,7 @@ impl AnyOutput {
 
     /// The output of an event of a known type: its codec, if there is one, gives the JSON.
     pub(crate) fn of<P: Payload>(output: P::Output) -> Self {
-        Self { value: Box::new(output), encode: Some(encode_output::<P>) }
+        Self { value: Held::new(output), encode: Some(encode_output::<P>) }
     }
 
     pub(crate) fn as_json(&self) -> Option<&Json> {
@@ -100,7 +102,10 @@ impl AnyOutput {
 
     /// Short name of the held value's type.
     pub(crate) fn type_name(&self) -> &'static str {
-        (*self.value).type_name()
+        match &self.value {
+            Held::Unit => "()",
+            Held::Value(value) => (**value).type_name(),
+        }
     }
 
     pub(crate) fn downcast_ref<T: 'static>(&self) -> Option<&T> {
@@ -108,7 +113,10 @@ impl AnyOutput {
     }
 
     fn as_any(&self) -> &dyn Any {
-        &*self.value
+        match &self.value {
+            Held::Unit => &(),
+            Held::Value(value) => &**value,
+        }
     }
 }
 
@@ -174,7 +182,7 @@ mod tests {
     #[test]
     fn nothing_takes_no_memory() {
         let output = AnyOutput::new(());
-        assert_eq!(size_of_val(&*output.value), 0);
+        assert!(matches!(output.value, Held::Unit));
         assert_eq!(output.clone().downcast::<()>(), Some(()));
         assert_eq!(output.type_name(), "()");
     }

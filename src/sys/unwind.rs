@@ -18,6 +18,11 @@ pub(crate) fn drop_quietly<T>(value: T) {
     }
 }
 
+/// The same, one after the other: two panics in one drop would end the process.
+pub(crate) fn drop_each<T>(values: impl IntoIterator<Item = T>) {
+    values.into_iter().for_each(drop_quietly);
+}
+
 fn text(payload: Box<dyn Any + Send>) -> String {
     let text = if let Some(text) = payload.downcast_ref::<&str>() {
         (*text).to_owned()
