@@ -1,9 +1,9 @@
 //! What a thread carries while it runs handlers: its frames, and the permits it has in hand.
 
 use crate::bus::core::BusCore;
-use crate::bus::permit::{Home, Permit};
+use crate::bus::permit::{Home, Permit, delivery_token};
 use crate::event::{AnyEvent, ContextMap, HandlerEntry, RecordPhase};
-use crate::runtime::Worker;
+use crate::runtime::{PermitKind, Worker};
 use crate::sync::{Granted, Place, Token};
 use crate::sys::clock::{NEVER, Tick};
 use crate::sys::thread;
@@ -50,6 +50,8 @@ pub(crate) struct Hold {
     pub(crate) in_hand: bool,
     /// Handlers of the same delivery on other threads run under it too.
     pub(crate) shared: bool,
+    /// Held by a handler on another thread, which this one only helps: lent from here, but never given up.
+    pub(crate) attached: bool,
     /// The delivery it belongs to.
     pub(crate) event: AnyEvent,
     pub(crate) delivery: usize,
@@ -99,7 +101,8 @@ pub(crate) fn set_down_all() {
 /// The same, but for some places in the hand.
 pub(crate) fn set_down_all_but(kept: &[usize]) {
     let holds: SmallVec<[(usize, Hold); 2]> = local(|local| {
-        let held = local.hand.iter().enumerate().filter(|(at, hold)| hold.in_hand && !kept.contains(at));
+        let held =
+            local.hand.iter().enumerate().filter(|(at, hold)| hold.in_hand && !hold.attached && !kept.contains(at));
         held.map(|(at, hold)| (at, hold.clone())).collect()
     })
     .unwrap_or_default();
@@ -175,13 +178,21 @@ pub(crate) fn lender(permit: &Permit) -> Option<Token> {
 /// Puts what a delivery holds into the hand; returns the place.
 pub(crate) fn put_in_hand(
     home: Home,
-    kind: crate::runtime::PermitKind,
+    kind: PermitKind,
     token: Token,
     event: &AnyEvent,
     delivery: usize,
     shared: bool,
 ) -> usize {
-    let hold = Hold { permit: Permit { home, kind }, token, in_hand: true, shared, event: event.clone(), delivery };
+    let hold = Hold {
+        permit: Permit { home, kind },
+        token,
+        in_hand: true,
+        shared,
+        attached: false,
+        event: event.clone(),
+        delivery,
+    };
     local(|local| {
         local.hand.push(hold);
         local.hand.len() - 1
@@ -203,4 +214,48 @@ pub(crate) fn cut_hand(len: usize) {
 /// The deadline that a handler started now on top of this thread's frames could not pass.
 pub(crate) fn deadline_below() -> Tick {
     local(|local| local.frames.last().map_or(NEVER, |f| f.deadline)).unwrap_or(NEVER)
+}
+
+/// Makes this thread count as inside a handler that runs on another one, until the guard goes.
+pub(crate) fn attach(frame: &Frame) -> Attached {
+    let manner = frame.event.state().lock().deliveries.get(frame.delivery).map(|d| d.manner);
+    let token = delivery_token(&frame.event, frame.delivery);
+    let turn = manner.and_then(|m| frame.bus.turn_home(m.turn)).map(|home| Permit { home, kind: PermitKind::Event });
+    let handler =
+        manner.filter(|m| m.bus_handler).map(|_| Permit { home: frame.bus.home(), kind: PermitKind::Handler });
+    let holds = [turn, handler].into_iter().flatten().map(|permit| Hold {
+        permit,
+        token,
+        in_hand: true,
+        shared: true,
+        attached: true,
+        event: frame.event.clone(),
+        delivery: frame.delivery,
+    });
+    let (hand, context) = local(|local| {
+        let hand = local.hand.len();
+        local.hand.extend(holds);
+        let under = (hand..local.hand.len()).collect();
+        local.frames.push(Frame { under, ..frame.clone() });
+        (hand, std::mem::replace(&mut local.context, frame.event.head().context.clone()))
+    })
+    .unwrap_or_default();
+    Attached { hand, context }
+}
+
+/// See [`attach`]. Gone also when the body panics.
+pub(crate) struct Attached {
+    hand: usize,
+    context: Option<Arc<ContextMap>>,
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        let gone = local(|local| {
+            let context = std::mem::replace(&mut local.context, self.context.take());
+            (local.frames.pop(), context)
+        });
+        cut_hand(self.hand);
+        drop(gone);
+    }
 }

@@ -104,6 +104,42 @@ impl HandlerContext {
         }
     }
 
+    /// Makes `body`, run on another thread, count as inside this handler: parent tracking, context and queue-jump follow it.
+    ///
+    /// Its waits give up nothing (the handler may still be running): what they wait for borrows this handler's permits, one at a
+    /// time. A handler that hands work to threads of its own joins them before it returns; what they emit afterwards is refused with
+    /// [`EmitError::Aborted`](crate::EmitError::Aborted).
+    ///
+    /// ```
+    /// use threadbus::{Event, EventBus, HandlerContext, HandlerError, Payload};
+    /// struct Sum(u32);
+    /// impl Payload for Sum { type Output = u32; }
+    /// struct Part(u32);
+    /// impl Payload for Part { type Output = u32; }
+    ///
+    /// let bus = EventBus::new("sums");
+    /// bus.on(|part: &Event<Part>| part.0 * 10);
+    /// bus.on(|sum: &Event<Sum>| -> Result<u32, HandlerError> {
+    ///     let context = HandlerContext::current().ok_or("outside of a handler")?;
+    ///     let bus = sum.bus();
+    ///     let parts = std::thread::scope(|scope| {
+    ///         let part = |n| { let (context, bus) = (&context, &bus); move || context.attach(|| bus.emit(Part(n)).result()) };
+    ///         let threads: Vec<_> = (0..sum.0).map(|n| scope.spawn(part(n))).collect();
+    ///         threads.into_iter().filter_map(|thread| thread.join().ok()).collect::<Result<Vec<u32>, _>>()
+    ///     })?;
+    ///     Ok(parts.into_iter().sum())
+    /// });
+    /// assert_eq!(bus.emit(Sum(3)).result()?, 30);
+    /// # Ok::<(), threadbus::ResultError>(())
+    /// ```
+    pub fn attach<R>(&self, body: impl FnOnce() -> R) -> R {
+        if let Some(worker) = Worker::current() {
+            self.frame.bus.runtime.pool.list(&worker);
+        }
+        let _attached = frame::attach(&self.frame);
+        body()
+    }
+
     /// Runs once if this invocation times out or is cancelled, on another thread; never otherwise. If it is given up already, at once,
     /// on this thread. A panic in it is logged.
     pub fn on_cancel(&self, hook: impl FnOnce() + Send + 'static) {
