@@ -11,7 +11,7 @@ use crate::event::{
 };
 use crate::rules::handler_mode;
 use crate::runtime::{Job, PermitKind, Worker};
-use crate::sync::{Place, Token};
+use crate::sync::{Granted, Place, Token};
 use crate::sys::clock::{self, Stamp, Tick};
 use crate::sys::{thread, unwind};
 use smallvec::SmallVec;
@@ -423,6 +423,12 @@ pub(crate) fn ensure_turn(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize,
     let token = delivery_token(event, delivery);
     let turn = bus.turn_home(manner.turn).map(|home| Permit { home, kind: PermitKind::Event });
     let handler = manner.bus_handler.then(|| Permit { home: bus.home(), kind: PermitKind::Handler });
+    if let (Some(turn), Some(handler)) = (&turn, &handler)
+        && !turn.step(|s| (s.holds(token), Granted::new()))
+    {
+        // Its handler was given up between setting down the one and the other. Nobody stands in line for a turn with a handler permit.
+        handler.step(|s| ((), s.set_down(token)));
+    }
     for permit in [turn, handler].into_iter().flatten() {
         let job = || resume_job(bus, event, delivery);
         match permit.take_or_queue(place, token, under, || is_active(event, delivery), job) {
