@@ -319,7 +319,6 @@ impl Pool {
                 staffing.ring.push(worker);
             } else if state.threads < self.limits.hard_limit {
                 state.threads += 1;
-                state.peak = state.peak.max(state.threads);
                 staffing.spawn += 1;
             } else {
                 break;
@@ -342,7 +341,12 @@ impl Pool {
             let pool = Arc::clone(self);
             let size = self.limits.stack_size;
             let body = move || {
-                pool.state.lock().refused = false;
+                {
+                    // A thread that runs was not refused.
+                    let mut state = pool.state.lock();
+                    state.refused = false;
+                    state.peak = state.peak.max(state.threads);
+                }
                 pool.work(&Worker::new(Place::Coming, Some(size)));
             };
             if let Err(error) = thread::spawn(self.limits.thread_name.clone(), size, body) {
