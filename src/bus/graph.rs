@@ -201,11 +201,40 @@ impl Queue {
 /// How far a search has come, and what lies on the way.
 struct Step {
     event: AnyEvent,
-    chain: String,
+    /// Its last hop in the trail; 0 is none.
+    hop: usize,
     /// Whether who waits for the event leaves its queued deliveries to their buses.
     in_order: bool,
     jump: bool,
     queue: bool,
+}
+
+/// The hops of a search, each with the one before it. Put into words only when a cycle was found: chains may be thousands long.
+#[derive(Default)]
+struct Trail(Vec<(usize, String)>);
+
+impl Trail {
+    fn add(&mut self, before: usize, words: String) -> usize {
+        self.0.push((before, words));
+        self.0.len()
+    }
+
+    /// The chain up to a hop; of a long one, its ends.
+    fn words(&self, last: usize) -> String {
+        let mut hops = Vec::new();
+        let mut at = last;
+        while let Some((before, words)) = at.checked_sub(1).and_then(|at| self.0.get(at)) {
+            hops.push(words.as_str());
+            at = *before;
+        }
+        hops.reverse();
+        if hops.len() > 12 {
+            let left_out = format!(", and so on over {} more", hops.len() - 12);
+            let (first, rest) = hops.split_at(6);
+            return [&first.concat(), &left_out, &rest[rest.len() - 6..].concat()].map(String::as_str).concat();
+        }
+        hops.concat()
+    }
 }
 
 struct Search<'a> {
@@ -221,10 +250,10 @@ impl Search<'_> {
     /// A way over a queue is no dead end if a jump lies on it: that one claims what is queued.
     fn run(&self, start: &AnyEvent, in_order: bool) -> Option<String> {
         let mut seen = HashSet::new();
-        let mut pending =
-            vec![Step { event: start.clone(), chain: String::new(), in_order, jump: !in_order, queue: false }];
+        let mut trail = Trail::default();
+        let mut pending = vec![Step { event: start.clone(), hop: 0, in_order, jump: !in_order, queue: false }];
         while let Some(step) = pending.pop() {
-            let Step { event, chain, in_order, jump, queue } = step;
+            let Step { event, hop, in_order, jump, queue } = step;
             if event.is_completed() || !seen.insert((event.head().stamp, in_order, jump, queue)) {
                 continue;
             }
@@ -245,28 +274,29 @@ impl Search<'_> {
                     if jump && queue {
                         continue;
                     }
-                    return Some(format!("{chain}, which {handler} on this very thread must end"));
+                    return Some(format!("{}, which {handler} on this very thread must end", trail.words(hop)));
                 }
                 if let Some(wait) = self.parked.get(&worker) {
-                    let chain = format!("{chain}, where {handler} waits for {}", wait.event);
+                    let hop = trail.add(hop, format!(", where {handler} waits for {}", wait.event));
                     let jump = jump || !wait.in_order;
-                    pending.push(Step { event: wait.event.clone(), chain, in_order: wait.in_order, jump, queue });
+                    pending.push(Step { event: wait.event.clone(), hop, in_order: wait.in_order, jump, queue });
                 }
             }
             // Who jumps claims what is queued; only an in-order wait depends on the queue.
             for queue in queued.iter().filter(|_| in_order).map(|(bus, turn)| Queue::of(bus, *turn)) {
                 if self.own.keeps(&queue) {
+                    let chain = trail.words(hop);
                     return Some(format!("{chain}, which is queued on {} behind this very handler", queue.bus.label));
                 }
-                pending.extend(self.parked_before(&queue).into_iter().map(|(event, in_order)| {
-                    let chain =
-                        format!("{chain}, queued on {} behind a handler that waits for {event}", queue.bus.label);
-                    Step { event, chain, in_order, jump: jump || !in_order, queue: true }
-                }));
+                for (event, in_order) in self.parked_before(&queue) {
+                    let label = &queue.bus.label;
+                    let hop = trail.add(hop, format!(", queued on {label} behind a handler that waits for {event}"));
+                    pending.push(Step { event, hop, in_order, jump: jump || !in_order, queue: true });
+                }
             }
             for child in children {
-                let chain = format!("{chain}, which needs its child {child}");
-                pending.push(Step { event: child, chain, in_order, jump, queue });
+                let hop = trail.add(hop, format!(", which needs its child {child}"));
+                pending.push(Step { event: child, hop, in_order, jump, queue });
             }
         }
         None
