@@ -5,9 +5,7 @@ use crate::bus::frame;
 use crate::bus::handle::EventBus;
 use crate::bus::observers::Seen;
 use crate::bus::registry::{WILDCARD, plan_for};
-use crate::event::{AnyEvent, Delivery, DeliveryPhase, EmitError, HandlerInfo, HandlerOptions, Payload};
-use crate::sys::sync::atomic::Ordering;
-use crate::sys::unwind;
+use crate::event::{AnyEvent, Delivery, DeliveryPhase, EmitError, HandlerInfo, HandlerOptions, Manner, Payload};
 use std::any::TypeId;
 use std::sync::Arc;
 
@@ -93,29 +91,28 @@ impl BusCore {
                     return Err(EmitError::Aborted);
                 }
             }
-            if let Some(error) = &state.rejected {
-                return Err((**error).clone());
+            if let Some(error) = state.rejected() {
+                return Err(error.clone());
             }
             if state.ended {
                 // Cancelled as a whole; what comes later does not run.
                 return Ok(());
             }
-            let mut delivery = Delivery::new(Arc::clone(&self.identity), DeliveryPhase::Queued);
-            delivery.manner.turn = plan.turn;
+            let delivery = Delivery::new(Arc::clone(&self.identity), DeliveryPhase::Queued, Manner::of(plan));
             state.add_delivery(delivery)
         };
-        let evicted = inlet.history.push(event.clone(), self.counters.latest_claim.load(Ordering::Relaxed));
+        let evicted = inlet.history.push(event.clone(), || self.counters.latest_claim());
         let mut seen = Seen::default();
         if !inlet.observers.is_empty() {
             inlet.observers.show(event, &mut seen);
         }
-        self.counters.emitted.fetch_add(1, Ordering::SeqCst);
-        let entry = Entry { event: event.clone(), delivery: delivery as u32, plan };
+        self.counters.count_emit();
+        let entry = Entry { event: event.clone(), delivery: delivery as u32, turn: plan.turn };
         let start = self.send(&mut inlet, entry);
         drop(inlet);
         self.wake_up(start, plan.turn);
+        self.after_push(evicted);
         seen.settle();
-        unwind::drop_quietly(evicted);
         self.ring_above(event);
         Ok(())
     }

@@ -270,8 +270,7 @@ impl EventBus {
 
     /// Whether an event of type `P` would find a handler now.
     pub fn has_handler<P: Payload>(&self) -> bool {
-        let slot = self.core.registry.slot_of_type(TypeId::of::<P>(), P::event_type(), P::options, &self.core.defaults);
-        !slot.handlers.is_empty()
+        !self.core.slot_of::<P>().handlers.is_empty()
     }
 
     // Emitting.
@@ -464,9 +463,7 @@ fn reject<P: Payload>(fresh: Fresh<P>, error: EmitError) -> Event<P> {
     let event = fresh.into_event();
     {
         let mut state = event.any().state().lock();
-        state.rejected = Some(Box::new(error));
-        state.complete = true;
-        state.parent = None;
+        state.reject(error);
     }
     event.any().publish_complete();
     event

@@ -18,6 +18,7 @@ mod handle;
 mod handler_context;
 mod history;
 mod jump;
+mod kind;
 mod observers;
 mod park;
 mod permit;
@@ -25,6 +26,7 @@ mod registry;
 mod results;
 mod run_loop;
 mod shutdown;
+mod straight;
 mod view;
 mod worker_local;
 

@@ -220,11 +220,11 @@ fn bus_of(event: &AnyEvent) -> EventBus {
     }
     let (first, refused) = {
         let state = event.state().lock();
-        (state.deliveries.first().map(|d| Arc::clone(&d.bus)), state.rejected.clone())
+        (state.deliveries.first().map(|d| Arc::clone(&d.bus)), state.rejected().cloned())
     };
     match first.as_deref().and_then(BusCore::of) {
         Some(core) => EventBus::from_core(core),
-        None => EventBus::stand_in(first.as_deref(), refused.as_deref()),
+        None => EventBus::stand_in(first.as_deref(), refused.as_ref()),
     }
 }
 

@@ -43,8 +43,8 @@ fn with_slot<T: 'static, R>(
     init: impl FnOnce() -> Result<T, HandlerError>,
     body: impl FnOnce(&mut T) -> R,
 ) -> Result<R, HandlerError> {
-    let entry = context.entry();
-    let key = (entry.info.id(), TypeId::of::<T>());
+    let handler = context.handler();
+    let key = (handler.id(), TypeId::of::<T>());
     let taken = SLOTS.try_with(|slots| slots.borrow_mut().remove(&key)).ok().flatten();
     let mut slot = match taken {
         Some(slot) => slot,
@@ -60,7 +60,7 @@ fn with_slot<T: 'static, R>(
     };
     let result = body(value);
     // A handler that was removed meanwhile keeps nothing; and of two nested uses the outer one's value stays.
-    if entry.info.is_registered() {
+    if handler.is_registered() {
         let old = SLOTS.try_with(|slots| slots.borrow_mut().insert(key, slot));
         drop(old);
     }
