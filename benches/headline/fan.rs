@@ -3,43 +3,43 @@
 use crate::measure::{Rounds, nanos_each};
 use crate::stream::{Tick, handle_tick};
 use std::hint::black_box;
-use std::time::Instant;
-use threadbus::EventBus;
+use std::time::{Duration, Instant};
+use threadbus::{Event, EventBus, HandlerConcurrency, Payload};
 
 const HANDLERS: usize = 100;
 /// Events of one round.
 const EVENTS: usize = 500;
+const MANY_HANDLERS: usize = 50_000;
 
-/// S4, per event. In a row, then idle: waking the bus for each event, and the emitter after it, is S2's matter, and would be most of what is
-/// measured here. `S4 waited` includes it.
+/// S4, per event.
 pub fn serial(rounds: &Rounds) {
     let bus = EventBus::new("S4");
-    for _ in 0..HANDLERS {
-        bus.on(handle_tick);
-    }
+    in_a_row_and_waited(rounds, ["S4", "S4 waited"], &bus);
+}
+
+/// S5, per event.
+pub fn parallel(rounds: &Rounds) {
+    in_a_row_and_waited(rounds, ["S5", "S5 waited"], &parallel_bus("S5"));
+}
+
+/// In a row, then idle: waking the bus for each event, and the emitter after it, is S2's matter. The second figure includes it.
+fn in_a_row_and_waited(rounds: &Rounds, [in_a_row, waited]: [&str; 2], bus: &EventBus) {
+    (0..HANDLERS).for_each(|_| drop(bus.on(handle_tick)));
     let calls = Calls::new(HANDLERS);
-    rounds.in_turns("S4", || events_in_a_row(&bus), || nanos_each(EVENTS, || (0..EVENTS).for_each(|_| calls.run())));
-    rounds.in_turns("S4 waited", || waited_for(&bus), || nanos_each(EVENTS, || (0..EVENTS).for_each(|_| calls.run())));
+    let floor = || nanos_each(EVENTS, || (0..EVENTS).for_each(|n| calls.run(&Tick([n as u64; 8]))));
+    rounds.in_turns(in_a_row, || crate::stream::emit_and_idle(bus, EVENTS), floor);
+    rounds.in_turns(waited, || nanos_each(EVENTS, || (0..EVENTS).for_each(|n| emit_and_wait(bus, n))), floor);
 }
 
-fn events_in_a_row(bus: &EventBus) -> f64 {
-    nanos_each(EVENTS, || {
-        for n in 0..EVENTS {
-            bus.emit(Tick([n as u64; 8]));
-        }
-        bus.wait_until_idle().expect("outside of handlers");
-    })
+fn emit_and_wait(bus: &EventBus, n: usize) {
+    bus.emit(Tick([n as u64; 8])).wait().expect("a live bus");
 }
 
-fn waited_for(bus: &EventBus) -> f64 {
-    nanos_each(EVENTS, || {
-        for n in 0..EVENTS {
-            bus.emit(Tick([n as u64; 8])).wait().expect("a live bus");
-        }
-    })
+fn parallel_bus(name: &str) -> EventBus {
+    EventBus::builder(name).handler_concurrency(HandlerConcurrency::Parallel).build().expect("valid options")
 }
 
-/// The floor: boxed handlers in a row, with the time each one took.
+/// The floor of S4 and S5: boxed handlers in a row, and the time that each one took.
 struct Calls {
     handlers: Vec<Handler>,
 }
@@ -54,14 +54,53 @@ impl Calls {
         Calls { handlers: (0..count).map(|_| Box::new(handler) as Handler).collect() }
     }
 
-    fn run(&self) {
-        let tick = Tick([1; 8]);
+    fn run(&self, tick: &Tick) {
         let mut before = Instant::now();
         for handler in black_box(&self.handlers) {
-            handler(&tick);
+            handler(tick);
             let after = Instant::now();
             black_box(after.duration_since(before));
             before = after;
         }
     }
+}
+
+struct Nap;
+impl Payload for Nap {
+    type Output = ();
+}
+
+const NAP: Duration = Duration::from_millis(5);
+
+/// S6, per event. The first event, which does not count, warms the pool; the floor has to make its threads each time.
+pub fn sleeping(rounds: &Rounds) {
+    let bus = parallel_bus("S6");
+    (0..HANDLERS).for_each(|_| drop(bus.on(|_: &Event<Nap>| std::thread::sleep(NAP))));
+    rounds.in_turns(
+        "S6",
+        || nanos_each(1, || drop(bus.emit(Nap).wait().expect("a live bus"))),
+        || {
+            nanos_each(1, || {
+                std::thread::scope(|scope| {
+                    let threads: Vec<_> = (0..HANDLERS).map(|_| scope.spawn(|| std::thread::sleep(NAP))).collect();
+                    threads.into_iter().for_each(|thread| thread.join().expect("a thread that sleeps"));
+                });
+            })
+        },
+    );
+}
+
+/// S11, per handler. The floor is S5's, so that it does not pay for a list that is larger than the caches.
+pub fn many_handlers(rounds: &Rounds) {
+    let bus = parallel_bus("S11");
+    (0..MANY_HANDLERS).for_each(|_| drop(bus.on(handle_tick)));
+    let calls = Calls::new(HANDLERS);
+    rounds.in_turns(
+        "S11",
+        || nanos_each(MANY_HANDLERS, || emit_and_wait(&bus, 1)),
+        || {
+            let repeats = MANY_HANDLERS / HANDLERS;
+            nanos_each(MANY_HANDLERS, || (0..repeats).for_each(|n| calls.run(&Tick([n as u64; 8]))))
+        },
+    );
 }

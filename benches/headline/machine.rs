@@ -1,11 +1,6 @@
-//! The process and the machine: a process per group of figures, cores, what the kernel counts.
+//! Cores, and what the kernel counts.
 
-use crate::measure::{self, Measured};
-use std::process::{Command, Stdio};
 use std::time::Duration;
-
-/// The argument that makes this program measure one group and print its rounds.
-pub const GROUP: &str = "--group";
 
 /// Which cores the threads of a figure may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +9,8 @@ pub enum Mode {
     Pinned,
     /// All: what users see.
     Free,
+    /// The emitter on one core, the thread behind it on another: what `Free` comes to where the scheduler spreads them, every time.
+    Apart,
 }
 
 impl Mode {
@@ -21,60 +18,83 @@ impl Mode {
         match self {
             Mode::Pinned => "pinned",
             Mode::Free => "free",
+            Mode::Apart => "apart",
         }
     }
 
     pub fn named(name: &str) -> Option<Mode> {
-        [Mode::Pinned, Mode::Free].into_iter().find(|mode| mode.name() == name)
+        [Mode::Pinned, Mode::Free, Mode::Apart].into_iter().find(|mode| mode.name() == name)
     }
-}
-
-/// Measures a group in a process of its own. Empty if that fails; the table says so.
-pub fn measure_apart(group: &str, mode: Mode, rounds: usize) -> Measured {
-    let program = std::env::current_exe().expect("the path of this program");
-    let output = Command::new(program)
-        .args([GROUP, group, mode.name(), "--rounds", &rounds.to_string()])
-        .stderr(Stdio::inherit())
-        .output()
-        .expect("a process of this program");
-    if !output.status.success() {
-        eprintln!("{group} {}: the measuring process ended with {}", mode.name(), output.status);
-        return Measured::new();
-    }
-    measure::parse(&String::from_utf8_lossy(&output.stdout))
 }
 
 /// To be called before the first thread is made: threads inherit the cores of their maker.
 pub fn enter(mode: Mode) {
     if mode == Mode::Pinned {
-        pin();
+        pin_this_thread(cores().last().copied());
     }
 }
 
-/// Ends this process with an error if it is still there after `limit`.
-pub fn end_after(limit: Duration) {
-    std::thread::spawn(move || {
-        std::thread::sleep(limit);
-        eprintln!("not done after {limit:?}");
-        std::process::exit(3);
-    });
+/// Resident memory of this process, in bytes.
+pub fn resident() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("a Linux /proc");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+    1024.0 * line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number")
+}
+
+/// The cores that this process may use, by number.
+#[cfg(target_os = "linux")]
+pub fn cores() -> Vec<usize> {
+    use nix::sched::{CpuSet, sched_getaffinity};
+    let allowed = sched_getaffinity(nix::unistd::Pid::from_raw(0)).expect("the cores of this process");
+    (0..CpuSet::count()).filter(|core| allowed.is_set(*core) == Ok(true)).collect()
 }
 
 #[cfg(target_os = "linux")]
-fn pin() {
-    use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-    use nix::unistd::Pid;
-
-    let this = Pid::from_raw(0);
-    let allowed = sched_getaffinity(this).expect("the cores of this process");
-    // The last one: the first is where the kernel likes to handle interrupts.
-    let last = (0..CpuSet::count()).rev().find(|core| allowed.is_set(*core) == Ok(true)).expect("a core");
+pub fn pin_this_thread(core: Option<usize>) {
+    use nix::sched::{CpuSet, sched_setaffinity};
     let mut one = CpuSet::new();
-    one.set(last).expect("a core that exists");
-    sched_setaffinity(this, &one).expect("one core of those allowed");
+    one.set(core.expect("a core")).expect("a core that exists");
+    sched_setaffinity(nix::unistd::Pid::from_raw(0), &one).expect("one of the cores allowed");
 }
 
-#[cfg(not(target_os = "linux"))]
-fn pin() {
-    eprintln!("pinning is for Linux: this figure is measured free");
+/// Of all threads of this process so far.
+#[cfg(target_os = "linux")]
+pub fn voluntary_switches() -> i64 {
+    usage().voluntary_context_switches()
 }
+
+/// Time on a core, user and system, of all threads of this process so far.
+#[cfg(target_os = "linux")]
+pub fn processor_time() -> Duration {
+    use nix::sys::time::TimeValLike;
+    let usage = usage();
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Duration::from_micros(micros.unsigned_abs())
+}
+
+#[cfg(target_os = "linux")]
+fn usage() -> nix::sys::resource::Usage {
+    use nix::sys::resource::{UsageWho, getrusage};
+    getrusage(UsageWho::RUSAGE_SELF).expect("the usage of this process")
+}
+
+/// Elsewhere these programs compile, so that `--all-targets` does, and say no more than that.
+#[cfg(not(target_os = "linux"))]
+mod elsewhere {
+    use std::time::Duration;
+
+    pub fn cores() -> Vec<usize> {
+        panic!("cores and what the kernel counts are read as Linux tells them")
+    }
+    pub fn pin_this_thread(_: Option<usize>) {
+        cores();
+    }
+    pub fn voluntary_switches() -> i64 {
+        cores().len() as i64
+    }
+    pub fn processor_time() -> Duration {
+        Duration::from_secs(cores().len() as u64)
+    }
+}
+#[cfg(not(target_os = "linux"))]
+pub use elsewhere::{cores, pin_this_thread, processor_time, voluntary_switches};

@@ -1,5 +1,6 @@
 //! Rounds in turns with a floor, their way between processes, and what is made of them.
 
+use crate::machine::Mode;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -10,6 +11,7 @@ pub type Measured = BTreeMap<String, Vec<Round>>;
 
 pub struct Rounds {
     pub count: usize,
+    pub mode: Mode,
 }
 
 impl Rounds {
@@ -31,6 +33,11 @@ impl Rounds {
 
 pub fn print_round(figure: &str, (ours, floor): Round) {
     println!("{figure}\t{ours}\t{floor}");
+}
+
+/// A figure that needs no floor.
+pub fn print_value(figure: &str, value: f64) {
+    print_round(figure, (value, 1.0));
 }
 
 pub fn parse(output: &str) -> Measured {
