@@ -22,6 +22,7 @@ use measure::print_value;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, Stats, StatsAlloc};
 use std::alloc::System;
 use std::hint::black_box;
+use std::time::Duration;
 use threadbus::{Event, EventBus, Payload};
 
 #[global_allocator]
@@ -60,6 +61,8 @@ fn main() {
     bus.on(|ask: &Event<Ask>| ask.0);
     bus.on(|parent: &Event<Parent>| {
         let bus = parent.bus();
+        // The emitter parks in its wait first: that is no switch of a child's.
+        std::thread::sleep(Duration::from_millis(20));
         Cost::of_each(CHILDREN, || {
             for n in 0..CHILDREN {
                 bus.emit(tick(n)).wait().expect("a child of a live handler");
