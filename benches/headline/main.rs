@@ -96,6 +96,11 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    if std::env::args().len() == 1 {
+        // From `cargo test --all-targets`; `cargo bench` gives at least `--bench`.
+        eprintln!("a benchmark, no test: cargo bench --bench headline");
+        return ExitCode::SUCCESS;
+    }
     match arguments() {
         Ok(Arguments { measure: Some((name, mode)), rounds, .. }) => measure(&name, &Rounds { count: rounds, mode }),
         Ok(arguments) => report(&arguments),
