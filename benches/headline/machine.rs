@@ -41,6 +41,11 @@ pub fn resident() -> f64 {
     1024.0 * line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number")
 }
 
+/// Whether [`Mode::Apart`] can be.
+pub fn has_two_cores() -> bool {
+    std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1)
+}
+
 /// The cores that this process may use, by number.
 #[cfg(target_os = "linux")]
 pub fn cores() -> Vec<usize> {

@@ -130,7 +130,7 @@ fn report(arguments: &Arguments) -> ExitCode {
     let mut missed = Vec::new();
     table::print_head();
     for group in all.iter().filter(|group| arguments.wants(group.name)) {
-        for mode in group.modes {
+        for mode in group.modes.iter().filter(|mode| **mode != Apart || machine::has_two_cores()) {
             let timed;
             let measured = match group.by {
                 Timing(_) => {

@@ -2,6 +2,7 @@
 //!
 //! Streaming: 50,000 events with a 64-byte payload to one handler, then idle. Round trip: one event, and waiting until it was
 //! handled. Both as ratios to crossbeam by hand, pinned to one core and free. See README.md for what each one was asked to do.
+#![allow(clippy::disallowed_methods, reason = "the parent's clippy.toml is about its own sources")]
 
 // Of these modules of the headline benchmark a part is used.
 #[allow(dead_code)]
