@@ -85,7 +85,7 @@ impl Tally {
         let hooked = {
             let mut state = event.state().lock();
             if !state.complete {
-                state.links().watchers.push(Watcher::Hook(Arc::clone(self) as Arc<dyn CompletionHook>));
+                state.watch(Watcher::Hook(Arc::clone(self) as Arc<dyn CompletionHook>));
             }
             !state.complete
         };

@@ -72,6 +72,16 @@ pub(crate) struct Driver<'a> {
     on_stack: bool,
     /// The frame's own hold of the bus, while it is not seated.
     pub(crate) spare: Option<Arc<BusCore>>,
+    /// What a locked step leaves to do afterwards; here, since moving it through return values takes longer than the step.
+    owed: Owed,
+}
+
+#[derive(Default)]
+struct Owed {
+    helpers: u32,
+    /// When the watch must look, if earlier than it would.
+    look: Option<Tick>,
+    finish: Option<Finish>,
 }
 
 enum Ran {
@@ -87,11 +97,13 @@ pub(crate) struct Attempt {
     deadline: Tick,
 }
 
+#[derive(Clone, Copy)]
 enum Step {
     Run(Attempt),
     /// It needs a permit that the delivery does not hold.
     Permit(Wanted),
-    Finished(Finish),
+    /// The delivery is done, and what that brings with it is owed.
+    Finished,
     Nothing,
 }
 
@@ -137,8 +149,8 @@ impl<'a> Driver<'a> {
         under: Under,
         now: Tick,
     ) -> Self {
-        let (seated, on_stack, spare) = (None, false, None);
-        Driver { bus, worker, event, delivery, slot, fixed, via, now, under, seated, on_stack, spare }
+        let (seated, on_stack, spare, owed) = (None, false, None, Owed::default());
+        Driver { bus, worker, event, delivery, slot, fixed, via, now, under, seated, on_stack, spare, owed }
     }
 
     /// `started`: its first handler, if the claim has started it.
@@ -169,8 +181,9 @@ impl<'a> Driver<'a> {
                         return Ran::Left;
                     }
                 }
-                Step::Finished(finish) => {
+                Step::Finished => {
                     self.unseat();
+                    let Some(finish) = self.owed.finish.take() else { return Ran::Left };
                     let carries_loop = finish.carries_loop;
                     conclude(self.bus, self.event, finish);
                     return Ran::Done { carries_loop };
@@ -209,11 +222,11 @@ impl<'a> Driver<'a> {
         let (worker, event) = (self.worker, self.event);
         let mut stack = worker.stack();
         let mut state = event.state().lock();
-        let mut next = self.next(&mut stack, &mut state);
+        let step = self.next(&mut stack, &mut state);
         drop(state);
         drop(stack);
-        next.settle(self);
-        next.step
+        self.settle();
+        step
     }
 
     /// The end of an attempt, if it is still ours to end, and what comes next, in the same look.
@@ -223,11 +236,11 @@ impl<'a> Driver<'a> {
         let mut state = event.state().lock();
         let gone = match attempt::end(self, &mut state, attempt, returned) {
             Ok(None) => {
-                let mut next = self.next(&mut stack, &mut state);
+                let step = self.next(&mut stack, &mut state);
                 drop(state);
                 drop(stack);
-                next.settle(self);
-                return next.step;
+                self.settle();
+                return step;
             }
             Ok(Some(ended)) => {
                 drop(state);
@@ -258,17 +271,17 @@ impl<'a> Driver<'a> {
     }
 
     /// Under the stack's lock and the event's.
-    fn next(&mut self, stack: &mut Stack, state: &mut State) -> Next {
-        let mut next = Next { step: Step::Nothing, helpers: 0, look: None, gone: None };
-        next.step = self.next_step(stack, state, &mut next);
-        if self.on_stack && !matches!(next.step, Step::Run(_)) {
-            next.gone = stack.pop();
+    fn next(&mut self, stack: &mut Stack, state: &mut State) -> Step {
+        let step = self.next_step(stack, state);
+        if self.on_stack && !matches!(step, Step::Run(_)) {
+            // Not the last hold of the event: this driver has one.
+            drop(stack.pop());
             self.on_stack = false;
         }
-        next
+        step
     }
 
-    fn next_step(&mut self, stack: &mut Stack, state: &mut State, next: &mut Next) -> Step {
+    fn next_step(&mut self, stack: &mut Stack, state: &mut State) -> Step {
         // The wall clock may be set back after the event was stamped.
         let at = clock::wall(self.now).max(self.event.head().stamp + 1);
         let Some(delivery) = state.deliveries.get_mut(self.delivery) else { return Step::Nothing };
@@ -280,7 +293,8 @@ impl<'a> Driver<'a> {
             if delivery.left > 0 {
                 return Step::Nothing;
             }
-            return finish(state, self.event, self.delivery, at).map_or(Step::Nothing, Step::Finished);
+            self.owed.finish = finish(state, self.event, self.delivery, at);
+            return if self.owed.finish.is_some() { Step::Finished } else { Step::Nothing };
         };
         let record = &delivery.records[invocation];
         let (mode, attempt) = (record.mode, record.attempt);
@@ -288,15 +302,15 @@ impl<'a> Driver<'a> {
             delivery.set_aside(invocation);
             Step::Permit(Wanted { invocation, attempt, mode })
         } else {
-            match self.start(stack, delivery, invocation, RecordPhase::Pending, at, &mut next.look) {
+            match self.start(stack, delivery, invocation, RecordPhase::Pending, at) {
                 Some(attempt) => Step::Run(attempt),
                 None => return Step::Nothing,
             }
         };
         if delivery.manner.parallel && delivery.helpers == 0 && delivery.startable().is_some() {
             // Somebody must be left to claim the next one; the first time, as many as can run.
-            next.helpers = if invocation == 0 { thread::cores() } else { 1 };
-            delivery.helpers += next.helpers as u32;
+            self.owed.helpers = if invocation == 0 { thread::cores() as u32 } else { 1 };
+            delivery.helpers += self.owed.helpers;
         }
         if state.started == 0 && matches!(step, Step::Run(_)) {
             state.started = at;
@@ -311,7 +325,6 @@ impl<'a> Driver<'a> {
         invocation: usize,
         from: RecordPhase,
         at: Stamp,
-        look: &mut Option<Tick>,
     ) -> Option<Attempt> {
         let start = Start {
             bus: self.bus,
@@ -327,7 +340,7 @@ impl<'a> Driver<'a> {
                 self.on_stack = on_stack;
                 None
             })?;
-        *look = earlier;
+        self.owed.look = earlier;
         Some(attempt)
     }
 
@@ -469,7 +482,6 @@ impl<'a> Driver<'a> {
     /// Runs an invocation that was set aside for its permit. True if this thread goes on driving.
     fn start_set_aside(&mut self, invocation: usize, permit: Option<(Permit, Token)>) -> bool {
         let at = clock::wall(self.now);
-        let mut look = None;
         let started = {
             let (worker, event) = (self.worker, self.event);
             let mut stack = worker.stack();
@@ -478,7 +490,7 @@ impl<'a> Driver<'a> {
                 state.started = at;
             }
             let delivery = state.deliveries.get_mut(self.delivery);
-            delivery.and_then(|d| self.start(&mut stack, d, invocation, RecordPhase::Delayed, at, &mut look))
+            delivery.and_then(|d| self.start(&mut stack, d, invocation, RecordPhase::Delayed, at))
         };
         let Some(attempt) = started else {
             if let Some((permit, token)) = permit {
@@ -486,7 +498,7 @@ impl<'a> Driver<'a> {
             }
             return is_active(self.event, self.delivery);
         };
-        self.tell_watch(look);
+        self.settle();
         let places = self.places();
         let hand = frame::hand_len();
         if let Some((permit, token)) = &permit {
@@ -530,27 +542,14 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn tell_watch(&self, look: Option<Tick>) {
-        if let Some(at) = look {
+    /// What a locked step left to do.
+    #[inline]
+    fn settle(&mut self) {
+        if let Some(at) = self.owed.look.take() {
             self.bus.runtime.watch.look_at(at, self.worker);
         }
-    }
-}
-
-/// A step, and what is to be done about it once nothing is locked.
-struct Next {
-    step: Step,
-    helpers: usize,
-    look: Option<Tick>,
-    gone: Option<Slot>,
-}
-
-impl Next {
-    fn settle(&mut self, driver: &Driver<'_>) {
-        driver.tell_watch(self.look);
-        drop(self.gone.take());
-        for _ in 0..self.helpers {
-            submit_helper(driver.bus, driver.event, driver.delivery);
+        for _ in 0..std::mem::take(&mut self.owed.helpers) {
+            submit_helper(self.bus, self.event, self.delivery);
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::bus::kind;
 use crate::bus::observers::Seen;
 use crate::event::{
     AnyEvent, ContextMap, DeliveryPhase, EmitError, Event, EventId, EventOptions, Fresh, Head, Manner, OnFull,
-    ParentLink, Payload, Rare, State, TurnKind, TypeSlot, Watcher,
+    ParentLink, Payload, Rare, State, TurnKind, TypeSlot,
 };
 use crate::runtime::{Job, Worker};
 use crate::sys::clock::{self, NEVER};
@@ -282,11 +282,7 @@ impl BusCore {
         let mut at = Some(event.clone());
         while let Some(event) = at {
             let state = event.state().lock();
-            for watcher in state.watchers() {
-                if let Watcher::Bell(bell) = watcher {
-                    bell.ring();
-                }
-            }
+            state.ring();
             at = state.parent.clone();
         }
     }

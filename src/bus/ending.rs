@@ -9,7 +9,7 @@ use crate::bus::permit::{Home, Permit, attempt_token, delivery_token};
 use crate::bus::registry::mode_for;
 use crate::event::{
     AnyEvent, AttemptKey, Cause, CauseKind, Completion, Delivery, DeliveryPhase, HandlerFailure, HandlerInfo, Hook,
-    Manner, Outcome, Pause, RecordPhase, State, TypeSlot, Watcher,
+    Manner, Outcome, Pause, RecordPhase, State, TypeSlot,
 };
 use crate::runtime::{Job, Overdue, PermitKind, Slot, Turn, Worker};
 use crate::sync::{Granted, Place, Token};
@@ -33,7 +33,7 @@ struct Ended {
 
 /// The event is complete: wake whoever waits, and count its parent down. A loop, since chains are long.
 pub(crate) fn complete(event: &AnyEvent, completion: Completion) {
-    let mut above = tell(event, completion);
+    let mut above = completion.tell(event);
     while let Some(parent) = above.take() {
         let at = clock::wall(clock::now());
         let mut state = parent.state().lock();
@@ -44,29 +44,13 @@ pub(crate) fn complete(event: &AnyEvent, completion: Completion) {
         if let Some(bus) = identity.and_then(|identity| BusCore::of(&identity)) {
             bus.forget_completed(&parent);
         }
-        above = tell(&parent, completion);
+        above = completion.tell(&parent);
     }
-}
-
-/// Wakes whoever waits for an event; its parent.
-fn tell(event: &AnyEvent, completion: Completion) -> Option<AnyEvent> {
-    for watcher in completion.watchers {
-        match watcher {
-            Watcher::Bell(bell) => bell.ring(),
-            Watcher::Hook(hook) => hook.completed(event),
-        }
-    }
-    completion.parent
 }
 
 /// A delivery is over, or something was queued below: parked waits look again.
 pub(crate) fn ring_watchers(event: &AnyEvent) {
-    let state = event.state().lock();
-    for watcher in state.watchers() {
-        if let Watcher::Bell(bell) = watcher {
-            bell.ring();
-        }
-    }
+    event.state().lock().ring();
 }
 
 /// Ends whatever of the event is not done, and of what it emitted, from the top down. False if it was complete.

@@ -103,19 +103,13 @@ fn runtime_of(event: &AnyEvent) -> Option<Arc<RuntimeCore>> {
 fn register(event: &AnyEvent, bell: &Arc<Bell>) -> bool {
     let mut state = event.state().lock();
     if !state.complete {
-        state.links().watchers.push(Watcher::Bell(Arc::clone(bell)));
+        state.watch(Watcher::Bell(Arc::clone(bell)));
     }
     !state.complete
 }
 
 fn deregister(event: &AnyEvent, bell: &Arc<Bell>) {
-    let mut state = event.state().lock();
-    if let Some(links) = state.links_if_any() {
-        let ours = |w: &Watcher| matches!(w, Watcher::Bell(other) if Arc::ptr_eq(other, bell));
-        if let Some(at) = links.watchers.iter().position(ours) {
-            links.watchers.swap_remove(at);
-        }
-    }
+    event.state().lock().unwatch(bell);
 }
 
 /// Runs an event that was claimed at birth, on the calling thread.

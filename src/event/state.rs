@@ -136,9 +136,6 @@ struct Cap {
     timer: Option<u64>,
 }
 
-/// No event's: stamps are not 0.
-const NOBODY: Token = Token { stamp: 0, part: 0 };
-
 /// An event on one bus.
 #[derive(Debug)]
 pub(crate) struct Delivery {
@@ -160,7 +157,9 @@ pub(crate) struct Delivery {
     /// Helpers on their way to claim parallel handlers.
     pub(crate) helpers: u32,
     /// Who lends the turn: the delivery whose handler waits for this one, while that holds it.
-    lender: Token,
+    /// The stamp of the lender's event, 0 for none, and its number there.
+    lender: Stamp,
+    lender_delivery: u16,
     /// Few events have one.
     cap: Option<Box<Cap>>,
     pub(crate) begun: Tick,
@@ -182,7 +181,8 @@ impl Delivery {
             serial_busy: false,
             has_sat: false,
             helpers: 0,
-            lender: NOBODY,
+            lender: 0,
+            lender_delivery: 0,
             cap: None,
             begun: 0,
             handlers: Handlers::Unknown,
@@ -192,11 +192,13 @@ impl Delivery {
 
     /// Who lends the turn, while that holds it.
     pub(crate) fn lender(&self) -> Option<Token> {
-        (self.lender != NOBODY).then_some(self.lender)
+        let part = u64::from(self.lender_delivery) << 48;
+        (self.lender != 0).then_some(Token { stamp: self.lender, part })
     }
 
     pub(crate) fn set_lender(&mut self, lender: Option<Token>) {
-        self.lender = lender.unwrap_or(NOBODY);
+        self.lender = lender.map_or(0, |token| token.stamp);
+        self.lender_delivery = lender.map_or(0, |token| (token.part >> 48) as u16);
     }
 
     pub(crate) fn cap(&self) -> Tick {
@@ -348,20 +350,21 @@ impl Delivery {
 
 /// In the order in which buses took the event; nearly always one, built where it stays.
 #[derive(Debug)]
+#[expect(clippy::box_collection, reason = "few events are forwarded, and every event has this field")]
 pub(crate) struct Deliveries {
     first: Option<Delivery>,
-    more: Vec<Delivery>,
+    more: Option<Box<Vec<Delivery>>>,
 }
 
 impl Deliveries {
     #[inline]
     pub(crate) fn get(&self, at: usize) -> Option<&Delivery> {
-        if at == 0 { self.first.as_ref() } else { self.more.get(at - 1) }
+        if at == 0 { self.first.as_ref() } else { self.more.as_ref()?.get(at - 1) }
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, at: usize) -> Option<&mut Delivery> {
-        if at == 0 { self.first.as_mut() } else { self.more.get_mut(at - 1) }
+        if at == 0 { self.first.as_mut() } else { self.more.as_mut()?.get_mut(at - 1) }
     }
 
     pub(crate) fn first(&self) -> Option<&Delivery> {
@@ -374,15 +377,15 @@ impl Deliveries {
 
     /// The first if it is the only one.
     pub(crate) fn only_mut(&mut self) -> Option<&mut Delivery> {
-        self.first.as_mut().filter(|_| self.more.is_empty())
+        self.first.as_mut().filter(|_| self.more.is_none())
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Delivery> {
-        self.first.iter().chain(&self.more)
+        self.first.iter().chain(self.more.iter().flat_map(|more| more.iter()))
     }
 
     pub(crate) fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.more.len()
+        usize::from(self.first.is_some()) + self.more.as_ref().map_or(0, |more| more.len())
     }
 
     /// Its number.
@@ -391,13 +394,14 @@ impl Deliveries {
             self.first = Some(delivery);
             return 0;
         }
-        self.more.push(delivery);
-        self.more.len()
+        let more = self.more.get_or_insert_default();
+        more.push(delivery);
+        more.len()
     }
 
     fn clear(&mut self) {
         self.first = None;
-        self.more.clear();
+        self.more = None;
     }
 }
 
@@ -445,7 +449,7 @@ pub(crate) struct Links {
     pub(crate) children: Vec<Child>,
     pub(crate) hooks: Vec<Hook>,
     pub(crate) pauses: Vec<Pause>,
-    pub(crate) watchers: Vec<Watcher>,
+    watchers: Vec<Watcher>,
     /// Somebody waits for the first value.
     pub(crate) value_wanted: bool,
     pub(crate) rejected: Option<EmitError>,
@@ -466,12 +470,15 @@ pub(crate) struct State {
     pub(crate) deliveries: Deliveries,
     /// Strong until completion, which counts it down.
     pub(crate) parent: Option<AnyEvent>,
+    /// The first thread that waits: mostly there is no other, and it costs no allocation.
+    bell: Option<Arc<Bell>>,
     links: Option<Box<Links>>,
 }
 
 /// What completing an event leaves to do, outside its lock.
 pub(crate) struct Completion {
-    pub(crate) watchers: Vec<Watcher>,
+    bell: Option<Arc<Bell>>,
+    watchers: Vec<Watcher>,
     pub(crate) parent: Option<AnyEvent>,
 }
 
@@ -486,8 +493,9 @@ impl State {
             completed: 0,
             wants_first: false,
             ended: false,
-            deliveries: Deliveries { first: Some(Delivery::new(bus, phase, manner)), more: Vec::new() },
+            deliveries: Deliveries { first: Some(Delivery::new(bus, phase, manner)), more: None },
             parent,
+            bell: None,
             links: None,
         }
     }
@@ -509,11 +517,33 @@ impl State {
     }
 
     pub(crate) fn has_watchers(&self) -> bool {
-        self.links.as_ref().is_some_and(|links| !links.watchers.is_empty())
+        self.bell.is_some() || self.links.as_ref().is_some_and(|links| !links.watchers.is_empty())
     }
 
-    pub(crate) fn watchers(&self) -> &[Watcher] {
-        self.links.as_ref().map_or(&[], |links| &links.watchers)
+    pub(crate) fn watch(&mut self, watcher: Watcher) {
+        match watcher {
+            Watcher::Bell(bell) if self.bell.is_none() => self.bell = Some(bell),
+            watcher => self.links().watchers.push(watcher),
+        }
+    }
+
+    /// Once, however often it was added.
+    pub(crate) fn unwatch(&mut self, bell: &Arc<Bell>) {
+        if self.bell.as_ref().is_some_and(|own| Arc::ptr_eq(own, bell)) {
+            self.bell = None;
+        } else if let Some(links) = &mut self.links {
+            let ours = |w: &Watcher| matches!(w, Watcher::Bell(other) if Arc::ptr_eq(other, bell));
+            if let Some(at) = links.watchers.iter().position(ours) {
+                links.watchers.swap_remove(at);
+            }
+        }
+    }
+
+    /// Threads that wait look again.
+    pub(crate) fn ring(&self) {
+        let more = self.links.iter().flat_map(|links| &links.watchers);
+        let bells = more.filter_map(|watcher| if let Watcher::Bell(bell) = watcher { Some(bell) } else { None });
+        self.bell.iter().chain(bells).for_each(|bell| bell.ring());
     }
 
     /// Nobody took it: complete, with the reason.
@@ -577,7 +607,7 @@ impl State {
         }
         self.completed = at.max(self.started);
         let watchers = self.links.as_mut().map(|links| std::mem::take(&mut links.watchers)).unwrap_or_default();
-        Some(Completion { watchers, parent: self.parent.take() })
+        Some(Completion { bell: self.bell.take(), watchers, parent: self.parent.take() })
     }
 
     /// Ended before any handler started on any bus.
@@ -639,6 +669,22 @@ impl Drop for State {
             drop(event);
         }
         let _ = DROPPING.try_with(|dropping| dropping.borrow_mut().take());
+    }
+}
+
+impl Completion {
+    /// Wakes whoever waits for the event; its parent. Outside all locks.
+    pub(crate) fn tell(self, event: &AnyEvent) -> Option<AnyEvent> {
+        if let Some(bell) = self.bell {
+            bell.ring();
+        }
+        for watcher in self.watchers {
+            match watcher {
+                Watcher::Bell(bell) => bell.ring(),
+                Watcher::Hook(hook) => hook.completed(event),
+            }
+        }
+        self.parent
     }
 }
 

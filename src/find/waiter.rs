@@ -48,7 +48,7 @@ impl Waiter {
         let registered = {
             let mut state = event.state().lock();
             if !state.complete {
-                state.links().watchers.push(Watcher::Hook(Arc::clone(self) as Arc<dyn CompletionHook>));
+                state.watch(Watcher::Hook(Arc::clone(self) as Arc<dyn CompletionHook>));
             }
             !state.complete
         };
