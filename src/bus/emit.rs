@@ -44,7 +44,7 @@ impl BusCore {
         own: Option<EventOptions>,
         entrance: Entrance,
     ) -> Result<Event<P>, (Fresh<P>, EmitError)> {
-        let slot = self.registry.slot_of_type(TypeId::of::<P>(), P::event_type(), P::options, &self.defaults);
+        let slot = self.registry.slot_of_type(TypeId::of::<P>(), P::event_type(), || self.meet::<P>(), &self.defaults);
         let frame = frame::top();
         let (head, parent, explicit_id) = make_head(own, &slot, frame.as_ref());
         let fresh = Fresh::new(head, payload);
@@ -61,6 +61,30 @@ impl BusCore {
                 Ok(event)
             }
             Err(error) => Err((fresh, error)),
+        }
+    }
+
+    /// The same for an event that `make` puts together. What is refused comes back as it is.
+    pub(crate) fn emit_made(
+        self: &Arc<Self>,
+        slot: &TypeSlot,
+        own: EventOptions,
+        make: impl FnOnce(Head) -> AnyEvent,
+    ) -> Result<AnyEvent, (AnyEvent, EmitError)> {
+        let frame = frame::top();
+        let (head, parent, explicit_id) = make_head(Some(own), slot, frame.as_ref());
+        let event = make(head);
+        let plan = plan_for(&event, slot, &self.defaults);
+        let unhandled = slot.handlers.is_empty();
+        let candidate = Candidate { event: event.clone(), plan, parent, frame, unhandled, explicit_id };
+        match self.let_in(&candidate, Entrance::Queue) {
+            Ok(Entered::Queued) => Ok(event),
+            Ok(Entered::ToRun) => {
+                drop(candidate);
+                jump::run_claimed(self, &event);
+                Ok(event)
+            }
+            Err(error) => Err((event, error)),
         }
     }
 

@@ -5,7 +5,7 @@ use crate::bus::frame;
 use crate::bus::handle::EventBus;
 use crate::bus::observers::Seen;
 use crate::bus::registry::{WILDCARD, plan_for};
-use crate::event::{AnyEvent, Delivery, DeliveryPhase, EmitError, HandlerInfo, HandlerOptions, Payload};
+use crate::event::{AnyEvent, Delivery, DeliveryPhase, EmitError, HandlerInfo, HandlerOptions, Kind, Payload};
 use crate::sys::sync::atomic::Ordering;
 use crate::sys::unwind;
 use std::any::TypeId;
@@ -33,6 +33,7 @@ impl EventBus {
     /// The same for events whose payload is a `P`.
     #[track_caller]
     pub fn forward_to<P: Payload>(&self, target: &EventBus) -> HandlerInfo {
+        self.core().registry.know(Kind::of::<P>());
         self.register_forward(P::event_type(), Some(TypeId::of::<P>()), target)
     }
 

@@ -8,7 +8,7 @@ use crate::bus::registry::WILDCARD;
 use crate::bus::worker_local;
 use crate::event::{
     AnyEvent, AnyOutput, BusId, BusIdentity, EmitError, Event, EventId, EventOptions, Fresh, Handler, HandlerEntry,
-    HandlerId, HandlerInfo, HandlerOptions, IntoAnyOutcome, Payload, TryEmitError, WaitError, short_type_name,
+    HandlerId, HandlerInfo, HandlerOptions, IntoAnyOutcome, Kind, Payload, TryEmitError, WaitError, short_type_name,
 };
 use crate::runtime::{Job, Runtime, Worker};
 use crate::sys::clock::{self, NEVER};
@@ -169,6 +169,7 @@ impl EventBus {
             Some(event) => handler.handle(&event).map(|output| output.map(AnyOutput::of::<P>)),
             None => Ok(None),
         };
+        self.core.registry.know(Kind::of::<P>());
         self.register(P::event_type(), Some(TypeId::of::<P>()), options, type_name, true, Box::new(call))
     }
 
@@ -270,7 +271,12 @@ impl EventBus {
 
     /// Whether an event of type `P` would find a handler now.
     pub fn has_handler<P: Payload>(&self) -> bool {
-        let slot = self.core.registry.slot_of_type(TypeId::of::<P>(), P::event_type(), P::options, &self.core.defaults);
+        let slot = self.core.registry.slot_of_type(
+            TypeId::of::<P>(),
+            P::event_type(),
+            || self.core.meet::<P>(),
+            &self.core.defaults,
+        );
         !slot.handlers.is_empty()
     }
 
@@ -322,7 +328,7 @@ impl EventBus {
     fn emit_or_reject<P: Payload>(&self, payload: P, own: Option<EventOptions>, entrance: Entrance) -> Event<P> {
         match self.core.emit(payload, own, entrance) {
             Ok(event) => event,
-            Err((fresh, error)) => reject(fresh, error),
+            Err((fresh, error)) => rejected(fresh, error),
         }
     }
 
@@ -332,7 +338,7 @@ impl EventBus {
             Err((fresh, error)) => match fresh.into_payload() {
                 Ok(payload) => Err(TryEmitError { payload, error }),
                 // Nobody has seen a refused event, so nobody can have kept it.
-                Err(fresh) => Ok(reject(fresh, error)),
+                Err(fresh) => Ok(rejected(fresh, error)),
             },
         }
     }
@@ -459,17 +465,21 @@ impl EventBus {
     }
 }
 
-/// A refused event: complete, with the reason.
-fn reject<P: Payload>(fresh: Fresh<P>, error: EmitError) -> Event<P> {
+fn rejected<P: Payload>(fresh: Fresh<P>, error: EmitError) -> Event<P> {
     let event = fresh.into_event();
+    reject(event.any(), error);
+    event
+}
+
+/// Makes it a refused event: complete, with the reason.
+pub(crate) fn reject(event: &AnyEvent, error: EmitError) {
     {
-        let mut state = event.any().state().lock();
+        let mut state = event.state().lock();
         state.rejected = Some(Box::new(error));
         state.complete = true;
         state.parent = None;
     }
-    event.any().publish_complete();
-    event
+    event.publish_complete();
 }
 
 impl fmt::Debug for EventBus {

@@ -3,7 +3,7 @@
 //! Copy-on-write: a delivery takes the list of its type as it is when claimed. Wildcards are merged into the lists when they are
 //! made, so an event costs the same however many handlers are registered for other types.
 
-use crate::event::{AnyEvent, Body, EventId, EventOptions, HandlerEntry, HandlerId, HandlerInfo, HandlerList};
+use crate::event::{AnyEvent, Body, EventId, EventOptions, HandlerEntry, HandlerId, HandlerInfo, HandlerList, Kind};
 use crate::rules::{BusDefaults, Plan, plan};
 use crate::sys::sync::RwLock;
 use std::any::TypeId;
@@ -38,6 +38,8 @@ struct Table {
     patterns: HashMap<HandlerId, String>,
     options: HashMap<TypeId, Arc<EventOptions>>,
     slots: HashMap<Key, Arc<TypeSlot>>,
+    /// The types that JSON may become, by name; of two with one name the first.
+    kinds: HashMap<&'static str, Kind>,
     closed: bool,
 }
 
@@ -45,6 +47,9 @@ struct Table {
 pub(crate) struct Registry(RwLock<Table>);
 
 pub(crate) const WILDCARD: &str = "*";
+
+/// Slots of dynamic types are dropped beyond this many: others choose those names.
+const DYNAMIC_SLOTS: usize = 1024;
 
 impl Registry {
     pub(crate) fn new() -> Self {
@@ -128,11 +133,28 @@ impl Registry {
 
     /// In the order of registration.
     pub(crate) fn infos(&self) -> Vec<HandlerInfo> {
+        self.entries().iter().map(|entry| entry.info.clone()).collect()
+    }
+
+    /// The same with all that belongs to them.
+    pub(crate) fn entries(&self) -> Vec<Arc<HandlerEntry>> {
         let table = self.0.read();
-        let mut infos: Vec<_> =
-            table.exact.values().flatten().map(|r| &r.entry).chain(&table.wild).map(|e| e.info.clone()).collect();
-        infos.sort_by_key(HandlerInfo::id);
-        infos
+        let mut entries: Vec<_> =
+            table.exact.values().flatten().map(|r| &r.entry).chain(&table.wild).cloned().collect();
+        entries.sort_by_key(|entry| entry.info.id());
+        entries
+    }
+
+    /// From now on JSON of this type's name becomes this type.
+    pub(crate) fn know(&self, kind: Kind) {
+        let name = (kind.name)();
+        if !self.0.read().kinds.contains_key(name) {
+            self.0.write().kinds.entry(name).or_insert(kind);
+        }
+    }
+
+    pub(crate) fn known(&self, name: &str) -> Option<Kind> {
+        self.0.read().kinds.get(name).copied()
     }
 
     /// Ends all registrations and takes no new ones.
@@ -155,7 +177,11 @@ impl Registry {
     pub(crate) fn slot(&self, body: &dyn Body, defaults: &BusDefaults) -> Arc<TypeSlot> {
         match body.payload_type() {
             Some(payload) => {
-                self.slot_of(Key::Typed(payload), Some(payload), body.event_type(), || body.default_options(), defaults)
+                let first = || {
+                    body.kind().into_iter().for_each(|kind| self.know(kind));
+                    body.default_options()
+                };
+                self.slot_of(Key::Typed(payload), Some(payload), body.event_type(), first, defaults)
             }
             None => self.slot_of(
                 Key::Dynamic(body.event_type().to_owned()),
@@ -210,6 +236,9 @@ impl Registry {
             .chain(&table.wild)
             .cloned()
             .collect();
+        if payload.is_none() {
+            table.bound_dynamic();
+        }
         let slot = Arc::new(TypeSlot { plan: plan(None, &options, defaults), options, handlers });
         table.slots.insert(key, Arc::clone(&slot));
         slot
@@ -217,6 +246,14 @@ impl Registry {
 }
 
 impl Table {
+    fn bound_dynamic(&mut self) {
+        let is_dynamic = |key: &Key| matches!(key, Key::Dynamic(_));
+        if self.slots.len() >= DYNAMIC_SLOTS && self.slots.keys().filter(|key| is_dynamic(key)).count() >= DYNAMIC_SLOTS
+        {
+            self.slots.retain(|key, _| !is_dynamic(key));
+        }
+    }
+
     /// The lists that a change of this pattern makes stale.
     fn forget(&mut self, name: &str, payload: Option<TypeId>) -> Vec<Arc<TypeSlot>> {
         let mut stale = Vec::new();

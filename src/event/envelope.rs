@@ -1,7 +1,9 @@
 //! The event itself: payload and header in one allocation, shared by everyone who looks at it.
 
 use crate::event::state::State;
-use crate::event::{AnyOutput, EventId, EventOptions, HandlerFailure, HandlerId, Json, JsonError, Payload, Priority};
+use crate::event::{
+    AnyOutput, EventId, EventOptions, HandlerFailure, HandlerId, Json, JsonError, Kind, Origin, Payload, Priority,
+};
 use crate::sys::clock::Stamp;
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, Ordering};
@@ -109,6 +111,11 @@ impl Head {
             None => self.rendered_correlation.get_or_init(|| self.root.to_string().into_boxed_str()),
         }
     }
+
+    /// What it brought along, if it came as JSON.
+    pub(crate) fn origin(&self) -> Option<&Origin> {
+        self.options.as_ref()?.origin.as_deref()
+    }
 }
 
 /// What an event can do whatever its payload is.
@@ -117,6 +124,8 @@ pub(crate) trait Body: Any + Send + Sync {
     fn version(&self) -> &str;
     /// Of the payload; `None` for a dynamic event.
     fn payload_type(&self) -> Option<TypeId>;
+    /// The same as a value; to be asked where a bus first meets the type.
+    fn kind(&self) -> Option<Kind>;
     fn default_options(&self) -> EventOptions;
     fn payload_json(&self) -> Result<Json, JsonError>;
     /// What an untyped handler returned, as the event's own output.
@@ -139,6 +148,10 @@ impl<P: Payload> Body for Typed<P> {
         Some(TypeId::of::<P>())
     }
 
+    fn kind(&self) -> Option<Kind> {
+        Some(Kind::of::<P>())
+    }
+
     fn default_options(&self) -> EventOptions {
         P::options()
     }
@@ -152,7 +165,7 @@ impl<P: Payload> Body for Typed<P> {
 
     fn accept(&self, output: AnyOutput) -> Result<AnyOutput, HandlerFailure> {
         if output.downcast_ref::<P::Output>().is_some() {
-            return Ok(output);
+            return Ok(output.known_as::<P>());
         }
         let wrong = |found: String| HandlerFailure::WrongType {
             expected: std::any::type_name::<P::Output>().to_owned(),
@@ -160,7 +173,7 @@ impl<P: Payload> Body for Typed<P> {
         };
         match (output.as_json(), P::codec()) {
             (Some(json), Some(codec)) => match codec.output_from_json(json.clone()) {
-                Ok(value) => Ok(AnyOutput::new(value)),
+                Ok(value) => Ok(AnyOutput::of::<P>(value)),
                 Err(error) => Err(wrong(format!("JSON that does not fit: {error}"))),
             },
             _ => Err(wrong(output.type_name().to_owned())),
@@ -169,6 +182,10 @@ impl<P: Payload> Body for Typed<P> {
 }
 
 impl AnyEvent {
+    pub(crate) fn new(head: Head, body: impl Body) -> AnyEvent {
+        AnyEvent(Arc::new(Envelope { head, body }))
+    }
+
     pub(crate) fn head(&self) -> &Head {
         &self.0.head
     }
@@ -215,12 +232,27 @@ impl AnyEvent {
         body.downcast_ref::<Typed<P>>().map(|typed| &typed.0)
     }
 
-    /// The payload as JSON.
+    /// The payload as JSON, without the event's own fields: by the payload's codec, or as it was written if the event came as JSON.
+    ///
+    /// Need not be an object: a payload `struct Metres(f64)` is a number. [`to_json`](AnyEvent::to_json) is stricter.
+    ///
+    /// ```
+    /// use threadbus::EventBus;
+    ///
+    /// let bus = EventBus::new("mirror");
+    /// bus.on_named("Note", |note| assert_eq!(note.payload_json().ok(), Some(serde_json::json!({ "text": "hi" }))));
+    /// let note = bus.emit_json(&serde_json::json!({ "event_type": "Note", "text": "hi" }))?;
+    /// assert!(note.wait()?.errors().is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`JsonError::NoCodec`] if its type has none, [`JsonError::Serde`] if it does not serialize.
     pub fn payload_json(&self) -> Result<Json, JsonError> {
-        self.0.body.payload_json()
+        match self.0.head.origin() {
+            Some(origin) => Ok(Json::Object(origin.payload.clone())),
+            None => self.0.body.payload_json(),
+        }
     }
 }
 

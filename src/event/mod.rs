@@ -9,8 +9,10 @@ mod failure;
 mod handler;
 mod ids;
 mod info;
+mod kind;
 mod modes;
 mod options;
+mod origin;
 mod output;
 mod payload;
 mod result;
@@ -30,6 +32,7 @@ pub use modes::{
     EventConcurrency, EventStatus, HandlerCompletion, HandlerConcurrency, HistoryPolicy, OnFull, OnLag, Priority,
 };
 pub use options::{EventOptions, HandlerOptions};
+pub use origin::JsonLimits;
 pub use output::AnyOutput;
 pub use payload::{Codec, Json, Payload};
 pub use result::{HandlerResult, ResultStatus};
@@ -37,7 +40,9 @@ pub use retry::Retry;
 
 pub(crate) use envelope::{Body, ContextMap, Fresh, Head, ParentLink, WeakEvent};
 pub(crate) use info::{Call, HandlerEntry, HandlerList};
+pub(crate) use kind::{Kind, MakeEvent};
 pub(crate) use options::Knob;
+pub(crate) use origin::{Fields, Origin};
 pub(crate) use state::{
     AttemptKey, BusIdentity, Completion, CompletionHook, Delivery, DeliveryPhase, HandlerMode, Hook, Manner, Outcome,
     Pause, Record, RecordPhase, State, TurnKind, Watcher,

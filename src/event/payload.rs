@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::EventOptions;
 use super::type_name::short_type_name;
+use crate::sys::unwind;
 
 /// JSON as this crate reads and writes it.
 pub type Json = serde_json::Value;
@@ -80,6 +81,7 @@ pub trait Payload: Sized + Send + Sync + 'static {
 /// ```
 pub struct Codec<P: Payload> {
     payload_to_json: fn(&P) -> serde_json::Result<Json>,
+    payload_from_json: fn(Json) -> serde_json::Result<P>,
     output_to_json: fn(&P::Output) -> serde_json::Result<Json>,
     output_from_json: fn(Json) -> serde_json::Result<P::Output>,
 }
@@ -93,22 +95,32 @@ impl<P: Payload> Codec<P> {
     {
         Self {
             payload_to_json: |payload| serde_json::to_value(payload),
+            payload_from_json: serde_json::from_value,
             output_to_json: |output| serde_json::to_value(output),
             output_from_json: serde_json::from_value,
         }
     }
 
     pub(crate) fn payload_to_json(&self, payload: &P) -> serde_json::Result<Json> {
-        (self.payload_to_json)(payload)
+        contained(|| (self.payload_to_json)(payload))
+    }
+
+    pub(crate) fn payload_from_json(&self, json: Json) -> serde_json::Result<P> {
+        contained(|| (self.payload_from_json)(json))
     }
 
     pub(crate) fn output_to_json(&self, output: &P::Output) -> serde_json::Result<Json> {
-        (self.output_to_json)(output)
+        contained(|| (self.output_to_json)(output))
     }
 
     pub(crate) fn output_from_json(&self, json: Json) -> serde_json::Result<P::Output> {
-        (self.output_from_json)(json)
+        contained(|| (self.output_from_json)(json))
     }
+}
+
+/// A panic in the user's serialization is an error like any other of it.
+fn contained<T>(body: impl FnOnce() -> serde_json::Result<T>) -> serde_json::Result<T> {
+    unwind::catch(body).unwrap_or_else(|panic| Err(serde::de::Error::custom(format_args!("it panicked: {panic}"))))
 }
 
 // By hand: a derive would ask the payload to be `Clone`.
@@ -205,6 +217,8 @@ mod tests {
         let login = Login { name: "ada".into() };
         let json = codec.payload_to_json(&login)?;
         assert_eq!(json, serde_json::json!({ "name": "ada" }));
+        assert_eq!(codec.payload_from_json(json)?, login);
+        assert!(codec.payload_from_json(serde_json::json!({ "name": 1 })).is_err());
         assert_eq!(codec.output_to_json(&Some(3))?, serde_json::json!(3));
         assert_eq!(codec.output_from_json(Json::Null)?, None);
         assert!(codec.output_from_json(serde_json::json!("x")).is_err());

@@ -1,0 +1,50 @@
+//! An event of a type that its bus does not know.
+
+use crate::event::{AnyOutput, Body, EventOptions, HandlerFailure, Json, JsonError, Kind};
+use std::any::TypeId;
+
+/// Its name is all there is: version and payload are in the event's origin, like those of every event that came as JSON.
+pub(crate) struct Dynamic {
+    event_type: String,
+}
+
+impl Dynamic {
+    pub(crate) fn new(event_type: String) -> Self {
+        Dynamic { event_type }
+    }
+}
+
+impl Body for Dynamic {
+    fn event_type(&self) -> &str {
+        &self.event_type
+    }
+
+    fn version(&self) -> &str {
+        "0.0.1"
+    }
+
+    fn payload_type(&self) -> Option<TypeId> {
+        None
+    }
+
+    fn kind(&self) -> Option<Kind> {
+        None
+    }
+
+    fn default_options(&self) -> EventOptions {
+        EventOptions::new()
+    }
+
+    fn payload_json(&self) -> Result<Json, JsonError> {
+        Err(JsonError::NoCodec { event_type: self.event_type.clone() })
+    }
+
+    fn accept(&self, output: AnyOutput) -> Result<AnyOutput, HandlerFailure> {
+        match output.as_json() {
+            Some(_) => Ok(output),
+            None => {
+                Err(HandlerFailure::WrongType { expected: "JSON".to_owned(), found: output.type_name().to_owned() })
+            }
+        }
+    }
+}
