@@ -105,6 +105,9 @@ impl BusCore {
             delivery.manner.turn = plan.turn;
             state.add_delivery(delivery)
         };
+        if event.head().options.as_ref().is_some_and(|own| own.id.is_some()) {
+            inlet.foreign_ids.insert(event.head().id);
+        }
         let evicted = inlet.history.push(event.clone(), self.counters.latest_claim.load(Ordering::Relaxed));
         let mut seen = Seen::default();
         if !inlet.observers.is_empty() {

@@ -172,7 +172,7 @@ impl<P: Payload> Body for Typed<P> {
             found,
         };
         match (output.as_json(), P::codec()) {
-            (Some(json), Some(codec)) => match codec.output_from_json(json.clone()) {
+            (Some(json), Some(codec)) => match codec.output_from_json(json) {
                 Ok(value) => Ok(AnyOutput::of::<P>(value)),
                 Err(error) => Err(wrong(format!("JSON that does not fit: {error}"))),
             },
@@ -250,7 +250,7 @@ impl AnyEvent {
     /// [`JsonError::NoCodec`] if its type has none, [`JsonError::Serde`] if it does not serialize.
     pub fn payload_json(&self) -> Result<Json, JsonError> {
         match self.0.head.origin() {
-            Some(origin) => Ok(Json::Object(origin.payload.clone())),
+            Some(origin) => Ok(origin.payload.clone()),
             None => self.0.body.payload_json(),
         }
     }

@@ -13,7 +13,7 @@ pub(crate) struct Kind {
     pub(crate) name: fn() -> &'static str,
     pub(crate) options: fn() -> EventOptions,
     /// Runs the user's code.
-    pub(crate) read: fn(Json) -> Result<MakeEvent, JsonError>,
+    pub(crate) read: fn(&Json) -> Result<MakeEvent, JsonError>,
 }
 
 impl Kind {
@@ -22,7 +22,7 @@ impl Kind {
     }
 }
 
-fn read<P: Payload>(json: Json) -> Result<MakeEvent, JsonError> {
+fn read<P: Payload>(json: &Json) -> Result<MakeEvent, JsonError> {
     let codec = P::codec().ok_or_else(|| JsonError::NoCodec { event_type: P::event_type().to_owned() })?;
     let payload = codec.payload_from_json(json)?;
     Ok(Box::new(move |head| Fresh::new(head, payload).any()))

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::EventOptions;
 use super::type_name::short_type_name;
@@ -81,9 +81,9 @@ pub trait Payload: Sized + Send + Sync + 'static {
 /// ```
 pub struct Codec<P: Payload> {
     payload_to_json: fn(&P) -> serde_json::Result<Json>,
-    payload_from_json: fn(Json) -> serde_json::Result<P>,
+    payload_from_json: fn(&Json) -> serde_json::Result<P>,
     output_to_json: fn(&P::Output) -> serde_json::Result<Json>,
-    output_from_json: fn(Json) -> serde_json::Result<P::Output>,
+    output_from_json: fn(&Json) -> serde_json::Result<P::Output>,
 }
 
 impl<P: Payload> Codec<P> {
@@ -95,9 +95,9 @@ impl<P: Payload> Codec<P> {
     {
         Self {
             payload_to_json: |payload| serde_json::to_value(payload),
-            payload_from_json: serde_json::from_value,
+            payload_from_json: |json| P::deserialize(json),
             output_to_json: |output| serde_json::to_value(output),
-            output_from_json: serde_json::from_value,
+            output_from_json: |json| P::Output::deserialize(json),
         }
     }
 
@@ -105,7 +105,7 @@ impl<P: Payload> Codec<P> {
         contained(|| (self.payload_to_json)(payload))
     }
 
-    pub(crate) fn payload_from_json(&self, json: Json) -> serde_json::Result<P> {
+    pub(crate) fn payload_from_json(&self, json: &Json) -> serde_json::Result<P> {
         contained(|| (self.payload_from_json)(json))
     }
 
@@ -113,7 +113,7 @@ impl<P: Payload> Codec<P> {
         contained(|| (self.output_to_json)(output))
     }
 
-    pub(crate) fn output_from_json(&self, json: Json) -> serde_json::Result<P::Output> {
+    pub(crate) fn output_from_json(&self, json: &Json) -> serde_json::Result<P::Output> {
         contained(|| (self.output_from_json)(json))
     }
 }
@@ -176,8 +176,6 @@ macro_rules! event {
 mod tests {
     use std::time::Duration;
 
-    use serde::Deserialize;
-
     use super::*;
     use crate::event::{Priority, options::Knob};
 
@@ -217,11 +215,11 @@ mod tests {
         let login = Login { name: "ada".into() };
         let json = codec.payload_to_json(&login)?;
         assert_eq!(json, serde_json::json!({ "name": "ada" }));
-        assert_eq!(codec.payload_from_json(json)?, login);
-        assert!(codec.payload_from_json(serde_json::json!({ "name": 1 })).is_err());
+        assert_eq!(codec.payload_from_json(&json)?, login);
+        assert!(codec.payload_from_json(&serde_json::json!({ "name": 1 })).is_err());
         assert_eq!(codec.output_to_json(&Some(3))?, serde_json::json!(3));
-        assert_eq!(codec.output_from_json(Json::Null)?, None);
-        assert!(codec.output_from_json(serde_json::json!("x")).is_err());
+        assert_eq!(codec.output_from_json(&Json::Null)?, None);
+        assert!(codec.output_from_json(&serde_json::json!("x")).is_err());
         assert_eq!(format!("{codec:?}"), "Codec<Login>");
         Ok(())
     }

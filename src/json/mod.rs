@@ -6,7 +6,7 @@
 //!
 //! Nothing here runs under a lock, and nothing recurses deeper than `JsonLimits::depth`.
 //!
-//! Imports `sys`, `event` and `bus`. Hangs `emit_json`, its forms for text, and `to_json` on [`EventBus`] and on both event types from above.
+//! Imports `event` and `bus`. Hangs `emit_json`, its forms for text, and `to_json` on [`EventBus`] and on both event types from above.
 
 mod dynamic;
 mod measure;
@@ -133,8 +133,7 @@ impl EventBus {
         let core = self.core();
         let arrival = read::arrival(fields, &self.options().json_limits)?;
         let kind = core.registry.known(&arrival.event_type);
-        let payload = kind.map(|_| Json::Object(arrival.origin.payload.clone()));
-        let make = kind.zip(payload).map(|(kind, payload)| (kind.read)(payload)).transpose()?;
+        let make = kind.map(|kind| (kind.read)(&arrival.origin.payload)).transpose()?;
 
         let mut options = arrival.options;
         if let Some(id) = arrival.origin.parent {

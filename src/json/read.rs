@@ -181,7 +181,7 @@ impl Reader<'_> {
     }
 
     /// What is left is the payload.
-    fn rest(self) -> Result<(Fields, Fields), JsonError> {
+    fn rest(self) -> Result<(Json, Fields), JsonError> {
         for name in self.fields.keys() {
             if is_reserved(name) {
                 return Err(JsonError::ReservedField { field: shortened(name) });
@@ -190,7 +190,7 @@ impl Reader<'_> {
                 return Err(JsonError::NameTooLong { field: shortened(name), limit: self.limits.name_bytes });
             }
         }
-        Ok((self.fields, self.kept))
+        Ok((Json::Object(self.fields), self.kept))
     }
 }
 
