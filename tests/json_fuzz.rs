@@ -7,6 +7,7 @@
     clippy::expect_used,
     clippy::disallowed_types,
     clippy::disallowed_methods,
+    clippy::print_stderr,
     missing_docs,
     unreachable_pub,
     reason = "tests"

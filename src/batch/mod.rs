@@ -99,7 +99,7 @@ impl Batch {
     pub fn add(&self, event: impl AsRef<AnyEvent>) {
         let event = event.as_ref();
         let core = self.bus.core();
-        let own = event.head().options.as_ref().and_then(|own| own.steps);
+        let own = event.head().options().and_then(|own| own.steps);
         let steps = own.or_else(|| core.registry.slot(event.body(), &core.defaults).options.steps).unwrap_or(1);
         self.tally.add(event, steps);
     }

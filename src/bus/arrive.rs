@@ -2,22 +2,15 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::handle::reject;
-use crate::event::{AnyEvent, Body, EmitError, EventOptions, Kind, MakeEvent, Payload};
+use crate::event::{AnyEvent, Body, EmitError, EventOptions, KnownType, MakeEvent};
 use crate::sys::unwind;
 use std::sync::Arc;
 
 impl BusCore {
-    /// The type's own options, on its first appearance here: from now on the bus knows the type.
-    pub(crate) fn meet<P: Payload>(&self) -> EventOptions {
-        self.registry.know(Kind::of::<P>());
-        P::options()
-    }
-
     /// Lets in an event of a type that this bus knows. One that it has already is the answer, and does not run again; one that it
     /// refuses comes back complete.
-    pub(crate) fn emit_typed(self: &Arc<Self>, kind: Kind, options: EventOptions, make: MakeEvent) -> AnyEvent {
-        let name = (kind.name)();
-        let slot = self.registry.slot_of_type(kind.payload, name, kind.options, &self.defaults);
+    pub(crate) fn emit_typed(self: &Arc<Self>, known: KnownType, options: EventOptions, make: MakeEvent) -> AnyEvent {
+        let slot = self.registry.slot_of_known(known, &self.defaults);
         let entered = self.emit_made(&slot, options, make);
         self.settle(entered)
     }

@@ -1,101 +1,37 @@
-//! One attempt of one handler on the calling thread, from its start to its end.
+//! One attempt of one handler on the calling thread: the user's code, and how it ended.
 
-use crate::bus::drive::{Driver, submit_resume};
+use crate::bus::drive::{Attempt, Driver, submit_resume};
 use crate::bus::ending;
-use crate::bus::frame::{self, Frame};
-use crate::event::{
-    AnyOutput, CauseKind, Delivery, DeliveryPhase, HandlerEntry, HandlerFailure, Outcome, RecordPhase, Retry,
-};
-use crate::rules::{attempt_deadline, slow_event, slow_handler};
-use crate::runtime::{Overdue, Slot};
-use crate::sys::clock::{self, NEVER, Tick};
+use crate::bus::frame;
+use crate::event::{AnyOutput, CauseKind, HandlerEntry, HandlerFailure, Outcome, RecordPhase, Retry, State};
+use crate::sys::clock;
 use crate::sys::sync::atomic::Ordering;
 use crate::sys::{random, unwind};
-use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A started attempt: `number` is its lease.
-pub(crate) struct Attempt {
-    pub(crate) invocation: usize,
-    pub(crate) number: u32,
-    pub(crate) entry: Arc<HandlerEntry>,
-    cap: Tick,
-    begun: Tick,
-}
-
 /// How a handler came back.
-struct Returned {
+pub(crate) struct Returned {
     outcome: Outcome,
     /// Before which another attempt is due.
     retry: Option<Duration>,
-    value: bool,
 }
 
-impl Attempt {
-    pub(crate) fn new(invocation: usize, number: u32, entry: Arc<HandlerEntry>, delivery: &Delivery) -> Self {
-        Attempt { invocation, number, entry, cap: delivery.cap, begun: delivery.begun }
-    }
+/// The attempt was given up before its handler came back; nobody wants what it returned.
+pub(crate) struct Lost {
+    pub(crate) outcome: Outcome,
 }
 
-/// Runs it. True if the calling thread goes on driving.
-pub(crate) fn run(driver: &mut Driver<'_>, attempt: Attempt, under: SmallVec<[usize; 2]>) -> bool {
-    let Attempt { invocation, number, entry, cap, begun } = attempt;
-    let (event, start) = (driver.event, driver.now);
-    let own = event.head().options.as_deref();
-    let defaults = &driver.bus.defaults;
-    let (timeout, deadline) = attempt_deadline(own, &driver.slot.options, &entry.options, defaults, start);
-    let deadline = deadline.min(cap);
-    let slow = slow_handler(own, &driver.slot.options, &entry.options, defaults, start, timeout);
-    let slow_event = slow_event(own, &driver.slot.options, defaults).map_or(NEVER, |after| clock::after(begun, after));
-    let slot = Slot {
-        event: event.clone(),
-        delivery: driver.delivery,
-        invocation,
-        attempt: number,
-        since: start,
-        deadline,
-        slow,
-        slow_event: if slow_event <= start { NEVER } else { slow_event },
-        overdue: ending::overdue as fn(&_, &_, Overdue),
-    };
-    let frame = Frame {
-        event: event.clone(),
-        bus: Arc::clone(driver.bus),
-        delivery: driver.delivery,
-        invocation,
-        attempt: number,
-        deadline: deadline.min(frame::deadline_below()),
-        entry: Arc::clone(&entry),
-        under,
-    };
-    driver.worker.push(slot, &driver.bus.runtime.watch);
-    if !frame.is_live() {
-        // Ended between its start and here, by somebody who found no handler on this stack to give up: so none runs.
-        driver.worker.pop();
-        return goes_on_after_loss(driver);
-    }
-    let context = frame::local(|local| {
-        local.frames.push(frame);
-        std::mem::replace(&mut local.context, event.head().context.clone())
-    })
-    .flatten();
-
-    let returned = call(driver, &entry, number);
-
-    let gone = frame::local(|local| {
-        let context = std::mem::replace(&mut local.context, context);
-        (local.frames.pop(), context)
-    });
-    drop(gone);
-    driver.worker.pop();
-    driver.now = clock::now();
-    end(driver, invocation, number, returned)
+/// What an attempt's end leaves to do once nothing is locked.
+pub(crate) enum Ended {
+    Retry { delay: Duration, outcome: Outcome },
+    Notable { watched: bool, won: bool, sitting: bool },
 }
 
 /// The user's code, with everything it may do to us.
-fn call(driver: &Driver<'_>, entry: &HandlerEntry, number: u32) -> Returned {
+pub(crate) fn call(driver: &Driver<'_>, attempt: Attempt) -> Returned {
     let event = driver.event;
+    let entry = &*driver.slot.handlers[attempt.invocation].entry;
     let called = unwind::catch(|| match (entry.call)(event) {
         Ok(None) => Ok(Outcome::None),
         Ok(Some(output)) => accept(driver, entry, output).map_or_else(|f| Err((f, false)), |o| Ok(Outcome::Value(o))),
@@ -104,22 +40,16 @@ fn call(driver: &Driver<'_>, entry: &HandlerEntry, number: u32) -> Returned {
             Err((error.into_failure(), permanent))
         }
     });
-    match called {
-        Ok(Ok(outcome)) => {
-            let value = matches!(outcome, Outcome::Value(_));
-            Returned { outcome, retry: None, value }
-        }
-        Ok(Err((failure, permanent))) => {
-            let retry = if permanent { None } else { retry_after(driver, entry, number, &failure) };
-            Returned { outcome: Outcome::Failed(Arc::new(failure)), retry, value: false }
-        }
+    let (failure, permanent) = match called {
+        Ok(Ok(outcome)) => return Returned { outcome, retry: None },
+        Ok(Err(failed)) => failed,
         Err(panic) => {
             log::debug!(target: "threadbus", "{} panicked on {event}: {panic}", entry.info.label());
-            let failure = HandlerFailure::Panicked(panic);
-            let retry = retry_after(driver, entry, number, &failure);
-            Returned { outcome: Outcome::Failed(Arc::new(failure)), retry, value: false }
+            (HandlerFailure::Panicked(panic), false)
         }
-    }
+    };
+    let retry = if permanent { None } else { retry_after(driver, entry, attempt.number, &failure) };
+    Returned { outcome: Outcome::Failed(Arc::new(failure)), retry }
 }
 
 fn accept(driver: &Driver<'_>, entry: &HandlerEntry, output: AnyOutput) -> Result<AnyOutput, HandlerFailure> {
@@ -143,71 +73,88 @@ fn retry_after(driver: &Driver<'_>, entry: &HandlerEntry, number: u32, failure: 
 }
 
 fn retry_of<'a>(driver: &'a Driver<'_>, entry: &'a HandlerEntry) -> Option<&'a Retry> {
-    let own = driver.event.head().options.as_ref().and_then(|o| o.retry.as_ref());
+    let own = driver.event.head().options().and_then(|o| o.retry.as_ref());
     own.or(driver.slot.options.retry.as_ref()).or(entry.options.retry.as_ref()).or(driver.bus.defaults.retry.as_ref())
 }
 
-/// The end of the attempt, if it is still ours to end.
-fn end(driver: &mut Driver<'_>, invocation: usize, number: u32, returned: Returned) -> bool {
-    let at = clock::wall(driver.now);
-    let (event, index) = (driver.event, driver.delivery);
-    let mut state = event.state().lock();
-    let Some(delivery) = state.deliveries.get_mut(index) else { return false };
+/// Under the event's lock: the end of the attempt, if it is still ours to end.
+pub(crate) fn end(
+    driver: &Driver<'_>,
+    state: &mut State,
+    attempt: Attempt,
+    returned: Returned,
+) -> Result<Option<Ended>, Lost> {
+    let Attempt { invocation, number, .. } = attempt;
+    let Returned { outcome, retry } = returned;
+    let wanted = state.value_wanted();
+    let Some(delivery) = state.deliveries.get_mut(driver.delivery) else { return Err(Lost { outcome }) };
     if !delivery.is_live(invocation, number) {
-        drop(state);
-        driver.bus.counters.late_results.fetch_add(1, Ordering::Relaxed);
-        log::debug!(target: "threadbus", "a late result of {event} on {} was dropped", driver.bus.label());
-        unwind::drop_quietly(returned.outcome);
-        return goes_on_after_loss(driver);
+        return Err(Lost { outcome });
     }
-    if let Some(delay) = returned.retry {
+    if let Some(delay) = retry {
         delivery.set_aside(invocation);
-        drop(state);
-        unwind::drop_quietly(returned.outcome);
-        return try_again(driver, invocation, number, delay);
+        return Ok(Some(Ended::Retry { delay, outcome }));
     }
-    let returned_value = returned.value;
-    delivery.end_record(invocation, returned.outcome, at);
-    let won = returned.value && delivery.manner.first && delivery.left > 0;
-    let sitting =
-        delivery.manner.parallel && delivery.records.iter().any(|r| r.sitting && r.phase == RecordPhase::Started);
-    let watched = returned_value && state.has_watchers();
-    drop(state);
-    if watched {
-        ending::ring_watchers(event);
-    }
-    if won {
-        ending::end_losers(driver.bus, event, index, invocation, CauseKind::LostFirst);
-    } else if sitting {
-        ending::give_up_if_all_sit(driver.bus, event, index);
-    }
-    true
+    let value = matches!(outcome, Outcome::Value(_));
+    delivery.end_record(invocation, outcome, clock::wall(driver.now));
+    let won = value && delivery.manner.first && delivery.left > 0;
+    let sitting = delivery.manner.parallel
+        && delivery.has_sat
+        && delivery.records.iter().any(|r| r.sitting && r.phase == RecordPhase::Started);
+    // Whoever waits for the first value; the end of the delivery rings by itself.
+    let watched = value && wanted && delivery.left > 0;
+    let notable = won || sitting || watched;
+    Ok(notable.then_some(Ended::Notable { watched, won, sitting }))
 }
 
-/// A handler was given up: its ender drives on. On a stack that waits for the delivery, this thread does.
-fn goes_on_after_loss(driver: &Driver<'_>) -> bool {
-    let state = driver.event.state().lock();
-    state.deliveries.get(driver.delivery).is_some_and(|d| d.manner.inline && d.phase == DeliveryPhase::Active)
+impl Ended {
+    pub(crate) fn follow_up(self, driver: &Driver<'_>, attempt: Attempt) {
+        match self {
+            Ended::Retry { delay, outcome } => {
+                unwind::drop_quietly(outcome);
+                try_again(driver, attempt, delay);
+            }
+            Ended::Notable { watched, won, sitting } => {
+                if watched {
+                    ending::ring_watchers(driver.event);
+                }
+                if won {
+                    ending::end_losers(
+                        driver.bus,
+                        driver.event,
+                        driver.delivery,
+                        attempt.invocation,
+                        CauseKind::LostFirst,
+                    );
+                } else if sitting {
+                    ending::give_up_if_all_sit(driver.bus, driver.event, driver.delivery);
+                }
+            }
+        }
+    }
+}
+
+pub(crate) fn note_lost(driver: &Driver<'_>, outcome: Outcome) {
+    driver.bus.counters.late_results.fetch_add(1, Ordering::Relaxed);
+    log::debug!(target: "threadbus", "a late result of {} on {} was dropped", driver.event, driver.bus.label());
+    unwind::drop_quietly(outcome);
 }
 
 /// Another attempt: at once, or after a delay that occupies no thread.
-fn try_again(driver: &Driver<'_>, invocation: usize, number: u32, delay: Duration) -> bool {
+fn try_again(driver: &Driver<'_>, attempt: Attempt, delay: Duration) {
+    let Attempt { invocation, number, .. } = attempt;
     let (bus, event, delivery) = (Arc::clone(driver.bus), driver.event.clone(), driver.delivery);
-    let again = move || {
+    if delay.is_zero() {
+        if let Some(delivery) = event.state().lock().deliveries.get_mut(delivery) {
+            delivery.retry(invocation, number);
+        }
+        return;
+    }
+    driver.bus.note_set_aside(driver.event, delivery);
+    driver.bus.runtime.watch.at(clock::after(clock::now(), delay), move || {
         let ready = event.state().lock().deliveries.get_mut(delivery).is_some_and(|d| d.retry(invocation, number));
         if ready {
             submit_resume(&bus, &event, delivery);
         }
-    };
-    if delay.is_zero() {
-        let mut state = driver.event.state().lock();
-        if let Some(delivery) = state.deliveries.get_mut(driver.delivery) {
-            delivery.retry(invocation, number);
-        }
-        return true;
-    }
-    driver.bus.note_set_aside(driver.event, driver.delivery);
-    driver.bus.runtime.watch.at(clock::after(clock::now(), delay), again);
-    // Parallel handlers may still be there to be run.
-    true
+    });
 }

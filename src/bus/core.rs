@@ -6,8 +6,8 @@ use crate::bus::observers::Observers;
 use crate::bus::permit::is_active;
 use crate::bus::registry::Registry;
 use crate::bus::seen_ids::SeenIds;
-use crate::event::{AnyEvent, BusIdentity, WeakEvent};
-use crate::rules::{BusDefaults, Lanes, Plan};
+use crate::event::{AnyEvent, BusIdentity, TurnKind, WeakEvent};
+use crate::rules::{BusDefaults, Lanes};
 use crate::runtime::{Drive, Job, PermitKind, RuntimeCore, Turn};
 use crate::sync::{Bell, Semaphore, Spin, Token};
 use crate::sys::channel::{Receiver, Sender};
@@ -22,7 +22,7 @@ use std::sync::{Arc, Weak};
 pub(crate) struct Entry {
     pub(crate) event: AnyEvent,
     pub(crate) delivery: u32,
-    pub(crate) plan: Plan,
+    pub(crate) turn: TurnKind,
 }
 
 /// What a bus still takes.
@@ -72,6 +72,13 @@ impl Run {
         }
     }
 
+    /// Nobody but the delivery that has just ended has to do with the bus's permits, and nothing keeps the next from starting.
+    #[inline]
+    pub(crate) fn passes_on(&self, token: Token) -> bool {
+        let handler = self.handler.is_alone(token) || self.handler.is_quiet();
+        self.paused == 0 && self.jumps.is_empty() && self.event.is_alone(token) && handler
+    }
+
     /// May a queued event start?
     pub(crate) fn is_startable(&self) -> bool {
         self.paused == 0 && self.jumps.is_empty() && self.event.is_quiet()
@@ -85,12 +92,23 @@ impl Run {
     }
 }
 
+/// Claims that were made under `run`, which makes them cheap to count: one writer at a time.
+#[derive(Default)]
+struct ClaimsUnderRun {
+    count: AtomicU64,
+    latest: AtomicU64,
+}
+
+/// Split by who writes, so that emitters and workers do not take each other's cache lines.
 #[derive(Default)]
 pub(crate) struct Counters {
-    /// Deliveries taken, by emitters.
-    pub(crate) emitted: CachePadded<AtomicU64>,
-    /// Deliveries claimed or ended before that.
-    pub(crate) claimed: CachePadded<AtomicU64>,
+    /// Deliveries taken, by emitters, under the inlet's lock.
+    emitted: CachePadded<AtomicU64>,
+    under_run: CachePadded<ClaimsUnderRun>,
+    /// Deliveries claimed by others, or ended before that.
+    claimed: AtomicU64,
+    /// The newest stamp of those.
+    latest_claim: AtomicU64,
     /// Deliveries done.
     pub(crate) done: AtomicU64,
     pub(crate) cancelled: AtomicU64,
@@ -98,11 +116,28 @@ pub(crate) struct Counters {
     /// Queue entries whose delivery somebody else claimed.
     /// Signed: a sweep may come before the claimer has counted.
     pub(crate) stale: AtomicI64,
-    /// The newest stamp that has been claimed.
-    pub(crate) latest_claim: AtomicU64,
+}
+
+impl Counters {
+    /// Under the inlet's lock.
+    pub(crate) fn count_emit(&self) {
+        let emitted = self.emitted.load(Ordering::Relaxed);
+        self.emitted.store(emitted + 1, Ordering::Release);
+    }
+
+    pub(crate) fn emitted(&self) -> u64 {
+        self.emitted.load(Ordering::SeqCst)
+    }
+
+    /// The newest stamp that has been claimed: what is younger cannot be complete.
+    pub(crate) fn latest_claim(&self) -> Stamp {
+        self.under_run.latest.load(Ordering::Acquire).max(self.latest_claim.load(Ordering::Acquire))
+    }
 }
 
 pub(crate) struct BusCore {
+    /// No other bus of the process has it.
+    pub(crate) serial: u64,
     pub(crate) identity: Arc<BusIdentity>,
     pub(crate) options: BusOptions,
     pub(crate) defaults: BusDefaults,
@@ -159,6 +194,7 @@ impl BusCore {
         let Parts { identity, options, defaults, runtime, doors } = parts;
         let history = History::new(options.max_history, options.history_policy);
         BusCore {
+            serial: u64::from(crate::sys::thread::next_number()),
             identity,
             defaults,
             runtime,
@@ -213,8 +249,9 @@ impl BusCore {
     }
 
     pub(crate) fn pending(&self) -> usize {
-        let claimed = self.counters.claimed.load(Ordering::SeqCst);
-        let emitted = self.counters.emitted.load(Ordering::SeqCst);
+        let counters = &self.counters;
+        let claimed = counters.under_run.count.load(Ordering::SeqCst) + counters.claimed.load(Ordering::SeqCst);
+        let emitted = counters.emitted();
         usize::try_from(emitted.saturating_sub(claimed)).unwrap_or(usize::MAX)
     }
 
@@ -239,7 +276,19 @@ impl BusCore {
     pub(crate) fn is_idle(&self) -> bool {
         // `done` first: it never passes `emitted`, so equality means that nothing was in progress in between.
         let done = self.counters.done.load(Ordering::SeqCst);
-        done == self.counters.emitted.load(Ordering::SeqCst)
+        done == self.counters.emitted()
+    }
+
+    /// The same under `run`. Only where a queue can be full does anybody wait for it to be shorter.
+    pub(crate) fn note_claim_under_run(&self, _run: &mut Run, stamp: Stamp) {
+        let claims = &self.counters.under_run;
+        claims.latest.store(claims.latest.load(Ordering::Relaxed).max(stamp), Ordering::Release);
+        if self.options.queue_capacity.is_some() {
+            claims.count.fetch_add(1, Ordering::SeqCst);
+            self.ring_idlers();
+        } else {
+            claims.count.store(claims.count.load(Ordering::Relaxed) + 1, Ordering::Release);
+        }
     }
 
     /// A delivery left the queue.

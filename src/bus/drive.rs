@@ -1,18 +1,19 @@
 //! Driving a delivery: one handler after another, or beside each other, until none is left (`runtime/README.md`, 3.3).
 
-use crate::bus::attempt::{self, Attempt};
+use crate::bus::attempt::{self, Lost, Returned};
 use crate::bus::core::BusCore;
 use crate::bus::ending;
-use crate::bus::frame;
+use crate::bus::frame::{self, Frame, Holding, Places, Under};
 use crate::bus::permit::{Home, Permit, Taken, attempt_token, delivery_token, is_active};
-use crate::bus::registry::{TypeSlot, plan_for};
+use crate::bus::registry::{mode_for, plan_for, timing_for};
 use crate::event::{
-    AnyEvent, Completion, DeliveryPhase, HandlerEntry, HandlerList, HandlerMode, RecordPhase, TurnKind,
+    AnyEvent, Completion, ContextMap, Delivery, DeliveryPhase, HandlerMode, Manner, RecordPhase, State, TurnKind,
+    TypeSlot,
 };
-use crate::rules::handler_mode;
-use crate::runtime::{Job, PermitKind, Worker};
+use crate::rules;
+use crate::runtime::{Job, Overdue, PermitKind, Slot, Stack, Worker};
 use crate::sync::{Granted, Place, Token};
-use crate::sys::clock::{self, Stamp, Tick};
+use crate::sys::clock::{self, NEVER, Stamp, Tick};
 use crate::sys::{thread, unwind};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -30,8 +31,8 @@ pub(crate) enum Via {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum After {
-    /// This call brought the delivery to its end.
-    Done,
+    /// This call brought the delivery to its end, at that time.
+    Done(Tick),
     /// Somebody else will, or has.
     Left,
 }
@@ -39,10 +40,18 @@ pub(crate) enum After {
 /// A delivery has ended; what the one who ended it still owes.
 pub(crate) struct Finish {
     pub(crate) completion: Option<Completion>,
-    pub(crate) list: Option<HandlerList>,
+    pub(crate) slot: Option<Arc<TypeSlot>>,
     pub(crate) cap_timer: Option<u64>,
     pub(crate) carries_loop: bool,
     pub(crate) watched: bool,
+}
+
+/// A delivery whose handlers are fixed.
+#[derive(Clone, Copy)]
+pub(crate) struct Fixed {
+    pub(crate) manner: Manner,
+    pub(crate) cap: Tick,
+    pub(crate) begun: Tick,
 }
 
 /// One thread's part in a delivery.
@@ -51,13 +60,18 @@ pub(crate) struct Driver<'a> {
     pub(crate) worker: &'a Arc<Worker>,
     pub(crate) event: &'a AnyEvent,
     pub(crate) delivery: usize,
-    pub(crate) slot: Arc<TypeSlot>,
+    pub(crate) slot: &'a TypeSlot,
+    pub(crate) fixed: Fixed,
     pub(crate) via: Via,
-    /// Places in the hand that the delivery's handlers run under.
-    pub(crate) under: SmallVec<[usize; 2]>,
     /// The end of the handler before is the start of the next, unless something blocked in between.
     pub(crate) now: Tick,
-    turn: TurnKind,
+    /// What the delivery's handlers run under, while no frame of this driver has it.
+    under: Under,
+    /// This driver's frame is on the thread, and its slot on the worker's stack; with the context it found there.
+    seated: Option<Option<Arc<ContextMap>>>,
+    on_stack: bool,
+    /// The frame's own hold of the bus, while it is not seated.
+    pub(crate) spare: Option<Arc<BusCore>>,
 }
 
 enum Ran {
@@ -65,167 +79,320 @@ enum Ran {
     Left,
 }
 
+/// A started attempt: `number` is its lease.
+#[derive(Clone, Copy)]
+pub(crate) struct Attempt {
+    pub(crate) invocation: usize,
+    pub(crate) number: u32,
+    deadline: Tick,
+}
+
 enum Step {
     Run(Attempt),
     /// It needs a permit that the delivery does not hold.
-    Permit {
-        invocation: usize,
-        attempt: u32,
-        mode: HandlerMode,
-        entry: Arc<HandlerEntry>,
-    },
+    Permit(Wanted),
     Finished(Finish),
     Nothing,
 }
 
-/// Drives on from wherever the delivery stands.
-pub(crate) fn advance(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent, delivery: usize, via: Via) -> After {
-    advance_under(bus, worker, event, delivery, via, SmallVec::new())
+#[derive(Clone, Copy)]
+struct Wanted {
+    invocation: usize,
+    /// How often it was tried.
+    attempt: u32,
+    mode: HandlerMode,
 }
 
-/// The same on a stack that lends: `lent` are the places in its hand.
-pub(crate) fn advance_under(
+/// Drives on from wherever the delivery stands.
+pub(crate) fn advance(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent, delivery: usize, via: Via) -> After {
+    let now = clock::now();
+    let Some((slot, fixed)) = fix_handlers(bus, event, delivery, now) else { return After::Left };
+    let under = Under::Delivery;
+    Driver::new(bus, worker, event, delivery, &slot, fixed, via, under, now).drive(None)
+}
+
+/// The same on the stack of a handler that waits, or of a caller of `emit_now`: `places` is where in its hand the permits are.
+pub(crate) fn advance_inline(
     bus: &Arc<BusCore>,
     worker: &Arc<Worker>,
     event: &AnyEvent,
     delivery: usize,
-    via: Via,
-    lent: SmallVec<[usize; 2]>,
+    places: Places,
 ) -> After {
-    let slot = bus.registry.slot(event.body(), &bus.defaults);
     let now = clock::now();
-    let mut driver = Driver { bus, worker, event, delivery, slot, via, under: lent, now, turn: TurnKind::Free };
-    let hand = frame::hand_len();
-    driver.prepare();
-    let ran = driver.run();
-    driver.leave(ran, hand)
+    let Some((slot, fixed)) = fix_handlers(bus, event, delivery, now) else { return After::Left };
+    Driver::new(bus, worker, event, delivery, &slot, fixed, Via::Inline, Under::Hand(places), now).drive(None)
 }
 
-impl Driver<'_> {
-    /// Puts into the hand what the delivery holds.
-    fn prepare(&mut self) {
-        fix_handlers(self.bus, self.event, self.delivery, &self.slot, self.now);
-        let mut state = self.event.state().lock();
-        let Some(delivery) = state.deliveries.get_mut(self.delivery) else { return };
-        delivery.manner.inline &= self.via == Via::Inline;
-        let manner = delivery.manner;
-        self.turn = manner.turn;
-        drop(state);
-        if self.via != Via::Inline {
-            self.hold(manner.turn, manner.bus_handler, manner.parallel);
-        }
+impl<'a> Driver<'a> {
+    #[expect(clippy::too_many_arguments, reason = "the parts of one struct, by the one function that puts it together")]
+    pub(crate) fn new(
+        bus: &'a Arc<BusCore>,
+        worker: &'a Arc<Worker>,
+        event: &'a AnyEvent,
+        delivery: usize,
+        slot: &'a TypeSlot,
+        fixed: Fixed,
+        via: Via,
+        under: Under,
+        now: Tick,
+    ) -> Self {
+        let (seated, on_stack, spare) = (None, false, None);
+        Driver { bus, worker, event, delivery, slot, fixed, via, now, under, seated, on_stack, spare }
     }
 
-    pub(crate) fn hold(&mut self, turn: TurnKind, bus_handler: bool, shared: bool) {
-        let token = delivery_token(self.event, self.delivery);
-        if let Some(home) = self.bus.turn_home(turn) {
-            self.under.push(frame::put_in_hand(home, PermitKind::Event, token, self.event, self.delivery, shared));
-        }
-        if bus_handler {
-            let home = self.bus.home();
-            self.under.push(frame::put_in_hand(home, PermitKind::Handler, token, self.event, self.delivery, shared));
-        }
+    /// `started`: its first handler, if the claim has started it.
+    pub(crate) fn drive(&mut self, started: Option<Attempt>) -> After {
+        self.on_stack = started.is_some();
+        let ran = self.run(started.map(Step::Run));
+        self.leave(ran)
     }
 
-    fn run(&mut self) -> Ran {
+    fn run(&mut self, mut first: Option<Step>) -> Ran {
+        let mut returned = None;
         loop {
-            match self.step() {
-                Step::Nothing => return Ran::Left,
+            let step = match (first.take(), returned.take()) {
+                (Some(step), _) => step,
+                (None, None) => self.step(),
+                (None, Some((attempt, returned))) => self.end_and_step(attempt, returned),
+            };
+            match step {
+                Step::Run(attempt) => {
+                    self.seat(attempt);
+                    returned = Some((attempt, attempt::call(self, attempt)));
+                    self.now = clock::now();
+                    continue;
+                }
+                Step::Permit(wanted) => {
+                    self.unseat();
+                    if !self.with_permit(wanted) {
+                        return Ran::Left;
+                    }
+                }
                 Step::Finished(finish) => {
+                    self.unseat();
                     let carries_loop = finish.carries_loop;
                     conclude(self.bus, self.event, finish);
                     return Ran::Done { carries_loop };
                 }
-                Step::Run(attempt) => {
-                    if !self.attempt(attempt, None) {
-                        return Ran::Left;
-                    }
-                }
-                Step::Permit { invocation, attempt, mode, entry } => {
-                    if !self.with_permit(invocation, attempt, mode, entry) {
-                        return Ran::Left;
-                    }
+                Step::Nothing => {
+                    self.unseat();
+                    return Ran::Left;
                 }
             }
         }
     }
 
     /// Empties the hand; a job gives back what the delivery held, and goes on as the loop, if the delivery carried it.
-    fn leave(&self, ran: Ran, hand: usize) -> After {
-        if self.via != Via::Inline {
-            frame::cut_hand(hand);
+    fn leave(&self, ran: Ran) -> After {
+        if self.via != Via::Inline
+            && let Under::Hand(places) = &self.under
+            && let Some(first) = places.first()
+        {
+            frame::cut_hand(*first);
         }
         let Ran::Done { carries_loop } = ran else { return After::Left };
         if self.via == Via::Job {
             let token = delivery_token(self.event, self.delivery);
+            let turn = self.fixed.manner.turn;
             if carries_loop {
-                self.bus.run_loop(self.worker, Some((token, self.turn)));
+                self.bus.run_loop(self.worker, Some((token, turn)));
             } else {
-                release_delivery(self.bus, token, self.turn);
+                release_delivery(self.bus, token, turn);
             }
         }
-        After::Done
+        After::Done(self.now)
     }
 
     /// What comes next, in one look at the event.
     fn step(&mut self) -> Step {
+        let (worker, event) = (self.worker, self.event);
+        let mut stack = worker.stack();
+        let mut state = event.state().lock();
+        let mut next = self.next(&mut stack, &mut state);
+        drop(state);
+        drop(stack);
+        next.settle(self);
+        next.step
+    }
+
+    /// The end of an attempt, if it is still ours to end, and what comes next, in the same look.
+    fn end_and_step(&mut self, attempt: Attempt, returned: Returned) -> Step {
+        let (worker, event, index) = (self.worker, self.event, self.delivery);
+        let mut stack = worker.stack();
+        let mut state = event.state().lock();
+        let gone = match attempt::end(self, &mut state, attempt, returned) {
+            Ok(None) => {
+                let mut next = self.next(&mut stack, &mut state);
+                drop(state);
+                drop(stack);
+                next.settle(self);
+                return next.step;
+            }
+            Ok(Some(ended)) => {
+                drop(state);
+                drop(stack);
+                self.unseat();
+                ended.follow_up(self, attempt);
+                None
+            }
+            Err(lost) => {
+                drop(state);
+                drop(stack);
+                self.unseat();
+                Some(lost)
+            }
+        };
+        match gone {
+            Some(Lost { outcome }) => {
+                attempt::note_lost(self, outcome);
+                // A handler was given up: its ender drives on. On a stack that waits for the delivery, this thread does.
+                let state = event.state().lock();
+                let stays =
+                    state.deliveries.get(index).is_some_and(|d| d.manner.inline && d.phase == DeliveryPhase::Active);
+                drop(state);
+                if stays { self.step() } else { Step::Nothing }
+            }
+            None => self.step(),
+        }
+    }
+
+    /// Under the stack's lock and the event's.
+    fn next(&mut self, stack: &mut Stack, state: &mut State) -> Next {
+        let mut next = Next { step: Step::Nothing, helpers: 0, look: None, gone: None };
+        next.step = self.next_step(stack, state, &mut next);
+        if self.on_stack && !matches!(next.step, Step::Run(_)) {
+            next.gone = stack.pop();
+            self.on_stack = false;
+        }
+        next
+    }
+
+    fn next_step(&mut self, stack: &mut Stack, state: &mut State, next: &mut Next) -> Step {
         // The wall clock may be set back after the event was stamped.
         let at = clock::wall(self.now).max(self.event.head().stamp + 1);
-        let mut helpers = 0;
-        let mut state = self.event.state().lock();
         let Some(delivery) = state.deliveries.get_mut(self.delivery) else { return Step::Nothing };
         if delivery.phase != DeliveryPhase::Active {
             return Step::Nothing;
         }
+        delivery.manner.inline &= self.via == Via::Inline;
         let Some(invocation) = delivery.startable() else {
             if delivery.left > 0 {
                 return Step::Nothing;
             }
-            return finish(&mut state, self.event, self.delivery, at).map_or(Step::Nothing, Step::Finished);
-        };
-        let Some(entry) = delivery.list.as_ref().map(|list| Arc::clone(&list[invocation])) else {
-            return Step::Nothing;
+            return finish(state, self.event, self.delivery, at).map_or(Step::Nothing, Step::Finished);
         };
         let record = &delivery.records[invocation];
         let (mode, attempt) = (record.mode, record.attempt);
         let step = if needs_permit(mode, delivery.manner.bus_handler) {
             delivery.set_aside(invocation);
-            Step::Permit { invocation, attempt, mode, entry }
+            Step::Permit(Wanted { invocation, attempt, mode })
         } else {
-            match delivery.start(invocation, RecordPhase::Pending, self.worker.id, at) {
-                Some(attempt) => Step::Run(Attempt::new(invocation, attempt, entry, delivery)),
+            match self.start(stack, delivery, invocation, RecordPhase::Pending, at, &mut next.look) {
+                Some(attempt) => Step::Run(attempt),
                 None => return Step::Nothing,
             }
         };
         if delivery.manner.parallel && delivery.helpers == 0 && delivery.startable().is_some() {
             // Somebody must be left to claim the next one; the first time, as many as can run.
-            helpers = if invocation == 0 { thread::cores() } else { 1 };
-            delivery.helpers += helpers;
+            next.helpers = if invocation == 0 { thread::cores() } else { 1 };
+            delivery.helpers += next.helpers as u32;
         }
         if state.started == 0 && matches!(step, Step::Run(_)) {
             state.started = at;
         }
-        drop(state);
-        for _ in 0..helpers {
-            submit_helper(self.bus, self.event, self.delivery);
-        }
         step
     }
 
-    /// Runs one attempt. True if this thread goes on driving.
-    fn attempt(&mut self, attempt: Attempt, permit: Option<(Permit, Token)>) -> bool {
-        let hand = frame::hand_len();
-        let mut under = self.under.clone();
-        if let Some((permit, token)) = &permit {
-            let (home, kind) = (permit.home.clone(), permit.kind);
-            under.push(frame::put_in_hand(home, kind, *token, self.event, self.delivery, false));
+    fn start(
+        &mut self,
+        stack: &mut Stack,
+        delivery: &mut Delivery,
+        invocation: usize,
+        from: RecordPhase,
+        at: Stamp,
+        look: &mut Option<Tick>,
+    ) -> Option<Attempt> {
+        let start = Start {
+            bus: self.bus,
+            worker: self.worker,
+            event: self.event,
+            delivery: self.delivery,
+            slot: self.slot,
+            now: self.now,
+        };
+        let on_stack = std::mem::replace(&mut self.on_stack, true);
+        let (attempt, earlier) =
+            start.start(stack, on_stack, delivery, self.fixed, invocation, from, at).or_else(|| {
+                self.on_stack = on_stack;
+                None
+            })?;
+        *look = earlier;
+        Some(attempt)
+    }
+
+    /// Puts the frame on the thread, or turns the one of the handler before into this one's.
+    fn seat(&mut self, attempt: Attempt) {
+        let Attempt { invocation, number, deadline } = attempt;
+        if self.seated.is_some() {
+            frame::local(|local| {
+                let Some((frame, below)) = local.frames.split_last_mut() else { return };
+                frame.invocation = invocation;
+                frame.attempt = number;
+                frame.handler = self.slot.handlers[invocation].id;
+                frame.deadline = deadline.min(below.last().map_or(NEVER, |f| f.deadline));
+            });
+            return;
         }
-        let goes_on = attempt::run(self, attempt, under);
-        frame::cut_hand(hand);
-        if let Some((permit, token)) = permit {
-            permit.release(token);
+        let mut frame = Frame {
+            event: self.event.clone(),
+            bus: self.spare.take().unwrap_or_else(|| Arc::clone(self.bus)),
+            delivery: self.delivery,
+            invocation,
+            attempt: number,
+            deadline,
+            handler: self.slot.handlers[invocation].id,
+            holding: Holding::of(self.fixed.manner),
+            under: std::mem::replace(&mut self.under, Under::Delivery),
+        };
+        let context = self.event.head().context().cloned();
+        self.seated = frame::local(|local| {
+            frame.deadline = deadline.min(local.frames.last().map_or(NEVER, |f| f.deadline));
+            local.frames.push(frame);
+            std::mem::replace(&mut local.context, context)
+        });
+    }
+
+    /// Takes the frame off the thread, and the slot off the stack.
+    fn unseat(&mut self) {
+        if self.on_stack {
+            let gone = self.worker.stack().pop();
+            self.on_stack = false;
+            drop(gone);
         }
-        goes_on
+        let Some(context) = self.seated.take() else { return };
+        let gone = frame::local(|local| {
+            let context = std::mem::replace(&mut local.context, context);
+            (local.frames.pop(), context)
+        });
+        if let Some((Some(frame), context)) = gone {
+            self.under = frame.under;
+            self.spare = Some(frame.bus);
+            drop(context);
+        }
+    }
+
+    /// What the delivery's handlers run under, in the hand.
+    fn places(&mut self) -> Places {
+        match &self.under {
+            Under::Hand(places) => places.clone(),
+            Under::Delivery => {
+                let holding = Holding::of(self.fixed.manner);
+                let places = frame::hold(holding, self.bus, self.event, self.delivery);
+                self.under = Under::Hand(places.clone());
+                places
+            }
+        }
     }
 
     fn permit_for(&self, mode: HandlerMode) -> Permit {
@@ -237,123 +404,289 @@ impl Driver<'_> {
     }
 
     /// Gets an invocation's own permit, and runs it. True if this thread goes on driving.
-    fn with_permit(&mut self, invocation: usize, attempt: u32, mode: HandlerMode, entry: Arc<HandlerEntry>) -> bool {
+    fn with_permit(&mut self, wanted: Wanted) -> bool {
+        let Wanted { invocation, attempt, mode } = wanted;
         let permit = self.permit_for(mode);
         let token = attempt_token(self.event, self.delivery, invocation, attempt + 1);
-        let live = || is_active(self.event, self.delivery);
-        let inline = self.via == Via::Inline;
-        if inline && let Some(lent) = frame::lendable(&permit) {
-            let under = self.under.clone();
-            self.under.push(lent);
-            let goes_on = self.start_set_aside(invocation, entry, None);
-            self.under = under;
+        let places = self.places();
+        let (event, delivery) = (self.event, self.delivery);
+        let live = || is_active(event, delivery);
+        if self.via != Via::Inline {
+            let place = if self.fixed.manner.jumped { Place::Front } else { Place::Entry };
+            let job = || self.job_with_permit(wanted, token);
+            return match permit.take_or_queue(place, token, None, live, job) {
+                Taken::Now => self.start_set_aside(invocation, Some((permit, token))),
+                Taken::Later => {
+                    self.bus.note_set_aside(self.event, self.delivery);
+                    // Parallel handlers may still be there to be run.
+                    self.fixed.manner.parallel
+                }
+                Taken::Dead => false,
+            };
+        }
+        if let Some(lent) = frame::lendable(&permit) {
+            let mut with = places.clone();
+            with.push(lent);
+            self.under = Under::Hand(with);
+            let goes_on = self.start_set_aside(invocation, None);
+            self.under = Under::Hand(places);
             return goes_on;
         }
-        let lender = if inline { frame::lender(&permit) } else { None };
-        let place = if inline || self.is_jumped() { Place::Front } else { Place::Entry };
-        if inline {
-            if !permit.try_take(place, token, lender, live) {
-                // Nobody stands in line for a handler permit with another one in hand; the turn, which comes before it, stays.
-                frame::set_down_all_but(&self.under);
-                if !permit.stand(self.worker, place, token, lender, live) {
-                    permit.release(token);
-                    return is_active(self.event, self.delivery);
-                }
-                self.now = clock::now();
+        let lender = frame::lender(&permit);
+        if !permit.try_take(Place::Front, token, lender, live) {
+            // Nobody stands in line for a handler permit with another one in hand; the turn, which comes before it, stays.
+            frame::set_down_all_but(&places);
+            if !permit.stand(self.worker, Place::Front, token, lender, live) {
+                permit.release(token);
+                return is_active(self.event, self.delivery);
             }
-        } else {
-            let (bus, event, delivery) = (Arc::clone(self.bus), self.event.clone(), self.delivery);
-            let job = move || {
-                Job::new(move |worker| {
-                    let slot = bus.registry.slot(event.body(), &bus.defaults);
-                    let now = clock::now();
-                    let (bus, event) = (&bus, &event);
-                    let under = SmallVec::new();
-                    let (turn, via) = (TurnKind::Free, Via::Job);
-                    let mut driver = Driver { bus, worker, event, delivery, slot, via, under, now, turn };
-                    driver.resume_with_permit(invocation, mode, entry, token);
-                })
-            };
-            let entry = {
-                let state = self.event.state().lock();
-                state.deliveries[self.delivery].list.as_ref().map(|list| Arc::clone(&list[invocation]))
-            };
-            match (permit.take_or_queue(place, token, None, live, job), entry) {
-                (Taken::Now, Some(entry)) => return self.start_set_aside(invocation, entry, Some((permit, token))),
-                (Taken::Now, None) => permit.release(token),
-                (Taken::Later, _) => self.bus.note_set_aside(self.event, self.delivery),
-                (Taken::Dead, _) => return false,
-            }
-            return self.is_parallel();
+            self.now = clock::now();
         }
-        self.start_set_aside(invocation, entry, Some((permit, token)))
+        self.start_set_aside(invocation, Some((permit, token)))
     }
 
     /// A ticket's turn has come, on a thread of the pool.
-    fn resume_with_permit(&mut self, invocation: usize, mode: HandlerMode, entry: Arc<HandlerEntry>, token: Token) {
-        let permit = self.permit_for(mode);
-        let hand = frame::hand_len();
-        self.prepare();
-        let goes_on = self.start_set_aside(invocation, entry, Some((permit, token)));
-        let ran = if goes_on { self.run() } else { Ran::Left };
-        self.leave(ran, hand);
+    fn job_with_permit(&self, wanted: Wanted, token: Token) -> Job {
+        let (bus, event, delivery) = (Arc::clone(self.bus), self.event.clone(), self.delivery);
+        Job::new(move |worker| {
+            let Wanted { invocation, mode, .. } = wanted;
+            let now = clock::now();
+            let home =
+                if mode == HandlerMode::GlobalSerial { Home::Runtime(Arc::clone(&bus.runtime)) } else { bus.home() };
+            let permit = Permit { home, kind: PermitKind::Handler };
+            let Some((slot, fixed)) = fix_handlers(&bus, &event, delivery, now) else {
+                permit.release(token);
+                return;
+            };
+            let under = Under::Delivery;
+            let mut driver = Driver::new(&bus, worker, &event, delivery, &slot, fixed, Via::Job, under, now);
+            let goes_on = driver.start_set_aside(invocation, Some((permit, token)));
+            let ran = if goes_on { driver.run(None) } else { Ran::Left };
+            driver.leave(ran);
+        })
     }
 
-    fn start_set_aside(
-        &mut self,
-        invocation: usize,
-        entry: Arc<HandlerEntry>,
-        permit: Option<(Permit, Token)>,
-    ) -> bool {
+    /// Runs an invocation that was set aside for its permit. True if this thread goes on driving.
+    fn start_set_aside(&mut self, invocation: usize, permit: Option<(Permit, Token)>) -> bool {
         let at = clock::wall(self.now);
+        let mut look = None;
         let started = {
-            let mut state = self.event.state().lock();
+            let (worker, event) = (self.worker, self.event);
+            let mut stack = worker.stack();
+            let mut state = event.state().lock();
             if state.started == 0 {
                 state.started = at;
             }
-            state.deliveries.get_mut(self.delivery).and_then(|delivery| {
-                let attempt = delivery.start(invocation, RecordPhase::Delayed, self.worker.id, at)?;
-                Some(Attempt::new(invocation, attempt, entry, delivery))
-            })
+            let delivery = state.deliveries.get_mut(self.delivery);
+            delivery.and_then(|d| self.start(&mut stack, d, invocation, RecordPhase::Delayed, at, &mut look))
         };
-        match started {
-            Some(attempt) => self.attempt(attempt, permit),
-            None => {
-                if let Some((permit, token)) = permit {
-                    permit.release(token);
+        let Some(attempt) = started else {
+            if let Some((permit, token)) = permit {
+                permit.release(token);
+            }
+            return is_active(self.event, self.delivery);
+        };
+        self.tell_watch(look);
+        let places = self.places();
+        let hand = frame::hand_len();
+        if let Some((permit, token)) = &permit {
+            let own = frame::put_in_hand(permit.clone(), *token, self.event, self.delivery, false);
+            self.under = Under::Hand(places.iter().copied().chain([own]).collect());
+        }
+        self.seat(attempt);
+        let returned = attempt::call(self, attempt);
+        self.now = clock::now();
+        let goes_on = self.end_alone(attempt, returned);
+        self.under = Under::Hand(places);
+        frame::cut_hand(hand);
+        if let Some((permit, token)) = permit {
+            permit.release(token);
+        }
+        goes_on
+    }
+
+    /// Ends an attempt without a look at what comes next, since its permit goes first. True if this thread goes on driving.
+    fn end_alone(&mut self, attempt: Attempt, returned: Returned) -> bool {
+        self.unseat();
+        let event = self.event;
+        let mut state = event.state().lock();
+        match attempt::end(self, &mut state, attempt, returned) {
+            Ok(ended) => {
+                drop(state);
+                if let Some(ended) = ended {
+                    ended.follow_up(self, attempt);
                 }
-                is_active(self.event, self.delivery)
+                true
+            }
+            Err(Lost { outcome }) => {
+                let stays = state
+                    .deliveries
+                    .get(self.delivery)
+                    .is_some_and(|d| d.manner.inline && d.phase == DeliveryPhase::Active);
+                drop(state);
+                attempt::note_lost(self, outcome);
+                stays
             }
         }
     }
 
-    fn is_jumped(&self) -> bool {
-        self.event.state().lock().deliveries.get(self.delivery).is_some_and(|d| d.manner.jumped)
-    }
-
-    fn is_parallel(&self) -> bool {
-        self.event.state().lock().deliveries.get(self.delivery).is_some_and(|d| d.manner.parallel)
+    fn tell_watch(&self, look: Option<Tick>) {
+        if let Some(at) = look {
+            self.bus.runtime.watch.look_at(at, self.worker);
+        }
     }
 }
 
-/// The first time: which handlers run, and until when. From here on the event's cap counts, also while it stands in line.
-pub(crate) fn fix_handlers(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, slot: &TypeSlot, now: Tick) {
-    let own = event.head().options.as_deref();
-    let mut state = event.state().lock();
-    let wants_first = state.wants_first;
-    let Some(delivery) = state.deliveries.get_mut(index) else { return };
-    if delivery.list.is_some() || delivery.phase != DeliveryPhase::Active {
-        return;
+/// A step, and what is to be done about it once nothing is locked.
+struct Next {
+    step: Step,
+    helpers: usize,
+    look: Option<Tick>,
+    gone: Option<Slot>,
+}
+
+impl Next {
+    fn settle(&mut self, driver: &Driver<'_>) {
+        driver.tell_watch(self.look);
+        drop(self.gone.take());
+        for _ in 0..self.helpers {
+            submit_helper(driver.bus, driver.event, driver.delivery);
+        }
     }
-    let plan = plan_for(event, slot, &bus.defaults);
-    delivery.fix_handlers(&slot.handlers, |e| handler_mode(own, &slot.options, &e.options, &bus.defaults));
-    delivery.manner.first = plan.first || wants_first;
+}
+
+/// What starting a handler takes.
+pub(crate) struct Start<'a> {
+    pub(crate) bus: &'a BusCore,
+    pub(crate) worker: &'a Worker,
+    pub(crate) event: &'a AnyEvent,
+    pub(crate) delivery: usize,
+    pub(crate) slot: &'a TypeSlot,
+    pub(crate) now: Tick,
+}
+
+impl Start<'_> {
+    /// The first handler of a delivery that was just claimed, if it needs nothing that the delivery does not hold. With the time
+    /// that the watch must be told, after unlocking.
+    pub(crate) fn first(&self, stack: &mut Stack, state: &mut State, fixed: Fixed) -> Option<(Attempt, Option<Tick>)> {
+        let at = clock::wall(self.now).max(self.event.head().stamp + 1);
+        let delivery = state.deliveries.get_mut(self.delivery)?;
+        let mode = delivery.records.first()?.mode;
+        if fixed.manner.parallel || needs_permit(mode, fixed.manner.bus_handler) {
+            return None;
+        }
+        let started = self.start(stack, false, delivery, fixed, 0, RecordPhase::Pending, at)?;
+        if state.started == 0 {
+            state.started = at;
+        }
+        Some(started)
+    }
+
+    /// Starts an attempt and shows it to the watch, in one step, so that whoever ends it finds it on this stack.
+    #[expect(clippy::too_many_arguments, reason = "one locked step over three structures")]
+    fn start(
+        &self,
+        stack: &mut Stack,
+        on_stack: bool,
+        delivery: &mut Delivery,
+        fixed: Fixed,
+        invocation: usize,
+        from: RecordPhase,
+        at: Stamp,
+    ) -> Option<(Attempt, Option<Tick>)> {
+        let number = delivery.start(invocation, from, self.worker.id, at)?;
+        let own = self.event.head().options();
+        let timing = timing_for(own, self.slot, invocation, &self.bus.defaults);
+        let since = self.now;
+        let deadline = since.saturating_add(timing.timeout).min(fixed.cap);
+        let slow = timing.slow_at(since);
+        let look = if on_stack {
+            stack.change(|top| {
+                top.invocation = invocation;
+                top.attempt = number;
+                top.since = since;
+                top.deadline = deadline;
+                top.slow = slow;
+            })
+        } else {
+            let slow_after = match own {
+                Some(_) => rules::slow_event(own, &self.slot.options, &self.bus.defaults),
+                None => self.slot.slow_event,
+            };
+            let slow_event = fixed.begun.saturating_add(slow_after);
+            stack.push(Slot {
+                event: self.event.clone(),
+                delivery: self.delivery,
+                invocation,
+                attempt: number,
+                since,
+                deadline,
+                slow,
+                slow_event: if slow_event <= since { NEVER } else { slow_event },
+                overdue: ending::overdue as fn(&_, &_, Overdue),
+            })
+        };
+        Some((Attempt { invocation, number, deadline }, look))
+    }
+}
+
+/// Which handlers run, and until when; settled the first time. From here on the event's cap counts, also while it stands in line.
+/// `None` if the delivery is over.
+pub(crate) fn fix_handlers(
+    bus: &Arc<BusCore>,
+    event: &AnyEvent,
+    index: usize,
+    now: Tick,
+) -> Option<(Arc<TypeSlot>, Fixed)> {
+    {
+        let state = event.state().lock();
+        let delivery = state.deliveries.get(index).filter(|d| d.phase == DeliveryPhase::Active)?;
+        if let Some(slot) = delivery.slot() {
+            return Some((Arc::clone(slot), Fixed::of(delivery)));
+        }
+    }
+    // The type's options are the user's code: asked outside of the lock.
+    let slot = bus.registry.slot(event.body(), &bus.defaults);
+    let (slot, fixed, capped) = {
+        let mut state = event.state().lock();
+        let wants_first = state.wants_first;
+        let delivery = state.deliveries.get_mut(index).filter(|d| d.phase == DeliveryPhase::Active)?;
+        let capped = !delivery.is_fixed() && fix(bus, event, delivery, wants_first, &slot, now);
+        (Arc::clone(delivery.slot()?), Fixed::of(delivery), capped)
+    };
+    if capped {
+        ending::watch_cap(bus, event, index, fixed.cap);
+    }
+    Some((slot, fixed))
+}
+
+/// The same under the event's lock. True if the event has a cap, which the caller has the watch watch.
+pub(crate) fn fix(
+    bus: &BusCore,
+    event: &AnyEvent,
+    delivery: &mut Delivery,
+    wants_first: bool,
+    slot: &Arc<TypeSlot>,
+    now: Tick,
+) -> bool {
+    let own = event.head().options();
+    delivery.fix_handlers(slot, |at| mode_for(own, slot, at, &bus.defaults));
+    delivery.manner.first |= wants_first;
     delivery.begun = now;
-    let Some(after) = plan.event_timeout else { return };
-    delivery.cap = clock::after(now, after);
-    let cap = delivery.cap;
-    drop(state);
-    ending::watch_cap(bus, event, index, cap);
+    let timeout = match own {
+        Some(_) => plan_for(event, slot, &bus.defaults).event_timeout,
+        None => slot.plan.event_timeout,
+    };
+    if let Some(after) = timeout {
+        delivery.set_cap(clock::after(now, after));
+    }
+    timeout.is_some()
+}
+
+impl Fixed {
+    pub(crate) fn of(delivery: &Delivery) -> Fixed {
+        Fixed { manner: delivery.manner, cap: delivery.cap(), begun: delivery.begun }
+    }
 }
 
 fn needs_permit(mode: HandlerMode, bus_handler: bool) -> bool {
@@ -398,7 +731,7 @@ fn resume(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent, delivery: 
     let has_work = {
         let mut state = event.state().lock();
         state.deliveries.get_mut(delivery).is_some_and(|d| {
-            d.phase == DeliveryPhase::Active && (d.left == 0 || d.list.is_none() || d.startable().is_some())
+            d.phase == DeliveryPhase::Active && (!d.is_fixed() || d.left == 0 || d.startable().is_some())
         })
     };
     if has_work && ensure_turn(bus, event, delivery, Place::Front) {
@@ -417,19 +750,18 @@ fn resume(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent, delivery: 
 /// True if the delivery holds all that its handlers run under. False: it is in line, and a job drives on when its turn comes; or it is over.
 pub(crate) fn ensure_turn(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize, place: Place) -> bool {
     let (manner, under) = match event.state().lock().deliveries.get(delivery) {
-        Some(d) if d.phase == DeliveryPhase::Active => (d.manner, d.lender),
+        Some(d) if d.phase == DeliveryPhase::Active => (d.manner, d.lender()),
         _ => return false,
     };
     let token = delivery_token(event, delivery);
-    let turn = bus.turn_home(manner.turn).map(|home| Permit { home, kind: PermitKind::Event });
-    let handler = manner.bus_handler.then(|| Permit { home: bus.home(), kind: PermitKind::Handler });
-    if let (Some(turn), Some(handler)) = (&turn, &handler)
+    let permits: SmallVec<[Permit; 2]> = Holding::of(manner).permits(bus).collect();
+    if let [turn, handler] = &permits[..]
         && !turn.step(|s| (s.holds(token), Granted::new()))
     {
         // Its handler was given up between setting down the one and the other. Nobody stands in line for a turn with a handler permit.
         handler.step(|s| ((), s.set_down(token)));
     }
-    for permit in [turn, handler].into_iter().flatten() {
+    for permit in permits {
         let job = || resume_job(bus, event, delivery);
         match permit.take_or_queue(place, token, under, || is_active(event, delivery), job) {
             Taken::Now => {}
@@ -444,19 +776,19 @@ pub(crate) fn ensure_turn(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize,
 }
 
 /// Marks a delivery done, under the event's lock. `None` if it was already.
-pub(crate) fn finish(state: &mut crate::event::State, event: &AnyEvent, delivery: usize, at: Stamp) -> Option<Finish> {
+pub(crate) fn finish(state: &mut State, event: &AnyEvent, delivery: usize, at: Stamp) -> Option<Finish> {
     if !state.finish_delivery(delivery) {
         return None;
     }
     let watched = state.has_watchers();
-    let d = &mut state.deliveries[delivery];
-    let (list, cap_timer, carries_loop, counted) =
-        (d.list.take(), d.cap_timer.take(), d.manner.carries_loop, d.counted);
+    let d = state.deliveries.get_mut(delivery)?;
+    let (slot, cap_timer, carries_loop, counted) =
+        (d.retire_handlers(), d.take_cap_timer(), d.manner.carries_loop, d.counted);
     let completion = if counted { state.count_down(at) } else { None };
     if completion.is_some() {
         event.publish_complete();
     }
-    Some(Finish { completion, list, cap_timer, carries_loop, watched })
+    Some(Finish { completion, slot, cap_timer, carries_loop, watched })
 }
 
 /// What follows from the end of a delivery, but for its permits and the loop.
@@ -479,5 +811,5 @@ pub(crate) fn conclude(bus: &Arc<BusCore>, event: &AnyEvent, finish: Finish) {
     }
     bus.note_done();
     // Handlers that were removed meanwhile end here.
-    unwind::drop_quietly(finish.list);
+    unwind::drop_quietly(finish.slot);
 }

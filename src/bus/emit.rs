@@ -1,21 +1,20 @@
 //! From a payload to an event that everybody can see (`runtime/README.md`, 3.1).
 
 use crate::bus::core::{BusCore, Doors, Entry, Inlet};
-use crate::bus::frame::{self, Frame};
+use crate::bus::frame::{self, Emitter};
+use crate::bus::history::Evicted;
 use crate::bus::jump;
+use crate::bus::kind::{self, Kind};
 use crate::bus::observers::Seen;
-use crate::bus::registry::{TypeSlot, plan_for};
 use crate::event::{
-    AnyEvent, Delivery, DeliveryPhase, EmitError, Event, EventId, EventOptions, Fresh, Head, OnFull, ParentLink,
-    Payload, Priority, TurnKind, Watcher,
+    AnyEvent, ContextMap, DeliveryPhase, EmitError, Event, EventId, EventOptions, Fresh, Head, Manner, OnFull,
+    ParentLink, Payload, Rare, State, TurnKind, TypeSlot, Watcher,
 };
-use crate::rules::Plan;
 use crate::runtime::{Job, Worker};
 use crate::sys::clock::{self, NEVER};
 use crate::sys::sync::MutexGuard;
 use crate::sys::sync::atomic::Ordering;
 use crate::sys::{random, unwind};
-use std::any::TypeId;
 use std::sync::Arc;
 
 /// What becomes of an event that is let in.
@@ -27,12 +26,13 @@ pub(crate) enum Entrance {
 }
 
 /// A new event before it is let in.
-pub(crate) struct Candidate {
-    pub(crate) event: AnyEvent,
-    pub(crate) plan: Plan,
+struct Candidate {
+    /// Put in before it is let in, gone once it is in the queue.
+    event: Option<AnyEvent>,
+    turn: TurnKind,
     parent: Option<AnyEvent>,
     /// The handler that emits it.
-    frame: Option<Frame>,
+    emitter: Option<Emitter>,
     unhandled: bool,
     explicit_id: bool,
 }
@@ -44,18 +44,19 @@ impl BusCore {
         own: Option<EventOptions>,
         entrance: Entrance,
     ) -> Result<Event<P>, (Fresh<P>, EmitError)> {
-        let slot = self.registry.slot_of_type(TypeId::of::<P>(), P::event_type(), || self.meet::<P>(), &self.defaults);
-        let frame = frame::top();
-        let (head, parent, explicit_id) = make_head(own, &slot, frame.as_ref());
-        let fresh = Fresh::new(head, payload);
-        let event = fresh.any();
-        let plan = plan_for(&event, &slot, &self.defaults);
-        let candidate = Candidate { event, plan, parent, frame, unhandled: slot.handlers.is_empty(), explicit_id };
-        match self.let_in(&candidate, entrance) {
+        let kind = match &own {
+            None => kind::of::<P>(self),
+            Some(own) => kind::with::<P>(self, own),
+        };
+        let unhandled = self.options.require_handler && self.slot_of::<P>().handlers.is_empty();
+        let (fresh, mut candidate) =
+            self.put_together(kind, own, entrance, unhandled, |head| Fresh::new(head, payload));
+        candidate.event = Some(fresh.any());
+        match self.let_in(&mut candidate, entrance) {
             Ok(entered) => {
-                drop(candidate);
                 let event = fresh.into_event();
                 if entered == Entered::ToRun {
+                    drop(candidate);
                     jump::run_claimed(self, event.any());
                 }
                 Ok(event)
@@ -64,31 +65,67 @@ impl BusCore {
         }
     }
 
-    /// The same for an event that `make` puts together. What is refused comes back as it is.
+    /// The same for an event whose type is not known at compile time. What is refused comes back as it is.
     pub(crate) fn emit_made(
         self: &Arc<Self>,
         slot: &TypeSlot,
         own: EventOptions,
         make: impl FnOnce(Head) -> AnyEvent,
     ) -> Result<AnyEvent, (AnyEvent, EmitError)> {
-        let frame = frame::top();
-        let (head, parent, explicit_id) = make_head(Some(own), slot, frame.as_ref());
-        let event = make(head);
-        let plan = plan_for(&event, slot, &self.defaults);
-        let unhandled = slot.handlers.is_empty();
-        let candidate = Candidate { event: event.clone(), plan, parent, frame, unhandled, explicit_id };
-        match self.let_in(&candidate, Entrance::Queue) {
-            Ok(Entered::Queued) => Ok(event),
-            Ok(Entered::ToRun) => {
-                drop(candidate);
-                jump::run_claimed(self, &event);
+        let kind = kind::given(self, &own, slot);
+        let unhandled = self.options.require_handler && slot.handlers.is_empty();
+        let (event, mut candidate) = self.put_together(kind, Some(own), Entrance::Queue, unhandled, make);
+        candidate.event = Some(event.clone());
+        match self.let_in(&mut candidate, Entrance::Queue) {
+            Ok(entered) => {
+                if entered == Entered::ToRun {
+                    drop(candidate);
+                    jump::run_claimed(self, &event);
+                }
                 Ok(event)
             }
             Err(error) => Err((event, error)),
         }
     }
 
-    fn let_in(self: &Arc<Self>, candidate: &Candidate, entrance: Entrance) -> Result<Entered, EmitError> {
+    #[inline(always)]
+    fn put_together<T>(
+        &self,
+        kind: Kind,
+        own: Option<EventOptions>,
+        entrance: Entrance,
+        unhandled: bool,
+        make: impl FnOnce(Head) -> T,
+    ) -> (T, Candidate) {
+        let (emitter, context) = frame::emitter();
+        let explicit_id = own.as_ref().is_some_and(|own| own.id.is_some());
+        let parent = match own.as_ref().and_then(|own| own.parent.clone()) {
+            Some(parent) => Some(parent),
+            None if kind.detached => None,
+            None => emitter.as_ref().map(|emitter| emitter.event.clone()),
+        };
+        let phase = if entrance == Entrance::Queue { DeliveryPhase::Queued } else { DeliveryPhase::Active };
+        let stamp = clock::unique_stamp(clock::now());
+        let id = own.as_ref().and_then(|own| own.id).unwrap_or_else(|| EventId(random::uuid_v7(stamp)));
+        let link = parent.as_ref().map(|parent| link_to(parent, emitter.as_ref()));
+        let rare = rare(own, parent.as_ref(), context);
+        // One expression, so that the event is put together where it stays.
+        let made = make(Head::new(
+            id,
+            stamp,
+            kind.priority,
+            link,
+            rare,
+            State::on(Arc::clone(&self.identity), phase, Manner::of(kind.plan), parent.clone()),
+        ));
+        (made, Candidate { event: None, turn: kind.plan.turn, parent, emitter, unhandled, explicit_id })
+    }
+
+    pub(crate) fn slot_of<P: Payload>(&self) -> Arc<TypeSlot> {
+        self.registry.slot_of_type::<P>(&self.defaults)
+    }
+
+    fn let_in(self: &Arc<Self>, candidate: &mut Candidate, entrance: Entrance) -> Result<Entered, EmitError> {
         if entrance == Entrance::Claimed {
             return self.insert(candidate, entrance).map(|()| Entered::ToRun);
         }
@@ -99,12 +136,15 @@ impl BusCore {
     }
 
     /// `OnFull`, outside of handlers.
-    fn meet_full_queue(self: &Arc<Self>, candidate: &Candidate) -> Result<Entered, EmitError> {
+    fn meet_full_queue(self: &Arc<Self>, candidate: &mut Candidate) -> Result<Entered, EmitError> {
         let until = match self.options.on_full {
             OnFull::Reject => return self.insert(candidate, Entrance::Queue).map(|()| Entered::Queued),
             OnFull::RunInline => return self.insert(candidate, Entrance::Claimed).map(|()| Entered::ToRun),
             OnFull::DropOldest => loop {
-                if !self.drop_oldest(candidate.event.head().priority) {
+                let Some(arriving) = candidate.event.as_ref().map(|event| event.head().priority) else {
+                    return Ok(Entered::Queued);
+                };
+                if !self.drop_oldest(arriving) {
                     return self.insert(candidate, Entrance::Queue).map(|()| Entered::Queued);
                 }
                 match self.insert(candidate, Entrance::Queue) {
@@ -133,82 +173,97 @@ impl BusCore {
     }
 
     /// Everything in one section, so that history, observers and queue agree on one order; refusals come before any trace.
-    fn insert(self: &Arc<Self>, candidate: &Candidate, entrance: Entrance) -> Result<(), EmitError> {
-        let event = &candidate.event;
-        let bus = || self.label().to_owned();
+    fn insert(self: &Arc<Self>, candidate: &mut Candidate, entrance: Entrance) -> Result<(), EmitError> {
+        let Some(event) = &candidate.event else { return Ok(()) };
+        let in_handler = candidate.emitter.is_some();
         let mut dropped = Vec::new();
-        let mut seen = Seen::default();
-        let mut inlet = self.enter(event, candidate.frame.is_some(), |inlet| {
-            if inlet.doors == Doors::Closed || inlet.doors == Doors::Draining && candidate.frame.is_none() {
-                return Err(EmitError::Closed { bus: bus() });
-            }
-            if self.options.require_handler && candidate.unhandled {
-                return Err(EmitError::NoHandler { bus: bus(), event_type: event.event_type().to_owned() });
-            }
-            if inlet.history.is_full() {
-                return Err(EmitError::HistoryFull {
-                    bus: bus(),
-                    limit: self.options.max_history.unwrap_or(usize::MAX),
-                });
-            }
-            if candidate.explicit_id {
-                let id = event.head().id;
-                if inlet.foreign_ids.contains(&id) || inlet.history.get(id).is_some() {
-                    return Err(EmitError::DuplicateId { bus: bus(), id });
-                }
-            }
-            if let (Entrance::Queue, None, Some(capacity)) = (entrance, &candidate.frame, self.options.queue_capacity)
-                && self.pending() >= capacity
-            {
-                return Err(EmitError::QueueFull { bus: bus(), capacity });
-            }
-            Ok(())
-        })?;
-        let awaited = candidate.link_to_parent(&mut dropped)?;
+        let mut seen = None;
+        let mut inlet = self.enter(event, in_handler, |inlet| self.refuse(inlet, candidate, event, entrance))?;
+        let awaited = candidate.link_to_parent(event, &mut dropped)?;
 
         // Nobody can refuse it any more.
-        let phase = if entrance == Entrance::Queue { DeliveryPhase::Queued } else { DeliveryPhase::Active };
-        {
+        if entrance == Entrance::Claimed || candidate.parent.is_some() && !awaited {
             let mut state = event.state().lock();
-            if awaited {
-                state.parent = candidate.parent.clone();
+            if !awaited {
+                state.parent = None;
             }
-            let mut delivery = Delivery::new(Arc::clone(&self.identity), phase);
-            delivery.manner.turn = candidate.plan.turn;
-            state.add_delivery(delivery);
+            if let (Entrance::Claimed, Some(delivery)) = (entrance, state.deliveries.first_mut()) {
+                delivery.phase = DeliveryPhase::Active;
+            }
         }
         if candidate.explicit_id {
             inlet.foreign_ids.insert(event.head().id);
         }
-        let evicted = inlet.history.push(event.clone(), self.counters.latest_claim.load(Ordering::Relaxed));
+        let evicted = inlet.history.push(event.clone(), || self.counters.latest_claim());
         if !inlet.observers.is_empty() {
-            inlet.observers.show(event, &mut seen);
+            inlet.observers.show(event, seen.get_or_insert_with(Seen::default));
         }
-        self.counters.emitted.fetch_add(1, Ordering::SeqCst);
+        self.counters.count_emit();
         let mut start = false;
-        if entrance == Entrance::Queue {
-            let entry = Entry { event: event.clone(), delivery: 0, plan: candidate.plan };
-            start = self.send(&mut inlet, entry);
-        } else {
+        if entrance == Entrance::Claimed {
             self.note_claim(event.head().stamp);
+        } else if let Some(event) = candidate.event.take() {
+            start = self.send(&mut inlet, Entry { event, delivery: 0, turn: candidate.turn });
         }
         drop(inlet);
 
-        self.wake_up(start, candidate.plan.turn);
-        if let (true, Some(oldest)) = (evicted.warn, &evicted.event) {
+        self.wake_up(start, candidate.turn);
+        self.after_push(evicted);
+        if let Some(seen) = seen {
+            seen.settle();
+        }
+        if !dropped.is_empty() {
+            unwind::drop_each(dropped);
+        }
+        if let Some(parent) = &candidate.parent {
+            self.ring_above(parent);
+        }
+        Ok(())
+    }
+
+    fn refuse(
+        &self,
+        inlet: &mut Inlet,
+        candidate: &Candidate,
+        event: &AnyEvent,
+        entrance: Entrance,
+    ) -> Result<(), EmitError> {
+        let bus = || self.label().to_owned();
+        let in_handler = candidate.emitter.is_some();
+        if inlet.doors == Doors::Closed || inlet.doors == Doors::Draining && !in_handler {
+            return Err(EmitError::Closed { bus: bus() });
+        }
+        if candidate.unhandled {
+            return Err(EmitError::NoHandler { bus: bus(), event_type: event.event_type().to_owned() });
+        }
+        if inlet.history.is_full() {
+            return Err(EmitError::HistoryFull { bus: bus(), limit: self.options.max_history.unwrap_or(usize::MAX) });
+        }
+        if candidate.explicit_id {
+            let id = event.head().id;
+            if inlet.foreign_ids.contains(&id) || inlet.history.get(id).is_some() {
+                return Err(EmitError::DuplicateId { bus: bus(), id });
+            }
+        }
+        if let (Entrance::Queue, false, Some(capacity)) = (entrance, in_handler, self.options.queue_capacity)
+            && self.pending() >= capacity
+        {
+            return Err(EmitError::QueueFull { bus: bus(), capacity });
+        }
+        Ok(())
+    }
+
+    /// What a push threw out of the history, outside the lock.
+    pub(crate) fn after_push(&self, evicted: Evicted) {
+        let Some(oldest) = evicted.event else { return };
+        if evicted.warn {
             log::warn!(
                 target: "threadbus",
                 "{oldest} leaves the full history of {} before it completed; it still runs, and so do those that follow it out",
                 self.label()
             );
         }
-        seen.settle();
-        unwind::drop_quietly(evicted);
-        unwind::drop_each(dropped);
-        if let Some(parent) = &candidate.parent {
-            self.ring_above(parent);
-        }
-        Ok(())
+        unwind::drop_quietly(oldest);
     }
 
     /// Locks the inlet for an event that `refuse` lets pass; outside of handlers not before every subscription that blocks its
@@ -236,7 +291,7 @@ impl BusCore {
 
     /// Queues an entry; true if the loop must be started after unlocking.
     pub(crate) fn send(&self, inlet: &mut Inlet, entry: Entry) -> bool {
-        let turn = entry.plan.turn;
+        let turn = entry.turn;
         // The receiver lives as long as this bus.
         let _ = inlet.queue.send(entry);
         turn != TurnKind::Free && !std::mem::replace(&mut inlet.active, true)
@@ -278,55 +333,40 @@ enum Entered {
 
 impl Candidate {
     /// True if the parent waits for the child. The emitting handler must still be live; both under the parent's lock.
-    fn link_to_parent(&self, dropped: &mut Vec<AnyEvent>) -> Result<bool, EmitError> {
-        if let Some(frame) = &self.frame {
-            let own_parent = self.parent.as_ref().is_some_and(|parent| parent.same(&frame.event));
-            if !own_parent && !frame.is_live() {
-                return Err(EmitError::Aborted);
-            }
+    fn link_to_parent(&self, event: &AnyEvent, dropped: &mut Vec<AnyEvent>) -> Result<bool, EmitError> {
+        let by = self.emitter.as_ref();
+        let own_parent = |by: &&Emitter| self.parent.as_ref().is_some_and(|parent| parent.same(&by.event));
+        if let Some(by) = by.filter(|by| !own_parent(by)) {
+            by.is_live(&by.event.state().lock()).then_some(()).ok_or(EmitError::Aborted)?;
         }
         let Some(parent) = &self.parent else { return Ok(false) };
-        let by = self.frame.as_ref().filter(|frame| frame.event.same(parent));
+        let by = by.filter(own_parent);
         let mut state = parent.state().lock();
-        if let Some(frame) = by {
-            let live = state.deliveries.get(frame.delivery).is_some_and(|d| d.is_live(frame.invocation, frame.attempt));
-            if !live {
-                return Err(EmitError::Aborted);
-            }
+        if by.is_some_and(|by| !by.is_live(&state)) {
+            return Err(EmitError::Aborted);
         }
-        let by = by.map(|frame| (frame.delivery as u32, frame.invocation as u32));
-        Ok(state.add_child(self.event.clone(), by, dropped))
+        let by = by.map(|by| (by.delivery as u32, by.invocation as u32));
+        Ok(state.add_child(event.clone(), by, dropped))
     }
 }
 
-fn make_head(own: Option<EventOptions>, slot: &TypeSlot, frame: Option<&Frame>) -> (Head, Option<AnyEvent>, bool) {
-    let tick = clock::now();
-    let stamp = clock::unique_stamp(tick);
-    let explicit_id = own.as_ref().and_then(|own| own.id);
-    let id = explicit_id.unwrap_or_else(|| EventId(random::uuid_v7(stamp)));
-    let priority = own.as_ref().and_then(|own| own.priority).or(slot.options.priority).unwrap_or(Priority::NORMAL);
-    let mut head = Head::new(id, stamp, priority);
-    head.context = frame::local(|local| local.context.clone()).flatten();
-
-    let detached = own.as_ref().is_some_and(|own| own.detached) || slot.options.detached;
-    let parent = match own.as_ref().and_then(|own| own.parent.clone()) {
-        Some(parent) => Some(parent),
-        None if detached => None,
-        None => frame.map(|frame| frame.event.clone()),
-    };
-    if let Some(parent) = &parent {
-        head.root = parent.head().root;
-        head.correlation.clone_from(&parent.head().correlation);
-    }
-    if let Some(set) = own.as_ref().and_then(|own| own.correlation_id.clone()) {
-        head.correlation = Some(set);
-    }
-    head.parent = parent.as_ref().map(|parent| ParentLink {
+fn link_to(parent: &AnyEvent, emitter: Option<&Emitter>) -> Box<ParentLink> {
+    Box::new(ParentLink {
         id: parent.head().id,
+        root: parent.head().root(),
         event: parent.downgrade(),
-        handler: frame.map(|frame| frame.entry.info.id()),
-    });
+        handler: emitter.map(|emitter| emitter.handler),
+    })
+}
+
+/// Options of its own, a context, a correlation id that was set: most events have none of them.
+fn rare(own: Option<EventOptions>, parent: Option<&AnyEvent>, context: Option<Arc<ContextMap>>) -> Option<Box<Rare>> {
+    let inherited = parent.and_then(|parent| parent.head().own_correlation().cloned());
+    if own.is_none() && context.is_none() && inherited.is_none() {
+        return None;
+    }
+    let correlation = own.as_ref().and_then(|own| own.correlation_id.clone()).or(inherited);
     // The parent is linked weakly; the options keep no second, strong link to it.
-    head.options = own.map(|own| Box::new(EventOptions { parent: None, ..own }));
-    (head, parent, explicit_id.is_some())
+    let options = own.map(|own| EventOptions { parent: None, ..own });
+    Some(Box::new(Rare::new(correlation, context, options)))
 }

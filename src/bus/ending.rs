@@ -6,12 +6,11 @@ use crate::bus::core::BusCore;
 use crate::bus::drive::{Finish, conclude, ensure_turn, finish, release_delivery, submit_resume};
 use crate::bus::frame;
 use crate::bus::permit::{Home, Permit, attempt_token, delivery_token};
-use crate::bus::registry::TypeSlot;
+use crate::bus::registry::mode_for;
 use crate::event::{
     AnyEvent, AttemptKey, Cause, CauseKind, Completion, Delivery, DeliveryPhase, HandlerFailure, HandlerInfo, Hook,
-    Manner, Outcome, Pause, RecordPhase, State, Watcher,
+    Manner, Outcome, Pause, RecordPhase, State, TypeSlot, Watcher,
 };
-use crate::rules::handler_mode;
 use crate::runtime::{Job, Overdue, PermitKind, Slot, Turn, Worker};
 use crate::sync::{Granted, Place, Token};
 use crate::sys::clock::{self, Stamp, Tick};
@@ -34,29 +33,30 @@ struct Ended {
 
 /// The event is complete: wake whoever waits, and count its parent down. A loop, since chains are long.
 pub(crate) fn complete(event: &AnyEvent, completion: Completion) {
-    let mut event = event.clone();
-    let mut completion = Some(completion);
-    while let Some(Completion { watchers, parent }) = completion.take() {
-        for watcher in watchers {
-            match watcher {
-                Watcher::Bell(bell) => bell.ring(),
-                Watcher::Hook(hook) => hook.completed(&event),
-            }
-        }
-        let Some(parent) = parent else { return };
+    let mut above = tell(event, completion);
+    while let Some(parent) = above.take() {
         let at = clock::wall(clock::now());
         let mut state = parent.state().lock();
-        completion = state.count_down(at);
-        let identity = completion.as_ref().and_then(|_| {
-            parent.publish_complete();
-            state.deliveries.first().map(|d| Arc::clone(&d.bus))
-        });
+        let Some(completion) = state.count_down(at) else { return };
+        parent.publish_complete();
+        let identity = state.deliveries.first().map(|d| Arc::clone(&d.bus));
         drop(state);
         if let Some(bus) = identity.and_then(|identity| BusCore::of(&identity)) {
             bus.forget_completed(&parent);
         }
-        event = parent;
+        above = tell(&parent, completion);
     }
+}
+
+/// Wakes whoever waits for an event; its parent.
+fn tell(event: &AnyEvent, completion: Completion) -> Option<AnyEvent> {
+    for watcher in completion.watchers {
+        match watcher {
+            Watcher::Bell(bell) => bell.ring(),
+            Watcher::Hook(hook) => hook.completed(event),
+        }
+    }
+    completion.parent
 }
 
 /// A delivery is over, or something was queued below: parked waits look again.
@@ -120,7 +120,7 @@ type Slots = Vec<(usize, Arc<BusCore>, Arc<TypeSlot>)>;
 fn slots_of(event: &AnyEvent) -> Slots {
     let unclaimed: Vec<_> = {
         let state = event.state().lock();
-        let unclaimed = |d: &&Delivery| d.list.is_none() && d.phase != DeliveryPhase::Done;
+        let unclaimed = |d: &&Delivery| !d.is_fixed() && d.phase != DeliveryPhase::Done;
         let numbered = state.deliveries.iter().enumerate();
         numbered.filter(|(_, d)| unclaimed(d)).map(|(index, d)| (index, Arc::clone(&d.bus))).collect()
     };
@@ -148,12 +148,12 @@ fn end_delivery(
         return None;
     }
     let was_queued = delivery.phase == DeliveryPhase::Queued;
-    if delivery.list.is_none()
+    if !delivery.is_fixed()
         && let Some((_, bus, slot)) = slots.iter().find(|(of, ..)| *of == index)
     {
         // A result each, for the handlers that would have run.
-        let own = event.head().options.as_deref();
-        delivery.fix_handlers(&slot.handlers, |e| handler_mode(own, &slot.options, &e.options, &bus.defaults));
+        let own = event.head().options();
+        delivery.fix_handlers(slot, |at| mode_for(own, slot, at, &bus.defaults));
     }
     let mut running = Vec::new();
     for invocation in 0..delivery.records.len() {
@@ -297,7 +297,7 @@ fn is_live(slot: &Slot) -> bool {
 
 fn handler_of(slot: &Slot) -> Option<HandlerInfo> {
     let state = slot.event.state().lock();
-    Some(state.deliveries.get(slot.delivery)?.records.get(slot.invocation)?.handler.clone())
+    state.deliveries.get(slot.delivery)?.handler(slot.invocation).cloned()
 }
 
 /// The handlers on a worker's stack, bottom first, in words.
@@ -368,17 +368,15 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
     let at = clock::wall(clock::now());
     let mut state = event.state().lock();
     let Some(delivery) = state.deliveries.get_mut(index) else { return };
-    if !delivery.is_live(key.invocation, key.attempt) || slot.deadline == delivery.cap {
+    if !delivery.is_live(key.invocation, key.attempt) || slot.deadline == delivery.cap() {
         // Back in time; or it is the event's cap, which has a timer of its own.
         return;
     }
-    let handler = delivery.records[key.invocation].handler.clone();
-    let entry = delivery.list.as_ref().map(|list| Arc::clone(&list[key.invocation]));
-    let own = event.head().options.as_ref().and_then(|o| o.retry.clone());
-    let slot_options = bus.registry.slot(event.body(), &bus.defaults);
+    let Some(entry) = delivery.entry(key.invocation).cloned() else { return };
+    let own = event.head().options().and_then(|o| o.retry.clone());
     let retry = own
-        .or_else(|| slot_options.options.retry.clone())
-        .or_else(|| entry.and_then(|entry| entry.options.retry.clone()))
+        .or_else(|| delivery.slot().and_then(|slot| slot.options.retry.clone()))
+        .or_else(|| entry.options.retry.clone())
         .or_else(|| bus.defaults.retry.clone())
         .filter(|retry| key.attempt < retry.max_attempts());
     if retry.is_some() {
@@ -391,7 +389,7 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
     drop(state);
     worker.bell.ring();
     let cause = Cause::new(CauseKind::HandlerTimeout, event.head().id, event.body().event_type())
-        .with_handler(handler.id(), handler.label())
+        .with_handler(entry.info.id(), entry.info.label())
         .with_after(after);
     let (bus, event, worker) = (Arc::clone(bus), event.clone(), worker.id);
     Arc::clone(&bus.runtime.watch).soon(move || {
@@ -519,7 +517,7 @@ pub(crate) fn watch_cap(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, cap:
         let mut state = event.state().lock();
         match state.deliveries.get_mut(index) {
             Some(delivery) if delivery.phase == DeliveryPhase::Active => {
-                delivery.cap_timer = Some(timer);
+                delivery.set_cap_timer(timer);
                 false
             }
             _ => true,
@@ -542,7 +540,7 @@ pub(crate) fn end_losers(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, win
         if delivery.phase != DeliveryPhase::Active {
             return;
         }
-        let handler = delivery.records[winner].handler.clone();
+        let Some(handler) = delivery.handler(winner).cloned() else { return };
         cause =
             Cause::new(kind, event.head().id, event.body().event_type()).with_handler(handler.id(), handler.label());
         for invocation in 0..delivery.records.len() {

@@ -5,10 +5,9 @@ use crate::bus::frame;
 use crate::bus::handle::EventBus;
 use crate::bus::observers::Seen;
 use crate::bus::registry::{WILDCARD, plan_for};
-use crate::event::{AnyEvent, Delivery, DeliveryPhase, EmitError, HandlerInfo, HandlerOptions, Kind, Payload};
-use crate::sys::sync::atomic::Ordering;
-use crate::sys::unwind;
-use std::any::TypeId;
+use crate::event::{
+    AnyEvent, Delivery, DeliveryPhase, EmitError, HandlerInfo, HandlerOptions, KnownType, Manner, Payload,
+};
 use std::sync::Arc;
 
 impl EventBus {
@@ -33,12 +32,11 @@ impl EventBus {
     /// The same for events whose payload is a `P`.
     #[track_caller]
     pub fn forward_to<P: Payload>(&self, target: &EventBus) -> HandlerInfo {
-        self.core().registry.know(Kind::of::<P>());
-        self.register_forward(P::event_type(), Some(TypeId::of::<P>()), target)
+        self.register_forward(P::event_type(), Some(KnownType::of::<P>()), target)
     }
 
     #[track_caller]
-    fn register_forward(&self, pattern: &str, payload: Option<TypeId>, target: &EventBus) -> HandlerInfo {
+    fn register_forward(&self, pattern: &str, known: Option<KnownType>, target: &EventBus) -> HandlerInfo {
         let options = HandlerOptions::new().name(format!("forward to {}", target.label()));
         let weak = target.downgrade();
         let call = move |event: &AnyEvent| {
@@ -47,7 +45,7 @@ impl EventBus {
             }
             Ok(None)
         };
-        self.register(pattern, payload, options, "forward", true, Box::new(call))
+        self.register(pattern, known, options, "forward", true, Box::new(call))
     }
 }
 
@@ -94,32 +92,31 @@ impl BusCore {
                     return Err(EmitError::Aborted);
                 }
             }
-            if let Some(error) = &state.rejected {
-                return Err((**error).clone());
+            if let Some(error) = state.rejected() {
+                return Err(error.clone());
             }
             if state.ended {
                 // Cancelled as a whole; what comes later does not run.
                 return Ok(());
             }
-            let mut delivery = Delivery::new(Arc::clone(&self.identity), DeliveryPhase::Queued);
-            delivery.manner.turn = plan.turn;
+            let delivery = Delivery::new(Arc::clone(&self.identity), DeliveryPhase::Queued, Manner::of(plan));
             state.add_delivery(delivery)
         };
-        if event.head().options.as_ref().is_some_and(|own| own.id.is_some()) {
+        if event.head().options().is_some_and(|own| own.id.is_some()) {
             inlet.foreign_ids.insert(event.head().id);
         }
-        let evicted = inlet.history.push(event.clone(), self.counters.latest_claim.load(Ordering::Relaxed));
+        let evicted = inlet.history.push(event.clone(), || self.counters.latest_claim());
         let mut seen = Seen::default();
         if !inlet.observers.is_empty() {
             inlet.observers.show(event, &mut seen);
         }
-        self.counters.emitted.fetch_add(1, Ordering::SeqCst);
-        let entry = Entry { event: event.clone(), delivery: delivery as u32, plan };
+        self.counters.count_emit();
+        let entry = Entry { event: event.clone(), delivery: delivery as u32, turn: plan.turn };
         let start = self.send(&mut inlet, entry);
         drop(inlet);
         self.wake_up(start, plan.turn);
+        self.after_push(evicted);
         seen.settle();
-        unwind::drop_quietly(evicted);
         self.ring_above(event);
         Ok(())
     }

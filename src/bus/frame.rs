@@ -1,11 +1,11 @@
 //! What a thread carries while it runs handlers: its frames, and the permits it has in hand.
 
 use crate::bus::core::BusCore;
-use crate::bus::permit::{Home, Permit, delivery_token};
-use crate::event::{AnyEvent, ContextMap, HandlerEntry, RecordPhase};
+use crate::bus::permit::{Permit, delivery_token};
+use crate::event::{AnyEvent, ContextMap, EventId, HandlerId, HandlerInfo, Manner, RecordPhase, State, TurnKind};
 use crate::runtime::{PermitKind, Worker};
 use crate::sync::{Granted, Place, Token};
-use crate::sys::clock::{NEVER, Tick};
+use crate::sys::clock::Tick;
 use crate::sys::thread;
 use smallvec::SmallVec;
 use std::cell::RefCell;
@@ -21,12 +21,97 @@ pub(crate) struct Frame {
     pub(crate) attempt: u32,
     /// The least of its own, its event's and those of the frames below.
     pub(crate) deadline: Tick,
-    pub(crate) entry: Arc<HandlerEntry>,
-    /// What it runs under: places in the hand.
-    pub(crate) under: SmallVec<[usize; 2]>,
+    pub(crate) handler: HandlerId,
+    /// What its delivery needs.
+    pub(crate) holding: Holding,
+    /// What it runs under.
+    pub(crate) under: Under,
+}
+
+/// Places in the hand.
+pub(crate) type Places = SmallVec<[usize; 2]>;
+
+/// What a handler runs under.
+#[derive(Clone)]
+pub(crate) enum Under {
+    /// Its delivery's own permits, which nobody has asked for yet: most handlers never wait.
+    Delivery,
+    Hand(Places),
+}
+
+/// What a delivery holds.
+#[derive(Clone, Copy)]
+pub(crate) struct Holding {
+    pub(crate) turn: TurnKind,
+    pub(crate) bus_handler: bool,
+    /// Its handlers run on several threads.
+    pub(crate) shared: bool,
+}
+
+impl Holding {
+    pub(crate) fn of(manner: Manner) -> Self {
+        Holding { turn: manner.turn, bus_handler: manner.bus_handler, shared: manner.parallel }
+    }
+
+    fn count(self) -> usize {
+        usize::from(self.turn != TurnKind::Free) + usize::from(self.bus_handler)
+    }
+
+    /// What it is, in the order in which it is taken.
+    pub(crate) fn permits(self, bus: &Arc<BusCore>) -> impl Iterator<Item = Permit> {
+        let turn = bus.turn_home(self.turn).map(|home| Permit { home, kind: PermitKind::Event });
+        let handler = self.bus_handler.then(|| Permit { home: bus.home(), kind: PermitKind::Handler });
+        turn.into_iter().chain(handler)
+    }
+
+    /// Into the hand, as the delivery's.
+    fn holds(self, bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize) -> impl Iterator<Item = Hold> {
+        let token = delivery_token(event, delivery);
+        self.permits(bus).map(move |permit| Hold {
+            permit,
+            token,
+            in_hand: true,
+            shared: self.shared,
+            attached: false,
+            event: event.clone(),
+            delivery,
+        })
+    }
+}
+
+/// What an emit needs to know of the handler that it comes from.
+pub(crate) struct Emitter {
+    pub(crate) event: AnyEvent,
+    pub(crate) delivery: usize,
+    pub(crate) invocation: usize,
+    pub(crate) handler: HandlerId,
+    attempt: u32,
+}
+
+impl Emitter {
+    pub(crate) fn is_live(&self, state: &State) -> bool {
+        state.deliveries.get(self.delivery).is_some_and(|d| d.is_live(self.invocation, self.attempt))
+    }
 }
 
 impl Frame {
+    /// The registration that runs.
+    pub(crate) fn info(&self) -> Option<HandlerInfo> {
+        self.event.state().lock().deliveries.get(self.delivery)?.handler(self.invocation).cloned()
+    }
+
+    pub(crate) fn label(&self) -> String {
+        self.info().map_or_else(|| "a handler".to_owned(), |info| info.label())
+    }
+
+    /// Where in the hand it finds what it runs under; for a frame that [`top`] gave.
+    pub(crate) fn under(&self) -> &[usize] {
+        match &self.under {
+            Under::Hand(places) => places,
+            Under::Delivery => &[],
+        }
+    }
+
     /// Not timed out, not cancelled: what it does still counts.
     pub(crate) fn is_live(&self) -> bool {
         self.event
@@ -66,6 +151,21 @@ pub(crate) struct Local {
     pub(crate) callbacks: u32,
 }
 
+impl Local {
+    /// The handler that runs on this thread, once what it runs under is in the hand.
+    fn top_in_hand(&mut self) -> Option<&Frame> {
+        let Local { frames, hand, .. } = self;
+        for frame in frames.iter_mut() {
+            if let Under::Delivery = frame.under {
+                let first = hand.len();
+                hand.extend(frame.holding.holds(&frame.bus, &frame.event, frame.delivery));
+                frame.under = Under::Hand((first..hand.len()).collect());
+            }
+        }
+        frames.last()
+    }
+}
+
 thread::local! {
     static LOCAL: RefCell<Local> = RefCell::new(Local::default());
 }
@@ -75,9 +175,65 @@ pub(crate) fn local<R>(body: impl FnOnce(&mut Local) -> R) -> Option<R> {
     LOCAL.try_with(|local| body(&mut local.borrow_mut())).ok()
 }
 
-/// The handler that runs on this thread.
+/// The handler that runs on this thread, with what it runs under in the hand.
 pub(crate) fn top() -> Option<Frame> {
-    local(|local| local.frames.last().cloned()).flatten()
+    local(|local| local.top_in_hand().cloned()).flatten()
+}
+
+/// What the handler on this thread lends to a child that it waits for.
+pub(crate) struct Lent {
+    pub(crate) bus: Arc<BusCore>,
+    pub(crate) holding: Holding,
+    pub(crate) places: Places,
+    /// Of the delivery that lends its turn, if it has one.
+    pub(crate) lender: Option<Token>,
+    pub(crate) deadline: Tick,
+}
+
+/// All of it, if the handler of that event is on top of this thread, still counts, and has all in hand and for itself.
+pub(crate) fn lend_all(parent: EventId) -> Option<Lent> {
+    local(|local| {
+        let at = local.frames.len();
+        let (event, places): (_, Places) = {
+            let frame = local.top_in_hand()?;
+            // A permit of the handler's own comes after those of its delivery, and is lent one by one.
+            (frame.event.head().id, frame.under().iter().take(frame.holding.count()).copied().collect())
+        };
+        let own = |hold: &Hold| hold.in_hand && !hold.shared && !hold.attached;
+        let all = places.iter().all(|&at| local.hand.get(at).is_some_and(own));
+        let frame = local.frames.get(at - 1)?;
+        if event != parent || !all || !frame.is_live() {
+            return None;
+        }
+        let turn = places.first().filter(|_| frame.holding.turn != TurnKind::Free);
+        let lender = turn.map(|&at| local.hand[at].token);
+        Some(Lent { bus: Arc::clone(&frame.bus), holding: frame.holding, places, lender, deadline: frame.deadline })
+    })
+    .flatten()
+}
+
+/// Whether the handler that lent has everything as it was.
+pub(crate) fn still_holds(lent: &Lent) -> bool {
+    local(|local| {
+        let in_hand = lent.places.iter().all(|&at| local.hand.get(at).is_some_and(|hold| hold.in_hand));
+        in_hand && local.frames.last().is_some_and(Frame::is_live)
+    })
+    .unwrap_or(false)
+}
+
+/// The same, for an emit, with the context.
+pub(crate) fn emitter() -> (Option<Emitter>, Option<Arc<ContextMap>>) {
+    local(|local| {
+        let emitter = local.frames.last().map(|frame| Emitter {
+            event: frame.event.clone(),
+            delivery: frame.delivery,
+            invocation: frame.invocation,
+            handler: frame.handler,
+            attempt: frame.attempt,
+        });
+        (emitter, local.context.clone())
+    })
+    .unwrap_or_default()
 }
 
 /// Inside a middleware, filter, hook or tracker, where a blocking call could never be right.
@@ -116,6 +272,7 @@ pub(crate) fn set_down_all_but(kept: &[usize]) {
                 return ((), Granted::new());
             }
             delivery.records[frame.invocation].sitting = true;
+            delivery.has_sat = true;
             let running = delivery.records.iter().any(|r| r.phase == RecordPhase::Started && !r.sitting);
             drop(state);
             ((), if hold.shared && running { Granted::new() } else { s.set_down(hold.token) })
@@ -135,14 +292,14 @@ fn owner_of(hold: &Hold) -> Option<Frame> {
 
 /// Takes back what `frame` runs under. False if the frame was ended meanwhile; then nothing is touched.
 pub(crate) fn take_back(worker: &Arc<Worker>, frame: &Frame) -> bool {
-    for &at in &frame.under {
+    for &at in frame.under() {
         let Some(hold) = local(|local| local.hand.get(at).cloned()).flatten() else { return false };
         if hold.in_hand {
             continue;
         }
         let Some(owner) = owner_of(&hold) else { return false };
         let live = || frame.is_live() && (owner.is(&frame.event, frame.delivery, frame.invocation) || owner.is_live());
-        let lender = hold.event.state().lock().deliveries.get(hold.delivery).and_then(|d| d.lender);
+        let lender = hold.event.state().lock().deliveries.get(hold.delivery).and_then(|d| d.lender());
         if !hold.permit.stand(worker, Place::Front, hold.token, lender, live) {
             if hold.shared {
                 // Its turn may have come for the delivery just when this handler was given up.
@@ -175,29 +332,24 @@ pub(crate) fn lender(permit: &Permit) -> Option<Token> {
     local(|local| local.hand.iter().rev().find(|h| h.permit.is(permit)).map(|h| h.token)).flatten()
 }
 
-/// Puts what a delivery holds into the hand; returns the place.
-pub(crate) fn put_in_hand(
-    home: Home,
-    kind: PermitKind,
-    token: Token,
-    event: &AnyEvent,
-    delivery: usize,
-    shared: bool,
-) -> usize {
-    let hold = Hold {
-        permit: Permit { home, kind },
-        token,
-        in_hand: true,
-        shared,
-        attached: false,
-        event: event.clone(),
-        delivery,
-    };
+/// Puts a permit into the hand that a delivery, or an attempt of it, holds; returns the place.
+pub(crate) fn put_in_hand(permit: Permit, token: Token, event: &AnyEvent, delivery: usize, shared: bool) -> usize {
+    let hold = Hold { permit, token, in_hand: true, shared, attached: false, event: event.clone(), delivery };
     local(|local| {
         local.hand.push(hold);
         local.hand.len() - 1
     })
     .unwrap_or(0)
+}
+
+/// Puts all that a delivery holds into the hand.
+pub(crate) fn hold(holding: Holding, bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize) -> Places {
+    local(|local| {
+        let first = local.hand.len();
+        local.hand.extend(holding.holds(bus, event, delivery));
+        (first..local.hand.len()).collect()
+    })
+    .unwrap_or_default()
 }
 
 /// How much the hand holds now, to be cut back to later.
@@ -207,37 +359,22 @@ pub(crate) fn hand_len() -> usize {
 
 /// Forgets what was put in the hand since; who holds it by token is another question.
 pub(crate) fn cut_hand(len: usize) {
-    let gone = local(|local| local.hand.split_off(len.min(local.hand.len())));
+    let gone = local(|local| (local.hand.len() > len).then(|| local.hand.split_off(len)));
     drop(gone);
-}
-
-/// The deadline that a handler started now on top of this thread's frames could not pass.
-pub(crate) fn deadline_below() -> Tick {
-    local(|local| local.frames.last().map_or(NEVER, |f| f.deadline)).unwrap_or(NEVER)
 }
 
 /// Makes this thread count as inside a handler that runs on another one, until the guard goes.
 pub(crate) fn attach(frame: &Frame) -> Attached {
     let manner = frame.event.state().lock().deliveries.get(frame.delivery).map(|d| d.manner);
-    let token = delivery_token(&frame.event, frame.delivery);
-    let turn = manner.and_then(|m| frame.bus.turn_home(m.turn)).map(|home| Permit { home, kind: PermitKind::Event });
-    let handler =
-        manner.filter(|m| m.bus_handler).map(|_| Permit { home: frame.bus.home(), kind: PermitKind::Handler });
-    let holds = [turn, handler].into_iter().flatten().map(|permit| Hold {
-        permit,
-        token,
-        in_hand: true,
-        shared: true,
-        attached: true,
-        event: frame.event.clone(),
-        delivery: frame.delivery,
-    });
+    let holding = manner.map(|manner| Holding { shared: true, ..Holding::of(manner) });
+    let holds = holding.into_iter().flat_map(|holding| holding.holds(&frame.bus, &frame.event, frame.delivery));
+    let holds = holds.map(|hold| Hold { attached: true, ..hold });
     let (hand, context) = local(|local| {
         let hand = local.hand.len();
         local.hand.extend(holds);
-        let under = (hand..local.hand.len()).collect();
+        let under = Under::Hand((hand..local.hand.len()).collect());
         local.frames.push(Frame { under, ..frame.clone() });
-        (hand, std::mem::replace(&mut local.context, frame.event.head().context.clone()))
+        (hand, std::mem::replace(&mut local.context, frame.event.head().context().cloned()))
     })
     .unwrap_or_default();
     Attached { hand, context }

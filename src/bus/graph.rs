@@ -26,7 +26,7 @@ pub(crate) fn is_below(event: &AnyEvent, ancestor: &AnyEvent) -> bool {
 
 /// If this handler is inside `event`: why a wait for it can never end.
 pub(crate) fn is_above(event: &AnyEvent, frame: &Frame) -> Option<String> {
-    let handler = frame.entry.info.label();
+    let handler = frame.label();
     if frame.event.same(event) {
         return Some(format!("{handler} waits for its own event {event}"));
     }
@@ -121,7 +121,7 @@ impl<'a> Parked<'a> {
         let parked = runtime.parked.lock();
         let search = Search { parked: &parked, runtime, me: self.worker.id, own: Standing::of_this_thread() };
         let chain = search.run(&self.event, self.in_order)?;
-        Some(format!("{} on {} waits for {}{chain}", self.frame.entry.info.label(), self.frame.event, self.event))
+        Some(format!("{} on {} waits for {}{chain}", self.frame.label(), self.frame.event, self.event))
     }
 }
 
@@ -260,9 +260,10 @@ impl Search<'_> {
             let (mut workers, mut queued, mut children) = (Vec::new(), Vec::new(), Vec::new());
             {
                 let state = event.state().lock();
-                for delivery in &state.deliveries {
-                    let running = delivery.records.iter().filter(|r| r.phase == RecordPhase::Started);
-                    workers.extend(running.map(|r| (r.worker, r.handler.label())));
+                for delivery in state.deliveries.iter() {
+                    let running = delivery.records.iter().enumerate().filter(|(_, r)| r.phase == RecordPhase::Started);
+                    let label = |at| delivery.handler(at).map(|info| info.label()).unwrap_or_default();
+                    workers.extend(running.map(|(at, r)| (r.worker, label(at))));
                     if delivery.phase == DeliveryPhase::Queued && delivery.manner.turn != TurnKind::Free {
                         queued.push((Arc::clone(&delivery.bus), delivery.manner.turn));
                     }

@@ -8,7 +8,8 @@ use crate::bus::registry::WILDCARD;
 use crate::bus::worker_local;
 use crate::event::{
     AnyEvent, AnyOutput, BusId, BusIdentity, EmitError, Event, EventId, EventOptions, Fresh, Handler, HandlerEntry,
-    HandlerId, HandlerInfo, HandlerOptions, IntoAnyOutcome, Kind, Payload, TryEmitError, WaitError, short_type_name,
+    HandlerId, HandlerInfo, HandlerOptions, IntoAnyOutcome, KnownType, Payload, TryEmitError, WaitError,
+    short_type_name,
 };
 use crate::runtime::{Job, Runtime, Worker};
 use crate::sys::clock::{self, NEVER};
@@ -169,8 +170,7 @@ impl EventBus {
             Some(event) => handler.handle(&event).map(|output| output.map(AnyOutput::of::<P>)),
             None => Ok(None),
         };
-        self.core.registry.know(Kind::of::<P>());
-        self.register(P::event_type(), Some(TypeId::of::<P>()), options, type_name, true, Box::new(call))
+        self.register(P::event_type(), Some(KnownType::of::<P>()), options, type_name, true, Box::new(call))
     }
 
     /// Registers an untyped handler: `pattern` is an event type's name, or `*` for all. Shares one table with [`on`](EventBus::on).
@@ -209,7 +209,7 @@ impl EventBus {
     pub(crate) fn register(
         &self,
         pattern: &str,
-        payload: Option<TypeId>,
+        known: Option<KnownType>,
         options: HandlerOptions,
         type_name: &str,
         typed: bool,
@@ -226,7 +226,7 @@ impl EventBus {
         let bus = Arc::clone(&self.core.identity.label);
         let info = HandlerInfo::new(id, name, pattern.to_owned(), bus, location, stamp);
         let entry = Arc::new(HandlerEntry { info: info.clone(), options, call, typed });
-        if !self.core.registry.add(entry, payload) {
+        if !self.core.registry.add(entry, known) {
             info.end();
             log::warn!(
                 target: "threadbus",
@@ -271,13 +271,7 @@ impl EventBus {
 
     /// Whether an event of type `P` would find a handler now.
     pub fn has_handler<P: Payload>(&self) -> bool {
-        let slot = self.core.registry.slot_of_type(
-            TypeId::of::<P>(),
-            P::event_type(),
-            || self.core.meet::<P>(),
-            &self.core.defaults,
-        );
-        !slot.handlers.is_empty()
+        !self.core.slot_of::<P>().handlers.is_empty()
     }
 
     // Emitting.
@@ -475,9 +469,7 @@ fn rejected<P: Payload>(fresh: Fresh<P>, error: EmitError) -> Event<P> {
 pub(crate) fn reject(event: &AnyEvent, error: EmitError) {
     {
         let mut state = event.state().lock();
-        state.rejected = Some(Box::new(error));
-        state.complete = true;
-        state.parent = None;
+        state.reject(error);
     }
     event.publish_complete();
 }

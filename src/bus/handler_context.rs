@@ -3,7 +3,7 @@
 use crate::bus::core::BusCore;
 use crate::bus::frame::{self, Frame};
 use crate::bus::handle::EventBus;
-use crate::event::{AnyEvent, AttemptKey, HandlerEntry, HandlerInfo, Hook, WaitError};
+use crate::event::{AnyEvent, AttemptKey, HandlerInfo, Hook, WaitError};
 use crate::runtime::Worker;
 use crate::sys::clock::{self, NEVER};
 use std::fmt;
@@ -30,20 +30,19 @@ use std::time::{Duration, Instant};
 #[derive(Clone)]
 pub struct HandlerContext {
     frame: Frame,
+    handler: HandlerInfo,
 }
 
 impl HandlerContext {
-    pub(crate) fn entry(&self) -> &Arc<HandlerEntry> {
-        &self.frame.entry
-    }
-
     pub(crate) fn core(&self) -> &Arc<BusCore> {
         &self.frame.bus
     }
 
     /// `None` outside a handler.
     pub fn current() -> Option<HandlerContext> {
-        frame::top().map(|frame| HandlerContext { frame })
+        let frame = frame::top()?;
+        // While the handler runs its delivery knows it.
+        Some(HandlerContext { handler: frame.info()?, frame })
     }
 
     /// The bus that runs this handler.
@@ -58,7 +57,7 @@ impl HandlerContext {
 
     /// The registration that runs.
     pub fn handler(&self) -> HandlerInfo {
-        self.frame.entry.info.clone()
+        self.handler.clone()
     }
 
     /// 1 for the first.
@@ -169,7 +168,7 @@ impl fmt::Debug for HandlerContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HandlerContext")
             .field("event", &self.frame.event)
-            .field("handler", &self.frame.entry.info.label())
+            .field("handler", &self.handler.label())
             .field("attempt", &self.frame.attempt)
             .finish_non_exhaustive()
     }

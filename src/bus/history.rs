@@ -36,8 +36,8 @@ impl History {
         }
     }
 
-    /// `latest_claim` is the stamp of the newest event that has been claimed: what is younger cannot be complete.
-    pub(crate) fn push(&mut self, event: AnyEvent, latest_claim: Stamp) -> Evicted {
+    /// `latest_claim` gives the stamp of the newest event that has been claimed: what is younger cannot be complete.
+    pub(crate) fn push(&mut self, event: AnyEvent, latest_claim: impl FnOnce() -> Stamp) -> Evicted {
         self.events.push_back((self.next, event));
         self.next += 1;
         let Some(limit) = self.limit else { return Evicted::default() };
@@ -56,7 +56,11 @@ impl History {
         Evicted { event, warn: !std::mem::replace(&mut self.warned, true) }
     }
 
-    fn oldest_complete(&mut self, latest_claim: Stamp) -> Option<AnyEvent> {
+    fn oldest_complete(&mut self, latest_claim: impl FnOnce() -> Stamp) -> Option<AnyEvent> {
+        if self.events.front().is_some_and(|(_, event)| event.is_completed()) {
+            return self.events.pop_front().map(|(_, event)| event);
+        }
+        let latest_claim = latest_claim();
         let at = self.iter().take_while(|e| e.head().stamp <= latest_claim).position(AnyEvent::is_completed)?;
         self.events.remove(at).map(|(_, event)| event)
     }

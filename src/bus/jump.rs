@@ -1,16 +1,17 @@
 //! Waiting: outside of handlers a park; inside of one the queue-jump (`runtime/README.md`, 3.5).
 
 use crate::bus::core::BusCore;
-use crate::bus::drive::{Via, advance_under, ensure_turn, release_delivery, submit_resume};
+use crate::bus::drive::{advance_inline, ensure_turn, release_delivery, submit_resume};
 use crate::bus::ending;
 use crate::bus::frame::{self, Frame};
 use crate::bus::graph;
 use crate::bus::permit::{Permit, attempt_token, delivery_token, is_active};
-use crate::bus::registry::{TypeSlot, plan_for};
+use crate::bus::registry::{mode_for, plan_for, timing_for};
+use crate::bus::straight;
 use crate::event::{
-    AnyEvent, AttemptKey, DeliveryPhase, EmitError, HandlerMode, Manner, Outcome, Pause, TurnKind, WaitError, Watcher,
+    AnyEvent, AttemptKey, DeliveryPhase, EmitError, HandlerMode, Manner, Outcome, Pause, Plan, TurnKind, TypeSlot,
+    WaitError, Watcher,
 };
-use crate::rules::{Plan, attempt_deadline, handler_mode};
 use crate::runtime::{PermitKind, RuntimeCore, Worker};
 use crate::sync::{Bell, Place, Token};
 use crate::sys::clock::{self, NEVER, Tick};
@@ -46,6 +47,12 @@ pub(crate) fn wait(event: &AnyEvent, waiting: Waiting) -> Result<(), WaitError> 
         if frame::in_callback() {
             return Err(WaitError::Deadlock(format!("a callback that is not a handler waits for {event}")));
         }
+        if waiting.first_value {
+            event.state().lock().links().value_wanted = true;
+        }
+        if waiting == Waiting::JUMP && straight::run(event) {
+            return Ok(());
+        }
         match (Worker::current(), frame::top()) {
             (Some(worker), Some(frame)) => Jump { worker, frame, waiting, deadline }.wait(event)?,
             (Some(worker), None) => wait_outside(event, &worker.bell, waiting, deadline)?,
@@ -54,8 +61,8 @@ pub(crate) fn wait(event: &AnyEvent, waiting: Waiting) -> Result<(), WaitError> 
         }
     }
     let state = event.state().lock();
-    if let Some(error) = &state.rejected {
-        let error: EmitError = (**error).clone();
+    if let Some(error) = state.rejected() {
+        let error: EmitError = error.clone();
         return Err(WaitError::Rejected(error));
     }
     if state.was_cancelled() { Err(WaitError::Cancelled) } else { Ok(()) }
@@ -126,7 +133,7 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent) {
         let mut state = event.state().lock();
         let Some(delivery) = state.deliveries.first_mut() else { return };
         delivery.manner = manner(plan, frame::top().is_some());
-        delivery.lender = lender(bus, plan);
+        delivery.set_lender(lender(bus, plan));
     }
     let frame = frame::top();
     run_here(bus, &worker, event, 0, plan, is_parallel(bus, event, &slot));
@@ -143,7 +150,7 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent) {
     }
 }
 
-fn manner(plan: Plan, inline: bool) -> Manner {
+pub(crate) fn manner(plan: Plan, inline: bool) -> Manner {
     let bus_handler = plan.bus_handler;
     Manner { turn: plan.turn, bus_handler, first: plan.first, jumped: true, inline, ..Manner::PLAIN }
 }
@@ -156,12 +163,9 @@ fn lender(bus: &Arc<BusCore>, plan: Plan) -> Option<Token> {
 
 /// Some of its handlers may run on other threads at the same time.
 fn is_parallel(bus: &BusCore, event: &AnyEvent, slot: &TypeSlot) -> bool {
-    let own = event.head().options.as_deref();
-    slot.handlers.len() > 1
-        && slot
-            .handlers
-            .iter()
-            .any(|e| handler_mode(own, &slot.options, &e.options, &bus.defaults) == HandlerMode::Parallel)
+    let own = event.head().options();
+    let count = slot.handlers.len();
+    count > 1 && (0..count).any(|at| mode_for(own, slot, at, &bus.defaults) == HandlerMode::Parallel)
 }
 
 /// Runs a claimed delivery on this stack, under lent permits where they are in hand, else under its own.
@@ -178,11 +182,11 @@ fn run_here(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent, index: u
             if !same_bus {
                 frame::set_down_all();
             }
-            advance_under(bus, worker, event, index, Via::Inline, lent);
+            advance_inline(bus, worker, event, index, lent);
         }
         _ => {
             // What it borrows must stay where it is; with nothing to borrow, nothing is kept while in line.
-            let borrows = event.state().lock().deliveries.get(index).is_some_and(|d| d.lender.is_some());
+            let borrows = event.state().lock().deliveries.get(index).is_some_and(|d| d.lender().is_some());
             let lent_from: SmallVec<[usize; 2]> = needed.iter().filter_map(frame::held).collect();
             frame::set_down_all_but(if borrows { &lent_from } else { &[] });
             let mut holds = SmallVec::new();
@@ -194,9 +198,9 @@ fn run_here(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent, index: u
                     release_delivery(bus, token, plan.turn);
                     return;
                 }
-                holds.push(frame::put_in_hand(permit.home, permit.kind, token, event, index, parallel));
+                holds.push(frame::put_in_hand(permit, token, event, index, parallel));
             }
-            advance_under(bus, worker, event, index, Via::Inline, holds);
+            advance_inline(bus, worker, event, index, holds);
         }
     }
     frame::cut_hand(hand);
@@ -290,7 +294,7 @@ impl Jump {
             }
             delivery.phase = DeliveryPhase::Active;
             delivery.manner = manner(plan, !elsewhere);
-            delivery.lender = lender;
+            delivery.set_lender(lender);
         }
         bus.note_claim(target.head().stamp);
         bus.note_stale();
@@ -342,12 +346,10 @@ impl Jump {
             return false;
         }
         let now = clock::now();
-        let own = target.head().options.as_deref();
+        let own = target.head().options();
         let cap = plan.event_timeout.map_or(NEVER, |after| clock::after(now, after));
-        let earliest = slot
-            .handlers
-            .iter()
-            .map(|e| attempt_deadline(own, &slot.options, &e.options, &bus.defaults, now).1)
+        let earliest = (0..slot.handlers.len())
+            .map(|at| now.saturating_add(timing_for(own, slot, at, &bus.defaults).timeout))
             .fold(cap, Tick::min);
         earliest < self.frame.deadline || target.state().lock().wants_first
     }
@@ -408,7 +410,7 @@ impl Jump {
                     log::debug!(
                         target: "threadbus",
                         "{} parks: {} on {} waits for {event}",
-                        self.worker.name, self.frame.entry.info.label(), self.frame.event
+                        self.worker.name, self.frame.label(), self.frame.event
                     );
                     self.worker.bell.wait(self.deadline)
                 })),

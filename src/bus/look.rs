@@ -45,7 +45,7 @@ impl Look {
 fn options_of(event: &AnyEvent) -> EventOptions {
     let of_type = type_options(event);
     let none = EventOptions::new();
-    let own = event.head().options.as_deref().unwrap_or(&none);
+    let own = event.head().options().unwrap_or(&none);
     EventOptions {
         timeout: own.timeout.or(of_type.timeout),
         handler_timeout: own.handler_timeout.or(of_type.handler_timeout),

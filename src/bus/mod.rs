@@ -19,6 +19,7 @@ mod handle;
 mod handler_context;
 mod history;
 mod jump;
+mod kind;
 mod look;
 mod observers;
 mod park;
@@ -28,6 +29,7 @@ mod results;
 mod run_loop;
 mod seen_ids;
 mod shutdown;
+mod straight;
 mod view;
 mod worker_local;
 

@@ -3,21 +3,17 @@
 //! Copy-on-write: a delivery takes the list of its type as it is when claimed. Wildcards are merged into the lists when they are
 //! made, so an event costs the same however many handlers are registered for other types.
 
-use crate::event::{AnyEvent, Body, EventId, EventOptions, HandlerEntry, HandlerId, HandlerInfo, HandlerList, Kind};
-use crate::rules::{BusDefaults, Plan, plan};
+use crate::event::{
+    AnyEvent, Body, EventId, EventOptions, HandlerEntry, HandlerId, HandlerInfo, HandlerMode, KnownType, Payload, Plan,
+    Priority, Roster, SlotEntry, Timing, TypeSlot,
+};
+use crate::rules::{self, BusDefaults};
 use crate::sys::sync::RwLock;
+use crate::sys::sync::atomic::{AtomicU64, Ordering};
+use rustc_hash::FxHashMap;
 use std::any::TypeId;
 use std::collections::HashMap;
 use std::sync::Arc;
-
-/// What events of one type need on one bus.
-pub(crate) struct TypeSlot {
-    /// The type's own options, asked once.
-    pub(crate) options: Arc<EventOptions>,
-    /// What holds for an event without options of its own.
-    pub(crate) plan: Plan,
-    pub(crate) handlers: HandlerList,
-}
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Key {
@@ -36,15 +32,19 @@ struct Table {
     exact: HashMap<String, Vec<Registered>>,
     wild: Vec<Arc<HandlerEntry>>,
     patterns: HashMap<HandlerId, String>,
-    options: HashMap<TypeId, Arc<EventOptions>>,
-    slots: HashMap<Key, Arc<TypeSlot>>,
+    options: FxHashMap<TypeId, Arc<EventOptions>>,
+    slots: FxHashMap<Key, Arc<TypeSlot>>,
     /// The types that JSON may become, by name; of two with one name the first.
-    kinds: HashMap<&'static str, Kind>,
+    types: HashMap<&'static str, KnownType>,
     closed: bool,
 }
 
 #[derive(Default)]
-pub(crate) struct Registry(RwLock<Table>);
+pub(crate) struct Registry {
+    table: RwLock<Table>,
+    /// Changes with every registration and every end of one.
+    generation: AtomicU64,
+}
 
 pub(crate) const WILDCARD: &str = "*";
 
@@ -53,18 +53,30 @@ const DYNAMIC_SLOTS: usize = 1024;
 
 impl Registry {
     pub(crate) fn new() -> Self {
-        Registry(RwLock::new(Table::default()))
+        Registry::default()
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Under the table's lock.
+    fn has_changed(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
     }
 
     /// False if the bus is closed. A name taken already is only worth a warning: the ids differ.
-    pub(crate) fn add(&self, entry: Arc<HandlerEntry>, payload: Option<TypeId>) -> bool {
+    pub(crate) fn add(&self, entry: Arc<HandlerEntry>, known: Option<KnownType>) -> bool {
+        known.into_iter().for_each(|known| self.know(known));
+        let payload = known.map(|known| known.payload);
         let pattern = entry.info.pattern().to_owned();
         let mut twin = None;
         {
-            let mut table = self.0.write();
+            let mut table = self.table.write();
             if table.closed {
                 return false;
             }
+            self.has_changed();
             table.patterns.insert(entry.info.id(), pattern.clone());
             if pattern == WILDCARD {
                 table.wild.push(entry.clone());
@@ -92,8 +104,9 @@ impl Registry {
     pub(crate) fn remove(&self, id: HandlerId) -> Option<Arc<HandlerEntry>> {
         let (entry, slots);
         {
-            let mut table = self.0.write();
+            let mut table = self.table.write();
             let pattern = table.patterns.remove(&id)?;
+            self.has_changed();
             if pattern == WILDCARD {
                 let at = table.wild.iter().position(|e| e.info.id() == id)?;
                 entry = table.wild.remove(at);
@@ -117,7 +130,7 @@ impl Registry {
     /// Takes out all of a pattern; of one payload type only, if given.
     pub(crate) fn remove_all(&self, pattern: &str, payload: Option<TypeId>) -> Vec<Arc<HandlerEntry>> {
         let ids: Vec<HandlerId> = {
-            let table = self.0.read();
+            let table = self.table.read();
             if pattern == WILDCARD {
                 table.wild.iter().map(|e| e.info.id()).collect()
             } else {
@@ -138,7 +151,7 @@ impl Registry {
 
     /// The same with all that belongs to them.
     pub(crate) fn entries(&self) -> Vec<Arc<HandlerEntry>> {
-        let table = self.0.read();
+        let table = self.table.read();
         let mut entries: Vec<_> =
             table.exact.values().flatten().map(|r| &r.entry).chain(&table.wild).cloned().collect();
         entries.sort_by_key(|entry| entry.info.id());
@@ -146,21 +159,22 @@ impl Registry {
     }
 
     /// From now on JSON of this type's name becomes this type.
-    pub(crate) fn know(&self, kind: Kind) {
-        let name = (kind.name)();
-        if !self.0.read().kinds.contains_key(name) {
-            self.0.write().kinds.entry(name).or_insert(kind);
+    pub(crate) fn know(&self, known: KnownType) {
+        let name = (known.name)();
+        if !self.table.read().types.contains_key(name) {
+            self.table.write().types.entry(name).or_insert(known);
         }
     }
 
-    pub(crate) fn known(&self, name: &str) -> Option<Kind> {
-        self.0.read().kinds.get(name).copied()
+    pub(crate) fn known(&self, name: &str) -> Option<KnownType> {
+        self.table.read().types.get(name).copied()
     }
 
     /// Ends all registrations and takes no new ones.
     pub(crate) fn close(&self) -> Vec<Arc<HandlerEntry>> {
-        let mut table = self.0.write();
+        let mut table = self.table.write();
         table.closed = true;
+        self.has_changed();
         table.slots.clear();
         table.patterns.clear();
         let exact = std::mem::take(&mut table.exact);
@@ -175,52 +189,47 @@ impl Registry {
 
     /// The slot of an event's type; made on first use.
     pub(crate) fn slot(&self, body: &dyn Body, defaults: &BusDefaults) -> Arc<TypeSlot> {
-        match body.payload_type() {
-            Some(payload) => {
-                let first = || {
-                    body.kind().into_iter().for_each(|kind| self.know(kind));
-                    body.default_options()
-                };
-                self.slot_of(Key::Typed(payload), Some(payload), body.event_type(), first, defaults)
-            }
-            None => self.slot_of(
-                Key::Dynamic(body.event_type().to_owned()),
-                None,
-                body.event_type(),
-                || body.default_options(),
-                defaults,
-            ),
-        }
+        let payload = body.payload_type();
+        let key = payload.map_or_else(|| Key::Dynamic(body.event_type().to_owned()), Key::Typed);
+        let first = || {
+            body.known_type().into_iter().for_each(|known| self.know(known));
+            body.default_options()
+        };
+        self.slot_of(key, payload, || body.event_type(), first, defaults)
     }
 
-    pub(crate) fn slot_of_type(
-        &self,
-        payload: TypeId,
-        name: &str,
-        options: impl FnOnce() -> EventOptions,
-        defaults: &BusDefaults,
-    ) -> Arc<TypeSlot> {
-        self.slot_of(Key::Typed(payload), Some(payload), name, options, defaults)
+    pub(crate) fn slot_of_type<P: Payload>(&self, defaults: &BusDefaults) -> Arc<TypeSlot> {
+        self.slot_of_known(KnownType::of::<P>(), defaults)
     }
 
-    fn slot_of(
+    pub(crate) fn slot_of_known(&self, known: KnownType, defaults: &BusDefaults) -> Arc<TypeSlot> {
+        let first = || {
+            self.know(known);
+            (known.options)()
+        };
+        self.slot_of(Key::Typed(known.payload), Some(known.payload), known.name, first, defaults)
+    }
+
+    /// Name and options are asked for only where the slot is new: both may be the user's code, and a name takes time to cut.
+    fn slot_of<'a>(
         &self,
         key: Key,
         payload: Option<TypeId>,
-        name: &str,
+        name: impl FnOnce() -> &'a str,
         options: impl FnOnce() -> EventOptions,
         defaults: &BusDefaults,
     ) -> Arc<TypeSlot> {
-        if let Some(slot) = self.0.read().slots.get(&key) {
+        if let Some(slot) = self.table.read().slots.get(&key) {
             return Arc::clone(slot);
         }
         // `Payload::options` is the user's: asked outside the lock, at most once a type unless two threads meet here.
-        let known = payload.and_then(|payload| self.0.read().options.get(&payload).cloned());
+        let known = payload.and_then(|payload| self.table.read().options.get(&payload).cloned());
         let options = known.unwrap_or_else(|| {
             // Identity belongs to one event, not to a type.
             Arc::new(EventOptions { id: None::<EventId>, parent: None, correlation_id: None, ..options() })
         });
-        let mut table = self.0.write();
+        let name = name();
+        let mut table = self.table.write();
         if let Some(slot) = table.slots.get(&key) {
             return Arc::clone(slot);
         }
@@ -229,17 +238,12 @@ impl Registry {
             None => options,
         };
         let exact = table.exact.get(name).map_or(&[][..], |v| v);
-        let handlers = exact
-            .iter()
-            .filter(|r| r.payload.is_none() || r.payload == payload)
-            .map(|r| &r.entry)
-            .chain(&table.wild)
-            .cloned()
-            .collect();
+        let entries =
+            exact.iter().filter(|r| r.payload.is_none() || r.payload == payload).map(|r| &r.entry).chain(&table.wild);
+        let slot = Arc::new(new_slot(entries, options, defaults));
         if payload.is_none() {
             table.bound_dynamic();
         }
-        let slot = Arc::new(TypeSlot { plan: plan(None, &options, defaults), options, handlers });
         table.slots.insert(key, Arc::clone(&slot));
         slot
     }
@@ -270,10 +274,51 @@ impl Table {
     }
 }
 
+fn new_slot<'a>(
+    entries: impl Iterator<Item = &'a Arc<HandlerEntry>>,
+    options: Arc<EventOptions>,
+    defaults: &BusDefaults,
+) -> TypeSlot {
+    let handlers: Box<[SlotEntry]> = entries
+        .map(|entry| SlotEntry {
+            mode: rules::handler_mode(None, &options, &entry.options, defaults),
+            timing: rules::timing(None, &options, &entry.options, defaults),
+            id: entry.info.id(),
+            entry: Arc::clone(entry),
+        })
+        .collect();
+    TypeSlot {
+        priority: options.priority.unwrap_or(Priority::NORMAL),
+        plan: rules::plan(None, &options, defaults),
+        slow_event: rules::slow_event(None, &options, defaults),
+        roster: Arc::new(Roster(handlers.iter().map(|h| h.entry.info.clone()).collect())),
+        handlers,
+        options,
+    }
+}
+
 /// An event's options on this bus: its own over its type's.
 pub(crate) fn plan_for(event: &AnyEvent, slot: &TypeSlot, defaults: &BusDefaults) -> Plan {
-    match &event.head().options {
-        Some(own) => plan(Some(own), &slot.options, defaults),
+    match event.head().options() {
+        Some(own) => rules::plan(Some(own), &slot.options, defaults),
         None => slot.plan,
+    }
+}
+
+/// The mode of one of its handlers, by the same rule.
+pub(crate) fn mode_for(own: Option<&EventOptions>, slot: &TypeSlot, at: usize, defaults: &BusDefaults) -> HandlerMode {
+    let handler = &slot.handlers[at];
+    match own {
+        Some(_) => rules::handler_mode(own, &slot.options, &handler.entry.options, defaults),
+        None => handler.mode,
+    }
+}
+
+/// How long one of its handlers may take.
+pub(crate) fn timing_for(own: Option<&EventOptions>, slot: &TypeSlot, at: usize, defaults: &BusDefaults) -> Timing {
+    let handler = &slot.handlers[at];
+    match own {
+        Some(_) => rules::timing(own, &slot.options, &handler.entry.options, defaults),
+        None => handler.timing,
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::bus::jump::{self, Waiting};
 use crate::event::{
-    AnyEvent, AnyOutput, BusIdentity, CauseKind, DeliveryPhase, Event, HandlerFailure, HandlerResult, Outcome, Payload,
-    Record, RecordPhase, ResultError, ResultStatus, State,
+    AnyEvent, AnyOutput, BusIdentity, CauseKind, DeliveryPhase, Event, HandlerFailure, HandlerInfo, HandlerResult,
+    Outcome, Payload, RecordPhase, ResultError, ResultStatus, State,
 };
 use crate::sys::clock;
 use std::fmt;
@@ -213,6 +213,7 @@ pub(crate) fn results_in<T>(
     let mut results = Vec::new();
     for (d, delivery) in state.deliveries.iter().enumerate() {
         for (i, record) in delivery.records.iter().enumerate() {
+            let Some(handler) = delivery.handler(i).cloned() else { continue };
             let by = Some((d as u32, i as u32));
             let children = state.children().iter().filter(|c| c.by == by).map(|c| c.event.head().id).collect();
             let error: Option<Arc<HandlerFailure>> = match &record.outcome {
@@ -221,8 +222,8 @@ pub(crate) fn results_in<T>(
             };
             let stamp = |stamp| (stamp != 0).then(|| clock::to_utc(stamp));
             let result = HandlerResult {
-                id: result_id(event, record),
-                handler: record.handler.clone(),
+                id: result_id(event, &handler),
+                handler,
                 status: match record.phase {
                     RecordPhase::Ended if error.is_some() => ResultStatus::Error,
                     RecordPhase::Ended => ResultStatus::Completed,
@@ -246,9 +247,9 @@ pub(crate) fn results_in<T>(
 }
 
 /// The same for the same event and handler, and nobody else's.
-fn result_id(event: &AnyEvent, record: &Record) -> Uuid {
+fn result_id(event: &AnyEvent, handler: &HandlerInfo) -> Uuid {
     let (a, b) = event.head().id.0.as_u64_pair();
-    let (c, d) = record.handler.id().0.as_u64_pair();
+    let (c, d) = handler.id().0.as_u64_pair();
     let mixed = u128::from(a.rotate_left(17) ^ c) << 64 | u128::from(b.rotate_left(29) ^ d);
     uuid::Builder::from_custom_bytes(mixed.to_be_bytes()).into_uuid()
 }

@@ -1,15 +1,18 @@
 //! The loop of a bus: who starts queued events, in which order (`runtime/README.md`, 3.2).
 
 use crate::bus::core::{BusCore, Entry, Run};
-use crate::bus::drive::{After, Via, advance, fix_handlers, resume_job};
+use crate::bus::drive::{self, After, Attempt, Driver, Fixed, Start, Via, resume_job};
+use crate::bus::ending;
+use crate::bus::frame::Under;
 use crate::bus::permit::{Home, delivery_token};
-use crate::event::{AnyEvent, DeliveryPhase, Manner, TurnKind};
+use crate::event::{AnyEvent, DeliveryPhase, Manner, TurnKind, TypeSlot};
 use crate::runtime::{Drive, Job, Turn, Worker, hand_over};
 use crate::sync::{Granted, Place, Ticket, Token};
-use crate::sys::clock;
+use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::sync::MutexGuard;
 use crate::sys::sync::atomic::Ordering;
 use crate::sys::unwind;
+use std::any::TypeId;
 use std::sync::Arc;
 
 impl Drive for BusCore {
@@ -22,24 +25,79 @@ impl Drive for BusCore {
 pub(crate) type Finished = (Token, TurnKind);
 
 enum Claimed {
-    ToRun(Entry),
+    ToRun(Ready),
     /// The bus's handler permit is with somebody else; a job goes on when its turn comes.
     InLine(Entry),
     BySomebodyElse(Entry),
 }
 
+/// A claimed delivery; its slot is the pass's newest.
+struct Ready {
+    entry: Entry,
+    fixed: Fixed,
+    /// Its first handler, started already, and what the watch must be told.
+    started: Option<(Attempt, Option<Tick>)>,
+}
+
 enum Next {
-    Run(Entry),
+    Run(Ready),
     Leave,
+}
+
+/// What the loop keeps from one event to the next.
+#[derive(Default)]
+struct Pass {
+    /// To be released together with the next claim.
+    finished: Option<Finished>,
+    /// When the event before ended: the start of the next, if nothing blocked in between.
+    now: Option<Tick>,
+    slots: Snapshot,
+    /// What the last frame held, for the next one.
+    spare: Option<Arc<BusCore>>,
+}
+
+/// The slot of the type last seen, while the registry stays as it is.
+#[derive(Default)]
+struct Snapshot {
+    generation: u64,
+    /// `None` for dynamic events, whose slots are looked up each time.
+    payload: Option<TypeId>,
+    slot: Option<Arc<TypeSlot>>,
+    /// Replaced ones. They may be the last to keep a handler, so they are dropped outside the lock.
+    old: Vec<Arc<TypeSlot>>,
+}
+
+impl Snapshot {
+    fn look_up(&mut self, bus: &BusCore, event: &AnyEvent) {
+        let generation = bus.registry.generation();
+        let payload = event.body().payload_type();
+        if self.generation == generation && payload.is_some() && payload == self.payload && self.slot.is_some() {
+            return;
+        }
+        self.forget();
+        // The type's options were asked at the emit, so nothing of the user's runs here.
+        self.slot = Some(bus.registry.slot(event.body(), &bus.defaults));
+        self.payload = payload;
+        self.generation = generation;
+    }
+
+    fn forget(&mut self) {
+        self.old.extend(self.slot.take());
+    }
 }
 
 impl BusCore {
     /// Starts one queued event after another, until there is none or something is in the way.
-    pub(crate) fn run_loop(self: &Arc<Self>, worker: &Arc<Worker>, mut finished: Option<Finished>) {
-        while let Next::Run(entry) = self.next(finished.take()) {
-            let delivery = entry.delivery as usize;
-            let after = advance(self, worker, &entry.event, delivery, Via::Loop);
-            finished = (after == After::Done).then(|| (delivery_token(&entry.event, delivery), entry.plan.turn));
+    pub(crate) fn run_loop(self: &Arc<Self>, worker: &Arc<Worker>, finished: Option<Finished>) {
+        let mut pass = Pass { finished, ..Pass::default() };
+        while let Next::Run(ready) = self.next(worker, &mut pass) {
+            let (delivery, turn) = (ready.entry.delivery as usize, ready.entry.turn);
+            let (after, entry) = self.run_ready(worker, ready, &mut pass, Via::Loop);
+            if let After::Done(at) = after {
+                pass.finished = Some((delivery_token(&entry.event, delivery), turn));
+                // One nanosecond later, so that the times of two events that follow each other differ.
+                pass.now = Some(at.saturating_add(1));
+            }
             // It may be the last of the event, whose payload may panic when it goes.
             unwind::drop_quietly(entry);
             if after == After::Left {
@@ -48,12 +106,39 @@ impl BusCore {
         }
     }
 
+    fn run_ready(self: &Arc<Self>, worker: &Arc<Worker>, ready: Ready, pass: &mut Pass, via: Via) -> (After, Entry) {
+        let Ready { entry, fixed, started } = ready;
+        let Some(slot) = &pass.slots.slot else { return (After::Left, entry) };
+        let delivery = entry.delivery as usize;
+        let mut driver =
+            Driver::new(self, worker, &entry.event, delivery, slot, fixed, via, Under::Delivery, fixed.begun);
+        driver.spare = pass.spare.take();
+        let after = driver.drive(started.map(|(attempt, _)| attempt));
+        pass.spare = driver.spare;
+        (after, entry)
+    }
+
     /// The end of the last delivery and the start of the next are one step.
-    fn next(self: &Arc<Self>, finished: Option<Finished>) -> Next {
+    fn next(self: &Arc<Self>, worker: &Arc<Worker>, pass: &mut Pass) -> Next {
         let mut stale = Vec::new();
         let mut run = self.run.lock();
         let mut granted = Granted::new();
-        if let Some((token, turn)) = finished {
+        if let Some((token, turn)) = pass.finished.take() {
+            // By far the commonest: nobody else wants the permits, and the next event takes them over.
+            if turn == TurnKind::Bus && run.passes_on(token) {
+                self.fetch(&mut run);
+                if run.lanes.peek().is_some_and(|next| next.turn == TurnKind::Bus)
+                    && let Some(entry) = run.lanes.pop()
+                {
+                    match self.claim(&mut run, worker, entry, pass, Some(token)) {
+                        Claimed::ToRun(ready) => {
+                            drop(run);
+                            return self.started(worker, pass, ready);
+                        }
+                        Claimed::InLine(entry) | Claimed::BySomebodyElse(entry) => stale.push(entry),
+                    }
+                }
+            }
             granted = run.event.release(token);
             granted.extend(run.handler.release(token));
             if turn == TurnKind::Global {
@@ -71,7 +156,9 @@ impl BusCore {
             }
             self.fetch(&mut run);
             let Some(entry) = run.lanes.pop() else {
-                match self.hand_back(run) {
+                pass.slots.forget();
+                pass.now = None;
+                match self.hand_back(run, &mut pass.slots) {
                     Some(locked) => run = locked,
                     None => {
                         self.after_next(granted, global_turn, stale);
@@ -80,19 +167,19 @@ impl BusCore {
                 }
                 continue;
             };
-            let global = entry.plan.turn == TurnKind::Global;
+            let global = entry.turn == TurnKind::Global;
             if global && !self.take_global_turn(&mut run) {
                 run.lanes.push_front(entry.event.head().priority, entry);
                 break Next::Leave;
             }
-            match self.claim(&mut run, entry, true) {
-                Claimed::ToRun(entry) => {
+            match self.claim(&mut run, worker, entry, pass, None) {
+                Claimed::ToRun(ready) => {
                     if global {
                         // Not before the claim: a jump that claims instead must not find its token holding.
-                        let token = delivery_token(&entry.event, entry.delivery as usize);
+                        let token = delivery_token(&ready.entry.event, ready.entry.delivery as usize);
                         self.runtime.global.lock().event.rename(self.loop_token(), token);
                     }
-                    break Next::Run(entry);
+                    break Next::Run(ready);
                 }
                 // The delivery has taken the loop along.
                 Claimed::InLine(entry) => {
@@ -107,15 +194,39 @@ impl BusCore {
         };
         drop(run);
         self.after_next(granted, global_turn, stale);
-        self.fix_in_line(in_line);
-        next
+        if let Some(entry) = in_line {
+            self.watch_cap_of(&entry);
+        }
+        match next {
+            Next::Run(ready) => self.started(worker, pass, ready),
+            Next::Leave => {
+                unwind::drop_each(pass.slots.old.drain(..));
+                Next::Leave
+            }
+        }
     }
 
-    /// What stands in line for the handler permit is as good as started: its handlers are fixed, and its time counts.
-    fn fix_in_line(self: &Arc<Self>, entries: impl IntoIterator<Item = Entry>) {
-        for entry in entries {
-            let slot = self.registry.slot(entry.event.body(), &self.defaults);
-            fix_handlers(self, &entry.event, entry.delivery as usize, &slot, clock::now());
+    /// What a claim leaves to do outside of the lock.
+    #[inline]
+    fn started(self: &Arc<Self>, worker: &Arc<Worker>, pass: &mut Pass, ready: Ready) -> Next {
+        if let Some((_, Some(look))) = &ready.started {
+            self.runtime.watch.look_at(*look, worker);
+        }
+        if ready.fixed.cap != NEVER {
+            self.watch_cap_of(&ready.entry);
+        }
+        if !pass.slots.old.is_empty() {
+            unwind::drop_each(pass.slots.old.drain(..));
+        }
+        Next::Run(ready)
+    }
+
+    /// From its claim on an event's cap counts.
+    fn watch_cap_of(self: &Arc<Self>, entry: &Entry) {
+        let index = entry.delivery as usize;
+        let cap = entry.event.state().lock().deliveries.get(index).map_or(NEVER, |d| d.cap());
+        if cap != NEVER {
+            ending::watch_cap(self, &entry.event, index, cap);
         }
     }
 
@@ -129,9 +240,12 @@ impl BusCore {
 
     /// From the channel into the lanes.
     pub(crate) fn fetch(&self, run: &mut Run) {
-        while let Ok(entry) = self.arrivals.try_recv() {
+        // The look is cheaper than a try: that one begins with a fence.
+        while !self.arrivals.is_empty()
+            && let Ok(entry) = self.arrivals.try_recv()
+        {
             let priority = entry.event.head().priority;
-            match entry.plan.turn {
+            match entry.turn {
                 TurnKind::Free => run.free.push_back(priority, entry),
                 TurnKind::Bus | TurnKind::Global => run.lanes.push_back(priority, entry),
             }
@@ -139,8 +253,9 @@ impl BusCore {
     }
 
     /// Nothing is queued: spin shortly, then give the loop up. `None` if it was given up.
-    fn hand_back<'a>(&'a self, run: MutexGuard<'a, Run>) -> Option<MutexGuard<'a, Run>> {
+    fn hand_back<'a>(&'a self, run: MutexGuard<'a, Run>, slots: &mut Snapshot) -> Option<MutexGuard<'a, Run>> {
         drop(run);
+        unwind::drop_each(slots.old.drain(..));
         if self.spin.until(|| !self.arrivals.is_empty()) {
             return Some(self.run.lock());
         }
@@ -155,40 +270,64 @@ impl BusCore {
         Some(run)
     }
 
-    /// Queued to Active, with the turn in hand.
-    fn claim(self: &Arc<Self>, run: &mut Run, entry: Entry, carries_loop: bool) -> Claimed {
+    /// Queued to Active, with the turn in hand, its handlers fixed, and the first one started. `before`: who has the bus's permits, to
+    /// pass them on.
+    fn claim(
+        self: &Arc<Self>,
+        run: &mut Run,
+        worker: &Arc<Worker>,
+        entry: Entry,
+        pass: &mut Pass,
+        before: Option<Token>,
+    ) -> Claimed {
         let index = entry.delivery as usize;
         let token = delivery_token(&entry.event, index);
+        pass.slots.look_up(self, &entry.event);
+        let Some(slot) = &pass.slots.slot else { return Claimed::BySomebodyElse(entry) };
+        let now = pass.now.unwrap_or_else(clock::now);
         let mut short = false;
-        {
+        let (fixed, started) = {
+            let mut stack = worker.stack();
             let mut state = entry.event.state().lock();
+            let wants_first = state.wants_first;
             let queued = state.deliveries.get_mut(index).filter(|d| d.phase == DeliveryPhase::Queued);
             let Some(delivery) = queued else {
                 self.counters.stale.fetch_sub(1, Ordering::Relaxed);
                 drop(state);
                 return Claimed::BySomebodyElse(entry);
             };
-            let plan = entry.plan;
             delivery.phase = DeliveryPhase::Active;
-            delivery.manner = Manner {
-                turn: plan.turn,
-                first: plan.first,
-                bus_handler: plan.bus_handler,
-                carries_loop,
-                ..Manner::PLAIN
-            };
-            if plan.turn == TurnKind::Bus {
-                run.event.try_take(Place::First, token, None);
+            let Manner { turn, bus_handler, .. } = delivery.manner;
+            delivery.manner.carries_loop = turn != TurnKind::Free;
+            match before {
+                Some(before) => {
+                    run.event.pass_on(token);
+                    if bus_handler && run.handler.holds(before) {
+                        run.handler.pass_on(token);
+                    } else if bus_handler {
+                        run.handler.try_take(Place::First, token, None);
+                    } else {
+                        run.handler.release(before);
+                    }
+                }
+                None => {
+                    if turn == TurnKind::Bus {
+                        run.event.try_take(Place::First, token, None);
+                    }
+                    short = bus_handler && !run.handler.try_take(Place::Entry, token, None);
+                }
             }
-            if plan.bus_handler {
-                short = !run.handler.try_take(Place::Entry, token, None);
-            }
-        }
-        self.note_claim(entry.event.head().stamp);
+            drive::fix(self, &entry.event, delivery, wants_first, slot, now);
+            let fixed = Fixed::of(delivery);
+            let start = Start { bus: self, worker, event: &entry.event, delivery: index, slot, now };
+            (fixed, if short { None } else { start.first(&mut stack, &mut state, fixed) })
+        };
+        self.note_claim_under_run(run, entry.event.head().stamp);
         if !short {
-            return Claimed::ToRun(entry);
+            return Claimed::ToRun(Ready { entry, fixed, started });
         }
-        // In this same section, so that events come to the handlers in the order of the bus.
+        // In this same section, so that events come to the handlers in the order of the bus. What stands in line is as good as
+        // started: its handlers are fixed, and its time counts.
         self.note_set_aside(&entry.event, index);
         let turn = Turn::Job(resume_job(self, &entry.event, index));
         let granted = run.handler.stand(Place::Entry, Ticket { token, under: None, turn });
@@ -213,6 +352,7 @@ impl BusCore {
 
     /// One runner for parallel events: takes them in order, as long as there are any.
     pub(crate) fn run_free(self: &Arc<Self>, worker: &Arc<Worker>) {
+        let mut pass = Pass::default();
         loop {
             let (mut stale, mut in_line) = (Vec::new(), Vec::new());
             let mut run = self.run.lock();
@@ -220,20 +360,28 @@ impl BusCore {
                 return;
             }
             self.fetch(&mut run);
-            let entry = loop {
+            let claimed = loop {
                 let Some(entry) = run.free.pop() else { break None };
-                match self.claim(&mut run, entry, false) {
-                    Claimed::ToRun(entry) => break Some(entry),
+                match self.claim(&mut run, worker, entry, &mut pass, None) {
+                    Claimed::ToRun(ready) => break Some(ready),
                     Claimed::InLine(entry) => in_line.push(entry),
                     Claimed::BySomebodyElse(entry) => stale.push(entry),
                 }
             };
             // Serial events that came along: their loop is active since their emit, and looks into the lanes.
             drop(run);
-            self.fix_in_line(in_line);
+            for entry in &in_line {
+                self.watch_cap_of(entry);
+            }
             unwind::drop_each(stale);
-            let Some(entry) = entry else { return };
-            advance(self, worker, &entry.event, entry.delivery as usize, Via::Job);
+            unwind::drop_each(in_line);
+            let Some(ready) = claimed else {
+                unwind::drop_each(pass.slots.old.drain(..));
+                return;
+            };
+            let Next::Run(ready) = self.started(worker, &mut pass, ready) else { return };
+            let (_, entry) = self.run_ready(worker, ready, &mut pass, Via::Job);
+            pass.now = None;
             unwind::drop_quietly(entry);
         }
     }

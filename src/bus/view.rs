@@ -187,7 +187,7 @@ fn parent_id(event: &AnyEvent) -> Option<EventId> {
 pub(crate) fn path(event: &AnyEvent, state: &State) -> Vec<String> {
     let mut path = event.head().origin().map_or_else(Vec::new, |origin| origin.path.clone());
     let elsewhere = path.len();
-    for delivery in &state.deliveries {
+    for delivery in state.deliveries.iter() {
         // It may have come back to where it was.
         if !path[..elsewhere].iter().any(|label| **label == *delivery.bus.label) {
             path.push(delivery.bus.label.to_string());
@@ -248,11 +248,11 @@ fn bus_of(event: &AnyEvent) -> EventBus {
     }
     let (first, refused) = {
         let state = event.state().lock();
-        (state.deliveries.first().map(|d| Arc::clone(&d.bus)), state.rejected.clone())
+        (state.deliveries.first().map(|d| Arc::clone(&d.bus)), state.rejected().cloned())
     };
     match first.as_deref().and_then(BusCore::of) {
         Some(core) => EventBus::from_core(core),
-        None => EventBus::stand_in(first.as_deref(), refused.as_deref()),
+        None => EventBus::stand_in(first.as_deref(), refused.as_ref()),
     }
 }
 

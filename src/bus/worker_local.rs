@@ -4,7 +4,8 @@ use crate::bus::core::BusCore;
 use crate::bus::handle::EventBus;
 use crate::bus::handler_context::HandlerContext;
 use crate::event::{
-    AnyEvent, AnyOutput, Event, HandlerEntry, HandlerError, HandlerId, HandlerOptions, Kind, Payload, short_type_name,
+    AnyEvent, AnyOutput, Event, HandlerEntry, HandlerError, HandlerId, HandlerOptions, KnownType, Payload,
+    short_type_name,
 };
 use crate::runtime::Worker;
 use crate::sys::clock::Tick;
@@ -43,8 +44,8 @@ fn with_slot<T: 'static, R>(
     init: impl FnOnce() -> Result<T, HandlerError>,
     body: impl FnOnce(&mut T) -> R,
 ) -> Result<R, HandlerError> {
-    let entry = context.entry();
-    let key = (entry.info.id(), TypeId::of::<T>());
+    let handler = context.handler();
+    let key = (handler.id(), TypeId::of::<T>());
     let taken = SLOTS.try_with(|slots| slots.borrow_mut().remove(&key)).ok().flatten();
     let mut slot = match taken {
         Some(slot) => slot,
@@ -60,7 +61,7 @@ fn with_slot<T: 'static, R>(
     };
     let result = body(value);
     // A handler that was removed meanwhile keeps nothing; and of two nested uses the outer one's value stays.
-    if entry.info.is_registered() {
+    if handler.is_registered() {
         let old = SLOTS.try_with(|slots| slots.borrow_mut().insert(key, slot));
         drop(old);
     }
@@ -156,7 +157,6 @@ impl EventBus {
             Ok(output.map(AnyOutput::of::<P>))
         };
         let type_name = short_type_name::<H>();
-        self.core().registry.know(Kind::of::<P>());
-        self.register(P::event_type(), Some(TypeId::of::<P>()), options, type_name, true, Box::new(call))
+        self.register(P::event_type(), Some(KnownType::of::<P>()), options, type_name, true, Box::new(call))
     }
 }

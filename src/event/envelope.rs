@@ -2,7 +2,7 @@
 
 use crate::event::state::State;
 use crate::event::{
-    AnyOutput, EventId, EventOptions, HandlerFailure, HandlerId, Json, JsonError, Kind, Origin, Payload, Priority,
+    AnyOutput, EventId, EventOptions, HandlerFailure, HandlerId, Json, JsonError, KnownType, Origin, Payload, Priority,
 };
 use crate::sys::clock::Stamp;
 use crate::sys::sync::Mutex;
@@ -66,55 +66,94 @@ pub(crate) struct Envelope<B: ?Sized> {
 /// Who emitted an event.
 pub(crate) struct ParentLink {
     pub(crate) id: EventId,
+    /// The topmost event's.
+    pub(crate) root: EventId,
     pub(crate) event: WeakEvent,
     pub(crate) handler: Option<HandlerId>,
+}
+
+/// What few events have.
+#[derive(Default)]
+pub(crate) struct Rare {
+    /// If one was set there or on the way.
+    correlation: Option<Arc<str>>,
+    /// The root's id as text, once somebody asked.
+    rendered: OnceLock<Box<str>>,
+    context: Option<Arc<ContextMap>>,
+    /// Given at the emit; the type's own are the bus's business.
+    options: Option<EventOptions>,
+}
+
+impl Rare {
+    pub(crate) fn new(
+        correlation: Option<Arc<str>>,
+        context: Option<Arc<ContextMap>>,
+        options: Option<EventOptions>,
+    ) -> Self {
+        Rare { correlation, context, options, ..Rare::default() }
+    }
 }
 
 pub(crate) struct Head {
     pub(crate) id: EventId,
     /// Unique in this process and growing: the creation time, unless the event came from elsewhere.
     pub(crate) stamp: Stamp,
-    /// The topmost event's id, and its correlation id if one was set there or on the way.
-    pub(crate) root: EventId,
-    pub(crate) correlation: Option<Arc<str>>,
     pub(crate) priority: Priority,
-    pub(crate) context: Option<Arc<ContextMap>>,
-    pub(crate) parent: Option<ParentLink>,
-    /// Given at the emit; the type's own are the bus's business.
-    pub(crate) options: Option<Box<EventOptions>>,
-    rendered_correlation: OnceLock<Box<str>>,
+    pub(crate) parent: Option<Box<ParentLink>>,
+    rare: OnceLock<Box<Rare>>,
     /// Mirrors `State::complete`, so that looking needs no lock.
     complete: AtomicBool,
     state: Mutex<State>,
 }
 
 impl Head {
-    pub(crate) fn new(id: EventId, stamp: Stamp, priority: Priority) -> Self {
+    #[inline(always)]
+    pub(crate) fn new(
+        id: EventId,
+        stamp: Stamp,
+        priority: Priority,
+        parent: Option<Box<ParentLink>>,
+        rare: Option<Box<Rare>>,
+        state: State,
+    ) -> Self {
         Head {
             id,
             stamp,
-            root: id,
-            correlation: None,
             priority,
-            context: None,
-            parent: None,
-            options: None,
-            rendered_correlation: OnceLock::new(),
+            parent,
+            rare: rare.map_or_else(OnceLock::new, OnceLock::from),
             complete: AtomicBool::new(false),
-            state: Mutex::new(State::new()),
+            state: Mutex::new(state),
         }
     }
 
+    pub(crate) fn root(&self) -> EventId {
+        self.parent.as_ref().map_or(self.id, |parent| parent.root)
+    }
+
+    pub(crate) fn own_correlation(&self) -> Option<&Arc<str>> {
+        self.rare.get()?.correlation.as_ref()
+    }
+
     pub(crate) fn correlation(&self) -> &str {
-        match &self.correlation {
+        let rare = self.rare.get_or_init(Box::default);
+        match &rare.correlation {
             Some(id) => id,
-            None => self.rendered_correlation.get_or_init(|| self.root.to_string().into_boxed_str()),
+            None => rare.rendered.get_or_init(|| self.root().to_string().into_boxed_str()),
         }
+    }
+
+    pub(crate) fn context(&self) -> Option<&Arc<ContextMap>> {
+        self.rare.get()?.context.as_ref()
+    }
+
+    pub(crate) fn options(&self) -> Option<&EventOptions> {
+        self.rare.get()?.options.as_ref()
     }
 
     /// What it brought along, if it came as JSON.
     pub(crate) fn origin(&self) -> Option<&Origin> {
-        self.options.as_ref()?.origin.as_deref()
+        self.options()?.origin.as_deref()
     }
 }
 
@@ -124,8 +163,8 @@ pub(crate) trait Body: Any + Send + Sync {
     fn version(&self) -> &str;
     /// Of the payload; `None` for a dynamic event.
     fn payload_type(&self) -> Option<TypeId>;
-    /// The same as a value; to be asked where a bus first meets the type.
-    fn kind(&self) -> Option<Kind>;
+    /// The same with all that a bus keeps of it.
+    fn known_type(&self) -> Option<KnownType>;
     fn default_options(&self) -> EventOptions;
     fn payload_json(&self) -> Result<Json, JsonError>;
     /// What an untyped handler returned, as the event's own output.
@@ -148,8 +187,8 @@ impl<P: Payload> Body for Typed<P> {
         Some(TypeId::of::<P>())
     }
 
-    fn kind(&self) -> Option<Kind> {
-        Some(Kind::of::<P>())
+    fn known_type(&self) -> Option<KnownType> {
+        Some(KnownType::of::<P>())
     }
 
     fn default_options(&self) -> EventOptions {
@@ -266,6 +305,7 @@ impl WeakEvent {
 pub(crate) struct Fresh<P: Payload>(Arc<Envelope<Typed<P>>>);
 
 impl<P: Payload> Fresh<P> {
+    #[inline(always)]
     pub(crate) fn new(head: Head, payload: P) -> Self {
         Fresh(Arc::new(Envelope { head, body: Typed(payload) }))
     }

@@ -122,6 +122,3 @@ impl fmt::Debug for HandlerEntry {
         self.info.fmt(f)
     }
 }
-
-/// The handlers of one event type in the order they run, fixed for a delivery when it is claimed.
-pub(crate) type HandlerList = Arc<[Arc<HandlerEntry>]>;

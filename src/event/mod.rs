@@ -9,7 +9,7 @@ mod failure;
 mod handler;
 mod ids;
 mod info;
-mod kind;
+mod known_type;
 mod modes;
 mod options;
 mod origin;
@@ -17,6 +17,7 @@ mod output;
 mod payload;
 mod result;
 mod retry;
+mod slot;
 mod state;
 mod type_name;
 
@@ -38,13 +39,14 @@ pub use payload::{Codec, Json, Payload};
 pub use result::{HandlerResult, ResultStatus};
 pub use retry::Retry;
 
-pub(crate) use envelope::{Body, ContextMap, Fresh, Head, ParentLink, WeakEvent};
-pub(crate) use info::{Call, HandlerEntry, HandlerList};
-pub(crate) use kind::{Kind, MakeEvent};
+pub(crate) use envelope::{Body, ContextMap, Fresh, Head, ParentLink, Rare, WeakEvent};
+pub(crate) use info::{Call, HandlerEntry};
+pub(crate) use known_type::{KnownType, MakeEvent};
 pub(crate) use options::Knob;
 pub(crate) use origin::{Fields, Origin};
+pub(crate) use slot::{Plan, Roster, SlotEntry, Timing, TypeSlot};
 pub(crate) use state::{
     AttemptKey, BusIdentity, Completion, CompletionHook, Delivery, DeliveryPhase, HandlerMode, Hook, Manner, Outcome,
-    Pause, Record, RecordPhase, State, TurnKind, Watcher,
+    Pause, RecordPhase, State, TurnKind, Watcher,
 };
 pub(crate) use type_name::short_type_name;

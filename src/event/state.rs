@@ -3,7 +3,8 @@
 //! Pure transitions. Each says whether it was this call that made it; who made it owes what follows (`runtime/README.md`, section 2).
 
 use crate::event::envelope::AnyEvent;
-use crate::event::info::{HandlerEntry, HandlerInfo, HandlerList};
+use crate::event::info::{HandlerEntry, HandlerInfo};
+use crate::event::slot::{Plan, Roster, TypeSlot};
 use crate::event::{AnyOutput, BusId, EmitError, HandlerFailure};
 use crate::sync::{Bell, Token};
 use crate::sys::clock::{NEVER, Stamp, Tick};
@@ -52,7 +53,6 @@ pub(crate) enum Outcome {
 /// One handler on one delivery.
 #[derive(Debug)]
 pub(crate) struct Record {
-    pub(crate) handler: HandlerInfo,
     pub(crate) mode: HandlerMode,
     pub(crate) phase: RecordPhase,
     /// Counts the starts; the lease of the thread that runs it.
@@ -101,6 +101,11 @@ pub(crate) struct Manner {
 }
 
 impl Manner {
+    /// As planned, before anybody claimed it.
+    pub(crate) fn of(plan: Plan) -> Self {
+        Manner { turn: plan.turn, first: plan.first, bus_handler: plan.bus_handler, ..Manner::PLAIN }
+    }
+
     pub(crate) const PLAIN: Manner = Manner {
         turn: TurnKind::Free,
         bus_handler: false,
@@ -111,6 +116,28 @@ impl Manner {
         inline: false,
     };
 }
+
+/// Which handlers a delivery has.
+#[derive(Debug)]
+pub(crate) enum Handlers {
+    /// Not claimed yet.
+    Unknown,
+    /// Kept while it runs, so that one removed meanwhile still runs.
+    Live(Arc<TypeSlot>),
+    /// Only their names, for results.
+    Past(Arc<Roster>),
+}
+
+/// When the event ends on this bus, whatever it is at.
+#[derive(Debug)]
+struct Cap {
+    at: Tick,
+    /// To be taken back when the delivery is over.
+    timer: Option<u64>,
+}
+
+/// No event's: stamps are not 0.
+const NOBODY: Token = Token { stamp: 0, part: 0 };
 
 /// An event on one bus.
 #[derive(Debug)]
@@ -123,65 +150,128 @@ pub(crate) struct Delivery {
     /// Ended before any handler of it started.
     pub(crate) cancelled: bool,
     /// Index of the first record that may be `Pending`.
-    pub(crate) next: usize,
+    pub(crate) next: u32,
     /// Records not ended.
-    pub(crate) left: usize,
+    pub(crate) left: u32,
     /// A serial handler is running, or waits for its permit or its next attempt.
     pub(crate) serial_busy: bool,
+    /// A handler of it has sat in a wait, so that somebody has to look whether all do.
+    pub(crate) has_sat: bool,
     /// Helpers on their way to claim parallel handlers.
-    pub(crate) helpers: usize,
+    pub(crate) helpers: u32,
     /// Who lends the turn: the delivery whose handler waits for this one, while that holds it.
-    pub(crate) lender: Option<Token>,
-    /// To be taken back when the delivery is over.
-    pub(crate) cap_timer: Option<u64>,
-    /// The event's cap on this bus.
-    pub(crate) cap: Tick,
+    lender: Token,
+    /// Few events have one.
+    cap: Option<Box<Cap>>,
     pub(crate) begun: Tick,
-    pub(crate) list: Option<HandlerList>,
+    pub(crate) handlers: Handlers,
     pub(crate) records: SmallVec<[Record; 1]>,
 }
 
 impl Delivery {
-    pub(crate) fn new(bus: Arc<BusIdentity>, phase: DeliveryPhase) -> Self {
+    #[inline(always)]
+    pub(crate) fn new(bus: Arc<BusIdentity>, phase: DeliveryPhase, manner: Manner) -> Self {
         Delivery {
             bus,
             phase,
             counted: true,
-            manner: Manner::PLAIN,
+            manner,
             cancelled: false,
             next: 0,
             left: 0,
             serial_busy: false,
+            has_sat: false,
             helpers: 0,
-            lender: None,
-            cap_timer: None,
-            cap: NEVER,
+            lender: NOBODY,
+            cap: None,
             begun: 0,
-            list: None,
+            handlers: Handlers::Unknown,
             records: SmallVec::new(),
         }
     }
 
+    /// Who lends the turn, while that holds it.
+    pub(crate) fn lender(&self) -> Option<Token> {
+        (self.lender != NOBODY).then_some(self.lender)
+    }
+
+    pub(crate) fn set_lender(&mut self, lender: Option<Token>) {
+        self.lender = lender.unwrap_or(NOBODY);
+    }
+
+    pub(crate) fn cap(&self) -> Tick {
+        self.cap.as_ref().map_or(NEVER, |cap| cap.at)
+    }
+
+    pub(crate) fn set_cap(&mut self, at: Tick) {
+        self.cap = Some(Box::new(Cap { at, timer: None }));
+    }
+
+    pub(crate) fn set_cap_timer(&mut self, timer: u64) {
+        if let Some(cap) = &mut self.cap {
+            cap.timer = Some(timer);
+        }
+    }
+
+    pub(crate) fn take_cap_timer(&mut self) -> Option<u64> {
+        self.cap.as_mut()?.timer.take()
+    }
+
     /// Fixes the handlers. Once.
-    pub(crate) fn fix_handlers(&mut self, list: &HandlerList, mode: impl Fn(&HandlerEntry) -> HandlerMode) {
-        self.left = list.len();
-        self.records = list
-            .iter()
-            .map(|entry| Record {
-                handler: entry.info.clone(),
-                mode: mode(entry),
-                phase: RecordPhase::Pending,
-                attempt: 0,
-                worker: 0,
-                sitting: false,
-                started: 0,
-                ended: 0,
-                outcome: Outcome::None,
-            })
-            .collect();
-        self.manner.parallel =
-            self.records.len() > 1 && self.records.iter().any(|record| record.mode == HandlerMode::Parallel);
-        self.list = Some(Arc::clone(list));
+    pub(crate) fn fix_handlers(&mut self, slot: &Arc<TypeSlot>, mode: impl Fn(usize) -> HandlerMode) {
+        let record = |at| Record {
+            mode: mode(at),
+            phase: RecordPhase::Pending,
+            attempt: 0,
+            worker: 0,
+            sitting: false,
+            started: 0,
+            ended: 0,
+            outcome: Outcome::None,
+        };
+        let count = slot.handlers.len();
+        self.left = count as u32;
+        if count == 1 {
+            self.records.push(record(0));
+        } else {
+            self.records.extend((0..count).map(record));
+            self.manner.parallel = self.records.iter().any(|record| record.mode == HandlerMode::Parallel);
+        }
+        self.handlers = Handlers::Live(Arc::clone(slot));
+    }
+
+    /// While it runs.
+    pub(crate) fn slot(&self) -> Option<&Arc<TypeSlot>> {
+        match &self.handlers {
+            Handlers::Live(slot) => Some(slot),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_fixed(&self) -> bool {
+        !matches!(self.handlers, Handlers::Unknown)
+    }
+
+    pub(crate) fn entry(&self, invocation: usize) -> Option<&Arc<HandlerEntry>> {
+        self.slot().and_then(|slot| slot.handlers.get(invocation)).map(|handler| &handler.entry)
+    }
+
+    /// Also after its end.
+    pub(crate) fn handler(&self, invocation: usize) -> Option<&HandlerInfo> {
+        match &self.handlers {
+            Handlers::Unknown => None,
+            Handlers::Live(slot) => slot.roster.0.get(invocation),
+            Handlers::Past(roster) => roster.0.get(invocation),
+        }
+    }
+
+    /// Lets go of the handlers themselves; the caller drops them outside the lock.
+    pub(crate) fn retire_handlers(&mut self) -> Option<Arc<TypeSlot>> {
+        let roster = Handlers::Past(Arc::clone(&self.slot()?.roster));
+        match std::mem::replace(&mut self.handlers, roster) {
+            Handlers::Live(slot) => Some(slot),
+            _ => None,
+        }
     }
 
     pub(crate) fn is_live(&self, invocation: usize, attempt: u32) -> bool {
@@ -190,12 +280,12 @@ impl Delivery {
 
     /// A handler that may start now, in order: a parallel one, or a serial one if no other is at it.
     pub(crate) fn startable(&mut self) -> Option<usize> {
-        while self.records.get(self.next).is_some_and(|r| r.phase != RecordPhase::Pending) {
+        while self.records.get(self.next as usize).is_some_and(|r| r.phase != RecordPhase::Pending) {
             self.next += 1;
         }
-        let busy = self.serial_busy;
+        let (busy, next) = (self.serial_busy, self.next as usize);
         let open = |r: &Record| r.phase == RecordPhase::Pending && (r.mode == HandlerMode::Parallel || !busy);
-        self.records[self.next..].iter().position(open).map(|at| at + self.next)
+        self.records[next..].iter().position(open).map(|at| at + next)
     }
 
     /// Starts an attempt of a pending invocation, or of one whose permit has come, and returns its number.
@@ -247,12 +337,67 @@ impl Delivery {
         if record.mode != HandlerMode::Parallel {
             self.serial_busy = false;
         }
-        self.next = self.next.min(invocation);
+        self.next = self.next.min(invocation as u32);
         true
     }
 
     pub(crate) fn anything_started(&self) -> bool {
         self.records.iter().any(|r| r.started != 0)
+    }
+}
+
+/// In the order in which buses took the event; nearly always one, built where it stays.
+#[derive(Debug)]
+pub(crate) struct Deliveries {
+    first: Option<Delivery>,
+    more: Vec<Delivery>,
+}
+
+impl Deliveries {
+    #[inline]
+    pub(crate) fn get(&self, at: usize) -> Option<&Delivery> {
+        if at == 0 { self.first.as_ref() } else { self.more.get(at - 1) }
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, at: usize) -> Option<&mut Delivery> {
+        if at == 0 { self.first.as_mut() } else { self.more.get_mut(at - 1) }
+    }
+
+    pub(crate) fn first(&self) -> Option<&Delivery> {
+        self.first.as_ref()
+    }
+
+    pub(crate) fn first_mut(&mut self) -> Option<&mut Delivery> {
+        self.first.as_mut()
+    }
+
+    /// The first if it is the only one.
+    pub(crate) fn only_mut(&mut self) -> Option<&mut Delivery> {
+        self.first.as_mut().filter(|_| self.more.is_empty())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Delivery> {
+        self.first.iter().chain(&self.more)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.more.len()
+    }
+
+    /// Its number.
+    fn push(&mut self, delivery: Delivery) -> usize {
+        if self.first.is_none() {
+            self.first = Some(delivery);
+            return 0;
+        }
+        self.more.push(delivery);
+        self.more.len()
+    }
+
+    fn clear(&mut self) {
+        self.first = None;
+        self.more.clear();
     }
 }
 
@@ -300,23 +445,25 @@ pub(crate) struct Links {
     pub(crate) children: Vec<Child>,
     pub(crate) hooks: Vec<Hook>,
     pub(crate) pauses: Vec<Pause>,
-    pub(crate) watchers: SmallVec<[Watcher; 2]>,
+    pub(crate) watchers: Vec<Watcher>,
+    /// Somebody waits for the first value.
+    pub(crate) value_wanted: bool,
+    pub(crate) rejected: Option<EmitError>,
     /// The length of `children` at which completed ones are looked through again.
     prune_at: usize,
 }
 
 pub(crate) struct State {
     /// Counted deliveries not done, plus counted children not complete.
-    open: usize,
+    open: u32,
     pub(crate) complete: bool,
     pub(crate) started: Stamp,
     pub(crate) completed: Stamp,
     /// Switched by `first()` before it started.
     pub(crate) wants_first: bool,
-    pub(crate) rejected: Option<Box<EmitError>>,
     /// Cancelled as a whole: a bus that it reaches later does not run it.
     pub(crate) ended: bool,
-    pub(crate) deliveries: SmallVec<[Delivery; 1]>,
+    pub(crate) deliveries: Deliveries,
     /// Strong until completion, which counts it down.
     pub(crate) parent: Option<AnyEvent>,
     links: Option<Box<Links>>,
@@ -324,22 +471,23 @@ pub(crate) struct State {
 
 /// What completing an event leaves to do, outside its lock.
 pub(crate) struct Completion {
-    pub(crate) watchers: SmallVec<[Watcher; 2]>,
+    pub(crate) watchers: Vec<Watcher>,
     pub(crate) parent: Option<AnyEvent>,
 }
 
 impl State {
-    pub(crate) fn new() -> Self {
+    /// Of a new event on its first bus.
+    #[inline(always)]
+    pub(crate) fn on(bus: Arc<BusIdentity>, phase: DeliveryPhase, manner: Manner, parent: Option<AnyEvent>) -> Self {
         State {
-            open: 0,
+            open: 1,
             complete: false,
             started: 0,
             completed: 0,
             wants_first: false,
-            rejected: None,
             ended: false,
-            deliveries: SmallVec::new(),
-            parent: None,
+            deliveries: Deliveries { first: Some(Delivery::new(bus, phase, manner)), more: Vec::new() },
+            parent,
             links: None,
         }
     }
@@ -356,6 +504,10 @@ impl State {
         self.links.as_ref().map_or(&[], |links| &links.children)
     }
 
+    pub(crate) fn value_wanted(&self) -> bool {
+        self.links.as_ref().is_some_and(|links| links.value_wanted)
+    }
+
     pub(crate) fn has_watchers(&self) -> bool {
         self.links.as_ref().is_some_and(|links| !links.watchers.is_empty())
     }
@@ -364,14 +516,26 @@ impl State {
         self.links.as_ref().map_or(&[], |links| &links.watchers)
     }
 
+    /// Nobody took it: complete, with the reason.
+    pub(crate) fn reject(&mut self, error: EmitError) {
+        self.deliveries.clear();
+        self.open = 0;
+        self.parent = None;
+        self.complete = true;
+        self.links().rejected = Some(error);
+    }
+
+    pub(crate) fn rejected(&self) -> Option<&EmitError> {
+        self.links.as_ref().and_then(|links| links.rejected.as_ref())
+    }
+
     /// Adds a delivery; returns its number.
     pub(crate) fn add_delivery(&mut self, mut delivery: Delivery) -> usize {
         delivery.counted = !self.complete;
         if delivery.counted {
             self.open += 1;
         }
-        self.deliveries.push(delivery);
-        self.deliveries.len() - 1
+        self.deliveries.push(delivery)
     }
 
     /// Links a child. True if this event now waits for it. `dropped` takes children that are let go, to be dropped outside the lock.
@@ -393,7 +557,7 @@ impl State {
 
     /// Marks a delivery done. True if it was this call.
     pub(crate) fn finish_delivery(&mut self, delivery: usize) -> bool {
-        let delivery = &mut self.deliveries[delivery];
+        let Some(delivery) = self.deliveries.get_mut(delivery) else { return false };
         if delivery.phase == DeliveryPhase::Done {
             return false;
         }

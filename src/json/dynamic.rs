@@ -1,6 +1,6 @@
 //! An event of a type that its bus does not know.
 
-use crate::event::{AnyOutput, Body, EventOptions, HandlerFailure, Json, JsonError, Kind};
+use crate::event::{AnyOutput, Body, EventOptions, HandlerFailure, Json, JsonError, KnownType};
 use std::any::TypeId;
 
 /// Its name is all there is: version and payload are in the event's origin, like those of every event that came as JSON.
@@ -27,7 +27,7 @@ impl Body for Dynamic {
         None
     }
 
-    fn kind(&self) -> Option<Kind> {
+    fn known_type(&self) -> Option<KnownType> {
         None
     }
 

@@ -132,8 +132,8 @@ impl EventBus {
     fn arrive(&self, fields: Fields) -> Result<AnyEvent, JsonError> {
         let core = self.core();
         let arrival = read::arrival(fields, &self.options().json_limits)?;
-        let kind = core.registry.known(&arrival.event_type);
-        let make = kind.map(|kind| (kind.read)(&arrival.origin.payload)).transpose()?;
+        let known = core.registry.known(&arrival.event_type);
+        let make = known.map(|known| (known.read)(&arrival.origin.payload)).transpose()?;
 
         let mut options = arrival.options;
         if let Some(id) = arrival.origin.parent {
@@ -142,8 +142,8 @@ impl EventBus {
             options.parent = self.event(id);
         }
         options.origin = Some(Arc::new(arrival.origin));
-        Ok(match kind.zip(make) {
-            Some((kind, make)) => core.emit_typed(kind, options, make),
+        Ok(match known.zip(make) {
+            Some((known, make)) => core.emit_typed(known, options, make),
             None => core.emit_dynamic(options, Dynamic::new(arrival.event_type)),
         })
     }

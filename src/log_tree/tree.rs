@@ -104,7 +104,7 @@ impl Tree {
 fn event_node(event: &AnyEvent, style: &TreeStyle) -> Node {
     let (sign, result) = {
         let state = event.state().lock();
-        if let Some(refused) = &state.rejected {
+        if let Some(refused) = state.rejected() {
             (Sign::Cancelled, format!(": refused: {refused}"))
         } else if state.complete && state.was_cancelled() {
             (Sign::Cancelled, ": cancelled".to_owned())

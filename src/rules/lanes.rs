@@ -48,6 +48,12 @@ impl<T> Lanes<T> {
         Some(value)
     }
 
+    /// What `pop` would give.
+    pub(crate) fn peek(&self) -> Option<&T> {
+        let lane = 15usize.checked_sub(self.occupied.leading_zeros() as usize)?;
+        self.lanes[lane].front()
+    }
+
     /// Highest priority first, oldest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.lanes.iter().rev().flatten()

@@ -6,4 +6,4 @@ mod lanes;
 mod resolve;
 
 pub(crate) use lanes::Lanes;
-pub(crate) use resolve::{BusDefaults, Plan, attempt_deadline, handler_mode, plan, slow_event, slow_handler};
+pub(crate) use resolve::{BusDefaults, handler_mode, plan, slow_event, timing};

@@ -1,8 +1,8 @@
 //! Which of the layered options wins: event over handler over bus; for timeouts the nearest that is set.
 
 use crate::event::{
-    EventConcurrency, EventOptions, HandlerCompletion, HandlerConcurrency, HandlerMode, HandlerOptions, Knob, Retry,
-    TurnKind,
+    EventConcurrency, EventOptions, HandlerCompletion, HandlerConcurrency, HandlerMode, HandlerOptions, Knob, Plan,
+    Retry, Timing, TurnKind,
 };
 use crate::sys::clock::{self, NEVER, Tick};
 use std::time::Duration;
@@ -18,16 +18,6 @@ pub(crate) struct BusDefaults {
     pub(crate) handler_slow_after: Option<Duration>,
     pub(crate) event_slow_after: Option<Duration>,
     pub(crate) retry: Option<Retry>,
-}
-
-/// What holds for an event on one bus, whatever its handlers are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Plan {
-    pub(crate) turn: TurnKind,
-    pub(crate) first: bool,
-    /// The bus's handler permit is taken at the claim, so that events come to it in their order, and kept between handlers.
-    pub(crate) bus_handler: bool,
-    pub(crate) event_timeout: Option<Duration>,
 }
 
 pub(crate) fn plan(event: Option<&EventOptions>, defaults: &EventOptions, bus: &BusDefaults) -> Plan {
@@ -68,47 +58,33 @@ pub(crate) fn handler_mode(
     }
 }
 
-/// How long one attempt may take, and when that is.
-pub(crate) fn attempt_deadline(
+/// How long one attempt may take, and after how long to warn.
+pub(crate) fn timing(
     event: Option<&EventOptions>,
     defaults: &EventOptions,
     handler: &HandlerOptions,
     bus: &BusDefaults,
-    start: Tick,
-) -> (Option<Duration>, Tick) {
-    let knob = event
+) -> Timing {
+    let timeout = event
         .map_or(Knob::Unset, |o| o.handler_timeout)
         .or(defaults.handler_timeout)
         .or(handler.timeout)
         .or(bus.handler_timeout.into());
-    let after = knob.get();
-    (after, after.map_or(NEVER, |after| clock::after(start, after)))
-}
-
-/// After how long to warn that an event is slow.
-pub(crate) fn slow_event(event: Option<&EventOptions>, defaults: &EventOptions, bus: &BusDefaults) -> Option<Duration> {
-    event.map_or(Knob::Unset, |o| o.slow_after).or(defaults.slow_after).or(bus.event_slow_after.into()).get()
-}
-
-/// When to warn that a handler is slow: only where it may run longer than that at all.
-pub(crate) fn slow_handler(
-    event: Option<&EventOptions>,
-    defaults: &EventOptions,
-    handler: &HandlerOptions,
-    bus: &BusDefaults,
-    start: Tick,
-    timeout: Option<Duration>,
-) -> Tick {
-    let knob = event
+    let slow = event
         .map_or(Knob::Unset, |o| o.handler_slow_after)
         .or(defaults.handler_slow_after)
         .or(handler.slow_after)
         .or(bus.handler_slow_after.into());
-    match (knob.get(), timeout) {
-        (Some(slow), Some(timeout)) if slow >= timeout => NEVER,
-        (Some(slow), _) => clock::after(start, slow),
-        (None, _) => NEVER,
-    }
+    Timing { timeout: span(timeout), slow_after: span(slow) }
+}
+
+/// After how long to warn that an event is slow.
+pub(crate) fn slow_event(event: Option<&EventOptions>, defaults: &EventOptions, bus: &BusDefaults) -> Tick {
+    span(event.map_or(Knob::Unset, |o| o.slow_after).or(defaults.slow_after).or(bus.event_slow_after.into()))
+}
+
+fn span(knob: Knob) -> Tick {
+    knob.get().map_or(NEVER, |span| clock::after(0, span))
 }
 
 #[cfg(test)]
@@ -144,10 +120,10 @@ mod tests {
         let s = Duration::from_secs;
         let none = EventOptions::new();
         let handler = HandlerOptions::new().timeout(s(5));
-        assert_eq!(attempt_deadline(None, &none, &HandlerOptions::new(), &bus(), 0).0, Some(s(60)));
-        assert_eq!(attempt_deadline(None, &none, &handler, &bus(), 0).0, Some(s(5)));
+        assert_eq!(timing(None, &none, &HandlerOptions::new(), &bus()).timeout, 60_000_000_000);
+        assert_eq!(timing(None, &none, &handler, &bus()).timeout, 5_000_000_000);
         let off = EventOptions::new().no_timeout();
-        assert_eq!(attempt_deadline(Some(&off), &none, &handler, &bus(), 0), (None, NEVER));
+        assert_eq!(timing(Some(&off), &none, &handler, &bus()).timeout, NEVER);
         assert_eq!(plan(Some(&none.clone().timeout(s(2))), &none, &bus()).event_timeout, Some(s(2)));
         assert_eq!(plan(Some(&off), &none.timeout(s(2)), &bus()).event_timeout, None);
     }
@@ -156,9 +132,13 @@ mod tests {
     fn a_slow_warning_needs_room_before_the_timeout() {
         let ms = Duration::from_millis;
         let none = EventOptions::new();
-        let handler = HandlerOptions::new().slow_after(ms(10));
-        assert_eq!(slow_handler(None, &none, &handler, &bus(), 0, Some(ms(10))), NEVER);
-        assert_eq!(slow_handler(None, &none, &handler, &bus(), 0, Some(ms(11))), 10_000_000);
-        assert_eq!(slow_handler(None, &none, &handler, &bus(), 0, None), 10_000_000);
+        let slow_at = |timeout: Option<Duration>| {
+            let handler = HandlerOptions::new().slow_after(ms(10));
+            let handler = timeout.map_or(handler.clone().no_timeout(), |timeout| handler.timeout(timeout));
+            timing(None, &none, &handler, &bus()).slow_at(5)
+        };
+        assert_eq!(slow_at(Some(ms(10))), NEVER);
+        assert_eq!(slow_at(Some(ms(11))), 10_000_005);
+        assert_eq!(slow_at(None), 10_000_005);
     }
 }

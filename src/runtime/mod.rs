@@ -12,4 +12,4 @@ pub(crate) use self::core::{ParkedWait, PermitKind, RuntimeCore, Turn, hand_over
 pub use self::core::{Runtime, RuntimeBuilder, RuntimeStats};
 pub(crate) use pool::{Drive, Job};
 pub(crate) use watch::Overdue;
-pub(crate) use worker::{Slot, Worker};
+pub(crate) use worker::{Slot, Stack, Worker};

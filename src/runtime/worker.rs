@@ -2,10 +2,10 @@
 
 use crate::event::AnyEvent;
 use crate::runtime::pool::Place;
-use crate::runtime::watch::{Overdue, Watch};
+use crate::runtime::watch::Overdue;
 use crate::sync::Bell;
 use crate::sys::clock::{NEVER, Tick};
-use crate::sys::sync::Mutex;
+use crate::sys::sync::{Mutex, MutexGuard};
 use crate::sys::thread;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -33,10 +33,43 @@ impl Slot {
     }
 }
 
-struct Stack {
+/// The handlers on a thread's stack.
+pub(crate) struct Stack {
     slots: Vec<Slot>,
     /// The watch looks here no later than this.
     bound: Tick,
+}
+
+impl Stack {
+    /// Shows a handler to the watch. `Some`: the watch must be told, after unlocking. An alarm that is not earlier than what the watch
+    /// has promised costs nothing more.
+    #[must_use]
+    pub(crate) fn push(&mut self, slot: Slot) -> Option<Tick> {
+        let alarm = slot.alarm();
+        self.slots.push(slot);
+        self.promise(alarm)
+    }
+
+    /// The next handler of the same delivery takes the place of the one before.
+    #[must_use]
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut Slot)) -> Option<Tick> {
+        let slot = self.slots.last_mut()?;
+        change(slot);
+        let alarm = slot.alarm();
+        self.promise(alarm)
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Slot> {
+        self.slots.pop()
+    }
+
+    fn promise(&mut self, alarm: Tick) -> Option<Tick> {
+        let earlier = alarm < self.bound;
+        if earlier {
+            self.bound = alarm;
+        }
+        earlier.then_some(alarm)
+    }
 }
 
 pub(crate) struct Worker {
@@ -110,21 +143,9 @@ impl Worker {
         self.floor.is_some_and(|floor| thread::stack_position() < floor)
     }
 
-    /// Shows a handler to the watch. An alarm that is not earlier than what the watch has promised costs nothing more.
-    pub(crate) fn push(self: &Arc<Self>, slot: Slot, watch: &Arc<Watch>) {
-        let alarm = slot.alarm();
-        let mut stack = self.stack.lock();
-        stack.slots.push(slot);
-        if alarm < stack.bound {
-            stack.bound = alarm;
-            drop(stack);
-            watch.look_at(alarm, self);
-        }
-    }
-
-    pub(crate) fn pop(&self) {
-        let slot = self.stack.lock().slots.pop();
-        drop(slot);
+    /// May be taken under `run`, and before an event's lock.
+    pub(crate) fn stack(&self) -> MutexGuard<'_, Stack> {
+        self.stack.lock()
     }
 
     /// Asks about the bottom handler, and acts before that can leave the stack.

@@ -76,6 +76,21 @@ impl<T> Semaphore<T> {
         self.holders.is_empty() && self.yielded.is_empty() && self.front.is_empty() && self.entries.is_empty()
     }
 
+    /// True if nobody but this token has to do with it.
+    #[inline]
+    pub(crate) fn is_alone(&self, token: Token) -> bool {
+        let only = matches!(&self.holders[..], [holder] if holder.token == token && holder.under.is_none());
+        only && self.yielded.is_empty() && self.front.is_empty() && self.entries.is_empty()
+    }
+
+    /// From one token to the next, in one step: what a release and a take by the next would do where nobody else is there.
+    #[inline]
+    pub(crate) fn pass_on(&mut self, to: Token) {
+        if let Some(holder) = self.holders.first_mut() {
+            holder.token = to;
+        }
+    }
+
     /// Takes it without standing in line, if nobody of the same or a better place stands there; true also if the token holds already.
     pub(crate) fn try_take(&mut self, place: Place, token: Token, under: Option<Token>) -> bool {
         if self.holds(token) {
@@ -116,6 +131,9 @@ impl<T> Semaphore<T> {
 
     /// Gives it back for good, whoever still uses it, and forgets that it was given up.
     pub(crate) fn release(&mut self, token: Token) -> Granted<T> {
+        if self.holders.is_empty() && self.yielded.is_empty() {
+            return Granted::new();
+        }
         self.holders.retain(|h| h.token != token);
         self.yielded.retain(|t| *t != token);
         self.grant()
@@ -180,6 +198,7 @@ impl<T> Semaphore<T> {
         roots < self.capacity
     }
 
+    #[inline]
     fn lends(&self, to: Token) -> bool {
         self.holds(to) && self.holders.iter().all(|h| h.under != Some(to))
     }

@@ -1,6 +1,7 @@
 //! Short, adaptive spinning before a thread parks.
 
 use crate::sys::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use crate::sys::thread;
 
 /// About 3 µs of looking. Longer spins pay only on an otherwise empty machine, and cost dearly on a busy one.
 const LOOKS: u32 = 400;
@@ -8,7 +9,10 @@ const LOOKS: u32 = 400;
 const MISSES: u32 = 8;
 const RETRY: u32 = 64;
 
-/// Remembers whether spinning has been worth it lately. Never spins where only one thread can run.
+/// How often to let others run first, where only one thread can run: whoever is to make it ready may be one of them.
+const YIELDS: u32 = 8;
+
+/// Remembers whether spinning has been worth it lately. Where only one thread can run it yields instead.
 #[derive(Debug)]
 pub(crate) struct Spin {
     misses: AtomicU32,
@@ -21,7 +25,7 @@ impl Spin {
 
     /// True as soon as `ready` is; false when it is time to park.
     pub(crate) fn until(&self, ready: impl Fn() -> bool) -> bool {
-        if cfg!(threadbus_shuttle) || one_core() {
+        if cfg!(threadbus_shuttle) {
             return false;
         }
         let misses = self.misses.load(Relaxed);
@@ -29,20 +33,16 @@ impl Spin {
             self.misses.store(misses.wrapping_add(1).max(MISSES), Relaxed);
             return false;
         }
-        for _ in 0..LOOKS {
+        let (looks, between): (u32, fn()) =
+            if thread::cores() < 2 { (YIELDS, thread::yield_now) } else { (LOOKS, std::hint::spin_loop) };
+        for _ in 0..looks {
             if ready() {
                 self.misses.store(0, Relaxed);
                 return true;
             }
-            std::hint::spin_loop();
+            between();
         }
         self.misses.store(misses.wrapping_add(1).max(1), Relaxed);
         false
     }
-}
-
-fn one_core() -> bool {
-    use std::sync::OnceLock;
-    static ONE: OnceLock<bool> = OnceLock::new();
-    *ONE.get_or_init(|| crate::sys::thread::cores() < 2)
 }

@@ -13,8 +13,10 @@ pub(crate) type Stamp = u64;
 /// A deadline that never comes.
 pub(crate) const NEVER: Tick = u64::MAX;
 
-/// How old the offset between the two clocks may get. The monotonic one stands still while a laptop sleeps.
+/// How often the two clocks are compared. The monotonic one stands still while a laptop sleeps.
 const RESYNC: Tick = 1_000_000_000;
+/// A smaller difference is left alone, so that the order of ticks is the order of stamps.
+const DRIFT: Stamp = 1_000_000;
 
 // These are not modelled: they carry no protocol, only values that grow.
 static LAST_STAMP: AtomicU64 = AtomicU64::new(0);
@@ -45,16 +47,28 @@ fn nanos(duration: Duration) -> u64 {
 }
 
 /// The wall clock at `tick`, which must be about now.
+#[inline]
 pub(crate) fn wall(tick: Tick) -> Stamp {
     let synced = SYNCED.load(Relaxed);
     let offset = OFFSET.load(Relaxed);
     if offset != 0 && tick.saturating_sub(synced) < RESYNC {
         return offset.saturating_add(tick);
     }
+    compare_clocks(tick, offset)
+}
+
+#[cold]
+fn compare_clocks(tick: Tick, known: u64) -> Stamp {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, nanos);
-    OFFSET.store(wall.saturating_sub(now()).max(1), Relaxed);
+    let offset = wall.saturating_sub(now()).max(1);
     SYNCED.store(tick, Relaxed);
-    wall
+    let offset = if known != 0 && known.abs_diff(offset) < DRIFT {
+        known
+    } else {
+        // Threads that come here together agree on the first one's answer.
+        OFFSET.compare_exchange(known, offset, Relaxed, Relaxed).map_or_else(|theirs| theirs, |_| offset)
+    };
+    offset.saturating_add(tick)
 }
 
 /// A stamp of its own for an event emitted at `tick`: strictly increasing within the process.

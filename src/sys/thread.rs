@@ -43,12 +43,26 @@ pub(crate) fn spawn_joinable<R: Send + 'static>(
     }
 }
 
-/// How many threads can run at once; 1 if the system does not say.
+/// How many threads can run at once; 1 if the system does not say. Asked once, since the answer costs as much as many events.
 pub(crate) fn cores() -> usize {
     #[cfg(not(threadbus_shuttle))]
-    return std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    {
+        static CORES: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+        *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get))
+    }
     #[cfg(threadbus_shuttle)]
     return 2;
+}
+
+/// Lets other threads run.
+#[cfg(not(threadbus_shuttle))]
+pub(crate) fn yield_now() {
+    std::thread::yield_now();
+}
+
+#[cfg(threadbus_shuttle)]
+pub(crate) fn yield_now() {
+    shuttle::thread::yield_now();
 }
 
 /// The name of the calling thread, for diagnostics.

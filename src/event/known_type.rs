@@ -8,7 +8,7 @@ use std::any::TypeId;
 pub(crate) type MakeEvent = Box<dyn FnOnce(Head) -> AnyEvent>;
 
 #[derive(Clone, Copy)]
-pub(crate) struct Kind {
+pub(crate) struct KnownType {
     pub(crate) payload: TypeId,
     pub(crate) name: fn() -> &'static str,
     pub(crate) options: fn() -> EventOptions,
@@ -16,9 +16,9 @@ pub(crate) struct Kind {
     pub(crate) read: fn(&Json) -> Result<MakeEvent, JsonError>,
 }
 
-impl Kind {
-    pub(crate) fn of<P: Payload>() -> Kind {
-        Kind { payload: TypeId::of::<P>(), name: P::event_type, options: P::options, read: read::<P> }
+impl KnownType {
+    pub(crate) fn of<P: Payload>() -> Self {
+        KnownType { payload: TypeId::of::<P>(), name: P::event_type, options: P::options, read: read::<P> }
     }
 }
 

@@ -1,0 +1,54 @@
+//! S12: an event that runs on the thread that emits it.
+
+use crate::measure::{Rounds, nanos_each};
+use parking_lot::RwLock;
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::hint::black_box;
+use threadbus::{Event, EventBus, Payload};
+
+const EVENTS: usize = 50_000;
+
+struct Ask([u64; 8]);
+impl Payload for Ask {
+    type Output = u64;
+}
+
+/// S12, per event, without timeouts. The half about a manual bus's `run_pending` is not measured yet: there is none.
+pub fn emit_now(rounds: &Rounds) {
+    let bus = EventBus::builder("S12")
+        .handler_timeout(None)
+        .handler_slow_after(None)
+        .event_slow_after(None)
+        .build()
+        .expect("valid options");
+    bus.on(|ask: &Event<Ask>| ask.0[0]);
+    let by_hand = ByHand::default();
+    by_hand.on(|ask: &Ask| ask.0[0]);
+    rounds.in_turns(
+        "S12",
+        || nanos_each(EVENTS, || (0..EVENTS).for_each(|n| drop(bus.emit_now(Ask([n as u64; 8]))))),
+        || nanos_each(EVENTS, || (0..EVENTS).for_each(|n| drop(black_box(by_hand.ask(&Ask([n as u64; 8])))))),
+    );
+}
+
+/// The floor: a bus in twenty lines.
+#[derive(Default)]
+struct ByHand {
+    handlers: RwLock<HashMap<TypeId, Vec<Handler>>>,
+}
+
+type Handler = Box<dyn Fn(&dyn Any) -> u64 + Send + Sync>;
+
+impl ByHand {
+    fn on<P: Any>(&self, handler: impl Fn(&P) -> u64 + Send + Sync + 'static) {
+        let of_any = move |payload: &dyn Any| payload.downcast_ref::<P>().map_or(0, &handler);
+        self.handlers.write().entry(TypeId::of::<P>()).or_default().push(Box::new(of_any));
+    }
+
+    fn ask<P: Any>(&self, payload: &P) -> Vec<u64> {
+        let handlers = self.handlers.read();
+        let Some(handlers) = handlers.get(&TypeId::of::<P>()) else { return Vec::new() };
+        handlers.iter().map(|handler| handler(payload)).collect()
+    }
+}

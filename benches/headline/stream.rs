@@ -1,0 +1,73 @@
+//! S1: events in a row.
+
+use crate::floor::{Latch, Runner};
+use crate::measure::{Rounds, nanos_each};
+use std::hint::black_box;
+use std::sync::Arc;
+use threadbus::{Event, EventBus, Payload};
+
+/// 64 bytes.
+pub struct Tick(pub [u64; 8]);
+impl Payload for Tick {
+    type Output = ();
+}
+
+pub const EVENTS: usize = 50_000;
+const BATCH: usize = 512;
+
+/// S1. Its end is an idle bus; that of the floor, a last job that opens a latch.
+pub fn one_by_one(rounds: &Rounds) {
+    let bus = ticking_bus("S1");
+    let runner = Runner::new();
+    rounds.in_turns("S1", || emit_and_idle(&bus, EVENTS), || run_and_idle(&runner, EVENTS));
+}
+
+/// S1b. The emitter waits for an idle bus after each batch, in the floor for the batch's last closure.
+pub fn in_batches(rounds: &Rounds) {
+    let bus = ticking_bus("S1b");
+    let runner = Runner::new();
+    let batches = EVENTS / BATCH;
+    let each_batch = |batch: &dyn Fn() -> f64| (0..batches).map(|_| batch()).sum::<f64>() / batches as f64;
+    rounds.in_turns(
+        "S1b",
+        || each_batch(&|| emit_and_idle(&bus, BATCH)),
+        || each_batch(&|| run_and_idle(&runner, BATCH)),
+    );
+}
+
+/// A bus with defaults and one trivial handler.
+pub fn ticking_bus(name: &str) -> EventBus {
+    let bus = EventBus::new(name);
+    bus.on(handle_tick);
+    bus
+}
+
+pub fn handle_tick(tick: &Event<Tick>) {
+    black_box(tick.0[0]);
+}
+
+/// Nanoseconds per event.
+pub fn emit_and_idle(bus: &EventBus, events: usize) -> f64 {
+    nanos_each(events, || {
+        for n in 0..events {
+            bus.emit(Tick([n as u64; 8]));
+        }
+        bus.wait_until_idle().expect("outside of handlers");
+    })
+}
+
+/// Nanoseconds per closure.
+pub fn run_and_idle(runner: &Runner, closures: usize) -> f64 {
+    nanos_each(closures, || {
+        for n in 0..closures {
+            let tick = Tick([n as u64; 8]);
+            runner.run(move || {
+                black_box(tick.0[0]);
+            });
+        }
+        let done = Latch::new();
+        let last = Arc::clone(&done);
+        runner.run(move || last.open());
+        done.pass();
+    })
+}

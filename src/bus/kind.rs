@@ -1,0 +1,65 @@
+//! What an emit needs to know of an event type on a bus. It never changes, so each thread remembers the last few.
+
+use crate::bus::core::BusCore;
+use crate::event::{EventOptions, Payload, Plan, Priority, TypeSlot};
+use crate::rules;
+use crate::sys::thread;
+use std::any::TypeId;
+use std::cell::RefCell;
+
+#[derive(Clone, Copy)]
+pub(crate) struct Kind {
+    pub(crate) plan: Plan,
+    pub(crate) priority: Priority,
+    pub(crate) detached: bool,
+}
+
+const KEPT: usize = 4;
+
+#[derive(Default)]
+struct Known {
+    /// With the bus's serial number; ids of payload types are unique.
+    kinds: [Option<(u64, TypeId, Kind)>; KEPT],
+    next: usize,
+}
+
+thread::local! {
+    static KNOWN: RefCell<Known> = RefCell::new(Known::default());
+}
+
+/// For an event without options of its own.
+pub(crate) fn of<P: Payload>(bus: &BusCore) -> Kind {
+    let (serial, payload) = (bus.serial, TypeId::of::<P>());
+    // Saves the registry's lock and its hash of a type id.
+    let known = KNOWN.try_with(|known| {
+        let known = known.borrow();
+        let found = known.kinds.iter().flatten().find(|(s, p, _)| *s == serial && *p == payload);
+        found.map(|(_, _, kind)| *kind)
+    });
+    if let Ok(Some(kind)) = known {
+        return kind;
+    }
+    let slot = bus.slot_of::<P>();
+    let kind = Kind { plan: slot.plan, priority: slot.priority, detached: slot.options.detached };
+    let _ = KNOWN.try_with(|known| {
+        let mut known = known.borrow_mut();
+        let at = known.next;
+        known.kinds[at] = Some((serial, payload, kind));
+        known.next = (at + 1) % KEPT;
+    });
+    kind
+}
+
+/// For one with options of its own.
+pub(crate) fn with<P: Payload>(bus: &BusCore, own: &EventOptions) -> Kind {
+    given(bus, own, &bus.slot_of::<P>())
+}
+
+/// The same where the type is not known at compile time.
+pub(crate) fn given(bus: &BusCore, own: &EventOptions, slot: &TypeSlot) -> Kind {
+    Kind {
+        plan: rules::plan(Some(own), &slot.options, &bus.defaults),
+        priority: own.priority.unwrap_or(slot.priority),
+        detached: own.detached || slot.options.detached,
+    }
+}

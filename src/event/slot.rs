@@ -1,0 +1,59 @@
+//! What events of one type need on one bus, worked out once for all of them.
+
+use crate::event::info::{HandlerEntry, HandlerInfo};
+use crate::event::state::{HandlerMode, TurnKind};
+use crate::event::{EventOptions, HandlerId, Priority};
+use crate::sys::clock::{NEVER, Tick};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What holds for an event on one bus, whatever its handlers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) turn: TurnKind,
+    pub(crate) first: bool,
+    /// The bus's handler permit is taken at the claim, so that events come to it in their order, and kept between handlers.
+    pub(crate) bus_handler: bool,
+    pub(crate) event_timeout: Option<Duration>,
+}
+
+/// How long an attempt may take, and after how long to warn; both in nanoseconds, [`NEVER`] for no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Timing {
+    pub(crate) timeout: Tick,
+    pub(crate) slow_after: Tick,
+}
+
+impl Timing {
+    /// When to warn of an attempt started at `start`: only where it may run longer than that at all.
+    pub(crate) fn slow_at(self, start: Tick) -> Tick {
+        if self.slow_after >= self.timeout { NEVER } else { start.saturating_add(self.slow_after) }
+    }
+}
+
+/// One handler, and how it runs for events without options of their own.
+#[derive(Debug)]
+pub(crate) struct SlotEntry {
+    pub(crate) entry: Arc<HandlerEntry>,
+    pub(crate) id: HandlerId,
+    pub(crate) mode: HandlerMode,
+    pub(crate) timing: Timing,
+}
+
+/// The registrations of a delivery, kept after it let go of the handlers themselves.
+#[derive(Debug)]
+pub(crate) struct Roster(pub(crate) Box<[HandlerInfo]>);
+
+/// Copy-on-write: a delivery keeps the slot that it found when it was claimed.
+#[derive(Debug)]
+pub(crate) struct TypeSlot {
+    /// The type's own options, asked once.
+    pub(crate) options: Arc<EventOptions>,
+    pub(crate) priority: Priority,
+    /// What holds for an event without options of its own.
+    pub(crate) plan: Plan,
+    pub(crate) slow_event: Tick,
+    /// In the order in which they run.
+    pub(crate) handlers: Box<[SlotEntry]>,
+    pub(crate) roster: Arc<Roster>,
+}
