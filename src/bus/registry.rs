@@ -166,6 +166,11 @@ impl Registry {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn slots(&self) -> usize {
+        self.table.read().slots.len()
+    }
+
     pub(crate) fn known(&self, name: &str) -> Option<KnownType> {
         self.table.read().types.get(name).copied()
     }

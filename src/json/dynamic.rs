@@ -48,3 +48,19 @@ impl Body for Dynamic {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::bus::EventBus;
+    use serde_json::json;
+
+    #[test]
+    fn a_bus_does_not_keep_every_type_name_it_was_told() {
+        let bus = EventBus::builder("names").require_handler(true).build();
+        let Ok(bus) = bus else { panic!("it can be built") };
+        for n in 0..3000 {
+            assert!(bus.emit_json(&json!({ "event_type": format!("Type{n}") })).is_ok());
+            assert!(bus.core().registry.slots() <= 1024);
+        }
+    }
+}
