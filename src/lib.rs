@@ -68,6 +68,7 @@
 //! | values, and the bus, that travel along | [`context`], [`scope`] |
 //! | one handler value per thread | [`EventBus::on_per_worker`], [`HandlerContext::local`] |
 //! | what happened, as a tree | [`EventBus::log_tree`] |
+//! | events as JSON, here and from elsewhere | [`Event::to_json`], [`EventBus::emit_json`], [`JsonLimits`] |
 //! | threads and their limits | [`Runtime`], [`RuntimeBuilder`], [`RuntimeStats`] |
 //! | the last line of a `main` | [`Runtime::shutdown`] |
 //!
@@ -80,6 +81,7 @@ mod bus;
 pub mod context;
 mod event;
 mod find;
+mod json;
 mod log_tree;
 mod rules;
 mod runtime;
@@ -94,7 +96,7 @@ pub use event::{
     AnyEvent, AnyOutput, BoxError, BuildError, BusId, Cause, CauseKind, Codec, EmitError, Event, EventConcurrency,
     EventId, EventOptions, EventStatus, Handler, HandlerCompletion, HandlerConcurrency, HandlerError, HandlerFailure,
     HandlerId, HandlerInfo, HandlerOptions, HandlerResult, HistoryPolicy, IntoAnyOutcome, IntoOutcome, Json, JsonError,
-    OnFull, OnLag, Payload, Priority, ResultError, ResultStatus, Retry, TryEmitError, WaitError,
+    JsonLimits, OnFull, OnLag, Payload, Priority, ResultError, ResultStatus, Retry, TryEmitError, WaitError,
 };
 #[doc(hidden)]
 pub use event::{ArcMarker, Diverges, FnMarker, FnOut, Opt, Plain, Res, ResOpt};

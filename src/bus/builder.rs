@@ -3,8 +3,8 @@
 use crate::bus::core::{Alive, BusCore, Doors, Parts};
 use crate::bus::handle::EventBus;
 use crate::event::{
-    BuildError, BusId, BusIdentity, EventConcurrency, HandlerCompletion, HandlerConcurrency, HistoryPolicy, OnFull,
-    Retry,
+    BuildError, BusId, BusIdentity, EventConcurrency, HandlerCompletion, HandlerConcurrency, HistoryPolicy, JsonLimits,
+    OnFull, Retry,
 };
 use crate::rules::BusDefaults;
 use crate::runtime::Runtime;
@@ -41,6 +41,8 @@ pub struct BusOptions {
     pub on_full: OnFull,
     /// Whether an event without a handler is refused.
     pub require_handler: bool,
+    /// How much JSON is taken for an event.
+    pub json_limits: JsonLimits,
 }
 
 /// Settles an [`EventBus`]; every option has a default.
@@ -82,6 +84,7 @@ impl BusBuilder {
             queue_capacity: None,
             on_full: OnFull::Block,
             require_handler: false,
+            json_limits: JsonLimits::new(),
         };
         BusBuilder { name: name.to_owned(), id: None, options, retry: None, runtime: None }
     }
@@ -163,6 +166,13 @@ impl BusBuilder {
     /// Refuse events that no handler is registered for. Default false.
     pub fn require_handler(mut self, required: bool) -> Self {
         self.options.require_handler = required;
+        self
+    }
+
+    /// How much JSON [`emit_json`](EventBus::emit_json) takes for an event. Default [`JsonLimits::new`]: 1 MiB, 64 levels, names of 256
+    /// bytes, 32 buses.
+    pub fn json_limits(mut self, limits: JsonLimits) -> Self {
+        self.options.json_limits = limits;
         self
     }
 

@@ -5,7 +5,8 @@ use crate::bus::history::History;
 use crate::bus::observers::Observers;
 use crate::bus::permit::is_active;
 use crate::bus::registry::Registry;
-use crate::event::{AnyEvent, BusIdentity, EventId, TurnKind, WeakEvent};
+use crate::bus::seen_ids::SeenIds;
+use crate::event::{AnyEvent, BusIdentity, TurnKind, WeakEvent};
 use crate::rules::{BusDefaults, Lanes};
 use crate::runtime::{Drive, Job, PermitKind, RuntimeCore, Turn};
 use crate::sync::{Bell, Semaphore, Spin, Token};
@@ -15,7 +16,6 @@ use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use crossbeam_utils::CachePadded;
 use smallvec::SmallVec;
-use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 
 /// A queued delivery.
@@ -38,8 +38,7 @@ pub(crate) enum Doors {
 pub(crate) struct Inlet {
     pub(crate) queue: Sender<Entry>,
     pub(crate) history: History,
-    /// Ids that did not come from our own generator, so that the same is not taken twice.
-    pub(crate) foreign_ids: HashSet<EventId>,
+    pub(crate) foreign_ids: SeenIds,
     pub(crate) doors: Doors,
     /// Subscriptions and waiting finds.
     pub(crate) observers: Observers,
@@ -203,7 +202,7 @@ impl BusCore {
             inlet: Mutex::new(Inlet {
                 queue,
                 history,
-                foreign_ids: HashSet::new(),
+                foreign_ids: SeenIds::default(),
                 doors,
                 observers: Observers::default(),
                 active: false,

@@ -4,7 +4,7 @@ use crate::bus::core::{BusCore, Doors, Entry, Inlet};
 use crate::bus::frame::{self, Emitter};
 use crate::bus::history::Evicted;
 use crate::bus::jump;
-use crate::bus::kind;
+use crate::bus::kind::{self, Kind};
 use crate::bus::observers::Seen;
 use crate::event::{
     AnyEvent, ContextMap, DeliveryPhase, EmitError, Event, EventId, EventOptions, Fresh, Head, Manner, OnFull,
@@ -27,7 +27,7 @@ pub(crate) enum Entrance {
 
 /// A new event before it is let in.
 struct Candidate {
-    /// Gone once it is in the queue.
+    /// Put in before it is let in, gone once it is in the queue.
     event: Option<AnyEvent>,
     turn: TurnKind,
     parent: Option<AnyEvent>,
@@ -49,6 +49,54 @@ impl BusCore {
             Some(own) => kind::with::<P>(self, own),
         };
         let unhandled = self.options.require_handler && self.slot_of::<P>().handlers.is_empty();
+        let (fresh, mut candidate) =
+            self.put_together(kind, own, entrance, unhandled, |head| Fresh::new(head, payload));
+        candidate.event = Some(fresh.any());
+        match self.let_in(&mut candidate, entrance) {
+            Ok(entered) => {
+                let event = fresh.into_event();
+                if entered == Entered::ToRun {
+                    drop(candidate);
+                    jump::run_claimed(self, event.any());
+                }
+                Ok(event)
+            }
+            Err(error) => Err((fresh, error)),
+        }
+    }
+
+    /// The same for an event whose type is not known at compile time. What is refused comes back as it is.
+    pub(crate) fn emit_made(
+        self: &Arc<Self>,
+        slot: &TypeSlot,
+        own: EventOptions,
+        make: impl FnOnce(Head) -> AnyEvent,
+    ) -> Result<AnyEvent, (AnyEvent, EmitError)> {
+        let kind = kind::given(self, &own, slot);
+        let unhandled = self.options.require_handler && slot.handlers.is_empty();
+        let (event, mut candidate) = self.put_together(kind, Some(own), Entrance::Queue, unhandled, make);
+        candidate.event = Some(event.clone());
+        match self.let_in(&mut candidate, Entrance::Queue) {
+            Ok(entered) => {
+                if entered == Entered::ToRun {
+                    drop(candidate);
+                    jump::run_claimed(self, &event);
+                }
+                Ok(event)
+            }
+            Err(error) => Err((event, error)),
+        }
+    }
+
+    #[inline(always)]
+    fn put_together<T>(
+        &self,
+        kind: Kind,
+        own: Option<EventOptions>,
+        entrance: Entrance,
+        unhandled: bool,
+        make: impl FnOnce(Head) -> T,
+    ) -> (T, Candidate) {
         let (emitter, context) = frame::emitter();
         let explicit_id = own.as_ref().is_some_and(|own| own.id.is_some());
         let parent = match own.as_ref().and_then(|own| own.parent.clone()) {
@@ -62,30 +110,15 @@ impl BusCore {
         let link = parent.as_ref().map(|parent| link_to(parent, emitter.as_ref()));
         let rare = rare(own, parent.as_ref(), context);
         // One expression, so that the event is put together where it stays.
-        let fresh = Fresh::new(
-            Head::new(
-                id,
-                stamp,
-                kind.priority,
-                link,
-                rare,
-                State::on(Arc::clone(&self.identity), phase, Manner::of(kind.plan), parent.clone()),
-            ),
-            payload,
-        );
-        let event = Some(fresh.any());
-        let mut candidate = Candidate { event, turn: kind.plan.turn, parent, emitter, unhandled, explicit_id };
-        match self.let_in(&mut candidate, entrance) {
-            Ok(entered) => {
-                let event = fresh.into_event();
-                if entered == Entered::ToRun {
-                    drop(candidate);
-                    jump::run_claimed(self, event.any());
-                }
-                Ok(event)
-            }
-            Err(error) => Err((fresh, error)),
-        }
+        let made = make(Head::new(
+            id,
+            stamp,
+            kind.priority,
+            link,
+            rare,
+            State::on(Arc::clone(&self.identity), phase, Manner::of(kind.plan), parent.clone()),
+        ));
+        (made, Candidate { event: None, turn: kind.plan.turn, parent, emitter, unhandled, explicit_id })
     }
 
     pub(crate) fn slot_of<P: Payload>(&self) -> Arc<TypeSlot> {

@@ -5,8 +5,9 @@ use crate::bus::frame;
 use crate::bus::handle::EventBus;
 use crate::bus::observers::Seen;
 use crate::bus::registry::{WILDCARD, plan_for};
-use crate::event::{AnyEvent, Delivery, DeliveryPhase, EmitError, HandlerInfo, HandlerOptions, Manner, Payload};
-use std::any::TypeId;
+use crate::event::{
+    AnyEvent, Delivery, DeliveryPhase, EmitError, HandlerInfo, HandlerOptions, KnownType, Manner, Payload,
+};
 use std::sync::Arc;
 
 impl EventBus {
@@ -31,11 +32,11 @@ impl EventBus {
     /// The same for events whose payload is a `P`.
     #[track_caller]
     pub fn forward_to<P: Payload>(&self, target: &EventBus) -> HandlerInfo {
-        self.register_forward(P::event_type(), Some(TypeId::of::<P>()), target)
+        self.register_forward(P::event_type(), Some(KnownType::of::<P>()), target)
     }
 
     #[track_caller]
-    fn register_forward(&self, pattern: &str, payload: Option<TypeId>, target: &EventBus) -> HandlerInfo {
+    fn register_forward(&self, pattern: &str, known: Option<KnownType>, target: &EventBus) -> HandlerInfo {
         let options = HandlerOptions::new().name(format!("forward to {}", target.label()));
         let weak = target.downgrade();
         let call = move |event: &AnyEvent| {
@@ -44,7 +45,7 @@ impl EventBus {
             }
             Ok(None)
         };
-        self.register(pattern, payload, options, "forward", true, Box::new(call))
+        self.register(pattern, known, options, "forward", true, Box::new(call))
     }
 }
 
@@ -101,6 +102,9 @@ impl BusCore {
             let delivery = Delivery::new(Arc::clone(&self.identity), DeliveryPhase::Queued, Manner::of(plan));
             state.add_delivery(delivery)
         };
+        if event.head().options().is_some_and(|own| own.id.is_some()) {
+            inlet.foreign_ids.insert(event.head().id);
+        }
         let evicted = inlet.history.push(event.clone(), || self.counters.latest_claim());
         let mut seen = Seen::default();
         if !inlet.observers.is_empty() {

@@ -8,7 +8,8 @@ use crate::bus::registry::WILDCARD;
 use crate::bus::worker_local;
 use crate::event::{
     AnyEvent, AnyOutput, BusId, BusIdentity, EmitError, Event, EventId, EventOptions, Fresh, Handler, HandlerEntry,
-    HandlerId, HandlerInfo, HandlerOptions, IntoAnyOutcome, Payload, TryEmitError, WaitError, short_type_name,
+    HandlerId, HandlerInfo, HandlerOptions, IntoAnyOutcome, KnownType, Payload, TryEmitError, WaitError,
+    short_type_name,
 };
 use crate::runtime::{Job, Runtime, Worker};
 use crate::sys::clock::{self, NEVER};
@@ -169,7 +170,7 @@ impl EventBus {
             Some(event) => handler.handle(&event).map(|output| output.map(AnyOutput::of::<P>)),
             None => Ok(None),
         };
-        self.register(P::event_type(), Some(TypeId::of::<P>()), options, type_name, true, Box::new(call))
+        self.register(P::event_type(), Some(KnownType::of::<P>()), options, type_name, true, Box::new(call))
     }
 
     /// Registers an untyped handler: `pattern` is an event type's name, or `*` for all. Shares one table with [`on`](EventBus::on).
@@ -208,7 +209,7 @@ impl EventBus {
     pub(crate) fn register(
         &self,
         pattern: &str,
-        payload: Option<TypeId>,
+        known: Option<KnownType>,
         options: HandlerOptions,
         type_name: &str,
         typed: bool,
@@ -225,7 +226,7 @@ impl EventBus {
         let bus = Arc::clone(&self.core.identity.label);
         let info = HandlerInfo::new(id, name, pattern.to_owned(), bus, location, stamp);
         let entry = Arc::new(HandlerEntry { info: info.clone(), options, call, typed });
-        if !self.core.registry.add(entry, payload) {
+        if !self.core.registry.add(entry, known) {
             info.end();
             log::warn!(
                 target: "threadbus",
@@ -321,7 +322,7 @@ impl EventBus {
     fn emit_or_reject<P: Payload>(&self, payload: P, own: Option<EventOptions>, entrance: Entrance) -> Event<P> {
         match self.core.emit(payload, own, entrance) {
             Ok(event) => event,
-            Err((fresh, error)) => reject(fresh, error),
+            Err((fresh, error)) => rejected(fresh, error),
         }
     }
 
@@ -331,7 +332,7 @@ impl EventBus {
             Err((fresh, error)) => match fresh.into_payload() {
                 Ok(payload) => Err(TryEmitError { payload, error }),
                 // Nobody has seen a refused event, so nobody can have kept it.
-                Err(fresh) => Ok(reject(fresh, error)),
+                Err(fresh) => Ok(rejected(fresh, error)),
             },
         }
     }
@@ -458,15 +459,19 @@ impl EventBus {
     }
 }
 
-/// A refused event: complete, with the reason.
-fn reject<P: Payload>(fresh: Fresh<P>, error: EmitError) -> Event<P> {
+fn rejected<P: Payload>(fresh: Fresh<P>, error: EmitError) -> Event<P> {
     let event = fresh.into_event();
+    reject(event.any(), error);
+    event
+}
+
+/// Makes it a refused event: complete, with the reason.
+pub(crate) fn reject(event: &AnyEvent, error: EmitError) {
     {
-        let mut state = event.any().state().lock();
+        let mut state = event.state().lock();
         state.reject(error);
     }
-    event.any().publish_complete();
-    event
+    event.publish_complete();
 }
 
 impl fmt::Debug for EventBus {

@@ -1,7 +1,7 @@
 //! What an emit needs to know of an event type on a bus. It never changes, so each thread remembers the last few.
 
 use crate::bus::core::BusCore;
-use crate::event::{EventOptions, Payload, Plan, Priority};
+use crate::event::{EventOptions, Payload, Plan, Priority, TypeSlot};
 use crate::rules;
 use crate::sys::thread;
 use std::any::TypeId;
@@ -52,7 +52,11 @@ pub(crate) fn of<P: Payload>(bus: &BusCore) -> Kind {
 
 /// For one with options of its own.
 pub(crate) fn with<P: Payload>(bus: &BusCore, own: &EventOptions) -> Kind {
-    let slot = bus.slot_of::<P>();
+    given(bus, own, &bus.slot_of::<P>())
+}
+
+/// The same where the type is not known at compile time.
+pub(crate) fn given(bus: &BusCore, own: &EventOptions, slot: &TypeSlot) -> Kind {
     Kind {
         plan: rules::plan(Some(own), &slot.options, &bus.defaults),
         priority: own.priority.unwrap_or(slot.priority),

@@ -5,6 +5,7 @@
 //!
 //! An event's way through the files: `emit` → `run_loop` → `drive` → `attempt` → `ending`; `jump` and `graph` for waits inside handlers.
 
+mod arrive;
 mod attempt;
 mod builder;
 mod core;
@@ -19,12 +20,14 @@ mod handler_context;
 mod history;
 mod jump;
 mod kind;
+mod look;
 mod observers;
 mod park;
 mod permit;
 mod registry;
 mod results;
 mod run_loop;
+mod seen_ids;
 mod shutdown;
 mod straight;
 mod view;
@@ -38,5 +41,6 @@ pub use shutdown::{Shutdown, ShutdownReport};
 
 pub(crate) use self::core::{BusCore, Doors};
 pub(crate) use frame::{callback, in_callback, local};
+pub(crate) use look::{Look, is_queued};
 pub(crate) use observers::{Observer, Seen};
 pub(crate) use park::{Parked, Seat};

@@ -4,8 +4,8 @@
 //! made, so an event costs the same however many handlers are registered for other types.
 
 use crate::event::{
-    AnyEvent, Body, EventId, EventOptions, HandlerEntry, HandlerId, HandlerInfo, HandlerMode, Payload, Plan, Priority,
-    Roster, SlotEntry, Timing, TypeSlot,
+    AnyEvent, Body, EventId, EventOptions, HandlerEntry, HandlerId, HandlerInfo, HandlerMode, KnownType, Payload, Plan,
+    Priority, Roster, SlotEntry, Timing, TypeSlot,
 };
 use crate::rules::{self, BusDefaults};
 use crate::sys::sync::RwLock;
@@ -34,6 +34,8 @@ struct Table {
     patterns: HashMap<HandlerId, String>,
     options: FxHashMap<TypeId, Arc<EventOptions>>,
     slots: FxHashMap<Key, Arc<TypeSlot>>,
+    /// The types that JSON may become, by name; of two with one name the first.
+    types: HashMap<&'static str, KnownType>,
     closed: bool,
 }
 
@@ -45,6 +47,9 @@ pub(crate) struct Registry {
 }
 
 pub(crate) const WILDCARD: &str = "*";
+
+/// Slots of dynamic types are dropped beyond this many: others choose those names.
+const DYNAMIC_SLOTS: usize = 1024;
 
 impl Registry {
     pub(crate) fn new() -> Self {
@@ -61,7 +66,9 @@ impl Registry {
     }
 
     /// False if the bus is closed. A name taken already is only worth a warning: the ids differ.
-    pub(crate) fn add(&self, entry: Arc<HandlerEntry>, payload: Option<TypeId>) -> bool {
+    pub(crate) fn add(&self, entry: Arc<HandlerEntry>, known: Option<KnownType>) -> bool {
+        known.into_iter().for_each(|known| self.know(known));
+        let payload = known.map(|known| known.payload);
         let pattern = entry.info.pattern().to_owned();
         let mut twin = None;
         {
@@ -139,11 +146,33 @@ impl Registry {
 
     /// In the order of registration.
     pub(crate) fn infos(&self) -> Vec<HandlerInfo> {
+        self.entries().iter().map(|entry| entry.info.clone()).collect()
+    }
+
+    /// The same with all that belongs to them.
+    pub(crate) fn entries(&self) -> Vec<Arc<HandlerEntry>> {
         let table = self.table.read();
-        let mut infos: Vec<_> =
-            table.exact.values().flatten().map(|r| &r.entry).chain(&table.wild).map(|e| e.info.clone()).collect();
-        infos.sort_by_key(HandlerInfo::id);
-        infos
+        let mut entries: Vec<_> =
+            table.exact.values().flatten().map(|r| &r.entry).chain(&table.wild).cloned().collect();
+        entries.sort_by_key(|entry| entry.info.id());
+        entries
+    }
+
+    /// From now on JSON of this type's name becomes this type.
+    pub(crate) fn know(&self, known: KnownType) {
+        let name = (known.name)();
+        if !self.table.read().types.contains_key(name) {
+            self.table.write().types.entry(name).or_insert(known);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn slots(&self) -> usize {
+        self.table.read().slots.len()
+    }
+
+    pub(crate) fn known(&self, name: &str) -> Option<KnownType> {
+        self.table.read().types.get(name).copied()
     }
 
     /// Ends all registrations and takes no new ones.
@@ -167,12 +196,23 @@ impl Registry {
     pub(crate) fn slot(&self, body: &dyn Body, defaults: &BusDefaults) -> Arc<TypeSlot> {
         let payload = body.payload_type();
         let key = payload.map_or_else(|| Key::Dynamic(body.event_type().to_owned()), Key::Typed);
-        self.slot_of(key, payload, || body.event_type(), || body.default_options(), defaults)
+        let first = || {
+            body.known_type().into_iter().for_each(|known| self.know(known));
+            body.default_options()
+        };
+        self.slot_of(key, payload, || body.event_type(), first, defaults)
     }
 
     pub(crate) fn slot_of_type<P: Payload>(&self, defaults: &BusDefaults) -> Arc<TypeSlot> {
-        let payload = TypeId::of::<P>();
-        self.slot_of(Key::Typed(payload), Some(payload), P::event_type, P::options, defaults)
+        self.slot_of_known(KnownType::of::<P>(), defaults)
+    }
+
+    pub(crate) fn slot_of_known(&self, known: KnownType, defaults: &BusDefaults) -> Arc<TypeSlot> {
+        let first = || {
+            self.know(known);
+            (known.options)()
+        };
+        self.slot_of(Key::Typed(known.payload), Some(known.payload), known.name, first, defaults)
     }
 
     /// Name and options are asked for only where the slot is new: both may be the user's code, and a name takes time to cut.
@@ -206,12 +246,23 @@ impl Registry {
         let entries =
             exact.iter().filter(|r| r.payload.is_none() || r.payload == payload).map(|r| &r.entry).chain(&table.wild);
         let slot = Arc::new(new_slot(entries, options, defaults));
+        if payload.is_none() {
+            table.bound_dynamic();
+        }
         table.slots.insert(key, Arc::clone(&slot));
         slot
     }
 }
 
 impl Table {
+    fn bound_dynamic(&mut self) {
+        let is_dynamic = |key: &Key| matches!(key, Key::Dynamic(_));
+        if self.slots.len() >= DYNAMIC_SLOTS && self.slots.keys().filter(|key| is_dynamic(key)).count() >= DYNAMIC_SLOTS
+        {
+            self.slots.retain(|key, _| !is_dynamic(key));
+        }
+    }
+
     /// The lists that a change of this pattern makes stale.
     fn forget(&mut self, name: &str, payload: Option<TypeId>) -> Vec<Arc<TypeSlot>> {
         let mut stale = Vec::new();

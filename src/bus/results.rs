@@ -2,8 +2,8 @@
 
 use crate::bus::jump::{self, Waiting};
 use crate::event::{
-    AnyEvent, AnyOutput, CauseKind, DeliveryPhase, Event, HandlerFailure, HandlerInfo, HandlerResult, Outcome, Payload,
-    RecordPhase, ResultError, ResultStatus,
+    AnyEvent, AnyOutput, BusIdentity, CauseKind, DeliveryPhase, Event, HandlerFailure, HandlerInfo, HandlerResult,
+    Outcome, Payload, RecordPhase, ResultError, ResultStatus, State,
 };
 use crate::sys::clock;
 use std::fmt;
@@ -201,6 +201,15 @@ fn lost_first(failure: &HandlerFailure) -> bool {
 
 fn snapshot(event: &AnyEvent) -> Vec<HandlerResult<AnyOutput>> {
     let state = event.state().lock();
+    results_in(event, &state, |_, result| result)
+}
+
+/// Each with the bus it ran on.
+pub(crate) fn results_in<T>(
+    event: &AnyEvent,
+    state: &State,
+    show: impl Fn(&Arc<BusIdentity>, HandlerResult<AnyOutput>) -> T,
+) -> Vec<T> {
     let mut results = Vec::new();
     for (d, delivery) in state.deliveries.iter().enumerate() {
         for (i, record) in delivery.records.iter().enumerate() {
@@ -212,7 +221,7 @@ fn snapshot(event: &AnyEvent) -> Vec<HandlerResult<AnyOutput>> {
                 _ => None,
             };
             let stamp = |stamp| (stamp != 0).then(|| clock::to_utc(stamp));
-            results.push(HandlerResult {
+            let result = HandlerResult {
                 id: result_id(event, &handler),
                 handler,
                 status: match record.phase {
@@ -230,7 +239,8 @@ fn snapshot(event: &AnyEvent) -> Vec<HandlerResult<AnyOutput>> {
                 started_at: stamp(record.started),
                 completed_at: stamp(record.ended),
                 children,
-            });
+            };
+            results.push(show(&delivery.bus, result));
         }
     }
     results

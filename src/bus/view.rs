@@ -7,7 +7,7 @@ use crate::bus::handle::EventBus;
 use crate::bus::jump::{self, Waiting};
 use crate::event::{
     AnyEvent, Cause, CauseKind, Event, EventId, EventStatus, HandlerFailure, HandlerId, Outcome, Payload, Priority,
-    WaitError,
+    State, WaitError,
 };
 use crate::sys::clock::{self, Stamp};
 use chrono::{DateTime, Utc};
@@ -27,9 +27,11 @@ macro_rules! on_both_event_types {
                 self.$any().body().event_type()
             }
 
-            /// The payload's [`version`](Payload::version).
+            /// The payload's [`version`](Payload::version); of an event that came as JSON, what that said.
             pub fn version(&self) -> &str {
-                self.$any().body().version()
+                let event = self.$any();
+                let said = event.head().origin().and_then(|origin| origin.version.as_deref());
+                said.unwrap_or_else(|| event.body().version())
             }
 
             /// Pending until its first handler starts, completed when all handlers and descendants are done.
@@ -37,9 +39,11 @@ macro_rules! on_both_event_types {
                 status(self.$any())
             }
 
-            /// When it was emitted. Strictly increasing within the process, in nanoseconds.
+            /// When it was emitted: strictly increasing within the process, in nanoseconds. Of an event that came as JSON, what that
+            /// said.
             pub fn created_at(&self) -> DateTime<Utc> {
-                clock::to_utc(self.$any().head().stamp)
+                let head = self.$any().head();
+                head.origin().and_then(|origin| origin.created_at).unwrap_or_else(|| clock::to_utc(head.stamp))
             }
 
             /// When its first handler started.
@@ -54,7 +58,7 @@ macro_rules! on_both_event_types {
 
             /// The event whose handler emitted this one.
             pub fn parent_id(&self) -> Option<EventId> {
-                self.$any().head().parent.as_ref().map(|parent| parent.id)
+                parent_id(self.$any())
             }
 
             /// The same as an event, as long as somebody keeps that.
@@ -64,7 +68,9 @@ macro_rules! on_both_event_types {
 
             /// The handler that emitted this one.
             pub fn emitted_by(&self) -> Option<HandlerId> {
-                self.$any().head().parent.as_ref()?.handler
+                let head = self.$any().head();
+                let said = head.origin().and_then(|origin| origin.emitted_by);
+                said.or_else(|| head.parent.as_ref()?.handler)
             }
 
             /// What its handlers emitted, in emit order, without repeats. Of more than a thousand completed ones the oldest are
@@ -83,9 +89,10 @@ macro_rules! on_both_event_types {
                 is_child_of(self.$any(), ancestor.as_ref())
             }
 
-            /// Labels (`Name#last4`) of the buses that took the event, in order.
+            /// Labels (`Name#last4`) of the buses that took the event, in order; of an event that came as JSON, those of its way
+            /// here first.
             pub fn path(&self) -> Vec<String> {
-                self.$any().state().lock().deliveries.iter().map(|d| d.bus.label.to_string()).collect()
+                path(self.$any(), &self.$any().state().lock())
             }
 
             /// Inside one of its handlers: the bus running that handler. Elsewhere: the first bus that took it. When that is gone,
@@ -166,12 +173,34 @@ impl AnyEvent {
 on_both_event_types!([impl<P: Payload> Event<P>], any);
 on_both_event_types!([impl AnyEvent], this);
 
-fn time(stamp: Stamp) -> Option<DateTime<Utc>> {
+pub(crate) fn time(stamp: Stamp) -> Option<DateTime<Utc>> {
     (stamp != 0).then(|| clock::to_utc(stamp))
 }
 
+/// Of an event from elsewhere also if the parent is not known here.
+fn parent_id(event: &AnyEvent) -> Option<EventId> {
+    let head = event.head();
+    let linked = head.parent.as_ref().map(|parent| parent.id);
+    linked.or_else(|| head.origin().and_then(|origin| origin.parent))
+}
+
+pub(crate) fn path(event: &AnyEvent, state: &State) -> Vec<String> {
+    let mut path = event.head().origin().map_or_else(Vec::new, |origin| origin.path.clone());
+    let elsewhere = path.len();
+    for delivery in state.deliveries.iter() {
+        // It may have come back to where it was.
+        if !path[..elsewhere].iter().any(|label| **label == *delivery.bus.label) {
+            path.push(delivery.bus.label.to_string());
+        }
+    }
+    path
+}
+
 fn status(event: &AnyEvent) -> EventStatus {
-    let state = event.state().lock();
+    status_in(&event.state().lock())
+}
+
+pub(crate) fn status_in(state: &State) -> EventStatus {
     if state.complete {
         EventStatus::Completed
     } else if state.started != 0 {
@@ -200,11 +229,10 @@ fn descendants(event: &AnyEvent) -> Vec<AnyEvent> {
 fn is_child_of(event: &AnyEvent, ancestor: &AnyEvent) -> bool {
     let mut at = event.clone();
     loop {
-        let Some(link) = at.head().parent.as_ref() else { return false };
-        if link.id == ancestor.head().id {
+        if parent_id(&at) == Some(ancestor.head().id) {
             return true;
         }
-        match link.event.upgrade() {
+        match at.head().parent.as_ref().and_then(|link| link.event.upgrade()) {
             Some(parent) => at = parent,
             None => return false,
         }

@@ -4,7 +4,8 @@ use crate::bus::core::BusCore;
 use crate::bus::handle::EventBus;
 use crate::bus::handler_context::HandlerContext;
 use crate::event::{
-    AnyEvent, AnyOutput, Event, HandlerEntry, HandlerError, HandlerId, HandlerOptions, Payload, short_type_name,
+    AnyEvent, AnyOutput, Event, HandlerEntry, HandlerError, HandlerId, HandlerOptions, KnownType, Payload,
+    short_type_name,
 };
 use crate::runtime::Worker;
 use crate::sys::clock::Tick;
@@ -156,6 +157,6 @@ impl EventBus {
             Ok(output.map(AnyOutput::of::<P>))
         };
         let type_name = short_type_name::<H>();
-        self.register(P::event_type(), Some(TypeId::of::<P>()), options, type_name, true, Box::new(call))
+        self.register(P::event_type(), Some(KnownType::of::<P>()), options, type_name, true, Box::new(call))
     }
 }

@@ -1,7 +1,9 @@
 //! The event itself: payload and header in one allocation, shared by everyone who looks at it.
 
 use crate::event::state::State;
-use crate::event::{AnyOutput, EventId, EventOptions, HandlerFailure, HandlerId, Json, JsonError, Payload, Priority};
+use crate::event::{
+    AnyOutput, EventId, EventOptions, HandlerFailure, HandlerId, Json, JsonError, KnownType, Origin, Payload, Priority,
+};
 use crate::sys::clock::Stamp;
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, Ordering};
@@ -148,6 +150,11 @@ impl Head {
     pub(crate) fn options(&self) -> Option<&EventOptions> {
         self.rare.get()?.options.as_ref()
     }
+
+    /// What it brought along, if it came as JSON.
+    pub(crate) fn origin(&self) -> Option<&Origin> {
+        self.options()?.origin.as_deref()
+    }
 }
 
 /// What an event can do whatever its payload is.
@@ -156,6 +163,8 @@ pub(crate) trait Body: Any + Send + Sync {
     fn version(&self) -> &str;
     /// Of the payload; `None` for a dynamic event.
     fn payload_type(&self) -> Option<TypeId>;
+    /// The same with all that a bus keeps of it.
+    fn known_type(&self) -> Option<KnownType>;
     fn default_options(&self) -> EventOptions;
     fn payload_json(&self) -> Result<Json, JsonError>;
     /// What an untyped handler returned, as the event's own output.
@@ -178,6 +187,10 @@ impl<P: Payload> Body for Typed<P> {
         Some(TypeId::of::<P>())
     }
 
+    fn known_type(&self) -> Option<KnownType> {
+        Some(KnownType::of::<P>())
+    }
+
     fn default_options(&self) -> EventOptions {
         P::options()
     }
@@ -191,15 +204,15 @@ impl<P: Payload> Body for Typed<P> {
 
     fn accept(&self, output: AnyOutput) -> Result<AnyOutput, HandlerFailure> {
         if output.downcast_ref::<P::Output>().is_some() {
-            return Ok(output);
+            return Ok(output.known_as::<P>());
         }
         let wrong = |found: String| HandlerFailure::WrongType {
             expected: std::any::type_name::<P::Output>().to_owned(),
             found,
         };
         match (output.as_json(), P::codec()) {
-            (Some(json), Some(codec)) => match codec.output_from_json(json.clone()) {
-                Ok(value) => Ok(AnyOutput::new(value)),
+            (Some(json), Some(codec)) => match codec.output_from_json(json) {
+                Ok(value) => Ok(AnyOutput::of::<P>(value)),
                 Err(error) => Err(wrong(format!("JSON that does not fit: {error}"))),
             },
             _ => Err(wrong(output.type_name().to_owned())),
@@ -208,6 +221,10 @@ impl<P: Payload> Body for Typed<P> {
 }
 
 impl AnyEvent {
+    pub(crate) fn new(head: Head, body: impl Body) -> AnyEvent {
+        AnyEvent(Arc::new(Envelope { head, body }))
+    }
+
     pub(crate) fn head(&self) -> &Head {
         &self.0.head
     }
@@ -254,12 +271,27 @@ impl AnyEvent {
         body.downcast_ref::<Typed<P>>().map(|typed| &typed.0)
     }
 
-    /// The payload as JSON.
+    /// The payload as JSON, without the event's own fields: by the payload's codec, or as it was written if the event came as JSON.
+    ///
+    /// Need not be an object: a payload `struct Metres(f64)` is a number. [`to_json`](AnyEvent::to_json) is stricter.
+    ///
+    /// ```
+    /// use threadbus::EventBus;
+    ///
+    /// let bus = EventBus::new("mirror");
+    /// bus.on_named("Note", |note| assert_eq!(note.payload_json().ok(), Some(serde_json::json!({ "text": "hi" }))));
+    /// let note = bus.emit_json(&serde_json::json!({ "event_type": "Note", "text": "hi" }))?;
+    /// assert!(note.wait()?.errors().is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`JsonError::NoCodec`] if its type has none, [`JsonError::Serde`] if it does not serialize.
     pub fn payload_json(&self) -> Result<Json, JsonError> {
-        self.0.body.payload_json()
+        match self.0.head.origin() {
+            Some(origin) => Ok(origin.payload.clone()),
+            None => self.0.body.payload_json(),
+        }
     }
 }
 

@@ -172,7 +172,39 @@ pub enum JsonError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The payload's or output's own serialization failed.
+    /// A field of one object is there twice, so one of them would be lost.
+    #[error("field {field} is there twice")]
+    DuplicateField {
+        /// Name of the field.
+        field: String,
+    },
+    /// The event is longer than [`JsonLimits::event_bytes`](crate::JsonLimits::event_bytes).
+    #[error("an event has more than {limit} bytes")]
+    TooLarge {
+        /// The limit.
+        limit: usize,
+    },
+    /// Objects and arrays are nested deeper than [`JsonLimits::depth`](crate::JsonLimits::depth).
+    #[error("an event is nested deeper than {limit} levels")]
+    TooDeep {
+        /// The limit.
+        limit: usize,
+    },
+    /// A name is longer than [`JsonLimits::name_bytes`](crate::JsonLimits::name_bytes).
+    #[error("a name in {field} has more than {limit} bytes")]
+    NameTooLong {
+        /// The field that holds the name; for a field's own name, its beginning.
+        field: String,
+        /// The limit.
+        limit: usize,
+    },
+    /// The event has been on more buses than [`JsonLimits::path_buses`](crate::JsonLimits::path_buses): it may go in circles.
+    #[error("event_path names more than {limit} buses")]
+    PathTooLong {
+        /// The limit.
+        limit: usize,
+    },
+    /// The text is not JSON, or the payload's or output's own serialization failed.
     #[error(transparent)]
     Serde(#[from] serde_json::Error),
 }

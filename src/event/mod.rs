@@ -9,8 +9,10 @@ mod failure;
 mod handler;
 mod ids;
 mod info;
+mod known_type;
 mod modes;
 mod options;
+mod origin;
 mod output;
 mod payload;
 mod result;
@@ -31,6 +33,7 @@ pub use modes::{
     EventConcurrency, EventStatus, HandlerCompletion, HandlerConcurrency, HistoryPolicy, OnFull, OnLag, Priority,
 };
 pub use options::{EventOptions, HandlerOptions};
+pub use origin::JsonLimits;
 pub use output::AnyOutput;
 pub use payload::{Codec, Json, Payload};
 pub use result::{HandlerResult, ResultStatus};
@@ -38,7 +41,9 @@ pub use retry::Retry;
 
 pub(crate) use envelope::{Body, ContextMap, Fresh, Head, ParentLink, Rare, WeakEvent};
 pub(crate) use info::{Call, HandlerEntry};
+pub(crate) use known_type::{KnownType, MakeEvent};
 pub(crate) use options::Knob;
+pub(crate) use origin::{Fields, Origin};
 pub(crate) use slot::{Plan, Roster, SlotEntry, Timing, TypeSlot};
 pub(crate) use state::{
     AttemptKey, BusIdentity, Completion, CompletionHook, Delivery, DeliveryPhase, HandlerMode, Hook, Manner, Outcome,

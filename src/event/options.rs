@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::origin::Origin;
 use super::{AnyEvent, EventConcurrency, EventId, HandlerCompletion, HandlerConcurrency, Priority, Retry};
 
 /// A time limit at one layer of options. Turning it off is different from not mentioning it: `Off` hides the layers below.
@@ -75,6 +76,8 @@ pub struct EventOptions {
     pub(crate) id: Option<EventId>,
     pub(crate) correlation_id: Option<Arc<str>>,
     pub(crate) steps: Option<usize>,
+    /// Of an event that came as JSON.
+    pub(crate) origin: Option<Arc<Origin>>,
 }
 
 impl EventOptions {

@@ -96,6 +96,11 @@ impl AnyOutput {
         Self { value: Held::new(output), encode: Some(encode_output::<P>) }
     }
 
+    /// A value of such an event's output type, by whomever it was made.
+    pub(crate) fn known_as<P: Payload>(self) -> Self {
+        Self { encode: Some(encode_output::<P>), ..self }
+    }
+
     pub(crate) fn as_json(&self) -> Option<&Json> {
         self.downcast_ref()
     }

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::EventOptions;
 use super::type_name::short_type_name;
+use crate::sys::unwind;
 
 /// JSON as this crate reads and writes it.
 pub type Json = serde_json::Value;
@@ -80,8 +81,9 @@ pub trait Payload: Sized + Send + Sync + 'static {
 /// ```
 pub struct Codec<P: Payload> {
     payload_to_json: fn(&P) -> serde_json::Result<Json>,
+    payload_from_json: fn(&Json) -> serde_json::Result<P>,
     output_to_json: fn(&P::Output) -> serde_json::Result<Json>,
-    output_from_json: fn(Json) -> serde_json::Result<P::Output>,
+    output_from_json: fn(&Json) -> serde_json::Result<P::Output>,
 }
 
 impl<P: Payload> Codec<P> {
@@ -93,22 +95,32 @@ impl<P: Payload> Codec<P> {
     {
         Self {
             payload_to_json: |payload| serde_json::to_value(payload),
+            payload_from_json: |json| P::deserialize(json),
             output_to_json: |output| serde_json::to_value(output),
-            output_from_json: serde_json::from_value,
+            output_from_json: |json| P::Output::deserialize(json),
         }
     }
 
     pub(crate) fn payload_to_json(&self, payload: &P) -> serde_json::Result<Json> {
-        (self.payload_to_json)(payload)
+        contained(|| (self.payload_to_json)(payload))
+    }
+
+    pub(crate) fn payload_from_json(&self, json: &Json) -> serde_json::Result<P> {
+        contained(|| (self.payload_from_json)(json))
     }
 
     pub(crate) fn output_to_json(&self, output: &P::Output) -> serde_json::Result<Json> {
-        (self.output_to_json)(output)
+        contained(|| (self.output_to_json)(output))
     }
 
-    pub(crate) fn output_from_json(&self, json: Json) -> serde_json::Result<P::Output> {
-        (self.output_from_json)(json)
+    pub(crate) fn output_from_json(&self, json: &Json) -> serde_json::Result<P::Output> {
+        contained(|| (self.output_from_json)(json))
     }
+}
+
+/// A panic in the user's serialization is an error like any other of it.
+fn contained<T>(body: impl FnOnce() -> serde_json::Result<T>) -> serde_json::Result<T> {
+    unwind::catch(body).unwrap_or_else(|panic| Err(serde::de::Error::custom(format_args!("it panicked: {panic}"))))
 }
 
 // By hand: a derive would ask the payload to be `Clone`.
@@ -164,8 +176,6 @@ macro_rules! event {
 mod tests {
     use std::time::Duration;
 
-    use serde::Deserialize;
-
     use super::*;
     use crate::event::{Priority, options::Knob};
 
@@ -205,9 +215,11 @@ mod tests {
         let login = Login { name: "ada".into() };
         let json = codec.payload_to_json(&login)?;
         assert_eq!(json, serde_json::json!({ "name": "ada" }));
+        assert_eq!(codec.payload_from_json(&json)?, login);
+        assert!(codec.payload_from_json(&serde_json::json!({ "name": 1 })).is_err());
         assert_eq!(codec.output_to_json(&Some(3))?, serde_json::json!(3));
-        assert_eq!(codec.output_from_json(Json::Null)?, None);
-        assert!(codec.output_from_json(serde_json::json!("x")).is_err());
+        assert_eq!(codec.output_from_json(&Json::Null)?, None);
+        assert!(codec.output_from_json(&serde_json::json!("x")).is_err());
         assert_eq!(format!("{codec:?}"), "Codec<Login>");
         Ok(())
     }

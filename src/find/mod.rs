@@ -27,7 +27,7 @@
 mod waiter;
 
 use crate::bus::{BusCore, Doors, EventBus, Parked, Seat, callback};
-use crate::event::{AnyEvent, Event, EventStatus, Payload};
+use crate::event::{AnyEvent, Event, EventStatus, KnownType, Payload};
 use crate::sys::clock::{self, Tick};
 use crate::sys::unwind;
 use chrono::{DateTime, Utc};
@@ -56,7 +56,7 @@ impl EventBus {
     /// assert_eq!(bus.find::<Login>().filter(|login| login.user == "ann").all().len(), 1);
     /// ```
     pub fn find<P: Payload>(&self) -> Find<'_, Event<P>> {
-        Find::new(self, Wanted::Payload(TypeId::of::<P>()), |event| event.downcast::<P>())
+        Find::new(self, Wanted::Payload(KnownType::of::<P>()), |event| event.downcast::<P>())
     }
 
     /// The same for events of the type named `pattern`, whatever their payload is, or of every type: `*`.
@@ -119,7 +119,7 @@ pub struct Find<'bus, E> {
 type Filter<'bus, E> = Box<dyn Fn(&E) -> bool + 'bus>;
 
 enum Wanted {
-    Payload(TypeId),
+    Payload(KnownType),
     Named(Box<str>),
     Any,
 }
@@ -309,14 +309,14 @@ impl Wanted {
     /// As far as can be said without running the user's code.
     fn may_be(&self, event: &AnyEvent) -> bool {
         match self {
-            Wanted::Payload(payload) => event.body().payload_type() == Some(*payload),
+            Wanted::Payload(known) => event.body().payload_type() == Some(known.payload),
             Wanted::Named(_) | Wanted::Any => true,
         }
     }
 
     fn payload(&self) -> Option<TypeId> {
         match self {
-            Wanted::Payload(payload) => Some(*payload),
+            Wanted::Payload(known) => Some(known.payload),
             Wanted::Named(_) | Wanted::Any => None,
         }
     }
@@ -332,6 +332,9 @@ impl<'bus> Waiting<'bus> {
     /// `None` if the bus takes nothing more. The number divides the history from what the waiter will see.
     fn register(bus: &'bus Arc<BusCore>, wanted: &Wanted, seat: &Seat) -> (Option<Waiting<'bus>>, u64) {
         let waiter = Waiter::new(seat.bell());
+        if let Wanted::Payload(known) = wanted {
+            bus.registry.know(*known);
+        }
         let mut inlet = bus.inlet.lock();
         let before = inlet.history.next_number();
         if inlet.doors == Doors::Closed {

@@ -13,9 +13,8 @@ mod subscription;
 pub use subscription::{RecvError, Subscription, SubscriptionCloser};
 
 use crate::bus::{Doors, EventBus, Observer};
-use crate::event::{AnyEvent, Event, OnLag, Payload};
+use crate::event::{AnyEvent, Event, KnownType, OnLag, Payload};
 use backlog::Backlog;
-use std::any::TypeId;
 use std::sync::Arc;
 
 impl EventBus {
@@ -36,7 +35,7 @@ impl EventBus {
     /// # Ok::<(), threadbus::RecvError>(())
     /// ```
     pub fn subscribe<P: Payload>(&self) -> Subscription<Event<P>> {
-        self.subscribe_to(Some(TypeId::of::<P>()), Backlog::unbounded(), |event| event.downcast::<P>())
+        self.subscribe_to(Some(KnownType::of::<P>()), Backlog::unbounded(), |event| event.downcast::<P>())
     }
 
     /// The same with room for `capacity` unread events (0 becomes 1), and what happens beyond: [`OnLag::Block`] makes emitters wait for
@@ -63,7 +62,7 @@ impl EventBus {
     /// ```
     pub fn subscribe_bounded<P: Payload>(&self, capacity: usize, on_lag: OnLag) -> Subscription<Event<P>> {
         let backlog = Backlog::bounded(capacity, on_lag);
-        self.subscribe_to(Some(TypeId::of::<P>()), backlog, |event| event.downcast::<P>())
+        self.subscribe_to(Some(KnownType::of::<P>()), backlog, |event| event.downcast::<P>())
     }
 
     /// [`subscribe`](EventBus::subscribe) for events of every type.
@@ -95,16 +94,17 @@ impl EventBus {
 
     fn subscribe_to<E>(
         &self,
-        payload: Option<TypeId>,
+        known: Option<KnownType>,
         backlog: Backlog,
         cast: fn(AnyEvent) -> Option<E>,
     ) -> Subscription<E> {
         let backlog = Arc::new(backlog);
+        known.into_iter().for_each(|known| self.core().registry.know(known));
         let is_open = {
             let mut inlet = self.core().inlet.lock();
             let is_open = inlet.doors != Doors::Closed;
             if is_open {
-                inlet.observers.add(payload, backlog.clone());
+                inlet.observers.add(known.map(|known| known.payload), backlog.clone());
             }
             is_open
         };

@@ -8,7 +8,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-use threadbus::{Event, EventBus, Payload, WaitError};
+use threadbus::{AnyEvent, Event, EventBus, Payload, WaitError};
 
 /// How long any wait of a test may take before the test fails. Far above what any line needs.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -141,6 +141,15 @@ pub fn within<R: Send + 'static>(limit: Duration, body: impl FnOnce() -> R + Sen
 /// [`Event::wait_timeout`] with [`PATIENCE`], failing the test on any error. From the test's own thread, not in handlers.
 #[track_caller]
 pub fn done<P: Payload>(event: &Event<P>) -> Event<P> {
+    match event.wait_timeout(PATIENCE) {
+        Ok(event) => event,
+        Err(error) => panic!("{event} did not complete: {error}"),
+    }
+}
+
+/// The same for an event without its type.
+#[track_caller]
+pub fn done_any(event: &AnyEvent) -> AnyEvent {
     match event.wait_timeout(PATIENCE) {
         Ok(event) => event,
         Err(error) => panic!("{event} did not complete: {error}"),

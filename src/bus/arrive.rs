@@ -1,0 +1,45 @@
+//! Events whose payload's type is not known at compile time: what came as JSON, and which types a bus can make of it.
+
+use crate::bus::core::BusCore;
+use crate::bus::handle::reject;
+use crate::event::{AnyEvent, Body, EmitError, EventOptions, KnownType, MakeEvent};
+use crate::sys::unwind;
+use std::sync::Arc;
+
+impl BusCore {
+    /// Lets in an event of a type that this bus knows. One that it has already is the answer, and does not run again; one that it
+    /// refuses comes back complete.
+    pub(crate) fn emit_typed(self: &Arc<Self>, known: KnownType, options: EventOptions, make: MakeEvent) -> AnyEvent {
+        let slot = self.registry.slot_of_known(known, &self.defaults);
+        let entered = self.emit_made(&slot, options, make);
+        self.settle(entered)
+    }
+
+    /// The same for an event without a type of ours.
+    pub(crate) fn emit_dynamic(self: &Arc<Self>, options: EventOptions, body: impl Body) -> AnyEvent {
+        let slot = self.registry.slot(&body, &self.defaults);
+        let entered = self.emit_made(&slot, options, |head| AnyEvent::new(head, body));
+        self.settle(entered)
+    }
+
+    fn settle(&self, entered: Result<AnyEvent, (AnyEvent, EmitError)>) -> AnyEvent {
+        let (refused, error) = match entered {
+            Ok(event) => return event,
+            Err(refused) => refused,
+        };
+        let known = match &error {
+            EmitError::DuplicateId { id, .. } => self.inlet.lock().history.get(*id).cloned(),
+            _ => None,
+        };
+        match known {
+            Some(known) => {
+                unwind::drop_quietly(refused);
+                known
+            }
+            None => {
+                reject(&refused, error);
+                refused
+            }
+        }
+    }
+}

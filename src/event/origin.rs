@@ -1,0 +1,85 @@
+//! What an event brings along that another process wrote, and how much of it is let in.
+
+use crate::event::{EventId, HandlerId, Json};
+use chrono::{DateTime, Utc};
+
+/// The fields of a JSON object.
+pub(crate) type Fields = serde_json::Map<String, Json>;
+
+/// What such an event keeps, beside what its options say. Hangs on those, so that an event emitted here carries nothing of it.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) created_at: Option<DateTime<Utc>>,
+    pub(crate) version: Option<String>,
+    /// Whether or not that event is known here.
+    pub(crate) parent: Option<EventId>,
+    pub(crate) emitted_by: Option<HandlerId>,
+    /// Labels of the buses it was on.
+    pub(crate) path: Vec<String>,
+    /// An object, as it was written: also what the payload's type does not know.
+    pub(crate) payload: Json,
+    /// Fields of the event that come out again as they were: what they mean is not our business, or there is more than one way
+    /// to write it.
+    pub(crate) kept: Fields,
+}
+
+/// How much JSON a bus takes for an event: what is more is refused, by an error that names the limit.
+///
+/// Set by [`BusBuilder::json_limits`](crate::BusBuilder::json_limits); they hold for what is read, not for what is written.
+///
+/// ```
+/// use threadbus::{EventBus, JsonError, JsonLimits};
+///
+/// let bus = EventBus::builder("mirror").json_limits(JsonLimits::new().event_bytes(100)).build()?;
+/// let text = format!(r#"{{"event_type": "Note", "text": "{}"}}"#, "x".repeat(100));
+/// assert!(matches!(bus.emit_json_str(&text), Err(JsonError::TooLarge { limit: 100 })));
+/// # Ok::<(), threadbus::BuildError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JsonLimits {
+    pub(crate) event_bytes: usize,
+    pub(crate) depth: usize,
+    pub(crate) name_bytes: usize,
+    pub(crate) path_buses: usize,
+}
+
+impl JsonLimits {
+    /// The parser's own limit is 128, and there must be room for what our code puts around a value.
+    const DEEPEST: usize = 120;
+
+    /// All defaults.
+    pub fn new() -> Self {
+        JsonLimits { event_bytes: 1 << 20, depth: 64, name_bytes: 256, path_buses: 32 }
+    }
+
+    /// Length of an event in bytes: of its text, or of its shortest text if it comes parsed. Default 1 MiB.
+    pub fn event_bytes(mut self, bytes: usize) -> Self {
+        self.event_bytes = bytes;
+        self
+    }
+
+    /// How deep objects and arrays may be nested, the event itself included. Default 64, at most 120; more is taken as 120.
+    pub fn depth(mut self, levels: usize) -> Self {
+        self.depth = levels.min(Self::DEEPEST);
+        self
+    }
+
+    /// Length in bytes of an event's type, version and correlation id, of its buses' labels, and of the names of its payload's fields.
+    /// Default 256.
+    pub fn name_bytes(mut self, bytes: usize) -> Self {
+        self.name_bytes = bytes;
+        self
+    }
+
+    /// On how many buses an event may have been. Default 32.
+    pub fn path_buses(mut self, buses: usize) -> Self {
+        self.path_buses = buses;
+        self
+    }
+}
+
+impl Default for JsonLimits {
+    fn default() -> Self {
+        Self::new()
+    }
+}

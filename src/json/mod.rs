@@ -1,0 +1,237 @@
+//! Events as JSON: what another process, in another language, writes and reads.
+//!
+//! The way in: text is looked over (`scan`) before it is parsed, parsed JSON is measured (`measure`), then its fields are read (`read`), and
+//! the event is let in, typed if the bus knows the type, else as a [`Dynamic`]. The way out: `write` for events, `snapshot` for buses.
+//! How a field is spelled is in `spelling`, for both ways.
+//!
+//! Nothing here runs under a lock, and nothing recurses deeper than `JsonLimits::depth`.
+//!
+//! Imports `event` and `bus`. Hangs `emit_json`, its forms for text, and `to_json` on [`EventBus`] and on both event types from above.
+
+mod dynamic;
+mod measure;
+mod read;
+mod scan;
+mod snapshot;
+mod spelling;
+mod write;
+
+use crate::bus::EventBus;
+use crate::event::{AnyEvent, Event, Fields, Json, JsonError, Payload};
+use dynamic::Dynamic;
+use std::sync::Arc;
+
+impl EventBus {
+    /// Emits an event as another process wrote it, by [`to_json`](Event::to_json) or in another language.
+    ///
+    /// It needs `event_type`. Kept are id, creation time, version, parent id, emitting handler's id, path, options, and the payload
+    /// as it was written, with fields that its type does not know. Status, times and results are dropped: it runs here as new, and
+    /// its results are those of this bus. What is absent or `null` is not set, so an event without an id gets one.
+    ///
+    /// It is **typed if this bus knows the type**: once a typed handler, subscription, forward or waiting find was registered here for a
+    /// payload of that name, or an event of it was on this bus; of two types with one name, the one it met first. Else it is
+    /// *dynamic*: by-name and wildcard handlers get it, [`payload_json`](AnyEvent::payload_json) has its payload, and what its handlers
+    /// return is JSON.
+    ///
+    /// An id this bus has seen is not run again: the answer is the event that has it, or, if that has left the history, one that is refused
+    /// with [`EmitError::DuplicateId`](crate::EmitError::DuplicateId). Of events that left the history, the last 65,536 ids are remembered
+    /// that were not given by this process. Inside a handler it is a child of that handler's event if it brings no parent id; a parent
+    /// that the history has is linked as such and waits for it.
+    ///
+    /// **Numbers** are those of [`Json`](crate::Json): integers up to 64 bits and floating point, exactly. In [text](EventBus::emit_json_str)
+    /// a larger integer is refused; in a parsed `Json` it is too late to tell, for parsing has rounded it.
+    ///
+    /// **Blocking**: as [`emit`](EventBus::emit). A bus that refuses it (closed, full) answers as there: with an event that is
+    /// complete, and whose `wait()` says why.
+    ///
+    /// ```
+    /// use serde::{Deserialize, Serialize};
+    /// use serde_json::json;
+    /// use threadbus::{AnyOutput, Event, EventBus, event};
+    ///
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Login { user: String }
+    /// event!(Login => String);
+    ///
+    /// let bus = EventBus::new("app");
+    /// bus.on(|login: &Event<Login>| format!("hello {}", login.user)); // now the bus knows the type
+    /// bus.on_named("Logout", |event| event.payload_json().map(AnyOutput::json)); // nobody here does
+    ///
+    /// let login = bus.emit_json(&json!({ "event_type": "Login", "user": "ann", "colour": "red" }))?;
+    /// assert_eq!(login.downcast::<Login>().ok_or("typed")?.result()?, "hello ann");
+    /// assert_eq!(login.to_json()?["colour"], "red"); // unknown to the type, and kept
+    ///
+    /// let logout = bus.emit_json(&json!({ "event_type": "Logout", "user": "ann" }))?.wait()?;
+    /// assert_eq!(logout.to_json()?["event_results"][0]["result"], json!({ "user": "ann" }));
+    ///
+    /// let error = bus.emit_json(&json!({ "event_type": "Login", "event_priority": 11 })).unwrap_err();
+    /// assert_eq!(error.to_string(), "field event_priority: 11 is no priority from 0 to 10");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// - [`JsonError::InvalidField`], for a field of the event that is not what it should be, or not there;
+    /// - [`JsonError::ReservedField`], for a field `event_*` that is none of the event's, or `model_*`;
+    /// - [`TooLarge`](JsonError::TooLarge), [`TooDeep`](JsonError::TooDeep), [`NameTooLong`](JsonError::NameTooLong) and
+    ///   [`PathTooLong`](JsonError::PathTooLong), beyond the bus's [limits](crate::JsonLimits);
+    /// - [`JsonError::NoCodec`], if the bus knows the type, and that has none;
+    /// - [`JsonError::Serde`], if the payload does not fit its type.
+    ///
+    /// After an error nothing of the event is left.
+    pub fn emit_json(&self, event: &Json) -> Result<AnyEvent, JsonError> {
+        let limits = &self.options().json_limits;
+        measure::check(event, limits)?;
+        self.arrive(read::object(event)?.clone())
+    }
+
+    /// The same from text. The length is checked before anything else is done, and duplicate fields are refused, where
+    /// parsed JSON has lost one of them.
+    ///
+    /// Made for text that nobody has looked at: whatever it is, this ends after time and memory in proportion to the limit.
+    ///
+    /// ```
+    /// use threadbus::{EventBus, JsonError};
+    ///
+    /// let bus = EventBus::new("mirror");
+    /// let note = bus.emit_json_str(r#"{"event_type": "Note", "n": 18446744073709551615}"#)?;
+    /// assert_eq!(note.to_json()?["n"], u64::MAX);
+    /// let twice = bus.emit_json_str(r#"{"event_type": "Note", "n": 1, "n": 2}"#);
+    /// assert!(matches!(twice, Err(JsonError::DuplicateField { field }) if field == "n"));
+    /// # Ok::<(), JsonError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`emit_json`](EventBus::emit_json), and [`JsonError::DuplicateField`]; [`JsonError::InvalidField`] for an integer beyond 64 bits,
+    /// [`JsonError::Serde`] if it is not JSON.
+    pub fn emit_json_str(&self, text: &str) -> Result<AnyEvent, JsonError> {
+        self.emit_json_slice(text.as_bytes())
+    }
+
+    /// The same from bytes, which should be UTF-8.
+    ///
+    /// ```
+    /// use threadbus::{EventBus, JsonError};
+    ///
+    /// let bus = EventBus::new("mirror");
+    /// assert!(bus.emit_json_slice(br#"{"event_type": "Note"}"#).is_ok());
+    /// assert!(matches!(bus.emit_json_slice(b"{\"event_type\": \"\xff\"}"), Err(JsonError::Serde(_))));
+    /// ```
+    ///
+    /// # Errors
+    /// As [`emit_json_str`](EventBus::emit_json_str); [`JsonError::Serde`] if it is not UTF-8.
+    pub fn emit_json_slice(&self, text: &[u8]) -> Result<AnyEvent, JsonError> {
+        scan::check(text, &self.options().json_limits)?;
+        let event: Json = serde_json::from_slice(text)?;
+        read::object(&event)?;
+        match event {
+            Json::Object(fields) => self.arrive(fields),
+            _ => unreachable!("it was just looked at"),
+        }
+    }
+
+    fn arrive(&self, fields: Fields) -> Result<AnyEvent, JsonError> {
+        let core = self.core();
+        let arrival = read::arrival(fields, &self.options().json_limits)?;
+        let known = core.registry.known(&arrival.event_type);
+        let make = known.map(|known| (known.read)(&arrival.origin.payload)).transpose()?;
+
+        let mut options = arrival.options;
+        if let Some(id) = arrival.origin.parent {
+            // It belongs to that one, be it known here or not, and not to the handler that brings it in.
+            options.detached = true;
+            options.parent = self.event(id);
+        }
+        options.origin = Some(Arc::new(arrival.origin));
+        Ok(match known.zip(make) {
+            Some((known, make)) => core.emit_typed(known, options, make),
+            None => core.emit_dynamic(options, Dynamic::new(arrival.event_type)),
+        })
+    }
+
+    /// A snapshot for people and tools: options, handlers, history, queue.
+    ///
+    /// `event_history` has what [`history`](EventBus::history) has, by id; `pending_event_queue` the ids of those that have not
+    /// started. An event that cannot be JSON is there without its payload, with the reason in `json_error`; so is a result. It is not one
+    /// moment: each event is looked at for itself.
+    ///
+    /// ```
+    /// use threadbus::{Event, EventBus, Payload};
+    /// struct Tick;
+    /// impl Payload for Tick { type Output = (); }
+    ///
+    /// let bus = EventBus::new("clock");
+    /// bus.on(|_: &Event<Tick>| {});
+    /// let tick = bus.emit(Tick).wait()?;
+    /// let snapshot = bus.to_json()?;
+    /// assert_eq!(snapshot["name"], "clock");
+    /// assert_eq!(snapshot["event_history"][tick.id().to_string()]["event_status"], "completed");
+    /// assert_eq!(snapshot["event_history"][tick.id().to_string()]["json_error"], "Tick has no codec");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// None so far.
+    pub fn to_json(&self) -> Result<Json, JsonError> {
+        Ok(snapshot::bus(self))
+    }
+}
+
+impl AnyEvent {
+    /// The event as one flat JSON object, as [`emit_json`](EventBus::emit_json) reads it: the payload's fields beside the event's own, whose
+    /// names begin with `event_`.
+    ///
+    /// | field | what |
+    /// | --- | --- |
+    /// | `event_id`, `event_type`, `event_version` | |
+    /// | `event_created_at`, `event_started_at`, `event_completed_at` | UTC, nine fractional digits, `Z` |
+    /// | `event_status` | `pending`, `started`, `completed` |
+    /// | `event_parent_id`, `event_emitted_by_handler_id`, `event_correlation_id` | |
+    /// | `event_path` | labels of the buses it was on |
+    /// | `event_timeout`, `event_slow_timeout`, `event_handler_timeout`, `event_handler_slow_timeout` | seconds; `null` also if turned off |
+    /// | `event_concurrency` | `global-serial`, `bus-serial`, `parallel` |
+    /// | `event_handler_concurrency` | the same, and `serial` for one at a time within the event |
+    /// | `event_handler_completion` | `all`, `first` |
+    /// | `event_priority` | 0 to 10 |
+    /// | `event_pending_bus_count` | buses that are not done with it |
+    /// | `event_result_type` | `null`; what an event from elsewhere brought comes out as it was |
+    /// | `event_results` | one object for each handler, as in [`results`](AnyEvent::results) |
+    ///
+    /// Options are the event's own and its type's; what is unset there is `null`, whatever bus and handlers say. An event that came as
+    /// JSON has the payload that was written, with all its fields.
+    ///
+    /// # Errors
+    /// - [`JsonError::NoCodec`], if the payload's type has none;
+    /// - [`JsonError::NotAnObject`], if the payload is no JSON object: there are no fields to stand beside the event's;
+    /// - [`JsonError::ReservedField`], if a field of the payload begins with `event_` or `model_`;
+    /// - [`JsonError::Serde`], if payload or output do not serialize.
+    pub fn to_json(&self) -> Result<Json, JsonError> {
+        write::event(self).map(Json::Object)
+    }
+}
+
+impl<P: Payload> Event<P> {
+    /// The event as one flat JSON object: the payload's fields beside the event's own. See [`AnyEvent::to_json`] for the fields.
+    ///
+    /// ```
+    /// use serde::{Deserialize, Serialize};
+    /// use threadbus::{Event, EventBus, event};
+    ///
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Login { user: String }
+    /// event!(Login => String);
+    ///
+    /// let bus = EventBus::new("app");
+    /// bus.on(|login: &Event<Login>| format!("hello {}", login.user));
+    /// let json = bus.emit(Login { user: "ann".into() }).wait()?.to_json()?;
+    /// assert_eq!(json["event_type"], "Login");
+    /// assert_eq!(json["user"], "ann");
+    /// assert_eq!(json["event_results"][0]["result"], "hello ann");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`AnyEvent::to_json`].
+    pub fn to_json(&self) -> Result<Json, JsonError> {
+        self.any().to_json()
+    }
+}

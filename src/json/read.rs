@@ -1,0 +1,211 @@
+//! The fields of an event, one by one.
+
+use super::spelling::{self, Names, is_reserved, shortened};
+use crate::event::{EventId, EventOptions, Fields, HandlerId, Json, JsonError, JsonLimits, Knob, Origin, Priority};
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// An event as another process wrote it, before it is let in.
+pub(crate) struct Arrival {
+    pub(crate) event_type: String,
+    pub(crate) options: EventOptions,
+    pub(crate) origin: Origin,
+}
+
+pub(crate) fn object(event: &Json) -> Result<&Fields, JsonError> {
+    event.as_object().ok_or_else(|| invalid("event_type", "missing: an event is an object"))
+}
+
+pub(crate) fn arrival(fields: Fields, limits: &JsonLimits) -> Result<Arrival, JsonError> {
+    let mut fields = Reader { fields, kept: Fields::new(), limits };
+    let event_type = match fields.name("event_type")? {
+        None => return Err(invalid("event_type", "missing")),
+        Some(pattern) if pattern == "*" => return Err(invalid("event_type", "* is no type, but means all of them")),
+        Some(event_type) => event_type,
+    };
+    let id = fields.id("event_id")?.map(EventId);
+    let parent = fields.id("event_parent_id")?.map(EventId);
+    if parent.is_some() && parent == id {
+        return Err(invalid("event_parent_id", "an event is not its own parent"));
+    }
+    let options = EventOptions {
+        id,
+        timeout: fields.seconds("event_timeout")?,
+        handler_timeout: fields.seconds("event_handler_timeout")?,
+        slow_after: fields.seconds("event_slow_timeout")?,
+        handler_slow_after: fields.seconds("event_handler_slow_timeout")?,
+        concurrency: fields.one_of("event_concurrency", spelling::EVENT_CONCURRENCY)?,
+        handler_concurrency: fields.one_of("event_handler_concurrency", spelling::HANDLER_CONCURRENCY)?,
+        completion: fields.one_of("event_handler_completion", spelling::COMPLETION)?,
+        priority: fields.priority("event_priority")?,
+        correlation_id: fields.name("event_correlation_id")?.map(Arc::from),
+        ..EventOptions::new()
+    };
+    let version = fields.name("event_version")?;
+    let created_at = fields.time("event_created_at")?;
+    let emitted_by = fields.id("event_emitted_by_handler_id")?.map(HandlerId);
+    let path = fields.path("event_path")?;
+    fields.keep_result_type("event_result_type")?;
+    fields.look_at_the_past()?;
+    let (payload, kept) = fields.rest()?;
+    let origin = Origin { created_at, version, parent, emitted_by, path, payload, kept };
+    Ok(Arrival { event_type, options, origin })
+}
+
+struct Reader<'limits> {
+    fields: Fields,
+    kept: Fields,
+    limits: &'limits JsonLimits,
+}
+
+impl Reader<'_> {
+    /// Takes a field out. Absent and null are the same.
+    fn take(&mut self, field: &str) -> Option<Json> {
+        self.fields.remove(field).filter(|value| !value.is_null())
+    }
+
+    fn text(&mut self, field: &str) -> Result<Option<String>, JsonError> {
+        match self.take(field) {
+            None => Ok(None),
+            Some(Json::String(text)) => Ok(Some(text)),
+            Some(other) => Err(not_a(field, "string", &other)),
+        }
+    }
+
+    fn name(&mut self, field: &str) -> Result<Option<String>, JsonError> {
+        let Some(name) = self.text(field)? else { return Ok(None) };
+        self.check_name(field, &name)?;
+        Ok(Some(name))
+    }
+
+    /// Names end up in logs.
+    fn check_name(&self, field: &str, name: &str) -> Result<(), JsonError> {
+        if name.len() > self.limits.name_bytes {
+            return Err(JsonError::NameTooLong { field: field.to_owned(), limit: self.limits.name_bytes });
+        }
+        if name.is_empty() {
+            return Err(invalid(field, "empty"));
+        }
+        if name.chars().any(char::is_control) {
+            return Err(invalid(field, "a name has no control characters"));
+        }
+        Ok(())
+    }
+
+    fn id(&mut self, field: &str) -> Result<Option<Uuid>, JsonError> {
+        let Some(text) = self.text(field)? else { return Ok(None) };
+        // Of the ways to write one, the others are shorter or longer.
+        let id = Uuid::try_parse(&text).ok().filter(|_| text.len() == 36);
+        id.map(Some).ok_or_else(|| invalid(field, "not a UUID with hyphens"))
+    }
+
+    fn time(&mut self, field: &str) -> Result<Option<chrono::DateTime<chrono::Utc>>, JsonError> {
+        let Some(text) = self.text(field)? else { return Ok(None) };
+        let time = spelling::read_time(&text);
+        time.map(Some).ok_or_else(|| invalid(field, "not a time like 2025-01-02T03:04:05.678901234Z"))
+    }
+
+    /// Comes out again as it was written: 20 and 20.0 are the same time.
+    fn seconds(&mut self, field: &str) -> Result<Knob, JsonError> {
+        let Some(value) = self.take(field) else { return Ok(Knob::Unset) };
+        let Some(seconds) = value.as_f64() else { return Err(not_a(field, "number", &value)) };
+        match Duration::try_from_secs_f64(seconds) {
+            Ok(after) => {
+                self.kept.insert(field.to_owned(), value);
+                Ok(Knob::After(after))
+            }
+            Err(_) => Err(invalid(field, &format!("{value} is no number of seconds to wait"))),
+        }
+    }
+
+    fn one_of<T: Copy>(&mut self, field: &str, names: Names<T>) -> Result<Option<T>, JsonError> {
+        let Some(text) = self.text(field)? else { return Ok(None) };
+        spelling::value(names, &text).map(Some).ok_or_else(|| {
+            let names: Vec<_> = names.iter().map(|(_, name)| *name).collect();
+            invalid(field, &format!("not one of {}", names.join(", ")))
+        })
+    }
+
+    fn priority(&mut self, field: &str) -> Result<Option<Priority>, JsonError> {
+        let Some(value) = self.take(field) else { return Ok(None) };
+        if !value.is_number() {
+            return Err(not_a(field, "number", &value));
+        }
+        let priority = value.as_u64().and_then(|level| u8::try_from(level).ok()).and_then(Priority::new);
+        priority.map(Some).ok_or_else(|| invalid(field, &format!("{value} is no priority from 0 to 10")))
+    }
+
+    fn path(&mut self, field: &str) -> Result<Vec<String>, JsonError> {
+        let path = match self.take(field) {
+            None => return Ok(Vec::new()),
+            Some(Json::Array(path)) => path,
+            Some(other) => return Err(not_a(field, "array", &other)),
+        };
+        if path.len() > self.limits.path_buses {
+            return Err(JsonError::PathTooLong { limit: self.limits.path_buses });
+        }
+        let label = |label| match label {
+            Json::String(label) => self.check_name(field, &label).map(|()| label),
+            other => Err(not_a(field, "array of strings", &other)),
+        };
+        path.into_iter().map(label).collect()
+    }
+
+    /// A schema: others check results by it, here types do.
+    fn keep_result_type(&mut self, field: &str) -> Result<(), JsonError> {
+        match self.take(field) {
+            None => {}
+            Some(schema @ (Json::Object(_) | Json::String(_) | Json::Bool(_))) => {
+                self.kept.insert(field.to_owned(), schema);
+            }
+            Some(other) => return Err(not_a(field, "schema", &other)),
+        }
+        Ok(())
+    }
+
+    /// How far it came elsewhere is not told on; but it has to be well-formed, like everything else.
+    fn look_at_the_past(&mut self) -> Result<(), JsonError> {
+        self.time("event_started_at")?;
+        self.time("event_completed_at")?;
+        self.one_of("event_status", spelling::STATUS)?;
+        match self.take("event_pending_bus_count") {
+            Some(count) if !count.is_u64() => return Err(not_a("event_pending_bus_count", "count", &count)),
+            _ => {}
+        }
+        match self.take("event_results") {
+            None => Ok(()),
+            Some(Json::Array(results)) if results.iter().all(Json::is_object) => Ok(()),
+            Some(other) => Err(not_a("event_results", "array of objects", &other)),
+        }
+    }
+
+    /// What is left is the payload.
+    fn rest(self) -> Result<(Json, Fields), JsonError> {
+        for name in self.fields.keys() {
+            if is_reserved(name) {
+                return Err(JsonError::ReservedField { field: shortened(name) });
+            }
+            if name.len() > self.limits.name_bytes {
+                return Err(JsonError::NameTooLong { field: shortened(name), limit: self.limits.name_bytes });
+            }
+        }
+        Ok((Json::Object(self.fields), self.kept))
+    }
+}
+
+fn invalid(field: &str, reason: &str) -> JsonError {
+    JsonError::InvalidField { field: field.to_owned(), reason: reason.to_owned() }
+}
+
+fn not_a(field: &str, expected: &str, found: &Json) -> JsonError {
+    let found = match found {
+        Json::Null => "null",
+        Json::Bool(_) => "a truth value",
+        Json::Number(_) => "a number",
+        Json::String(_) => "a string",
+        Json::Array(_) => "an array",
+        Json::Object(_) => "an object",
+    };
+    invalid(field, &format!("expected {expected}, found {found}"))
+}
