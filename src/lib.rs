@@ -94,7 +94,7 @@ pub use event::{
     AnyEvent, AnyOutput, BoxError, BuildError, BusId, Cause, CauseKind, Codec, EmitError, Event, EventConcurrency,
     EventId, EventOptions, EventStatus, Handler, HandlerCompletion, HandlerConcurrency, HandlerError, HandlerFailure,
     HandlerId, HandlerInfo, HandlerOptions, HandlerResult, HistoryPolicy, IntoAnyOutcome, IntoOutcome, Json, JsonError,
-    OnFull, OnLag, Payload, Priority, ResultError, ResultStatus, Retry, TryEmitError, WaitError,
+    Limit, LimitTimeout, OnFull, OnLag, Payload, Priority, ResultError, ResultStatus, Retry, TryEmitError, WaitError,
 };
 #[doc(hidden)]
 pub use event::{ArcMarker, Diverges, FnMarker, FnOut, Opt, Plain, Res, ResOpt};

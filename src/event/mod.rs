@@ -9,6 +9,7 @@ mod failure;
 mod handler;
 mod ids;
 mod info;
+mod limit;
 mod modes;
 mod options;
 mod output;
@@ -27,6 +28,7 @@ pub use handler::{ArcMarker, Diverges, FnMarker, FnOut, Opt, Plain, Res, ResOpt}
 pub use handler::{Handler, IntoAnyOutcome, IntoOutcome};
 pub use ids::{BusId, EventId, HandlerId};
 pub use info::HandlerInfo;
+pub use limit::{Limit, LimitTimeout};
 pub use modes::{
     EventConcurrency, EventStatus, HandlerCompletion, HandlerConcurrency, HistoryPolicy, OnFull, OnLag, Priority,
 };
