@@ -92,9 +92,10 @@ pub use batch::{Batch, Progress};
 pub use bus::{BusBuilder, BusOptions, EventBus, HandlerContext, Select, Shutdown, ShutdownReport, WeakBus};
 pub use event::{
     AnyEvent, AnyOutput, BoxError, BuildError, BusId, Cause, CauseKind, Codec, EmitError, Event, EventConcurrency,
-    EventId, EventOptions, EventStatus, Handler, HandlerCompletion, HandlerConcurrency, HandlerError, HandlerFailure,
-    HandlerId, HandlerInfo, HandlerOptions, HandlerResult, HistoryPolicy, IntoAnyOutcome, IntoOutcome, Json, JsonError,
-    Limit, LimitTimeout, OnFull, OnLag, Payload, Priority, ResultError, ResultStatus, Retry, TryEmitError, WaitError,
+    EventId, EventOptions, EventStatus, Fairness, Handler, HandlerCompletion, HandlerConcurrency, HandlerError,
+    HandlerFailure, HandlerId, HandlerInfo, HandlerOptions, HandlerResult, HistoryPolicy, IntoAnyOutcome, IntoOutcome,
+    Json, JsonError, Limit, LimitTimeout, OnFull, OnLag, Payload, Priority, ResultError, ResultStatus, Retry,
+    TryEmitError, WaitError,
 };
 #[doc(hidden)]
 pub use event::{ArcMarker, Diverges, FnMarker, FnOut, Opt, Plain, Res, ResOpt};

@@ -6,7 +6,7 @@ use crate::bus::observers::Observers;
 use crate::bus::permit::is_active;
 use crate::bus::registry::Registry;
 use crate::event::{AnyEvent, BusIdentity, EventId, TurnKind, WeakEvent};
-use crate::rules::{BusDefaults, Lanes};
+use crate::rules::{BusDefaults, Lanes, TokenBucket};
 use crate::runtime::{Drive, Job, PermitKind, RuntimeCore, Turn};
 use crate::sync::{Bell, Semaphore, Spin, Token};
 use crate::sys::channel::{Receiver, Sender};
@@ -45,6 +45,8 @@ pub(crate) struct Inlet {
     pub(crate) observers: Observers,
     /// The loop is somewhere; see `runtime/README.md`, section 2.
     pub(crate) active: bool,
+    #[expect(dead_code, reason = "emit does not ask it yet")]
+    pub(crate) rate: Option<TokenBucket>,
 }
 
 /// What decides whether a queued event may start.
@@ -187,12 +189,13 @@ pub(crate) struct Parts {
     pub(crate) defaults: BusDefaults,
     pub(crate) runtime: Arc<RuntimeCore>,
     pub(crate) doors: Doors,
+    pub(crate) rate: Option<TokenBucket>,
 }
 
 impl BusCore {
     pub(crate) fn new(parts: Parts) -> BusCore {
         let (queue, arrivals) = crate::sys::channel::unbounded();
-        let Parts { identity, options, defaults, runtime, doors } = parts;
+        let Parts { identity, options, defaults, runtime, doors, rate } = parts;
         let history = History::new(options.max_history, options.history_policy);
         BusCore {
             serial: u64::from(crate::sys::thread::next_number()),
@@ -207,10 +210,11 @@ impl BusCore {
                 doors,
                 observers: Observers::default(),
                 active: false,
+                rate,
             }),
             run: Mutex::new(Run {
-                lanes: Lanes::new(),
-                free: Lanes::new(),
+                lanes: Lanes::new(options.fairness),
+                free: Lanes::new(options.fairness),
                 event: Semaphore::new(1, true),
                 handler: Semaphore::new(1, false),
                 paused: 0,

@@ -30,7 +30,8 @@ pub use ids::{BusId, EventId, HandlerId};
 pub use info::HandlerInfo;
 pub use limit::{Limit, LimitTimeout};
 pub use modes::{
-    EventConcurrency, EventStatus, HandlerCompletion, HandlerConcurrency, HistoryPolicy, OnFull, OnLag, Priority,
+    EventConcurrency, EventStatus, Fairness, HandlerCompletion, HandlerConcurrency, HistoryPolicy, OnFull, OnLag,
+    Priority,
 };
 pub use options::{EventOptions, HandlerOptions};
 pub use output::AnyOutput;

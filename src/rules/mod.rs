@@ -3,7 +3,9 @@
 //! Imports `event` and `sys` (for the type of a deadline) only.
 
 mod lanes;
+mod rate;
 mod resolve;
 
 pub(crate) use lanes::Lanes;
+pub(crate) use rate::TokenBucket;
 pub(crate) use resolve::{BusDefaults, handler_mode, plan, slow_event, timing};
