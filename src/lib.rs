@@ -68,6 +68,7 @@
 //! | values, and the bus, that travel along | [`context`], [`scope`] |
 //! | one handler value per thread | [`EventBus::on_per_worker`], [`HandlerContext::local`] |
 //! | what happened, as a tree | [`EventBus::log_tree`] |
+//! | what failed for good | [`BusBuilder::dead_letters`], [`EventBus::dead_letters`] |
 //! | threads and their limits | [`Runtime`], [`RuntimeBuilder`], [`RuntimeStats`] |
 //! | the last line of a `main` | [`Runtime::shutdown`] |
 //!
@@ -78,6 +79,7 @@
 mod batch;
 mod bus;
 pub mod context;
+mod dead_letter;
 mod event;
 mod find;
 mod log_tree;
@@ -90,6 +92,7 @@ mod sys;
 
 pub use batch::{Batch, Progress};
 pub use bus::{BusBuilder, BusOptions, EventBus, HandlerContext, Select, Shutdown, ShutdownReport, WeakBus};
+pub use dead_letter::RedriveReport;
 pub use event::{
     AnyEvent, AnyOutput, BoxError, BuildError, BusId, Cause, CauseKind, Codec, EmitError, Event, EventConcurrency,
     EventId, EventOptions, EventStatus, Fairness, Handler, HandlerCompletion, HandlerConcurrency, HandlerError,
@@ -101,6 +104,7 @@ pub use event::{
 pub use event::{ArcMarker, Diverges, FnMarker, FnOut, Opt, Plain, Res, ResOpt};
 pub use find::Find;
 pub use log_tree::TreeStyle;
+pub use rules::DeadLetter;
 pub use runtime::{Runtime, RuntimeBuilder, RuntimeStats};
 pub use subscribe::{RecvError, Subscription, SubscriptionCloser};
 

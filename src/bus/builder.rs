@@ -43,6 +43,8 @@ pub struct BusOptions {
     pub fairness: Fairness,
     /// Whether an event without a handler is refused.
     pub require_handler: bool,
+    /// How many final failures of handlers are kept.
+    pub dead_letters: usize,
 }
 
 /// Settles an [`EventBus`]; every option has a default.
@@ -86,6 +88,7 @@ impl BusBuilder {
             on_full: OnFull::Block,
             fairness: Fairness::Strict,
             require_handler: false,
+            dead_letters: 0,
         };
         BusBuilder { name: name.to_owned(), id: None, options, retry: None, max_emit_rate: None, runtime: None }
     }
@@ -194,6 +197,13 @@ impl BusBuilder {
     /// Refuse events that no handler is registered for. Default false.
     pub fn require_handler(mut self, required: bool) -> Self {
         self.options.require_handler = required;
+        self
+    }
+
+    /// Keeps the last `capacity` failures of handlers that were final, for [`EventBus::dead_letters`]. Default 0: none. It is a bound, not
+    /// a reservation: any number makes sense.
+    pub fn dead_letters(mut self, capacity: usize) -> Self {
+        self.options.dead_letters = capacity;
         self
     }
 

@@ -6,7 +6,7 @@ use crate::bus::observers::Observers;
 use crate::bus::permit::is_active;
 use crate::bus::registry::Registry;
 use crate::event::{AnyEvent, BusIdentity, EventId, TurnKind, WeakEvent};
-use crate::rules::{BusDefaults, Lanes, TokenBucket};
+use crate::rules::{BusDefaults, DeadLetters, Lanes, TokenBucket};
 use crate::runtime::{Drive, Job, PermitKind, RuntimeCore, Turn};
 use crate::sync::{Bell, Semaphore, Spin, Token};
 use crate::sys::channel::{Receiver, Sender};
@@ -151,6 +151,7 @@ pub(crate) struct BusCore {
     /// Read by whoever holds `run`.
     pub(crate) arrivals: Receiver<Entry>,
     pub(crate) counters: Counters,
+    pub(crate) dead_letters: Mutex<DeadLetters>,
     pub(crate) spin: Spin,
     /// Slots that threads keep for handlers of this bus.
     pub(crate) locals: AtomicUsize,
@@ -224,6 +225,7 @@ impl BusCore {
             }),
             arrivals,
             counters: Counters::default(),
+            dead_letters: Mutex::new(DeadLetters::new(options.dead_letters)),
             spin: Spin::new(),
             locals: AtomicUsize::new(0),
             set_aside: Mutex::new(Vec::new()),
@@ -393,6 +395,7 @@ impl Drop for BusCore {
         }
         std::mem::take(&mut self.inlet.get_mut().observers).close();
         crate::sys::unwind::drop_each(self.inlet.get_mut().history.clear());
+        crate::sys::unwind::drop_each(self.dead_letters.get_mut().clear());
         let handlers = self.registry.close();
         crate::bus::worker_local::forget_handlers(self, &handlers);
         crate::sys::unwind::drop_each(handlers);
