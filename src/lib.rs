@@ -68,6 +68,7 @@
 //! | values, and the bus, that travel along | [`context`], [`scope`] |
 //! | one handler value per thread | [`EventBus::on_per_worker`], [`HandlerContext::local`] |
 //! | what happened, as a tree | [`EventBus::log_tree`] |
+//! | numbers, and whether they are good | [`EventBus::metrics`], [`EventBus::health`] |
 //! | what failed for good | [`BusBuilder::dead_letters`], [`EventBus::dead_letters`] |
 //! | threads and their limits | [`Runtime`], [`RuntimeBuilder`], [`RuntimeStats`] |
 //! | the last line of a `main` | [`Runtime::shutdown`] |
@@ -82,7 +83,9 @@ pub mod context;
 mod dead_letter;
 mod event;
 mod find;
+mod health;
 mod log_tree;
+mod metrics;
 mod rules;
 mod runtime;
 pub mod scope;
@@ -103,7 +106,9 @@ pub use event::{
 #[doc(hidden)]
 pub use event::{ArcMarker, Diverges, FnMarker, FnOut, Opt, Plain, Res, ResOpt};
 pub use find::Find;
+pub use health::{Alert, Health, HealthLimits, HealthStatus};
 pub use log_tree::TreeStyle;
+pub use metrics::{BusMetrics, LatencySummary};
 pub use rules::DeadLetter;
 pub use runtime::{Runtime, RuntimeBuilder, RuntimeStats};
 pub use subscribe::{RecvError, Subscription, SubscriptionCloser};

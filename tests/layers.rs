@@ -20,7 +20,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Exceptions within a line: the first may import the second.
-const SIDEWAYS: &[(&str, &str)] = &[("scope", "subscribe")];
+const SIDEWAYS: &[(&str, &str)] = &[("scope", "subscribe"), ("health", "metrics")];
 
 /// What only `sys` may name; `core` counts as `std`.
 const DOORS: &[&[&str]] = &[

@@ -4,6 +4,7 @@ use crate::bus::builder::BusOptions;
 use crate::bus::history::History;
 use crate::bus::observers::Observers;
 use crate::bus::permit::is_active;
+use crate::bus::recorder::Recorder;
 use crate::bus::registry::Registry;
 use crate::event::{AnyEvent, BusIdentity, EventId, TurnKind, WeakEvent};
 use crate::rules::{BusDefaults, DeadLetters, Lanes, TokenBucket};
@@ -132,6 +133,10 @@ impl Counters {
         self.emitted.load(Ordering::SeqCst)
     }
 
+    pub(crate) fn claimed(&self) -> u64 {
+        self.under_run.count.load(Ordering::SeqCst) + self.claimed.load(Ordering::SeqCst)
+    }
+
     /// The newest stamp that has been claimed: what is younger cannot be complete.
     pub(crate) fn latest_claim(&self) -> Stamp {
         self.under_run.latest.load(Ordering::Acquire).max(self.latest_claim.load(Ordering::Acquire))
@@ -151,6 +156,7 @@ pub(crate) struct BusCore {
     /// Read by whoever holds `run`.
     pub(crate) arrivals: Receiver<Entry>,
     pub(crate) counters: Counters,
+    pub(crate) recorder: Recorder,
     pub(crate) dead_letters: Mutex<DeadLetters>,
     pub(crate) spin: Spin,
     /// Slots that threads keep for handlers of this bus.
@@ -225,6 +231,7 @@ impl BusCore {
             }),
             arrivals,
             counters: Counters::default(),
+            recorder: Recorder::default(),
             dead_letters: Mutex::new(DeadLetters::new(options.dead_letters)),
             spin: Spin::new(),
             locals: AtomicUsize::new(0),
@@ -256,10 +263,21 @@ impl BusCore {
     }
 
     pub(crate) fn pending(&self) -> usize {
-        let counters = &self.counters;
-        let claimed = counters.under_run.count.load(Ordering::SeqCst) + counters.claimed.load(Ordering::SeqCst);
-        let emitted = counters.emitted();
+        let claimed = self.counters.claimed();
+        let emitted = self.counters.emitted();
         usize::try_from(emitted.saturating_sub(claimed)).unwrap_or(usize::MAX)
+    }
+
+    /// What is queued, by priority: high, normal, low.
+    pub(crate) fn queued_by_band(&self) -> [usize; 3] {
+        if self.pending() == 0 {
+            return [0; 3];
+        }
+        let mut run = self.run.lock();
+        self.fetch(&mut run);
+        let queued = |entry: &Entry| crate::bus::permit::is_queued(&entry.event, entry.delivery as usize);
+        let (serial, free) = (run.lanes.len_by_band(queued), run.free.len_by_band(queued));
+        std::array::from_fn(|band| serial[band] + free[band])
     }
 
     /// What stands in whose way, for `Debug` and for a log of a program that hangs.

@@ -22,6 +22,7 @@ mod kind;
 mod observers;
 mod park;
 mod permit;
+mod recorder;
 mod registry;
 mod results;
 mod run_loop;

@@ -130,7 +130,6 @@ impl<T> Lanes<T> {
     }
 
     /// How many there are in each band: high, normal, low; only those that `counts` picks.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the metrics"))]
     pub(crate) fn len_by_band(&self, counts: impl Fn(&T) -> bool) -> [usize; 3] {
         BANDS.map(|band| {
             let lanes = self.lanes.iter().enumerate().filter(|(lane, _)| band & 1 << lane != 0);
