@@ -64,6 +64,7 @@
 //! | events without a type | [`AnyEvent`], [`EventBus::on_any`], [`EventBus::on_named`] |
 //! | looking back, debouncing | [`EventBus::find`] |
 //! | observing | [`EventBus::subscribe`], [`Subscription`] |
+//! | later, and again and again | [`EventBus::emit_after`], [`EventBus::emit_every`] |
 //! | many events as one | [`EventBus::batch`] |
 //! | values, and the bus, that travel along | [`context`], [`scope`] |
 //! | one handler value per thread | [`EventBus::on_per_worker`], [`HandlerContext::local`] |
@@ -88,6 +89,7 @@ mod log_tree;
 mod metrics;
 mod rules;
 mod runtime;
+mod schedule;
 pub mod scope;
 mod subscribe;
 mod sync;
@@ -111,6 +113,7 @@ pub use log_tree::TreeStyle;
 pub use metrics::{BusMetrics, LatencySummary};
 pub use rules::DeadLetter;
 pub use runtime::{Runtime, RuntimeBuilder, RuntimeStats};
+pub use schedule::Scheduled;
 pub use subscribe::{RecvError, Subscription, SubscriptionCloser};
 
 /// The code in README.md runs as doctests.

@@ -15,7 +15,19 @@ const LAYERS: &[&[&str]] = &[
     &["rules"],
     &["runtime"],
     &["bus"],
-    &["find", "subscribe", "batch", "scope", "context", "dead_letter", "metrics", "health", "log_tree", "json"],
+    &[
+        "find",
+        "subscribe",
+        "batch",
+        "schedule",
+        "scope",
+        "context",
+        "dead_letter",
+        "metrics",
+        "health",
+        "log_tree",
+        "json",
+    ],
     &["middleware", "process", "bridge", "testing"],
 ];
 

@@ -3,6 +3,7 @@
 use crate::bus::builder::BusOptions;
 use crate::bus::history::History;
 use crate::bus::observers::Observers;
+use crate::bus::outbox::Outbox;
 use crate::bus::permit::is_active;
 use crate::bus::recorder::Recorder;
 use crate::bus::registry::Registry;
@@ -158,6 +159,8 @@ pub(crate) struct BusCore {
     pub(crate) counters: Counters,
     pub(crate) recorder: Recorder,
     pub(crate) dead_letters: Mutex<DeadLetters>,
+    /// What is to be emitted later.
+    pub(crate) outbox: Arc<Outbox>,
     pub(crate) spin: Spin,
     /// Slots that threads keep for handlers of this bus.
     pub(crate) locals: AtomicUsize,
@@ -208,6 +211,7 @@ impl BusCore {
             serial: u64::from(crate::sys::thread::next_number()),
             identity,
             defaults,
+            outbox: Outbox::new(&runtime.watch),
             runtime,
             registry: Registry::new(),
             inlet: Mutex::new(Inlet {
@@ -378,6 +382,7 @@ impl BusCore {
         if wake {
             self.submit_loop();
         }
+        self.outbox.close();
     }
 }
 
@@ -399,6 +404,7 @@ impl Drop for IdleWatch<'_> {
 impl Drop for BusCore {
     fn drop(&mut self) {
         self.runtime.buses.lock().remove(&self.identity.id);
+        self.outbox.close();
         // Entries hold the event, not the bus: what is left here was never claimed.
         let mut left = Vec::new();
         let run = self.run.get_mut();

@@ -6,7 +6,7 @@ use crate::bus::EventBus;
 use crate::rules::DeadLetter;
 use crate::sys::unwind;
 
-/// How a [redrive](EventBus::redrive) went.
+/// How a redrive went.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RedriveReport {
