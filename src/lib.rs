@@ -64,11 +64,14 @@
 //! | events without a type | [`AnyEvent`], [`EventBus::on_any`], [`EventBus::on_named`] |
 //! | looking back, debouncing | [`EventBus::find`] |
 //! | observing | [`EventBus::subscribe`], [`Subscription`] |
+//! | later, and again and again | [`EventBus::emit_after`], [`EventBus::emit_every`] |
 //! | many events as one | [`EventBus::batch`] |
 //! | values, and the bus, that travel along | [`context`], [`scope`] |
 //! | one handler value per thread | [`EventBus::on_per_worker`], [`HandlerContext::local`] |
 //! | what happened, as a tree | [`EventBus::log_tree`] |
 //! | events as JSON, here and from elsewhere | [`Event::to_json`], [`EventBus::emit_json`], [`JsonLimits`] |
+//! | numbers, and whether they are good | [`EventBus::metrics`], [`EventBus::health`] |
+//! | what failed for good | [`BusBuilder::dead_letters`], [`EventBus::dead_letters`] |
 //! | threads and their limits | [`Runtime`], [`RuntimeBuilder`], [`RuntimeStats`] |
 //! | the last line of a `main` | [`Runtime::shutdown`] |
 //!
@@ -79,12 +82,16 @@
 mod batch;
 mod bus;
 pub mod context;
+mod dead_letter;
 mod event;
 mod find;
 mod json;
+mod health;
 mod log_tree;
+mod metrics;
 mod rules;
 mod runtime;
+mod schedule;
 pub mod scope;
 mod subscribe;
 mod sync;
@@ -92,17 +99,23 @@ mod sys;
 
 pub use batch::{Batch, Progress};
 pub use bus::{BusBuilder, BusOptions, EventBus, HandlerContext, Select, Shutdown, ShutdownReport, WeakBus};
+pub use dead_letter::RedriveReport;
 pub use event::{
     AnyEvent, AnyOutput, BoxError, BuildError, BusId, Cause, CauseKind, Codec, EmitError, Event, EventConcurrency,
-    EventId, EventOptions, EventStatus, Handler, HandlerCompletion, HandlerConcurrency, HandlerError, HandlerFailure,
-    HandlerId, HandlerInfo, HandlerOptions, HandlerResult, HistoryPolicy, IntoAnyOutcome, IntoOutcome, Json, JsonError,
-    JsonLimits, OnFull, OnLag, Payload, Priority, ResultError, ResultStatus, Retry, TryEmitError, WaitError,
+    EventId, EventOptions, EventStatus, Fairness, Handler, HandlerCompletion, HandlerConcurrency, HandlerError,
+    HandlerFailure, HandlerId, HandlerInfo, HandlerOptions, HandlerResult, HistoryPolicy, IntoAnyOutcome, IntoOutcome,
+    Json, JsonError, JsonLimits, Limit, LimitTimeout, OnFull, OnLag, Payload, Priority, ResultError, ResultStatus,
+    Retry, TryEmitError, WaitError,
 };
 #[doc(hidden)]
 pub use event::{ArcMarker, Diverges, FnMarker, FnOut, Opt, Plain, Res, ResOpt};
 pub use find::Find;
+pub use health::{Alert, Health, HealthLimits, HealthStatus};
 pub use log_tree::TreeStyle;
+pub use metrics::{BusMetrics, LatencySummary};
+pub use rules::DeadLetter;
 pub use runtime::{Runtime, RuntimeBuilder, RuntimeStats};
+pub use schedule::Scheduled;
 pub use subscribe::{RecvError, Subscription, SubscriptionCloser};
 
 /// The code in README.md runs as doctests.

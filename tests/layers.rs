@@ -15,12 +15,24 @@ const LAYERS: &[&[&str]] = &[
     &["rules"],
     &["runtime"],
     &["bus"],
-    &["find", "subscribe", "batch", "scope", "context", "dead_letter", "metrics", "health", "log_tree", "json"],
+    &[
+        "find",
+        "subscribe",
+        "batch",
+        "schedule",
+        "scope",
+        "context",
+        "dead_letter",
+        "metrics",
+        "health",
+        "log_tree",
+        "json",
+    ],
     &["middleware", "process", "bridge", "testing"],
 ];
 
 /// Exceptions within a line: the first may import the second.
-const SIDEWAYS: &[(&str, &str)] = &[("scope", "subscribe")];
+const SIDEWAYS: &[(&str, &str)] = &[("scope", "subscribe"), ("health", "metrics")];
 
 /// What only `sys` may name; `core` counts as `std`.
 const DOORS: &[&[&str]] = &[

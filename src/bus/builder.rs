@@ -3,10 +3,11 @@
 use crate::bus::core::{Alive, BusCore, Doors, Parts};
 use crate::bus::handle::EventBus;
 use crate::event::{
-    BuildError, BusId, BusIdentity, EventConcurrency, HandlerCompletion, HandlerConcurrency, HistoryPolicy, JsonLimits,
+    BuildError, BusId, BusIdentity, EventConcurrency, Fairness, HandlerCompletion, HandlerConcurrency, HistoryPolicy,
+    JsonLimits,
     OnFull, Retry,
 };
-use crate::rules::BusDefaults;
+use crate::rules::{BusDefaults, TokenBucket};
 use crate::runtime::Runtime;
 use crate::sys::{clock, random};
 use std::any::Any;
@@ -39,10 +40,14 @@ pub struct BusOptions {
     pub queue_capacity: Option<usize>,
     /// What `emit` does when the queue is full.
     pub on_full: OnFull,
+    /// How priorities share the bus.
+    pub fairness: Fairness,
     /// Whether an event without a handler is refused.
     pub require_handler: bool,
     /// How much JSON is taken for an event.
     pub json_limits: JsonLimits,
+    /// How many final failures of handlers are kept.
+    pub dead_letters: usize,
 }
 
 /// Settles an [`EventBus`]; every option has a default.
@@ -66,6 +71,7 @@ pub struct BusBuilder {
     id: Option<BusId>,
     options: BusOptions,
     retry: Option<Retry>,
+    max_emit_rate: Option<(f64, usize)>,
     runtime: Option<Runtime>,
 }
 
@@ -83,10 +89,12 @@ impl BusBuilder {
             history_policy: HistoryPolicy::DropOldest,
             queue_capacity: None,
             on_full: OnFull::Block,
+            fairness: Fairness::Strict,
             require_handler: false,
             json_limits: JsonLimits::new(),
+            dead_letters: 0,
         };
-        BusBuilder { name: name.to_owned(), id: None, options, retry: None, runtime: None }
+        BusBuilder { name: name.to_owned(), id: None, options, retry: None, max_emit_rate: None, runtime: None }
     }
 
     /// The bus's id. Default: a new UUIDv7.
@@ -163,6 +171,33 @@ impl BusBuilder {
         self
     }
 
+    /// A token bucket in front of the queue: `burst` events at once, and `events_per_second` over time. Emits above it meet the
+    /// [`OnFull`] of [`queue_capacity`](Self::queue_capacity), or wait ([`OnFull::Block`]) if none was set; emits from inside
+    /// handlers are exempt, and take no token. Default: no limit.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbus::{EventBus, OnFull};
+    ///
+    /// let bus = EventBus::builder("mail")
+    ///     .max_emit_rate(10.0, 50)
+    ///     .queue_capacity(1000, OnFull::BlockFor(Duration::from_secs(1)))
+    ///     .build()?;
+    /// assert!(EventBus::builder("mail").max_emit_rate(f64::NAN, 50).build().is_err());
+    /// # drop(bus);
+    /// # Ok::<(), threadbus::BuildError>(())
+    /// ```
+    pub fn max_emit_rate(mut self, events_per_second: f64, burst: usize) -> Self {
+        self.max_emit_rate = Some((events_per_second, burst));
+        self
+    }
+
+    /// How the priorities of queued events share the bus. Default [`Fairness::Strict`]: always the highest.
+    pub fn fairness(mut self, fairness: Fairness) -> Self {
+        self.options.fairness = fairness;
+        self
+    }
+
     /// Refuse events that no handler is registered for. Default false.
     pub fn require_handler(mut self, required: bool) -> Self {
         self.options.require_handler = required;
@@ -176,6 +211,13 @@ impl BusBuilder {
         self
     }
 
+    /// Keeps the last `capacity` failures of handlers that were final, for [`EventBus::dead_letters`]. Default 0: none. It is a bound, not
+    /// a reservation: any number makes sense.
+    pub fn dead_letters(mut self, capacity: usize) -> Self {
+        self.options.dead_letters = capacity;
+        self
+    }
+
     /// Whose threads run the handlers. Default [`Runtime::global`].
     pub fn runtime(mut self, runtime: &Runtime) -> Self {
         self.runtime = Some(runtime.clone());
@@ -185,7 +227,8 @@ impl BusBuilder {
     /// The bus.
     ///
     /// # Errors
-    /// [`BuildError`] naming the option: `name` if it is empty, `id` if a live bus of the runtime has it, `queue_capacity` if it is 0.
+    /// [`BuildError`] naming the option: `name` if it is empty, `id` if a live bus of the runtime has it, `queue_capacity` if it is 0,
+    /// `fairness` if all weights are 0, `max_emit_rate` if the rate is not a number above 0 or the burst is 0.
     pub fn build(self) -> Result<EventBus, BuildError> {
         if self.name.is_empty() {
             return Err(BuildError { option: "name", reason: "it is empty".to_owned() });
@@ -194,6 +237,11 @@ impl BusBuilder {
             let reason = "a queue of 0 events could take none".to_owned();
             return Err(BuildError { option: "queue_capacity", reason });
         }
+        if self.options.fairness == (Fairness::Weighted { high: 0, normal: 0, low: 0 }) {
+            let reason = "with all weights 0 no band could have a share".to_owned();
+            return Err(BuildError { option: "fairness", reason });
+        }
+        let rate = self.max_emit_rate.map(|(rate, burst)| TokenBucket::new(rate, burst)).transpose()?;
         let runtime = self.runtime.clone().unwrap_or_else(Runtime::global);
         let taken = |id: BusId| {
             runtime.core.buses.lock().get(&id).is_some_and(|bus: &Weak<dyn Any + Send + Sync>| bus.strong_count() > 0)
@@ -201,11 +249,15 @@ impl BusBuilder {
         if let Some(id) = self.id.filter(|id| taken(*id)) {
             return Err(BuildError { option: "id", reason: format!("a live bus already has the id {id}") });
         }
-        Ok(self.make(&runtime, Doors::Open))
+        Ok(self.make_with(&runtime, Doors::Open, rate))
     }
 
     /// For names that cannot be wrong.
     pub(crate) fn make(self, runtime: &Runtime, doors: Doors) -> EventBus {
+        self.make_with(runtime, doors, None)
+    }
+
+    fn make_with(self, runtime: &Runtime, doors: Doors, rate: Option<TokenBucket>) -> EventBus {
         let id = self.id.unwrap_or_else(|| BusId(random::uuid_v7(clock::unique_stamp(clock::now()))));
         let label: Arc<str> = Arc::from(format!("{}#{}", self.name, id.last4()));
         let BusBuilder { name, options, retry, .. } = self;
@@ -222,7 +274,7 @@ impl BusBuilder {
         let core = Arc::new_cyclic(|weak: &Weak<BusCore>| {
             let link: Weak<dyn Any + Send + Sync> = weak.clone();
             let identity = Arc::new(BusIdentity { id, name, label, link });
-            BusCore::new(Parts { identity, options, defaults, runtime: Arc::clone(&runtime.core), doors })
+            BusCore::new(Parts { identity, options, defaults, runtime: Arc::clone(&runtime.core), doors, rate })
         });
         if doors == Doors::Open {
             let weak = Arc::downgrade(&core);

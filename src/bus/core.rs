@@ -3,11 +3,13 @@
 use crate::bus::builder::BusOptions;
 use crate::bus::history::History;
 use crate::bus::observers::Observers;
+use crate::bus::outbox::Outbox;
 use crate::bus::permit::is_active;
+use crate::bus::recorder::Recorder;
 use crate::bus::registry::Registry;
 use crate::bus::seen_ids::SeenIds;
 use crate::event::{AnyEvent, BusIdentity, TurnKind, WeakEvent};
-use crate::rules::{BusDefaults, Lanes};
+use crate::rules::{BusDefaults, DeadLetters, Lanes, TokenBucket};
 use crate::runtime::{Drive, Job, PermitKind, RuntimeCore, Turn};
 use crate::sync::{Bell, Semaphore, Spin, Token};
 use crate::sys::channel::{Receiver, Sender};
@@ -44,6 +46,8 @@ pub(crate) struct Inlet {
     pub(crate) observers: Observers,
     /// The loop is somewhere; see `runtime/README.md`, section 2.
     pub(crate) active: bool,
+    #[expect(dead_code, reason = "emit does not ask it yet")]
+    pub(crate) rate: Option<TokenBucket>,
 }
 
 /// What decides whether a queued event may start.
@@ -129,6 +133,10 @@ impl Counters {
         self.emitted.load(Ordering::SeqCst)
     }
 
+    pub(crate) fn claimed(&self) -> u64 {
+        self.under_run.count.load(Ordering::SeqCst) + self.claimed.load(Ordering::SeqCst)
+    }
+
     /// The newest stamp that has been claimed: what is younger cannot be complete.
     pub(crate) fn latest_claim(&self) -> Stamp {
         self.under_run.latest.load(Ordering::Acquire).max(self.latest_claim.load(Ordering::Acquire))
@@ -148,6 +156,10 @@ pub(crate) struct BusCore {
     /// Read by whoever holds `run`.
     pub(crate) arrivals: Receiver<Entry>,
     pub(crate) counters: Counters,
+    pub(crate) recorder: Recorder,
+    pub(crate) dead_letters: Mutex<DeadLetters>,
+    /// What is to be emitted later.
+    pub(crate) outbox: Arc<Outbox>,
     pub(crate) spin: Spin,
     /// Slots that threads keep for handlers of this bus.
     pub(crate) locals: AtomicUsize,
@@ -186,17 +198,19 @@ pub(crate) struct Parts {
     pub(crate) defaults: BusDefaults,
     pub(crate) runtime: Arc<RuntimeCore>,
     pub(crate) doors: Doors,
+    pub(crate) rate: Option<TokenBucket>,
 }
 
 impl BusCore {
     pub(crate) fn new(parts: Parts) -> BusCore {
         let (queue, arrivals) = crate::sys::channel::unbounded();
-        let Parts { identity, options, defaults, runtime, doors } = parts;
+        let Parts { identity, options, defaults, runtime, doors, rate } = parts;
         let history = History::new(options.max_history, options.history_policy);
         BusCore {
             serial: u64::from(crate::sys::thread::next_number()),
             identity,
             defaults,
+            outbox: Outbox::new(&runtime.watch),
             runtime,
             registry: Registry::new(),
             inlet: Mutex::new(Inlet {
@@ -206,10 +220,11 @@ impl BusCore {
                 doors,
                 observers: Observers::default(),
                 active: false,
+                rate,
             }),
             run: Mutex::new(Run {
-                lanes: Lanes::new(),
-                free: Lanes::new(),
+                lanes: Lanes::new(options.fairness),
+                free: Lanes::new(options.fairness),
                 event: Semaphore::new(1, true),
                 handler: Semaphore::new(1, false),
                 paused: 0,
@@ -219,6 +234,8 @@ impl BusCore {
             }),
             arrivals,
             counters: Counters::default(),
+            recorder: Recorder::default(),
+            dead_letters: Mutex::new(DeadLetters::new(options.dead_letters)),
             spin: Spin::new(),
             locals: AtomicUsize::new(0),
             set_aside: Mutex::new(Vec::new()),
@@ -249,10 +266,21 @@ impl BusCore {
     }
 
     pub(crate) fn pending(&self) -> usize {
-        let counters = &self.counters;
-        let claimed = counters.under_run.count.load(Ordering::SeqCst) + counters.claimed.load(Ordering::SeqCst);
-        let emitted = counters.emitted();
+        let claimed = self.counters.claimed();
+        let emitted = self.counters.emitted();
         usize::try_from(emitted.saturating_sub(claimed)).unwrap_or(usize::MAX)
+    }
+
+    /// What is queued, by priority: high, normal, low.
+    pub(crate) fn queued_by_band(&self) -> [usize; 3] {
+        if self.pending() == 0 {
+            return [0; 3];
+        }
+        let mut run = self.run.lock();
+        self.fetch(&mut run);
+        let queued = |entry: &Entry| crate::bus::permit::is_queued(&entry.event, entry.delivery as usize);
+        let (serial, free) = (run.lanes.len_by_band(queued), run.free.len_by_band(queued));
+        std::array::from_fn(|band| serial[band] + free[band])
     }
 
     /// What stands in whose way, for `Debug` and for a log of a program that hangs.
@@ -353,6 +381,7 @@ impl BusCore {
         if wake {
             self.submit_loop();
         }
+        self.outbox.close();
     }
 }
 
@@ -374,6 +403,7 @@ impl Drop for IdleWatch<'_> {
 impl Drop for BusCore {
     fn drop(&mut self) {
         self.runtime.buses.lock().remove(&self.identity.id);
+        self.outbox.close();
         // Entries hold the event, not the bus: what is left here was never claimed.
         let mut left = Vec::new();
         let run = self.run.get_mut();
@@ -388,6 +418,7 @@ impl Drop for BusCore {
         }
         std::mem::take(&mut self.inlet.get_mut().observers).close();
         crate::sys::unwind::drop_each(self.inlet.get_mut().history.clear());
+        crate::sys::unwind::drop_each(self.dead_letters.get_mut().clear());
         let handlers = self.registry.close();
         crate::bus::worker_local::forget_handlers(self, &handlers);
         crate::sys::unwind::drop_each(handlers);

@@ -165,7 +165,7 @@ impl BusCore {
                     if frame::in_callback() || clock::now() >= until {
                         return Err(error);
                     }
-                    worker.bell.wait(until);
+                    worker.sit(&self.runtime, until);
                 }
                 other => return other.map(|()| Entered::Queued),
             }
@@ -285,7 +285,7 @@ impl BusCore {
                 return Ok(inlet);
             }
             drop(inlet);
-            worker.bell.wait(NEVER);
+            worker.sit(&self.runtime, NEVER);
         }
     }
 

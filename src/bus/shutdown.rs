@@ -124,6 +124,7 @@ impl BusCore {
         for _ in 0..free {
             self.wake_up(false, crate::event::TurnKind::Free);
         }
+        self.outbox.close();
     }
 
     fn shut_down(self: &Arc<Self>, mode: Shutdown, deadline: Tick) -> ShutdownReport {

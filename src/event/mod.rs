@@ -10,6 +10,7 @@ mod handler;
 mod ids;
 mod info;
 mod known_type;
+mod limit;
 mod modes;
 mod options;
 mod origin;
@@ -29,8 +30,10 @@ pub use handler::{ArcMarker, Diverges, FnMarker, FnOut, Opt, Plain, Res, ResOpt}
 pub use handler::{Handler, IntoAnyOutcome, IntoOutcome};
 pub use ids::{BusId, EventId, HandlerId};
 pub use info::HandlerInfo;
+pub use limit::{Limit, LimitTimeout};
 pub use modes::{
-    EventConcurrency, EventStatus, HandlerCompletion, HandlerConcurrency, HistoryPolicy, OnFull, OnLag, Priority,
+    EventConcurrency, EventStatus, Fairness, HandlerCompletion, HandlerConcurrency, HistoryPolicy, OnFull, OnLag,
+    Priority,
 };
 pub use options::{EventOptions, HandlerOptions};
 pub use origin::JsonLimits;

@@ -85,6 +85,31 @@ pub enum OnFull {
     RunInline,
 }
 
+/// How the priorities of a bus share it. Default: [`Strict`](Self::Strict).
+///
+/// Either way equal priorities run in emit order, a running handler is never pre-empted, and an event that a handler waits for goes
+/// ahead of the queue.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Fairness {
+    /// Always the highest priority. A steady stream of high ones keeps the low ones waiting for good.
+    #[default]
+    Strict,
+    /// The bus is shared between three bands of priorities in proportion to their weights, so that none of them starves; within a band
+    /// the higher priority goes first.
+    ///
+    /// A band's share counts while it has something queued: what one band does not use is shared by the others. A band of weight
+    /// 0 runs only while the bands with a weight have nothing queued. All three 0 is a [`BuildError`](crate::BuildError).
+    Weighted {
+        /// Of the levels 8 to 10.
+        high: u32,
+        /// Of the levels 4 to 7.
+        normal: u32,
+        /// Of the levels 0 to 3.
+        low: u32,
+    },
+}
+
 /// What happens when a bounded subscription is full.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::origin::Origin;
-use super::{AnyEvent, EventConcurrency, EventId, HandlerCompletion, HandlerConcurrency, Priority, Retry};
+use super::{AnyEvent, EventConcurrency, EventId, HandlerCompletion, HandlerConcurrency, Limit, Priority, Retry};
 
 /// A time limit at one layer of options. Turning it off is different from not mentioning it: `Off` hides the layers below.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -212,6 +212,7 @@ pub struct HandlerOptions {
     pub(crate) slow_after: Knob,
     pub(crate) concurrency: Option<HandlerConcurrency>,
     pub(crate) retry: Option<Retry>,
+    pub(crate) limit: Option<Limit>,
 }
 
 impl HandlerOptions {
@@ -253,6 +254,12 @@ impl HandlerOptions {
     /// How a failed attempt is tried again. Default: the bus's, which is one attempt.
     pub fn retry(mut self, retry: Retry) -> Self {
         self.retry = Some(retry);
+        self
+    }
+
+    /// How many invocations may run at once among all handlers that share this limit. Default: as many as the concurrency modes allow.
+    pub fn limit(mut self, limit: Limit) -> Self {
+        self.limit = Some(limit);
         self
     }
 }

@@ -1,6 +1,10 @@
 //! Eleven first-in-first-out lanes, one a priority, and a bitmap that finds the highest occupied one.
+//!
+//! Weighted, three bands of lanes take turns by smooth weighted round robin: at every turn each band with something queued gains its
+//! weight, the one with the most credit goes, and pays what all gained together. So shares are exact over time and spread evenly,
+//! and a band waits no longer than the others' credit lasts.
 
-use crate::event::Priority;
+use crate::event::{Fairness, Priority};
 use std::collections::VecDeque;
 
 #[derive(Debug)]
@@ -8,11 +12,60 @@ pub(crate) struct Lanes<T> {
     lanes: [VecDeque<T>; 11],
     occupied: u16,
     len: usize,
+    /// None: strict.
+    shares: Option<Box<Shares>>,
+}
+
+/// Which lanes belong to a band: high (8 to 10), normal (4 to 7), low (0 to 3).
+const BANDS: [u16; 3] = [0b111_0000_0000, 0b1111_0000, 0b1111];
+
+#[derive(Debug)]
+struct Shares {
+    weights: [i64; 3],
+    credit: [i64; 3],
+    /// The credit before the last turn.
+    before: [i64; 3],
+}
+
+impl Shares {
+    /// The lanes among which the next turn falls.
+    fn next(&self, occupied: u16) -> u16 {
+        self.next_band(occupied).map_or(occupied, |band| occupied & BANDS[band])
+    }
+
+    /// `None` if only bands of weight 0 have something.
+    fn next_band(&self, occupied: u16) -> Option<usize> {
+        // Of equal credit the higher band goes first; `max_by_key` takes the last.
+        self.gaining(occupied).rev().max_by_key(|band| self.credit[*band] + self.weights[*band])
+    }
+
+    fn gaining(&self, occupied: u16) -> impl DoubleEndedIterator<Item = usize> + use<> {
+        let weights = self.weights;
+        (0..BANDS.len()).filter(move |band| occupied & BANDS[*band] != 0 && weights[*band] > 0)
+    }
+
+    /// The same, taken.
+    fn turn(&mut self, occupied: u16) -> u16 {
+        self.before = self.credit;
+        let Some(next) = self.next_band(occupied) else { return occupied };
+        for band in self.gaining(occupied) {
+            self.credit[band] += self.weights[band];
+            self.credit[next] -= self.weights[band];
+        }
+        occupied & BANDS[next]
+    }
 }
 
 impl<T> Lanes<T> {
-    pub(crate) fn new() -> Self {
-        Lanes { lanes: std::array::from_fn(|_| VecDeque::new()), occupied: 0, len: 0 }
+    pub(crate) fn new(fairness: Fairness) -> Self {
+        let shares = match fairness {
+            Fairness::Weighted { high, normal, low } => {
+                let weights = [high, normal, low].map(i64::from);
+                Some(Box::new(Shares { weights, credit: [0; 3], before: [0; 3] }))
+            }
+            Fairness::Strict => None,
+        };
+        Lanes { lanes: std::array::from_fn(|_| VecDeque::new()), occupied: 0, len: 0, shares }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -26,32 +79,62 @@ impl<T> Lanes<T> {
         self.len += 1;
     }
 
-    /// Puts back what was popped.
+    /// Puts back what was popped last.
     pub(crate) fn push_front(&mut self, priority: Priority, value: T) {
+        self.refund();
         let lane = usize::from(priority.level()).min(10);
         self.lanes[lane].push_front(value);
         self.occupied |= 1 << lane;
         self.len += 1;
     }
 
-    /// The oldest of the highest priority.
+    /// The oldest of the highest priority, in the band whose turn it is.
     pub(crate) fn pop(&mut self) -> Option<T> {
         if self.occupied == 0 {
             return None;
         }
-        let lane = 15 - self.occupied.leading_zeros() as usize;
+        let among = match &mut self.shares {
+            None => self.occupied,
+            Some(shares) => shares.turn(self.occupied),
+        };
+        let lane = 15 - among.leading_zeros() as usize;
         let value = self.lanes[lane].pop_front()?;
         if self.lanes[lane].is_empty() {
             self.occupied &= !(1 << lane);
         }
         self.len -= 1;
+        if self.occupied == 0
+            && let Some(shares) = &mut self.shares
+        {
+            // Nobody waits, so nobody is owed a turn.
+            shares.credit = [0; 3];
+        }
         Some(value)
     }
 
     /// What `pop` would give.
     pub(crate) fn peek(&self) -> Option<&T> {
-        let lane = 15usize.checked_sub(self.occupied.leading_zeros() as usize)?;
+        let among = match &self.shares {
+            None => self.occupied,
+            Some(shares) => shares.next(self.occupied),
+        };
+        let lane = 15usize.checked_sub(among.leading_zeros() as usize)?;
         self.lanes[lane].front()
+    }
+
+    /// What was popped last does not run after all: its band has not had its turn.
+    pub(crate) fn refund(&mut self) {
+        if let Some(shares) = &mut self.shares {
+            shares.credit = shares.before;
+        }
+    }
+
+    /// How many there are in each band: high, normal, low; only those that `counts` picks.
+    pub(crate) fn len_by_band(&self, counts: impl Fn(&T) -> bool) -> [usize; 3] {
+        BANDS.map(|band| {
+            let lanes = self.lanes.iter().enumerate().filter(|(lane, _)| band & 1 << lane != 0);
+            lanes.map(|(_, lane)| lane.iter().filter(|value| counts(value)).count()).sum()
+        })
     }
 
     /// Highest priority first, oldest first.
@@ -95,9 +178,189 @@ mod tests {
         Priority::new(n).unwrap_or(Priority::NORMAL)
     }
 
+    fn band(priority: Priority) -> usize {
+        BANDS.iter().position(|lanes| lanes & 1 << priority.level() != 0).unwrap_or(3)
+    }
+
+    fn strict<T>() -> Lanes<T> {
+        Lanes::new(Fairness::Strict)
+    }
+
+    fn weighted<T>(high: u32, normal: u32, low: u32) -> Lanes<T> {
+        Lanes::new(Fairness::Weighted { high, normal, low })
+    }
+
+    /// `count` each of the levels 9, 5 and 1, which stand for their bands, numbered.
+    fn fill(lanes: &mut Lanes<(u8, u32)>, count: u32) {
+        for n in 0..count {
+            for p in [1, 5, 9] {
+                lanes.push_back(level(p), (p, n));
+            }
+        }
+    }
+
+    /// How many of the next `count` are of level 9, 5 and 1.
+    fn shares(lanes: &mut Lanes<(u8, u32)>, count: usize) -> [usize; 3] {
+        let next: Vec<u8> = std::iter::from_fn(|| lanes.pop()).take(count).map(|(p, _)| p).collect();
+        [9, 5, 1].map(|p| next.iter().filter(|n| **n == p).count())
+    }
+
+    #[test]
+    fn weights_share_exactly_and_evenly() {
+        let mut lanes = weighted(3, 2, 1);
+        fill(&mut lanes, 60);
+        assert_eq!(shares(&mut lanes, 60), [30, 20, 10]);
+        for _ in 0..10 {
+            assert_eq!(shares(&mut lanes, 6), [3, 2, 1]);
+        }
+        // The high band is used up: its share is the others'.
+        assert_eq!(shares(&mut lanes, 30), [0, 20, 10]);
+    }
+
+    #[test]
+    fn the_order_is_always_the_same() {
+        let order = || {
+            let mut lanes = weighted(3, 2, 1);
+            fill(&mut lanes, 4);
+            std::iter::from_fn(move || lanes.pop()).map(|(p, _)| p).collect::<Vec<_>>()
+        };
+        assert_eq!(order(), [9, 5, 9, 1, 5, 9, 9, 5, 5, 1, 1, 1]);
+        assert_eq!(order(), order());
+    }
+
+    #[test]
+    fn within_a_band_priority_and_then_emit_order_decide() {
+        let mut lanes = weighted(1, 1, 1);
+        for (n, p) in [8, 10, 9, 10, 8, 4, 7, 4, 0, 3].into_iter().enumerate() {
+            lanes.push_back(level(p), (p, n));
+        }
+        let order: Vec<_> = std::iter::from_fn(|| lanes.pop()).collect();
+        let of = |levels: std::ops::RangeInclusive<u8>| {
+            order.iter().copied().filter(|(p, _)| levels.contains(p)).collect::<Vec<_>>()
+        };
+        assert_eq!(of(8..=10), [(10, 1), (10, 3), (9, 2), (8, 0), (8, 4)]);
+        assert_eq!(of(4..=7), [(7, 6), (4, 5), (4, 7)]);
+        assert_eq!(of(0..=3), [(3, 9), (0, 8)]);
+    }
+
+    #[test]
+    fn an_endless_stream_of_high_ones_starves_nobody() {
+        for (high, low) in [(3, 1), (1, 1), (1, 3), (100, 1)] {
+            let mut lanes = weighted(high, 2, low);
+            lanes.push_back(level(9), 'h');
+            for _ in 0..1000 {
+                assert_eq!(lanes.pop(), Some('h'));
+                lanes.push_back(level(9), 'h');
+            }
+            lanes.push_back(level(1), 'l');
+            let mut waited = 0;
+            // One at a time, so that the high band is empty whenever its event has been taken.
+            while lanes.pop() == Some('h') {
+                waited += 1;
+                lanes.push_back(level(9), 'h');
+            }
+            assert!(waited <= high.div_ceil(low), "{waited} before it with {high} to {low}");
+        }
+    }
+
+    #[test]
+    fn nobody_waits_longer_than_the_weights_allow() {
+        let mut seed = 3_u64;
+        let mut random = move |below: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % below
+        };
+        for weights in [[3, 2, 1], [1, 1, 1], [1, 5, 2], [7, 0, 3]] {
+            let mut lanes = weighted(weights[0], weights[1], weights[2]);
+            let total: u32 = weights.iter().sum();
+            let mut waited = [0; 3];
+            for _ in 0..50_000 {
+                for _ in 0..random(3) {
+                    let p = level(random(11) as u8);
+                    lanes.push_back(p, band(p));
+                }
+                let waiting = lanes.len_by_band(|_| true);
+                let popped = lanes.pop();
+                for band in 0..3 {
+                    waited[band] = if waiting[band] == 0 || popped == Some(band) { 0 } else { waited[band] + 1 };
+                    let bound = if weights[band] == 0 { u32::MAX } else { 2 * total.div_ceil(weights[band]) };
+                    assert!(waited[band] <= bound, "{weights:?}: band {band} waited {}", waited[band]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_band_of_weight_0_runs_when_the_others_are_empty() {
+        let mut lanes = weighted(0, 2, 0);
+        fill(&mut lanes, 3);
+        assert_eq!(shares(&mut lanes, 3), [0, 3, 0]);
+        assert_eq!(shares(&mut lanes, 3), [3, 0, 0], "of two such bands the higher goes first");
+        lanes.push_back(level(5), (5, 9));
+        assert_eq!(lanes.pop(), Some((5, 9)));
+        assert_eq!(shares(&mut lanes, 9), [0, 0, 3]);
+    }
+
+    #[test]
+    fn the_greatest_weights_do_not_overflow() {
+        let mut lanes = weighted(u32::MAX, u32::MAX, 1);
+        fill(&mut lanes, 1000);
+        assert_eq!(shares(&mut lanes, 2000), [1000, 1000, 0]);
+        assert_eq!(shares(&mut lanes, 2000), [0, 0, 1000]);
+    }
+
+    #[test]
+    fn a_look_shows_what_comes_and_changes_nothing() {
+        for mut lanes in [strict(), weighted(3, 2, 1), weighted(0, 1, 0)] {
+            assert!(lanes.peek().is_none());
+            fill(&mut lanes, 10);
+            while let Some(next) = lanes.peek().copied() {
+                assert_eq!(lanes.peek(), Some(&next));
+                assert_eq!(lanes.pop(), Some(next));
+            }
+            assert_eq!(lanes.len(), 0);
+        }
+    }
+
+    #[test]
+    fn a_turn_that_was_not_used_is_no_turn() {
+        let mut lanes = weighted(3, 2, 1);
+        fill(&mut lanes, 20);
+        for _ in 0..5 {
+            // Popped and put back over and over, as for a permit that is not free; then skipped, and so not counted.
+            for _ in 0..7 {
+                if let Some((p, n)) = lanes.pop() {
+                    lanes.push_front(level(p), (p, n));
+                }
+            }
+            assert!(lanes.pop().is_some());
+            lanes.refund();
+            assert_eq!(shares(&mut lanes, 6), [3, 2, 1]);
+        }
+    }
+
+    #[test]
+    fn strict_is_the_highest_first_whatever_waits() {
+        let mut lanes = strict();
+        fill(&mut lanes, 5);
+        assert_eq!(shares(&mut lanes, 5), [5, 0, 0]);
+        assert_eq!(shares(&mut lanes, 5), [0, 5, 0]);
+    }
+
+    #[test]
+    fn bands_are_counted() {
+        let mut lanes = strict();
+        for n in 0..=10 {
+            lanes.push_back(level(n), n);
+        }
+        assert_eq!(lanes.len_by_band(|_| true), [3, 4, 4]);
+        assert_eq!(lanes.len_by_band(|n| n % 2 == 0), [2, 2, 2]);
+        assert_eq!([10, 8, 7, 4, 3, 0].map(|n| band(level(n))), [0, 0, 1, 1, 2, 2]);
+    }
+
     #[test]
     fn highest_first_then_oldest_first() {
-        let mut lanes = Lanes::new();
+        let mut lanes = strict();
         for (n, p) in [5, 0, 10, 5, 10, 0].into_iter().enumerate() {
             lanes.push_back(level(p), (p, n));
         }
@@ -110,7 +373,7 @@ mod tests {
 
     #[test]
     fn sifting_keeps_order_and_counts() {
-        let mut lanes = Lanes::new();
+        let mut lanes = strict();
         for n in 0..10 {
             lanes.push_back(level(n % 3), n);
         }
@@ -124,7 +387,7 @@ mod tests {
 
     #[test]
     fn what_is_put_back_comes_first() {
-        let mut lanes = Lanes::new();
+        let mut lanes = strict();
         lanes.push_back(level(5), 1);
         lanes.push_back(level(5), 2);
         let head = lanes.pop();

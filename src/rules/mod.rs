@@ -2,8 +2,13 @@
 //!
 //! Imports `event` and `sys` (for the type of a deadline) only.
 
+mod dead_letters;
 mod lanes;
+mod rate;
 mod resolve;
 
+pub use dead_letters::DeadLetter;
+pub(crate) use dead_letters::DeadLetters;
 pub(crate) use lanes::Lanes;
+pub(crate) use rate::TokenBucket;
 pub(crate) use resolve::{BusDefaults, handler_mode, plan, slow_event, timing};

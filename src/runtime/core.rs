@@ -264,6 +264,15 @@ pub struct RuntimeStats {
 }
 
 impl Worker {
+    /// Waits for its bell outside of handlers: a thread of the pool gives up its place meanwhile.
+    pub(crate) fn sit(self: &Arc<Self>, runtime: &RuntimeCore, until: Tick) {
+        if self.is_outside() {
+            self.bell.wait(until);
+        } else {
+            self.suspended(runtime, until, || self.bell.wait(until));
+        }
+    }
+
     /// Gives up the place in the pool for the length of a park.
     ///
     /// `None` if there was none: when no other thread is left, this one ran a job instead; not if it must be back by some time.

@@ -1,0 +1,255 @@
+//! What the metrics of a bus are counted in, beside the counters that the bus itself needs: nothing here orders anything.
+//!
+//! A good event costs one relaxed add for the time it was queued, and one for each handler; everything else is counted when something
+//! is out of the ordinary. Emitters and workers write to lines of their own, and a bus that never ran anything has no histograms.
+#![cfg_attr(not(test), expect(dead_code, reason = "the files on an event's way do not record yet"))]
+
+use crate::event::{Cause, CauseKind, EventId, HandlerFailure, Outcome};
+use crate::sync::{Counts, Histogram};
+use crate::sys::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crossbeam_utils::CachePadded;
+use std::sync::{Arc, OnceLock};
+
+#[derive(Debug, Default)]
+pub(crate) struct Recorder {
+    emits: CachePadded<Emits>,
+    ends: CachePadded<Ends>,
+    /// Of what the bus's loop drives, which is on one thread at a time.
+    serial: OnceLock<Box<Times>>,
+    /// Of everything else.
+    shared: OnceLock<Box<Times>>,
+}
+
+#[derive(Debug, Default)]
+struct Emits {
+    rejected: AtomicU64,
+    dropped: AtomicU64,
+    ran_inline: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Ends {
+    failed: AtomicU64,
+    timed_out: AtomicU64,
+    unhandled: AtomicU64,
+    retries: AtomicU64,
+    recovered: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Times {
+    queue: Histogram,
+    handler: Histogram,
+}
+
+/// Who records a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// Whoever drives what carries the bus's loop, under the lock of the event or of the loop: one thread at a time.
+    Loop,
+    /// Any other.
+    Anybody,
+}
+
+/// What all was recorded, for the metrics.
+#[derive(Debug)]
+pub(crate) struct Recorded {
+    pub(crate) rejected: u64,
+    pub(crate) dropped: u64,
+    pub(crate) ran_inline: u64,
+    pub(crate) failed: u64,
+    pub(crate) timed_out: u64,
+    pub(crate) unhandled: u64,
+    pub(crate) retries: u64,
+    pub(crate) recovered: u64,
+    pub(crate) queue_time: Counts,
+    pub(crate) handler_time: Counts,
+}
+
+impl Recorder {
+    /// An event was refused, for whatever reason.
+    pub(crate) fn rejected(&self) {
+        self.emits.rejected.fetch_add(1, Relaxed);
+    }
+
+    /// A queued delivery made room for another one.
+    pub(crate) fn dropped(&self) {
+        self.emits.dropped.fetch_add(1, Relaxed);
+    }
+
+    /// An event ran on its emitter's thread, the queue being full.
+    pub(crate) fn ran_inline(&self) {
+        self.emits.ran_inline.fetch_add(1, Relaxed);
+    }
+
+    /// An attempt after the first has started.
+    pub(crate) fn retried(&self) {
+        self.ends.retries.fetch_add(1, Relaxed);
+    }
+
+    /// A handler succeeded, not at the first attempt.
+    pub(crate) fn recovered(&self) {
+        self.ends.recovered.fetch_add(1, Relaxed);
+    }
+
+    /// A delivery is over that was not cancelled before a handler started.
+    pub(crate) fn completed(&self, verdict: Verdict) {
+        let count = |counter: &AtomicU64, is: bool| {
+            if is {
+                counter.fetch_add(1, Relaxed);
+            }
+        };
+        count(&self.ends.unhandled, verdict.unhandled);
+        count(&self.ends.failed, verdict.failed);
+        count(&self.ends.timed_out, verdict.timed_out);
+    }
+
+    /// From the emit, or the forward, to the claim.
+    pub(crate) fn queued_for(&self, nanos: u64, by: By) {
+        self.record(by, nanos, |times| &times.queue);
+    }
+
+    /// One attempt, from its start to its end, its own or its deadline's.
+    pub(crate) fn handled_in(&self, nanos: u64, by: By) {
+        self.record(by, nanos, |times| &times.handler);
+    }
+
+    fn record(&self, by: By, nanos: u64, which: impl Fn(&Times) -> &Histogram) {
+        match by {
+            By::Loop => which(self.serial.get_or_init(Box::default)).record_exclusive(nanos),
+            By::Anybody => which(self.shared.get_or_init(Box::default)).record(nanos),
+        }
+    }
+
+    pub(crate) fn read(&self) -> Recorded {
+        let (mut queue_time, mut handler_time) = (Counts::default(), Counts::default());
+        for times in [self.serial.get(), self.shared.get()].into_iter().flatten() {
+            times.queue.add_to(&mut queue_time);
+            times.handler.add_to(&mut handler_time);
+        }
+        Recorded {
+            rejected: self.emits.rejected.load(Relaxed),
+            dropped: self.emits.dropped.load(Relaxed),
+            ran_inline: self.emits.ran_inline.load(Relaxed),
+            failed: self.ends.failed.load(Relaxed),
+            timed_out: self.ends.timed_out.load(Relaxed),
+            unhandled: self.ends.unhandled.load(Relaxed),
+            retries: self.ends.retries.load(Relaxed),
+            recovered: self.ends.recovered.load(Relaxed),
+            queue_time,
+            handler_time,
+        }
+    }
+}
+
+/// How a delivery went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) unhandled: bool,
+    pub(crate) failed: bool,
+    pub(crate) timed_out: bool,
+}
+
+impl Verdict {
+    /// Of a delivery of `event` whose handlers have all ended, and how.
+    pub(crate) fn of<'a>(event: EventId, outcomes: impl IntoIterator<Item = &'a Outcome>) -> Verdict {
+        let mut verdict = Verdict { unhandled: true, ..Verdict::default() };
+        for outcome in outcomes {
+            verdict.unhandled = false;
+            if let Outcome::Failed(failure) = outcome {
+                verdict.note(event, failure);
+            }
+        }
+        verdict
+    }
+
+    fn note(&mut self, event: EventId, failure: &Arc<HandlerFailure>) {
+        match &**failure {
+            HandlerFailure::TimedOut { .. } => {
+                self.failed = true;
+                self.timed_out = true;
+            }
+            HandlerFailure::Failed(_)
+            | HandlerFailure::Panicked(_)
+            | HandlerFailure::WrongType { .. }
+            | HandlerFailure::Worker(_) => self.failed = true,
+            // Given up for the event's own cap it failed; for a reason outside of it (a parent, a `cancel`, a lost `first`, a
+            // shutdown) it did not.
+            HandlerFailure::Cancelled { cause } | HandlerFailure::Aborted { cause } => {
+                let own = is_own_cap(event, cause);
+                self.failed |= own;
+                self.timed_out |= own;
+            }
+        }
+    }
+}
+
+fn is_own_cap(event: EventId, cause: &Cause) -> bool {
+    cause.kind == CauseKind::EventTimeout && cause.event == event
+}
+
+#[cfg(all(test, not(threadbus_shuttle)))]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use uuid::Uuid;
+
+    const OWN: EventId = EventId(Uuid::from_u128(1));
+    const PARENT: EventId = EventId(Uuid::from_u128(2));
+
+    fn verdict(failures: impl IntoIterator<Item = HandlerFailure>) -> (bool, bool) {
+        let failed = failures.into_iter().map(|failure| Outcome::Failed(Arc::new(failure)));
+        let outcomes: Vec<_> = failed.chain([Outcome::None]).collect();
+        let verdict = Verdict::of(OWN, &outcomes);
+        assert!(!verdict.unhandled);
+        (verdict.failed, verdict.timed_out)
+    }
+
+    #[test]
+    fn failures_of_the_handlers_count_and_reasons_outside_do_not() {
+        let cause = |kind, event| Cause::new(kind, event, "Job");
+        let aborted = |kind, event| HandlerFailure::Aborted { cause: cause(kind, event) };
+        let cancelled = |kind, event| HandlerFailure::Cancelled { cause: cause(kind, event) };
+        assert_eq!(verdict([]), (false, false));
+        assert_eq!(verdict([HandlerFailure::Failed("x".into())]), (true, false));
+        assert_eq!(verdict([HandlerFailure::Panicked("x".into())]), (true, false));
+        assert_eq!(verdict([HandlerFailure::Worker("x".into())]), (true, false));
+        assert_eq!(verdict([HandlerFailure::WrongType { expected: "a".into(), found: "b".into() }]), (true, false));
+        let timed_out = || HandlerFailure::TimedOut { after: Duration::from_secs(1) };
+        assert_eq!(verdict([timed_out(), timed_out()]), (true, true));
+        assert_eq!(verdict([aborted(CauseKind::EventTimeout, OWN)]), (true, true));
+        assert_eq!(verdict([cancelled(CauseKind::EventTimeout, OWN)]), (true, true));
+        assert_eq!(verdict([aborted(CauseKind::EventTimeout, PARENT)]), (false, false));
+        for kind in [CauseKind::HandlerTimeout, CauseKind::Cancelled, CauseKind::LostFirst, CauseKind::Shutdown] {
+            assert_eq!(verdict([aborted(kind, OWN), cancelled(kind, OWN), aborted(kind, PARENT)]), (false, false));
+        }
+    }
+
+    #[test]
+    fn what_is_recorded_is_read_and_reading_changes_nothing() {
+        let recorder = Recorder::default();
+        recorder.rejected();
+        recorder.dropped();
+        recorder.ran_inline();
+        (0..3).for_each(|_| recorder.retried());
+        recorder.recovered();
+        recorder.completed(Verdict::of(OWN, []));
+        recorder.completed(Verdict { unhandled: false, failed: true, timed_out: true });
+        recorder.completed(Verdict::default());
+        recorder.queued_for(1000, By::Loop);
+        recorder.queued_for(2000, By::Anybody);
+        recorder.handled_in(3000, By::Anybody);
+        let first = recorder.read();
+        assert_eq!((first.rejected, first.dropped, first.ran_inline), (1, 1, 1));
+        assert_eq!((first.retries, first.recovered), (3, 1));
+        assert_eq!((first.unhandled, first.failed, first.timed_out), (1, 1, 1));
+        assert_eq!((first.queue_time.count, first.queue_time.max), (2, 2000));
+        assert_eq!((first.handler_time.count, first.handler_time.max), (1, 3000));
+        assert_eq!(format!("{first:?}"), format!("{:?}", recorder.read()));
+    }
+
+    #[test]
+    fn an_idle_bus_pays_little() {
+        assert!(size_of::<Recorder>() <= 512);
+    }
+}

@@ -1,0 +1,232 @@
+//! A cap on concurrent invocations, as the user describes it, and the group of those that share it.
+#![cfg_attr(not(test), expect(dead_code, reason = "the bus room does not take limits yet"))]
+
+use crate::sync::{Cap, Granted};
+use crate::sys::sync::Mutex;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// A cap on concurrent invocations.
+///
+/// Clones share it, and so do equal names within a [`Runtime`](crate::Runtime), as long as a handler has one; the first maximum of a
+/// name stands. It is taken before the handler's permit, held across the attempts of a [`Retry`](crate::Retry) and the delays between
+/// them, and given back when the invocation ends, however it ends. Waiting for it occupies no thread.
+///
+/// A handler that waits keeps its place and lends it to what it waits for, one at a time: a handler may wait for another one with
+/// the same limit, to any depth, and does not lock itself out.
+///
+/// ```
+/// use std::time::Duration;
+/// use threadbus::*;
+///
+/// let downloads = Limit::new(2).acquire_timeout(Duration::from_secs(30));
+/// let fetch = HandlerOptions::new().name("fetch").limit(downloads.clone());
+/// let mirror = HandlerOptions::new().name("mirror").limit(downloads);
+/// # let _ = (fetch, mirror);
+/// ```
+#[derive(Clone)]
+pub struct Limit {
+    group: Arc<LimitGroup>,
+    pub(crate) acquire_timeout: Option<Duration>,
+    pub(crate) lax: bool,
+}
+
+impl Limit {
+    /// At most `max_concurrent` invocations at once among the handlers that are given clones of this value.
+    ///
+    /// 0 would never let anything run: it is taken as 1, with a warning in the log.
+    pub fn new(max_concurrent: usize) -> Self {
+        Self::of_group(None, max_concurrent)
+    }
+
+    /// At most `max_concurrent` invocations at once among all handlers of a runtime with a limit of this name, on whatever bus.
+    ///
+    /// The first maximum of a name stands; another one given later is ignored, with a warning in the log. 0 is taken as 1, with a
+    /// warning too.
+    pub fn named(name: &str, max_concurrent: usize) -> Self {
+        Self::of_group(Some(Arc::from(name)), max_concurrent)
+    }
+
+    /// How long an invocation waits for its place. Default: without limit. Zero does not wait at all.
+    pub fn acquire_timeout(mut self, after: Duration) -> Self {
+        self.acquire_timeout = Some(after);
+        self
+    }
+
+    /// What happens when no place comes free in time: run anyway (`true`), or fail the invocation with [`LimitTimeout`] before its
+    /// handler starts (`false`, the default). That failure is not retried.
+    pub fn lax(mut self, lax: bool) -> Self {
+        self.lax = lax;
+        self
+    }
+
+    fn of_group(name: Option<Arc<str>>, max_concurrent: usize) -> Self {
+        if max_concurrent == 0 {
+            log::warn!(target: "threadbus", "a limit of 0 concurrent invocations is taken as 1");
+        }
+        Self { group: Arc::new(LimitGroup::new(name, max_concurrent)), acquire_timeout: None, lax: false }
+    }
+}
+
+impl fmt::Debug for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limit")
+            .field("name", &self.group.name)
+            .field("max_concurrent", &self.group.max)
+            .field("acquire_timeout", &self.acquire_timeout)
+            .field("lax", &self.lax)
+            .finish()
+    }
+}
+
+/// No place came free under a [`Limit`] within its [`acquire_timeout`](Limit::acquire_timeout), so the handler did not run: what
+/// [`HandlerFailure::downcast_ref`](crate::HandlerFailure::downcast_ref) finds then.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no place within {after:?} under the limit {} of {max_concurrent}", name.as_deref().unwrap_or("without a name"))]
+pub struct LimitTimeout {
+    /// Of a [named](Limit::named) limit.
+    pub name: Option<String>,
+    /// How many may run at once.
+    pub max_concurrent: usize,
+    /// The limit's acquire timeout.
+    pub after: Duration,
+}
+
+/// What happens when a turn comes; called outside of all locks.
+pub(crate) type LimitTurn = Box<dyn FnOnce() + Send>;
+
+/// All that share one cap.
+pub(crate) struct LimitGroup {
+    name: Option<Arc<str>>,
+    max: usize,
+    cap: Mutex<Cap<LimitTurn>>,
+}
+
+impl LimitGroup {
+    fn new(name: Option<Arc<str>>, max: usize) -> Self {
+        let cap = Cap::new(max);
+        LimitGroup { name, max: cap.max(), cap: Mutex::new(cap) }
+    }
+
+    /// One locked step, and the turns that follow from it.
+    pub(crate) fn step<R>(&self, step: impl FnOnce(&mut Cap<LimitTurn>) -> (R, Granted<LimitTurn>)) -> R {
+        let (result, granted) = step(&mut self.cap.lock());
+        for turn in granted {
+            turn();
+        }
+        result
+    }
+
+    pub(crate) fn timeout(&self, after: Duration) -> LimitTimeout {
+        LimitTimeout { name: self.name.as_deref().map(str::to_owned), max_concurrent: self.max, after }
+    }
+}
+
+impl fmt::Debug for LimitGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LimitGroup").field("name", &self.name).field("max", &self.max).finish_non_exhaustive()
+    }
+}
+
+/// The named groups of one runtime, which live as long as somebody uses them.
+#[derive(Debug, Default)]
+pub(crate) struct LimitNames(Mutex<HashMap<Arc<str>, Weak<LimitGroup>>>);
+
+impl LimitNames {
+    /// The group that handlers with this limit share: the limit's own, or the one that has its name already.
+    pub(crate) fn group_of(&self, limit: &Limit) -> Arc<LimitGroup> {
+        let Some(name) = &limit.group.name else { return Arc::clone(&limit.group) };
+        let group = {
+            let mut names = self.0.lock();
+            match names.get(name).and_then(Weak::upgrade) {
+                Some(group) => group,
+                None => {
+                    names.retain(|_, group| group.strong_count() > 0);
+                    names.insert(Arc::clone(name), Arc::downgrade(&limit.group));
+                    Arc::clone(&limit.group)
+                }
+            }
+        };
+        if group.max != limit.group.max {
+            log::warn!(
+                target: "threadbus",
+                "the limit {name} has a maximum of {}, which stands; {} is ignored",
+                group.max, limit.group.max
+            );
+        }
+        group
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::Token;
+    use crate::sys::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn clones_share_a_group_and_zero_is_one() {
+        let names = LimitNames::default();
+        let limit = Limit::new(0);
+        let other = limit.clone().lax(true);
+        assert!(Arc::ptr_eq(&names.group_of(&limit), &names.group_of(&other)));
+        assert_eq!(names.group_of(&limit).max, 1);
+        assert!(other.lax && !limit.lax);
+        assert!(!Arc::ptr_eq(&names.group_of(&limit), &names.group_of(&Limit::new(1))));
+    }
+
+    #[test]
+    fn equal_names_share_a_group_per_runtime_and_the_first_maximum_stands() {
+        let (here, there) = (LimitNames::default(), LimitNames::default());
+        let first = here.group_of(&Limit::named("tabs", 3));
+        let second = Limit::named("tabs", 5);
+        assert!(Arc::ptr_eq(&here.group_of(&second), &first));
+        assert_eq!(first.max, 3);
+        assert_eq!(there.group_of(&second).max, 5);
+        assert!(!Arc::ptr_eq(&here.group_of(&Limit::named("windows", 3)), &first));
+    }
+
+    #[test]
+    fn a_name_that_nobody_uses_is_forgotten() {
+        let names = LimitNames::default();
+        drop(names.group_of(&Limit::named("gone", 3)));
+        assert_eq!(names.group_of(&Limit::named("gone", 5)).max, 5);
+        assert_eq!(names.0.lock().len(), 1);
+        for n in 0..100 {
+            names.group_of(&Limit::named(&n.to_string(), 1));
+        }
+        assert_eq!(names.0.lock().len(), 1);
+    }
+
+    #[test]
+    fn turns_come_outside_of_the_lock() {
+        let limit = Limit::new(1);
+        let group = LimitNames::default().group_of(&limit);
+        let token = |stamp| Token { stamp, part: 0 };
+        let came = Arc::new(AtomicUsize::new(0));
+        assert!(group.step(|cap| (cap.try_take(token(1), &[]), Granted::new())));
+        let (same, seen) = (Arc::clone(&group), Arc::clone(&came));
+        let turn = move || {
+            seen.fetch_add(1, Ordering::SeqCst);
+            same.step(|cap| ((), cap.release(token(2))));
+        };
+        group.step(|cap| ((), cap.stand(token(2), &[], Box::new(turn))));
+        assert_eq!(came.load(Ordering::SeqCst), 0);
+        group.step(|cap| ((), cap.release(token(1))));
+        assert_eq!(came.load(Ordering::SeqCst), 1);
+        assert!(!group.step(|cap| (cap.holds(token(2)), Granted::new())));
+    }
+
+    #[test]
+    fn the_failure_names_the_limit() {
+        let after = Duration::from_millis(50);
+        let failure = LimitNames::default().group_of(&Limit::named("tabs", 1)).timeout(after);
+        assert_eq!(failure.to_string(), "no place within 50ms under the limit tabs of 1");
+        assert_eq!(failure.name.as_deref(), Some("tabs"));
+        let failure = LimitNames::default().group_of(&Limit::new(2)).timeout(after);
+        assert_eq!(failure.to_string(), "no place within 50ms under the limit without a name of 2");
+    }
+}

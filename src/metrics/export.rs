@@ -1,0 +1,143 @@
+//! The numbers of a bus for whatever collects those of the whole program: the `metrics` facade.
+
+use crate::metrics::{BusMetrics, LatencySummary};
+use metrics::{counter, gauge};
+
+impl BusMetrics {
+    /// Sets the counters and gauges `threadbus_…` of the recorder that the program has installed for the `metrics` crate; each has the
+    /// label `bus`. Call it now and then, or from a recorder's own schedule.
+    ///
+    /// Counters are named after the fields and end in `_total`. Gauges are `threadbus_queued` (with the label `band`: `high`,
+    /// `normal`, `low`), `threadbus_in_flight`, `threadbus_utilization`, `threadbus_dead_letters`, and, in seconds and with the label
+    /// `quantile` (`0.5`, `0.95`, `0.99`, `1`), `threadbus_queue_time_seconds` and `threadbus_handler_time_seconds`.
+    ///
+    /// Without an installed recorder it does nothing. Needs the feature `metrics`.
+    ///
+    /// ```
+    /// # use threadbus::EventBus;
+    /// let bus = EventBus::new("orders");
+    /// bus.metrics().publish(bus.name());
+    /// ```
+    pub fn publish(&self, bus: &str) {
+        let count = |name: &'static str, value: u64| counter!(name, "bus" => bus.to_owned()).absolute(value);
+        count("threadbus_emitted_total", self.emitted);
+        count("threadbus_completed_total", self.completed);
+        count("threadbus_failed_total", self.failed);
+        count("threadbus_timed_out_total", self.timed_out);
+        count("threadbus_cancelled_total", self.cancelled);
+        count("threadbus_rejected_total", self.rejected);
+        count("threadbus_dropped_total", self.dropped);
+        count("threadbus_ran_inline_total", self.ran_inline);
+        count("threadbus_unhandled_total", self.unhandled);
+        count("threadbus_retries_total", self.retries);
+        count("threadbus_recovered_total", self.recovered);
+        count("threadbus_late_results_total", self.late_results);
+        count("threadbus_dead_letters_evicted_total", self.dead_letters_evicted);
+        for (band, queued) in ["high", "normal", "low"].into_iter().zip(self.queued_by_band) {
+            gauge!("threadbus_queued", "bus" => bus.to_owned(), "band" => band).set(queued as f64);
+        }
+        let level = |name: &'static str, value: f64| gauge!(name, "bus" => bus.to_owned()).set(value);
+        level("threadbus_in_flight", self.in_flight as f64);
+        level("threadbus_utilization", self.utilization);
+        level("threadbus_dead_letters", self.dead_letters as f64);
+        publish_times("threadbus_queue_time_seconds", bus, &self.queue_time);
+        publish_times("threadbus_handler_time_seconds", bus, &self.handler_time);
+    }
+}
+
+fn publish_times(name: &'static str, bus: &str, times: &LatencySummary) {
+    for (quantile, time) in [("0.5", times.p50), ("0.95", times.p95), ("0.99", times.p99), ("1", times.max)] {
+        gauge!(name, "bus" => bus.to_owned(), "quantile" => quantile).set(time.as_secs_f64());
+    }
+}
+
+#[cfg(all(test, not(threadbus_shuttle)))]
+mod tests {
+    use super::*;
+    use metrics::{
+        Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+    };
+    use std::collections::BTreeMap;
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    type Seen = Arc<Mutex<BTreeMap<String, f64>>>;
+
+    /// Keeps what was set last, by name and labels.
+    #[derive(Default)]
+    struct Keeping(Seen);
+    struct Set(String, Seen);
+
+    impl Set {
+        fn set(&self, value: f64) {
+            let mut seen = self.1.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            seen.insert(self.0.clone(), value);
+        }
+    }
+    impl CounterFn for Set {
+        fn increment(&self, _: u64) {
+            panic!("a snapshot sets, it does not add");
+        }
+        fn absolute(&self, value: u64) {
+            self.set(value as f64);
+        }
+    }
+    impl GaugeFn for Set {
+        fn increment(&self, _: f64) {
+            panic!("a snapshot sets, it does not add");
+        }
+        fn decrement(&self, _: f64) {
+            panic!("a snapshot sets, it does not subtract");
+        }
+        fn set(&self, value: f64) {
+            Set::set(self, value);
+        }
+    }
+    impl Keeping {
+        fn of(&self, key: &Key) -> Arc<Set> {
+            let labels: Vec<_> = key.labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
+            Arc::new(Set(format!("{} {}", key.name(), labels.join(" ")), Arc::clone(&self.0)))
+        }
+    }
+    impl Recorder for Keeping {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+            Counter::from_arc(self.of(key))
+        }
+        fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::from_arc(self.of(key))
+        }
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::noop()
+        }
+    }
+
+    #[test]
+    fn a_snapshot_is_published_under_its_names() {
+        let recorder = Keeping::default();
+        let mut numbers = BusMetrics {
+            emitted: 10,
+            completed: 7,
+            queued_by_band: [1, 0, 2],
+            utilization: 0.5,
+            ..BusMetrics::default()
+        };
+        numbers.queue_time.p99 = Duration::from_millis(1500);
+        metrics::with_local_recorder(&recorder, || {
+            numbers.publish("orders");
+            numbers.completed = 8;
+            numbers.publish("orders");
+        });
+        let seen = recorder.0.lock().unwrap();
+        let value = |key: &str| seen.get(key).copied();
+        assert_eq!(value("threadbus_emitted_total bus=orders"), Some(10.0));
+        assert_eq!(value("threadbus_completed_total bus=orders"), Some(8.0));
+        assert_eq!(value("threadbus_queued bus=orders band=high"), Some(1.0));
+        assert_eq!(value("threadbus_queued bus=orders band=low"), Some(2.0));
+        assert_eq!(value("threadbus_utilization bus=orders"), Some(0.5));
+        assert_eq!(value("threadbus_queue_time_seconds bus=orders quantile=0.99"), Some(1.5));
+        assert_eq!(seen.len(), 13 + 3 + 3 + 8);
+    }
+}

@@ -1,0 +1,201 @@
+//! The numbers of a bus: what came, what became of it, how long it took.
+//!
+//! Only reads what the bus counts anyway; nothing here is on an event's way. Imports `sync`, `event` (through `bus`) and `bus`. Exports
+//! [`BusMetrics`] and [`LatencySummary`], and hangs [`EventBus::metrics`] on the bus from above. With the feature `metrics` it also
+//! hands them to the `metrics` facade.
+
+#[cfg(feature = "metrics")]
+mod export;
+
+use crate::bus::EventBus;
+use crate::sync::Counts;
+use crate::sys::sync::atomic::Ordering;
+use serde::Serialize;
+use std::time::Duration;
+
+/// The numbers of one bus at one moment, by [`EventBus::metrics`].
+///
+/// They count deliveries to this bus: an event that is forwarded counts on each bus where it arrives. A redrive counts nowhere. Counters
+/// only grow, and reading changes nothing. When nothing is in progress, `attempts = emitted + rejected`, where attempts are the
+/// calls of `emit` and `forward`. Always,
+/// `emitted = completed + cancelled + dropped + queued + in_flight`.
+///
+/// ```
+/// use threadbus::{Event, EventBus, Payload};
+/// struct Job(u32);
+/// impl Payload for Job { type Output = (); }
+///
+/// let bus = EventBus::new("jobs");
+/// bus.on(|_: &Event<Job>| {});
+/// let batch = bus.batch();
+/// batch.extend((0..10).map(Job));
+/// batch.wait()?;
+/// bus.wait_until_idle()?;
+/// let metrics = bus.metrics();
+/// assert_eq!((metrics.emitted, metrics.completed, metrics.queued, metrics.in_flight), (10, 10, 0, 0));
+/// # Ok::<(), threadbus::WaitError>(())
+/// ```
+#[non_exhaustive]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct BusMetrics {
+    /// Deliveries taken.
+    pub emitted: u64,
+    /// Of which a handler started, or that had none, and whose handlers have all ended, well or not.
+    pub completed: u64,
+    /// Of the completed ones those with a handler that failed for good: an error, a panic, a timeout, a wrong type. Being given up for
+    /// a reason outside of it (`cancel`, a lost `first`, a parent's timeout, a shutdown) is no failure of a handler.
+    pub failed: u64,
+    /// Of the failed ones those in which a handler's or the event's own timeout passed.
+    pub timed_out: u64,
+    /// Ended before any handler started, other than dropped.
+    pub cancelled: u64,
+    /// Refused, for whatever reason.
+    pub rejected: u64,
+    /// Fallen out of a full queue, under [`OnFull::DropOldest`](crate::OnFull::DropOldest).
+    pub dropped: u64,
+    /// Run on the emitting thread, under [`OnFull::RunInline`](crate::OnFull::RunInline).
+    pub ran_inline: u64,
+    /// Completed without a handler.
+    pub unhandled: u64,
+    /// Attempts after the first.
+    pub retries: u64,
+    /// Handlers that succeeded after a failed attempt.
+    pub recovered: u64,
+    /// Handlers that came back after they had been given up; what they returned was dropped.
+    pub late_results: u64,
+    /// Queued and not started.
+    pub queued: usize,
+    /// The same by priority: 8 to 10, 4 to 7, 0 to 3.
+    pub queued_by_band: [usize; 3],
+    /// Started, with handlers that have not ended. Children do not count.
+    pub in_flight: usize,
+    /// `queued` as a part of the queue's capacity; 0 if that is not bounded.
+    pub utilization: f64,
+    /// Failures kept.
+    pub dead_letters: usize,
+    /// Failures that had to go for later ones.
+    pub dead_letters_evicted: u64,
+    /// From the emit, or the forward, to the start.
+    pub queue_time: LatencySummary,
+    /// Of each attempt of each handler.
+    pub handler_time: LatencySummary,
+}
+
+/// How long something took, over the life of a bus.
+///
+/// `count` and `max` are exact, the others within 2 % of the true value.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct LatencySummary {
+    /// How often it was measured.
+    pub count: u64,
+    /// On average. Zero if it was never measured, as the others.
+    pub mean: Duration,
+    /// Half of them took no longer.
+    pub p50: Duration,
+    /// 95 of 100 took no longer.
+    pub p95: Duration,
+    /// 99 of 100 took no longer.
+    pub p99: Duration,
+    /// The longest.
+    pub max: Duration,
+}
+
+impl LatencySummary {
+    fn of(counts: &Counts) -> LatencySummary {
+        LatencySummary {
+            count: counts.count,
+            mean: Duration::from_nanos(counts.mean()),
+            p50: Duration::from_nanos(counts.percentile(50)),
+            p95: Duration::from_nanos(counts.percentile(95)),
+            p99: Duration::from_nanos(counts.percentile(99)),
+            max: Duration::from_nanos(counts.max),
+        }
+    }
+}
+
+impl EventBus {
+    /// Its numbers at this moment. Never waits for handlers; takes as long as it takes to look through the queue.
+    ///
+    /// ```
+    /// use threadbus::{EventBus, OnFull, Payload};
+    /// struct Job;
+    /// impl Payload for Job { type Output = (); }
+    ///
+    /// let bus = EventBus::builder("jobs").queue_capacity(4, OnFull::Reject).build()?;
+    /// bus.pause();
+    /// bus.emit(Job);
+    /// let metrics = bus.metrics();
+    /// assert_eq!((metrics.queued, metrics.queued_by_band, metrics.utilization), (1, [0, 1, 0], 0.25));
+    /// # Ok::<(), threadbus::BuildError>(())
+    /// ```
+    pub fn metrics(&self) -> BusMetrics {
+        let core = self.core();
+        let (dead_letters, dead_letters_evicted) = {
+            let letters = core.dead_letters.lock();
+            (letters.len(), letters.evicted())
+        };
+        let recorded = core.recorder.read();
+        let queued_by_band = core.queued_by_band();
+        // In this order each is at least the one before it, so what lies between them is never negative.
+        let counters = &core.counters;
+        let given_up = counters.cancelled.load(Ordering::SeqCst);
+        let done = counters.done.load(Ordering::SeqCst);
+        let claimed = counters.claimed().max(done);
+        let emitted = counters.emitted().max(claimed);
+        let given_up = given_up.min(done);
+        let dropped = recorded.dropped.min(given_up);
+        let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let queued = count(emitted - claimed);
+        BusMetrics {
+            emitted,
+            completed: done - given_up,
+            failed: recorded.failed,
+            timed_out: recorded.timed_out,
+            cancelled: given_up - dropped,
+            rejected: recorded.rejected,
+            dropped,
+            ran_inline: recorded.ran_inline,
+            unhandled: recorded.unhandled,
+            retries: recorded.retries,
+            recovered: recorded.recovered,
+            late_results: counters.late_results.load(Ordering::Relaxed),
+            queued,
+            queued_by_band,
+            in_flight: count(claimed - done),
+            utilization: core.options.queue_capacity.map_or(0.0, |capacity| queued as f64 / capacity as f64),
+            dead_letters,
+            dead_letters_evicted,
+            queue_time: LatencySummary::of(&recorded.queue_time),
+            handler_time: LatencySummary::of(&recorded.handler_time),
+        }
+    }
+}
+
+#[cfg(all(test, not(threadbus_shuttle)))]
+mod tests {
+    use super::*;
+    use crate::sync::Histogram;
+
+    #[test]
+    fn a_summary_of_nothing_is_zero() {
+        assert_eq!(LatencySummary::of(&Counts::default()), LatencySummary::default());
+    }
+
+    #[test]
+    fn a_summary_of_known_times() {
+        let histogram = Histogram::default();
+        (1..=100).for_each(|ms| histogram.record(ms * 1_000_000));
+        let mut counts = Counts::default();
+        histogram.add_to(&mut counts);
+        let summary = LatencySummary::of(&counts);
+        assert_eq!((summary.count, summary.max), (100, Duration::from_millis(100)));
+        let close = |found: Duration, ms: f64| {
+            assert!((found.as_secs_f64() * 1000.0 / ms - 1.0).abs() < 0.02, "{found:?} for {ms}")
+        };
+        close(summary.mean, 50.5);
+        close(summary.p50, 50.0);
+        close(summary.p95, 95.0);
+        close(summary.p99, 99.0);
+    }
+}

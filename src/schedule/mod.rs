@@ -1,0 +1,161 @@
+//! Emitting later, and again and again.
+//!
+//! How it works is told in `bus/outbox.rs`. Imports `sys`, `event` and `bus`. Exports [`Scheduled`], and hangs [`EventBus::emit_after`] and
+//! [`EventBus::emit_every`] on the bus from above.
+
+use crate::bus::{EventBus, Outbox, callback};
+use crate::event::{EmitError, Payload, TryEmitError};
+use crate::sys::{clock, unwind};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// A shorter period is taken as this one.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// Something to be emitted later, by [`EventBus::emit_after`] or [`EventBus::emit_every`]. Dropping it changes nothing; clones are the
+/// same schedule. It does not keep the bus.
+#[derive(Clone, Debug)]
+pub struct Scheduled {
+    outbox: Weak<Outbox>,
+    /// `None` if the bus was closed already.
+    plan: Option<u64>,
+}
+
+impl Scheduled {
+    /// Nothing more is emitted, and the payload is dropped here. False if it has already fired for the last time, was cancelled, or ended
+    /// with its bus.
+    ///
+    /// An emit that another thread is just making is not taken back. Never blocks.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbus::{EventBus, Payload};
+    /// struct Reminder;
+    /// impl Payload for Reminder { type Output = (); }
+    ///
+    /// let bus = EventBus::new("calendar");
+    /// let reminder = bus.emit_after(Duration::from_secs(3600), Reminder);
+    /// assert!(reminder.cancel());
+    /// assert!(!reminder.cancel());
+    /// ```
+    pub fn cancel(&self) -> bool {
+        match (self.outbox.upgrade(), self.plan) {
+            (Some(outbox), Some(plan)) => outbox.cancel(plan),
+            _ => false,
+        }
+    }
+}
+
+impl EventBus {
+    /// Emits the payload once, after `delay`.
+    ///
+    /// It is emitted from a thread of the runtime, as if from outside of handlers: the event has no parent, a full queue means what
+    /// [`OnFull`](crate::OnFull) says, and values of [`context`](crate::context) are those of this call. Where that emit would wait for
+    /// room, so do the others scheduled on this bus, in the order of their times. An event that is refused then is told in the log. What is
+    /// scheduled neither keeps the bus nor counts as its work: it ends with the last handle, and with a shutdown. A delay that no clock
+    /// can count never passes.
+    ///
+    /// **Blocking**: never. A thousand schedules cost no thread.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbus::{EventBus, Payload};
+    /// struct Reminder(&'static str);
+    /// impl Payload for Reminder { type Output = (); }
+    ///
+    /// let bus = EventBus::new("calendar");
+    /// let mut reminders = bus.subscribe::<Reminder>();
+    /// bus.emit_after(Duration::from_millis(5), Reminder("tea"));
+    /// assert_eq!(reminders.recv()?.0, "tea");
+    /// # Ok::<(), threadbus::RecvError>(())
+    /// ```
+    pub fn emit_after<P: Payload>(&self, delay: Duration, payload: P) -> Scheduled {
+        let mut payload = Some(payload);
+        let emission = move |bus: &EventBus| {
+            let Some(payload) = payload.take() else { return Ok(()) };
+            let emitted = emit(bus, payload);
+            if let Err(error) = &emitted {
+                log::warn!(target: "threadbus", "a scheduled {} was refused: {error}", P::event_type());
+            }
+            emitted
+        };
+        let at = clock::after(clock::now(), delay);
+        let plan = self.core().outbox.plan(self.core(), at, None, Box::new(emission));
+        self.scheduled(plan)
+    }
+
+    /// Emits clones of the payload, again and again: the first after one `period`, the others on the same beat.
+    ///
+    /// As [`emit_after`](EventBus::emit_after) otherwise. The beat does not drift. A time that was missed, because the machine slept or the
+    /// queue had no room, is left out: nothing piles up, and no burst follows. A refused event is left out as well, with a debug
+    /// message in the log, and so is one whose `Clone` panics. Periods below one millisecond, and zero, are taken as one millisecond,
+    /// with a warning in the log.
+    ///
+    /// **Blocking**: never.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbus::{EventBus, Payload};
+    /// #[derive(Clone)]
+    /// struct Tick;
+    /// impl Payload for Tick { type Output = (); }
+    ///
+    /// let bus = EventBus::new("clock");
+    /// let mut ticks = bus.subscribe::<Tick>();
+    /// let ticking = bus.emit_every(Duration::from_millis(2), Tick);
+    /// for _ in 0..3 {
+    ///     ticks.recv()?;
+    /// }
+    /// assert!(ticking.cancel());
+    /// # Ok::<(), threadbus::RecvError>(())
+    /// ```
+    pub fn emit_every<P: Payload + Clone>(&self, period: Duration, payload: P) -> Scheduled {
+        if period < SHORTEST {
+            log::warn!(
+                target: "threadbus",
+                "a period of {period:?} for {} on {} is taken as {SHORTEST:?}",
+                P::event_type(), self.label()
+            );
+        }
+        let period = period.max(SHORTEST);
+        let emission = move |bus: &EventBus| {
+            let copy = match callback(|| payload.clone()) {
+                Ok(copy) => copy,
+                Err(panic) => {
+                    log::error!(target: "threadbus", "the Clone of {} panicked: {panic}", P::event_type());
+                    return Ok(());
+                }
+            };
+            let emitted = emit(bus, copy);
+            if let Err(error) = &emitted {
+                log::debug!(target: "threadbus", "a scheduled {} was refused: {error}", P::event_type());
+            }
+            emitted
+        };
+        let at = clock::after(clock::now(), period);
+        let nanos = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
+        let plan = self.core().outbox.plan(self.core(), at, Some(nanos), Box::new(emission));
+        self.scheduled(plan)
+    }
+
+    fn scheduled(&self, plan: Option<u64>) -> Scheduled {
+        if plan.is_none() {
+            log::warn!(target: "threadbus", "{} is closed: nothing was scheduled", self.label());
+        }
+        Scheduled { outbox: Arc::downgrade(&self.core().outbox), plan }
+    }
+}
+
+fn emit<P: Payload>(bus: &EventBus, payload: P) -> Result<(), EmitError> {
+    match bus.try_emit(payload) {
+        Ok(event) => {
+            // The bus may be through with it, and this the last of it.
+            unwind::drop_quietly(event);
+            Ok(())
+        }
+        Err(TryEmitError { payload, error }) => {
+            unwind::drop_quietly(payload);
+            Err(error)
+        }
+    }
+}

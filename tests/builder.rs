@@ -1,0 +1,71 @@
+//! Conformance, buffered.md BJ-17 and tasks.md BF-08: values that make no sense are refused by name, or mended where a setter cannot fail.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod common;
+
+use common::warnings_naming;
+use std::time::Duration;
+use threadbus::{BusBuilder, EventBus, Fairness, Limit, OnFull, Retry, Runtime};
+
+#[track_caller]
+fn refused(name: &str, settle: impl FnOnce(BusBuilder) -> BusBuilder) {
+    let error = settle(EventBus::builder("Wrong")).build().unwrap_err();
+    assert_eq!(error.option, name);
+    assert!(error.to_string().starts_with(&format!("invalid {name}: ")), "{error}");
+}
+
+#[test]
+fn bj_017_what_makes_no_sense_is_refused_by_name() {
+    refused("queue_capacity", |b| b.queue_capacity(0, OnFull::Reject));
+    refused("fairness", |b| b.fairness(Fairness::Weighted { high: 0, normal: 0, low: 0 }));
+    for rate in [0.0, -0.0, -1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        refused("max_emit_rate", |b| b.max_emit_rate(rate, 1));
+    }
+    refused("max_emit_rate", |b| b.max_emit_rate(1.0, 0));
+}
+
+#[test]
+fn bj_017b_the_last_value_counts() {
+    let bus = EventBus::builder("Mended")
+        .queue_capacity(0, OnFull::Reject)
+        .queue_capacity(1, OnFull::Block)
+        .max_emit_rate(f64::NAN, 0)
+        .max_emit_rate(1e9, 1)
+        .fairness(Fairness::Weighted { high: 0, normal: 0, low: 0 })
+        .fairness(Fairness::Weighted { high: 0, normal: 0, low: 1 })
+        .build()
+        .unwrap();
+    assert_eq!(bus.options().queue_capacity, Some(1));
+    assert_eq!(bus.options().fairness, Fairness::Weighted { high: 0, normal: 0, low: 1 });
+    assert_eq!(EventBus::new("Default").options().fairness, Fairness::Strict);
+}
+
+#[test]
+fn bj_017c_setters_that_cannot_fail_take_the_nearest_value_and_warn() {
+    let warnings = warnings_naming("taken as");
+    let before = warnings().len();
+    let _ = Retry::attempts(0).jitter(1.5).exponential(Duration::from_millis(20), 0.5);
+    let _ = Limit::new(0);
+    let _ = Limit::named("none", 0);
+    assert_eq!(warnings().len() - before, 5, "{:?}", warnings());
+    // A cap below the first delay is sense: the cap holds.
+    let _ = Retry::attempts(2).delay(Duration::from_secs(1)).max_delay(Duration::from_millis(1));
+    assert_eq!(warnings().len() - before, 5);
+}
+
+#[test]
+fn bf_008_a_runtime_needs_threads() {
+    let error = Runtime::builder().max_threads(0).build().unwrap_err();
+    assert_eq!(error.option, "max_threads");
+    let runtime = Runtime::builder().max_threads(3).build().unwrap();
+    assert_eq!(runtime.stats().max_threads, 3);
+    assert_eq!(runtime.set_max_threads(0).unwrap_err().option, "max_threads");
+    assert_eq!(runtime.stats().max_threads, 3, "BJ-62: unchanged");
+}
