@@ -63,7 +63,6 @@ fn gated<P: Payload<Output = String>>(bus: &EventBus, options: HandlerOptions) -
 }
 
 #[test]
-#[ignore = "limits are not taken yet"]
 fn retry_017_two_of_six_run_at_once() {
     let (bus, gauge) = (free(), Gauge::new());
     measured::<Work>(&bus, limited(&Limit::new(2)), &gauge);
@@ -73,7 +72,6 @@ fn retry_017_two_of_six_run_at_once() {
 }
 
 #[test]
-#[ignore = "limits are not taken yet"]
 fn retry_018_a_place_is_handed_over() {
     let (bus, gauge, limit) = (free(), Gauge::new(), Limit::new(1));
     let (gate, started) = gated::<Other>(&bus, limited(&limit));
@@ -91,7 +89,6 @@ fn retry_018_a_place_is_handed_over() {
 }
 
 #[test]
-#[ignore = "limits are not taken yet"]
 fn retry_019_strict_fails_when_no_place_comes_free() {
     let bus = free();
     let limit = Limit::named("retry_019", 1).acquire_timeout(50 * MS);
@@ -111,7 +108,6 @@ fn retry_019_strict_fails_when_no_place_comes_free() {
 }
 
 #[test]
-#[ignore = "limits are not taken yet"]
 fn retry_020_lax_runs_without_a_place() {
     let bus = free();
     let limit = Limit::new(1).acquire_timeout(50 * MS).lax(true);
@@ -130,7 +126,6 @@ fn retry_020_lax_runs_without_a_place() {
 }
 
 #[test]
-#[ignore = "limits are not taken yet"]
 fn retry_025_a_place_is_held_across_attempts() {
     let (bus, gauge, calls) = (free(), Gauge::new(), Arc::new(AtomicUsize::new(0)));
     let (inside, of) = (gauge.clone(), Arc::clone(&calls));
@@ -152,7 +147,6 @@ fn retry_025_a_place_is_held_across_attempts() {
 }
 
 #[test]
-#[ignore = "limits are not taken yet"]
 fn retry_026_a_place_is_free_after_all_attempts_failed() {
     let bus = free();
     bus.on_with(limited(&Limit::new(1)).retry(Retry::attempts(2)), |_: &Event<Work>| -> Result<String, &'static str> {
@@ -170,7 +164,6 @@ fn chain(bus: &EventBus, outer: HandlerOptions, inner: HandlerOptions, gauge: &G
 }
 
 #[test]
-#[ignore = "limits are not taken yet"]
 fn retry_027_an_inner_call_under_the_same_name_returns() {
     for bus in [free(), EventBus::new("Serial")] {
         within(PATIENCE, move || {
@@ -183,7 +176,6 @@ fn retry_027_an_inner_call_under_the_same_name_returns() {
 }
 
 #[test]
-#[ignore = "limits are not taken yet"]
 fn retry_029_different_names_are_different_limits() {
     within(PATIENCE, || {
         let (bus, gauge) = (free(), Gauge::new());
@@ -195,7 +187,6 @@ fn retry_029_different_names_are_different_limits() {
 }
 
 #[test]
-#[ignore = "limits are not taken yet"]
 fn retry_030_three_levels_on_one_limit() {
     within(PATIENCE, || {
         let (bus, limit) = (free(), Limit::new(1));
@@ -214,7 +205,6 @@ fn retry_030_three_levels_on_one_limit() {
 }
 
 #[test]
-#[ignore = "limits are not taken yet"]
 fn retry_034_two_at_once_in_their_order() {
     let (bus, log) = (free(), Log::new());
     let (gate, to) = (Gate::new(), log.clone());
@@ -237,7 +227,6 @@ fn retry_034_two_at_once_in_their_order() {
 }
 
 #[test]
-#[ignore = "limits are not taken yet"]
 fn retry_042_one_limit_for_all_or_one_each() {
     let run = |limits: [&Limit; 2]| {
         let (bus, gauge) = (free(), Gauge::new());
@@ -263,7 +252,6 @@ fn retry_042_one_limit_for_all_or_one_each() {
 }
 
 #[test]
-#[ignore = "limits are not taken yet"]
 fn retry_043_four_parallel_handlers_share_two_places() {
     let (bus, gauge) = (free(), Gauge::new());
     for _ in 0..4 {
@@ -275,7 +263,6 @@ fn retry_043_four_parallel_handlers_share_two_places() {
 }
 
 #[test]
-#[ignore = "limits are not taken yet"]
 fn a_name_is_shared_by_buses_of_one_runtime_and_by_no_other() {
     let bus_in = |runtime: &Runtime| {
         let builder = EventBus::builder("Runtimes").runtime(runtime);
@@ -299,7 +286,6 @@ fn a_name_is_shared_by_buses_of_one_runtime_and_by_no_other() {
 }
 
 #[test]
-#[ignore = "limits are not taken yet"]
 fn waiting_for_a_place_occupies_no_thread() {
     within(PATIENCE, || {
         let runtime = Runtime::builder().max_threads(2).hard_limit(2).build().unwrap();
@@ -322,7 +308,6 @@ fn waiting_for_a_place_occupies_no_thread() {
 }
 
 #[test]
-#[ignore = "limits are not taken yet"]
 fn a_holder_that_waits_for_a_bus_behind_the_limit_is_let_through() {
     // On the serial bus the event at the head of the queue waits for the place that a handler elsewhere holds, while that handler
     // waits for an event further back.
@@ -348,7 +333,6 @@ fn a_holder_that_waits_for_a_bus_behind_the_limit_is_let_through() {
 }
 
 #[test]
-#[ignore = "limits are not taken yet"]
 fn what_already_stands_in_line_is_lent_the_place_of_who_waits_for_it() {
     within(PATIENCE, || {
         let (bus, limit) = (free(), Limit::new(1));
@@ -366,7 +350,6 @@ fn what_already_stands_in_line_is_lent_the_place_of_who_waits_for_it() {
 }
 
 #[test]
-#[ignore = "limits are not taken yet"]
 fn a_place_is_lent_to_one_at_a_time() {
     within(PATIENCE, || {
         let (bus, limit, gauge) = (free(), Limit::new(1), Gauge::new());
@@ -379,7 +362,6 @@ fn a_place_is_lent_to_one_at_a_time() {
 }
 
 #[test]
-#[ignore = "limits are not taken yet"]
 fn whatever_ends_an_invocation_gives_its_place_back() {
     within(2 * PATIENCE, || {
         let bus = free();
@@ -413,7 +395,6 @@ fn whatever_ends_an_invocation_gives_its_place_back() {
 }
 
 #[test]
-#[ignore = "limits are not taken yet"]
 fn a_shutdown_leaves_nobody_in_line() {
     let runtime = Runtime::builder().build().unwrap();
     let bus =
@@ -431,7 +412,6 @@ fn a_shutdown_leaves_nobody_in_line() {
 }
 
 #[test]
-#[ignore = "limits are not taken yet"]
 fn a_waiter_that_gives_up_gets_its_place_back_first() {
     within(PATIENCE, || {
         let (bus, limit, gauge) = (free(), Limit::new(1), Gauge::new());

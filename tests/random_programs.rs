@@ -208,6 +208,7 @@ fn run(seed: u64, timeouts_overlap: bool) {
         );
         sides.push(Bus { serial, running: AtomicUsize::new(0), overlap: AtomicBool::new(false) });
     }
+    let limit = Limit::new(1 + random.below(2) as usize);
     let program = Arc::new(Program {
         buses: buses.iter().map(EventBus::downgrade).collect(),
         sides,
@@ -216,7 +217,10 @@ fn run(seed: u64, timeouts_overlap: bool) {
     for (at, bus) in buses.iter().enumerate() {
         for salt in 0..1 + random.below(3) {
             let program = Arc::clone(&program);
-            bus.on(move |event: &Event<Node>| program.handle(at, salt + 1, event));
+            // One limit a program: two of them, held one inside the other in both orders, are a deadlock of the program's own.
+            let options = HandlerOptions::new();
+            let options = if random.one_in(5) { options.limit(limit.clone()) } else { options };
+            bus.on_with(options, move |event: &Event<Node>| program.handle(at, salt + 1, event));
         }
         if random.one_in(3) {
             bus.forward_all_to(&buses[random.below(buses.len() as u64) as usize]);

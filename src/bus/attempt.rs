@@ -3,6 +3,7 @@
 use crate::bus::drive::{Attempt, Driver, Via, submit_resume};
 use crate::bus::ending;
 use crate::bus::frame;
+use crate::bus::limits;
 use crate::bus::recorder::By;
 use crate::event::{AnyOutput, CauseKind, HandlerEntry, HandlerFailure, Outcome, RecordPhase, Retry, State};
 use crate::sys::clock;
@@ -26,7 +27,7 @@ pub(crate) struct Lost {
 /// What an attempt's end leaves to do once nothing is locked.
 pub(crate) enum Ended {
     Retry { delay: Duration, outcome: Outcome },
-    Notable { watched: bool, won: bool, sitting: bool },
+    Notable { watched: bool, won: bool, sitting: bool, limited: bool },
 }
 
 /// The user's code, with everything it may do to us.
@@ -122,8 +123,9 @@ pub(crate) fn end(
         && delivery.records.iter().any(|r| r.sitting && r.phase == RecordPhase::Started);
     // Whoever waits for the first value; the end of the delivery rings by itself.
     let watched = value && wanted && delivery.left > 0;
-    let notable = won || sitting || watched;
-    Ok(notable.then_some(Ended::Notable { watched, won, sitting }))
+    let limited = delivery.limited && delivery.left > 0;
+    let notable = won || sitting || watched || limited;
+    Ok(notable.then_some(Ended::Notable { watched, won, sitting, limited }))
 }
 
 impl Ended {
@@ -133,7 +135,11 @@ impl Ended {
                 unwind::drop_quietly(outcome);
                 try_again(driver, attempt, delay);
             }
-            Ended::Notable { watched, won, sitting } => {
+            Ended::Notable { watched, won, sitting, limited } => {
+                if limited {
+                    limits::settle(driver.event);
+                    limits::set_down_in_line(driver.bus, driver.event, driver.delivery);
+                }
                 if watched {
                     ending::ring_watchers(driver.event);
                 }

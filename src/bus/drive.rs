@@ -4,6 +4,7 @@ use crate::bus::attempt::{self, Lost, Returned};
 use crate::bus::core::BusCore;
 use crate::bus::ending;
 use crate::bus::frame::{self, Frame, Holding, Places, Under};
+use crate::bus::limits;
 use crate::bus::permit::{Home, Permit, Taken, attempt_token, delivery_token, is_active};
 use crate::bus::recorder::{Verdict, is_own};
 use crate::bus::registry::{mode_for, plan_for, timing_for};
@@ -49,6 +50,7 @@ pub(crate) struct Finish {
     /// `None` if it was cancelled before a handler started, and for a redrive.
     verdict: Option<Verdict>,
     redrive: bool,
+    limited: bool,
     /// Failures to be kept.
     letters: Vec<Failure>,
 }
@@ -116,6 +118,8 @@ pub(crate) struct Attempt {
 #[derive(Clone, Copy)]
 enum Step {
     Run(Attempt),
+    /// It needs a place under its handler's limit.
+    Limit(Wanted),
     /// It needs a permit that the delivery does not hold.
     Permit(Wanted),
     /// The delivery is done, and what that brings with it is owed.
@@ -124,10 +128,10 @@ enum Step {
 }
 
 #[derive(Clone, Copy)]
-struct Wanted {
-    invocation: usize,
+pub(crate) struct Wanted {
+    pub(crate) invocation: usize,
     /// How often it was tried.
-    attempt: u32,
+    pub(crate) attempt: u32,
     mode: HandlerMode,
 }
 
@@ -190,6 +194,12 @@ impl<'a> Driver<'a> {
                     returned = Some((attempt, attempt::call(self, attempt)));
                     self.now = clock::now();
                     continue;
+                }
+                Step::Limit(wanted) => {
+                    self.unseat();
+                    if !limits::take(self, wanted) {
+                        return Ran::Left;
+                    }
                 }
                 Step::Permit(wanted) => {
                     self.unseat();
@@ -314,7 +324,11 @@ impl<'a> Driver<'a> {
         };
         let record = &delivery.records[invocation];
         let (mode, attempt) = (record.mode, record.attempt);
-        let step = if needs_permit(mode, delivery.manner.bus_handler) {
+        let limited = self.slot.handlers[invocation].entry.limit.is_some() && !record.placed;
+        let step = if limited {
+            delivery.set_aside(invocation);
+            Step::Limit(Wanted { invocation, attempt, mode })
+        } else if needs_permit(mode, delivery.manner.bus_handler) {
             delivery.set_aside(invocation);
             Step::Permit(Wanted { invocation, attempt, mode })
         } else {
@@ -587,7 +601,8 @@ impl Start<'_> {
         let at = clock::wall(self.now).max(self.event.head().stamp + 1);
         let delivery = state.deliveries.get_mut(self.delivery)?;
         let mode = delivery.records.first()?.mode;
-        if fixed.manner.parallel || needs_permit(mode, fixed.manner.bus_handler) {
+        let limited = self.slot.handlers.first()?.entry.limit.is_some();
+        if fixed.manner.parallel || limited || needs_permit(mode, fixed.manner.bus_handler) {
             return None;
         }
         let started = self.start(stack, false, delivery, fixed, 0, RecordPhase::Pending, at)?;
@@ -766,6 +781,9 @@ fn resume(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent, delivery: 
     if is_active(event, delivery) {
         // The turn may have come while all its handlers sit in waits that need it given up.
         ending::give_up_if_all_sit(bus, event, delivery);
+        if bus.has_limits() {
+            limits::set_down_in_line(bus, event, delivery);
+        }
     } else {
         // Or after the delivery's end, which found nothing to release.
         let turn = event.state().lock().deliveries.get(delivery).map_or(TurnKind::Free, |d| d.manner.turn);
@@ -817,14 +835,14 @@ pub(crate) fn finish(
     let d = state.deliveries.get_mut(delivery)?;
     let verdict = (!d.cancelled).then(|| verdict(event, d));
     let letters = if keeps_letters && verdict.is_some_and(|v| v.failed) { failures(event, d) } else { Vec::new() };
-    let (redrive, verdict) = (d.redrive, verdict.filter(|_| !d.redrive));
+    let (redrive, limited, verdict) = (d.redrive, d.limited, verdict.filter(|_| !d.redrive));
     let (slot, cap_timer, carries_loop, counted) =
         (d.retire_handlers(), d.take_cap_timer(), d.manner.carries_loop, d.counted);
     let completion = if counted { state.count_down(at) } else { None };
     if completion.is_some() {
         event.publish_complete();
     }
-    Some(Finish { completion, slot, cap_timer, timers, carries_loop, watched, verdict, redrive, letters })
+    Some(Finish { completion, slot, cap_timer, timers, carries_loop, watched, verdict, redrive, limited, letters })
 }
 
 fn verdict(event: &AnyEvent, delivery: &Delivery) -> Verdict {
@@ -849,6 +867,9 @@ fn failures(event: &AnyEvent, delivery: &Delivery) -> Vec<Failure> {
 pub(crate) fn conclude(bus: &Arc<BusCore>, event: &AnyEvent, finish: Finish) {
     for timer in finish.cap_timer.into_iter().chain(finish.timers) {
         bus.runtime.watch.cancel(timer);
+    }
+    if finish.limited {
+        limits::settle(event);
     }
     match finish.verdict {
         Some(verdict) if verdict != Verdict::default() => bus.recorder.completed(verdict),

@@ -5,6 +5,7 @@
 use crate::bus::core::BusCore;
 use crate::bus::drive::{Finish, conclude, ensure_turn, finish, release_delivery, submit_resume};
 use crate::bus::frame;
+use crate::bus::limits;
 use crate::bus::permit::{Home, Permit, attempt_token, delivery_token};
 use crate::bus::recorder::By;
 use crate::bus::registry::mode_for;
@@ -399,6 +400,9 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
         cascade(&event, index, Some(key.invocation), &cause);
         release_attempt(&bus, &event, key);
         end_pauses(&event, pauses);
+        if retry.is_none() {
+            limits::settle(&event);
+        }
         match retry {
             Some(retry) => decide_retry(&bus, &event, key, retry, after),
             None => drive_on(&bus, &event, index),
@@ -445,6 +449,7 @@ fn decide_retry(bus: &Arc<BusCore>, event: &AnyEvent, key: AttemptKey, retry: cr
             }
             delivery.end_record(key.invocation, Outcome::Failed(Arc::new(failure)), at);
         }
+        limits::settle(&event);
         drive_on(&bus, &event, key.delivery);
     }));
 }
@@ -457,7 +462,7 @@ pub(crate) fn keep_timer(runtime: &RuntimeCore, event: &AnyEvent, delivery: usiz
 }
 
 /// The delivery goes on without the handler that was given up, on a fresh worker.
-fn drive_on(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
+pub(crate) fn drive_on(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
     let at = clock::wall(clock::now());
     let mut state = event.state().lock();
     let Some(delivery) = state.deliveries.get_mut(index) else { return };
@@ -479,8 +484,11 @@ fn drive_on(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
         return;
     }
     let startable = delivery.startable().is_some();
-    let (inline, parallel) = (delivery.manner.inline, delivery.manner.parallel);
+    let (inline, parallel, limited) = (delivery.manner.inline, delivery.manner.parallel, delivery.limited);
     drop(state);
+    if limited && !startable {
+        limits::set_down_in_line(bus, event, index);
+    }
     if startable && !inline {
         withdraw(bus, event, index, false);
         if ensure_turn(bus, event, index, Place::First) {
@@ -583,6 +591,7 @@ pub(crate) fn end_losers(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, win
         give_up_worker(bus, worker);
         cascade(event, index, Some(key.invocation), &cause);
     }
+    limits::settle(event);
     end_pauses(event, pauses);
     run_hooks(bus, hooks);
 }

@@ -2,6 +2,7 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::frame::{self, Frame};
+use crate::bus::limits;
 use crate::event::{AnyEvent, BusId, BusIdentity, DeliveryPhase, RecordPhase, TurnKind};
 use crate::runtime::{ParkedWait, RuntimeCore, Worker};
 use crate::sys::sync::atomic::Ordering;
@@ -62,6 +63,7 @@ pub(crate) fn claimable(event: &AnyEvent, runtime: &RuntimeCore) -> Vec<(AnyEven
         }
         let mut workers = Vec::new();
         let mut below = Vec::new();
+        let in_line;
         {
             let state = event.state().lock();
             for (index, delivery) in state.deliveries.iter().enumerate() {
@@ -78,7 +80,10 @@ pub(crate) fn claimable(event: &AnyEvent, runtime: &RuntimeCore) -> Vec<(AnyEven
             if !state.deliveries.iter().any(|d| d.phase == DeliveryPhase::Active) {
                 below.extend(state.children().iter().map(|c| c.event.clone()).filter(|e| !e.is_completed()));
             }
+            in_line = limits::lines_of(&state);
         }
+        // What stands in line needs whoever has the places.
+        workers.extend(in_line.iter().flat_map(|group| limits::holders(runtime, group)));
         if !workers.is_empty() && runtime.parked_count.load(Ordering::SeqCst) > 0 {
             let parked = runtime.parked.lock();
             // A jump among them claims for itself; only who waits in order needs help.
@@ -110,6 +115,10 @@ impl<'a> Parked<'a> {
                 frame::local(|local| local.frames.iter().map(|f| f.event.clone()).collect()).unwrap_or_default();
             for event in events {
                 frame.bus.ring_above(&event);
+            }
+            if frame.bus.has_limits() {
+                // Or one that waits for what stands in line behind this handler.
+                limits::ring_the_parked(runtime);
             }
         }
         Parked { worker, frame, event: event.clone(), in_order }
@@ -196,6 +205,12 @@ impl Queue {
         }
         Queue { bus: Arc::clone(bus), global, jumps }
     }
+
+    /// What has left it and keeps it waiting, standing in line for a place under a limit.
+    fn in_line(&self) -> Vec<AnyEvent> {
+        let Some(core) = BusCore::of(&self.bus).filter(|core| core.has_limits()) else { return Vec::new() };
+        core.set_aside().into_iter().filter(|event| !limits::lines_of(&event.state().lock()).is_empty()).collect()
+    }
 }
 
 /// How far a search has come, and what lies on the way.
@@ -258,6 +273,7 @@ impl Search<'_> {
                 continue;
             }
             let (mut workers, mut queued, mut children) = (Vec::new(), Vec::new(), Vec::new());
+            let in_line;
             {
                 let state = event.state().lock();
                 for delivery in state.deliveries.iter() {
@@ -269,6 +285,22 @@ impl Search<'_> {
                     }
                 }
                 children.extend(state.children().iter().map(|c| c.event.clone()).filter(|e| !e.is_completed()));
+                in_line = limits::lines_of(&state);
+            }
+            for worker in in_line.iter().flat_map(|group| limits::holders(self.runtime, group)) {
+                // Who waits for the event lends it the place.
+                let words = |who: &str| format!(", which stands in line for a place under a limit that {who} has");
+                if worker == self.me {
+                    if jump && queue || is_below(&event, start) {
+                        continue;
+                    }
+                    return Some(format!("{}{}", trail.words(hop), words("this very handler")));
+                }
+                if let Some(wait) = self.parked.get(&worker).filter(|wait| !is_below(&event, &wait.event)) {
+                    let hop = trail.add(hop, words(&format!("a handler that waits for {}", wait.event)));
+                    let jump = jump || !wait.in_order;
+                    pending.push(Step { event: wait.event.clone(), hop, in_order: wait.in_order, jump, queue });
+                }
             }
             for (worker, handler) in workers {
                 if worker == self.me {
@@ -288,6 +320,10 @@ impl Search<'_> {
                 if self.own.keeps(&queue) {
                     let chain = trail.words(hop);
                     return Some(format!("{chain}, which is queued on {} behind this very handler", queue.bus.label));
+                }
+                for event in queue.in_line() {
+                    let hop = trail.add(hop, format!(", queued on {} behind {event}", queue.bus.label));
+                    pending.push(Step { event, hop, in_order, jump, queue: true });
                 }
                 for (event, in_order) in self.parked_before(&queue) {
                     let label = &queue.bus.label;

@@ -225,7 +225,8 @@ impl EventBus {
         let id = HandlerId(random::uuid_v7(stamp));
         let bus = Arc::clone(&self.core.identity.label);
         let info = HandlerInfo::new(id, name, pattern.to_owned(), bus, location, stamp);
-        let entry = Arc::new(HandlerEntry { info: info.clone(), options, call, typed });
+        let limit = options.limit.as_ref().map(|limit| self.core.limit_group(limit));
+        let entry = Arc::new(HandlerEntry { info: info.clone(), options, limit, call, typed });
         if !self.core.registry.add(entry, known) {
             info.end();
             log::warn!(

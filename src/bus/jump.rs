@@ -5,6 +5,7 @@ use crate::bus::drive::{self, advance_inline, ensure_turn, release_delivery, sub
 use crate::bus::ending;
 use crate::bus::frame::{self, Frame};
 use crate::bus::graph;
+use crate::bus::limits;
 use crate::bus::permit::{Permit, attempt_token, delivery_token, is_active};
 use crate::bus::recorder::By;
 use crate::bus::registry::{mode_for, plan_for, timing_for};
@@ -235,6 +236,9 @@ impl Jump {
         }
         let ended = self.process(event);
         self.end_pauses();
+        if self.frame.bus.has_limits() {
+            limits::take_back(&self.worker, &self.frame);
+        }
         if !frame::take_back(&self.worker, &self.frame) {
             // Whoever ended this handler has seen to its permits.
             return Err(WaitError::Aborted);
@@ -397,6 +401,9 @@ impl Jump {
         }
         frame::set_down_all();
         let parked = graph::Parked::enter(&self.worker, &self.frame, event, self.waiting.in_order);
+        if self.frame.bus.has_limits() {
+            limits::lend(event);
+        }
         // From here on an emit below rings; what came before must be seen now.
         let look_again = is_over()
             || !self.frame.is_live()

@@ -20,6 +20,7 @@ mod handler_context;
 mod history;
 mod jump;
 mod kind;
+mod limits;
 mod look;
 mod observers;
 mod outbox;

@@ -1,6 +1,6 @@
 //! A registration: what users see of it, and what the bus runs.
 
-use crate::event::{AnyEvent, AnyOutput, HandlerError, HandlerId, HandlerOptions};
+use crate::event::{AnyEvent, AnyOutput, HandlerError, HandlerId, HandlerOptions, LimitGroup};
 use crate::sys::clock::{self, Stamp};
 use crate::sys::sync::atomic::{AtomicBool, Ordering};
 use chrono::{DateTime, Utc};
@@ -112,6 +112,8 @@ pub(crate) type Call = dyn Fn(&AnyEvent) -> Result<Option<AnyOutput>, HandlerErr
 pub(crate) struct HandlerEntry {
     pub(crate) info: HandlerInfo,
     pub(crate) options: HandlerOptions,
+    /// Who shares its limit within the runtime.
+    pub(crate) limit: Option<Arc<LimitGroup>>,
     pub(crate) call: Box<Call>,
     /// Its outputs are of the event's type by construction.
     pub(crate) typed: bool,

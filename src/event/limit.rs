@@ -1,5 +1,4 @@
 //! A cap on concurrent invocations, as the user describes it, and the group of those that share it.
-#![cfg_attr(not(test), expect(dead_code, reason = "the bus room does not take limits yet"))]
 
 use crate::sync::{Cap, Granted};
 use crate::sys::sync::Mutex;

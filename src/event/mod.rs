@@ -31,6 +31,7 @@ pub use handler::{Handler, IntoAnyOutcome, IntoOutcome};
 pub use ids::{BusId, EventId, HandlerId};
 pub use info::HandlerInfo;
 pub use limit::{Limit, LimitTimeout};
+pub(crate) use limit::{LimitGroup, LimitNames, LimitTurn};
 pub use modes::{
     EventConcurrency, EventStatus, Fairness, HandlerCompletion, HandlerConcurrency, HistoryPolicy, OnFull, OnLag,
     Priority,
@@ -50,6 +51,6 @@ pub(crate) use origin::{Fields, Origin};
 pub(crate) use slot::{Plan, Roster, SlotEntry, Timing, TypeSlot};
 pub(crate) use state::{
     AttemptKey, BusIdentity, Completion, CompletionHook, Delivery, DeliveryPhase, HandlerMode, Hook, Manner, Outcome,
-    Pause, Record, RecordPhase, State, TurnKind, Watcher,
+    Pause, Placed, Record, RecordPhase, State, TurnKind, Watcher,
 };
 pub(crate) use type_name::short_type_name;

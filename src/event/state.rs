@@ -5,7 +5,7 @@
 use crate::event::envelope::AnyEvent;
 use crate::event::info::{HandlerEntry, HandlerInfo};
 use crate::event::slot::{Plan, Roster, TypeSlot};
-use crate::event::{AnyOutput, BusId, EmitError, HandlerFailure};
+use crate::event::{AnyOutput, BusId, EmitError, HandlerFailure, LimitGroup};
 use crate::sync::{Bell, Token};
 use crate::sys::clock::{NEVER, Stamp, Tick};
 use crate::sys::thread;
@@ -61,6 +61,8 @@ pub(crate) struct Record {
     pub(crate) worker: u32,
     /// Its thread sits in a wait, and has given up what it holds.
     pub(crate) sitting: bool,
+    /// It has its place under the handler's limit, until it ends.
+    pub(crate) placed: bool,
     pub(crate) started: Stamp,
     pub(crate) ended: Stamp,
     pub(crate) outcome: Outcome,
@@ -158,6 +160,8 @@ pub(crate) struct Delivery {
     pub(crate) any_failed: bool,
     /// One handler again, of an event that this bus had already: no number counts it.
     pub(crate) redrive: bool,
+    /// A handler of it has or waits for a place under a limit, to be given back when it ends.
+    pub(crate) limited: bool,
     /// Helpers on their way to claim parallel handlers.
     pub(crate) helpers: u32,
     /// Who lends the turn: the delivery whose handler waits for this one, while that holds it.
@@ -186,6 +190,7 @@ impl Delivery {
             has_sat: false,
             any_failed: false,
             redrive: false,
+            limited: false,
             helpers: 0,
             lender: 0,
             lender_delivery: 0,
@@ -233,6 +238,7 @@ impl Delivery {
             attempt: 0,
             worker: 0,
             sitting: false,
+            placed: false,
             started: 0,
             ended: 0,
             outcome: Outcome::None,
@@ -443,6 +449,13 @@ pub(crate) struct Pause {
     pub(crate) bus: Arc<BusIdentity>,
 }
 
+/// An invocation that is inside a limit, or in its line.
+pub(crate) struct Placed {
+    pub(crate) delivery: usize,
+    pub(crate) invocation: usize,
+    pub(crate) group: Arc<LimitGroup>,
+}
+
 /// Which delivery, which invocation of it, which attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AttemptKey {
@@ -458,6 +471,8 @@ pub(crate) struct Links {
     pub(crate) pauses: Vec<Pause>,
     /// Delays of retries, each with its delivery: taken back when that ends.
     timers: Vec<(usize, u64)>,
+    /// Places under limits, had or waited for.
+    pub(crate) limits: Vec<Placed>,
     watchers: Vec<Watcher>,
     /// Somebody waits for the first value.
     pub(crate) value_wanted: bool,
@@ -592,6 +607,10 @@ impl State {
             links.prune(dropped);
         }
         counted
+    }
+
+    pub(crate) fn limits(&self) -> &[Placed] {
+        self.links.as_ref().map_or(&[], |links| &links.limits)
     }
 
     /// A timer to be taken back when the delivery ends. False if it has.

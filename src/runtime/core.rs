@@ -1,13 +1,13 @@
 //! What the buses of one runtime share, and the public `Runtime`.
 
-use crate::event::{AnyEvent, BuildError, BusId};
+use crate::event::{AnyEvent, BuildError, BusId, LimitNames};
 use crate::runtime::pool::{Job, Limits, Pool};
 use crate::runtime::watch::Watch;
 use crate::runtime::worker::Worker;
 use crate::sync::{Bell, Semaphore};
 use crate::sys::clock::{NEVER, Tick};
 use crate::sys::sync::Mutex;
-use crate::sys::sync::atomic::AtomicUsize;
+use crate::sys::sync::atomic::{AtomicBool, AtomicUsize};
 use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
@@ -59,6 +59,9 @@ pub(crate) struct RuntimeCore {
     /// How many there are, so that an emit reads one atomic to know that nobody cares.
     pub(crate) parked_count: AtomicUsize,
     pub(crate) buses: Mutex<HashMap<BusId, Weak<dyn Any + Send + Sync>>>,
+    pub(crate) limits: LimitNames,
+    /// Some handler has had a limit: waits have to look at them.
+    pub(crate) has_limits: AtomicBool,
 }
 
 /// Carries out what a semaphore handed over. Outside all locks.
@@ -134,6 +137,8 @@ impl Runtime {
                 parked: Mutex::new(HashMap::new()),
                 parked_count: AtomicUsize::new(0),
                 buses: Mutex::new(HashMap::new()),
+                limits: LimitNames::default(),
+                has_limits: AtomicBool::new(false),
             }),
         }
     }
@@ -146,8 +151,17 @@ impl fmt::Debug for Runtime {
             let global = self.core.global.lock();
             (global.event.describe(&name), global.handler.describe(&name))
         };
+        let parked: Vec<_> = self.core.parked.lock().iter().map(|(id, p)| (*id, p.event.clone(), p.in_order)).collect();
+        let stack = |id| {
+            let slots = self.core.pool.worker(id).map(|worker| worker.slots()).unwrap_or_default();
+            slots.iter().map(|slot| format!("{}/{}", slot.event, slot.invocation)).collect::<Vec<_>>().join(" > ")
+        };
+        let wait = |(id, event, in_order): (u32, AnyEvent, bool)| {
+            format!("{} waits {}for {event}", stack(id), if in_order { "in order " } else { "" })
+        };
         f.debug_struct("Runtime")
             .field("stats", &self.stats())
+            .field("waits", &parked.into_iter().map(wait).collect::<Vec<_>>())
             .field("event permit", &format_args!("{event}"))
             .field("handler permit", &format_args!("{handler}"))
             .finish_non_exhaustive()

@@ -4,7 +4,6 @@
 //! It differs from the [`Semaphore`](super::Semaphore) of a bus in what a wait does: a holder that waits keeps its place, since what the
 //! cap guards (a connection, a tab) stays with it, and only those it waits for may share it. So the number of holders that are
 //! not waiting for one another never passes the maximum.
-#![cfg_attr(not(test), expect(dead_code, reason = "the bus room does not take limits yet"))]
 
 use crate::sync::{Granted, Token};
 use smallvec::SmallVec;

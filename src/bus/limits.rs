@@ -1,0 +1,391 @@
+//! Places under a [`Limit`]: taken before the handler's permit, held across attempts, lent to what their holder waits for.
+//!
+//! Who stands in line occupies no thread: the turn puts the invocation back among those that may start, and submits a job. While all that a
+//! delivery has left stands in line, it sets down the permits of its bus, so that whoever waits for an event further back is let through.
+//!
+//! *Race: a holder parks for an event just when that gets into the line.* The holder is entered among the parked and then lends to those in
+//! line; the other one stands in line and then looks among the parked. Whichever comes second sees the other.
+
+use crate::bus::core::BusCore;
+use crate::bus::drive::{Driver, Wanted, submit_resume};
+use crate::bus::ending;
+use crate::bus::frame::{self, Frame, Holding};
+use crate::bus::graph;
+use crate::bus::permit::attempt_token;
+use crate::event::{
+    AnyEvent, DeliveryPhase, HandlerFailure, Limit, LimitGroup, LimitTurn, Outcome, Placed, RecordPhase, State,
+};
+use crate::runtime::{RuntimeCore, Slot, Worker};
+use crate::sync::{Granted, Token};
+use crate::sys::clock::{self, NEVER};
+use crate::sys::sync::atomic::Ordering;
+use crate::sys::unwind;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+impl BusCore {
+    /// The group that a handler's limit belongs to in this runtime.
+    pub(crate) fn limit_group(&self, limit: &Limit) -> Arc<LimitGroup> {
+        self.runtime.has_limits.store(true, Ordering::SeqCst);
+        self.runtime.limits.group_of(limit)
+    }
+
+    pub(crate) fn has_limits(&self) -> bool {
+        self.runtime.has_limits.load(Ordering::Relaxed)
+    }
+}
+
+/// The token of an invocation, whatever its attempt.
+fn token_of(event: &AnyEvent, delivery: usize, invocation: usize) -> Token {
+    attempt_token(event, delivery, invocation, 0)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    Now,
+    InLine,
+    TooLate,
+    Dead,
+}
+
+/// What a turn in line needs to know.
+#[derive(Clone)]
+struct Claim {
+    bus: Arc<BusCore>,
+    event: AnyEvent,
+    delivery: usize,
+    invocation: usize,
+    attempt: u32,
+    group: Arc<LimitGroup>,
+}
+
+/// Gets the place of an invocation that was set aside for it. True if the calling thread goes on driving.
+pub(crate) fn take(driver: &mut Driver<'_>, wanted: Wanted) -> bool {
+    let entry = &driver.slot.handlers[wanted.invocation].entry;
+    let (Some(group), Some(limit)) = (&entry.limit, &entry.options.limit) else { return true };
+    let claim = Claim {
+        bus: Arc::clone(driver.bus),
+        event: driver.event.clone(),
+        delivery: driver.delivery,
+        invocation: wanted.invocation,
+        attempt: wanted.attempt,
+        group: Arc::clone(group),
+    };
+    let token = claim.token();
+    let at_once = limit.acquire_timeout == Some(Duration::ZERO);
+    let lenders = claim.lenders();
+    let taken = group.step(|cap| {
+        let mut state = claim.event.state().lock();
+        if !claim.is_waiting(&state) {
+            return (Taken::Dead, Granted::new());
+        }
+        if cap.try_take(token, &lenders) {
+            claim.place(&mut state);
+            return (Taken::Now, Granted::new());
+        }
+        claim.note(&mut state);
+        drop(state);
+        let turn: LimitTurn = Box::new({
+            let claim = claim.clone();
+            move || claim.has_come()
+        });
+        let granted = cap.stand(token, &lenders, turn);
+        (if at_once { Taken::TooLate } else { Taken::InLine }, granted)
+    });
+    match taken {
+        Taken::Now => return true,
+        Taken::Dead => return false,
+        Taken::TooLate => claim.time_is_up(Duration::ZERO, limit.lax),
+        Taken::InLine => {
+            for lender in claim.lenders() {
+                group.step(|cap| ((), cap.lend(lender, |t| t == token)));
+            }
+            if let Some(after) = limit.acquire_timeout {
+                claim.watch(after, limit.lax);
+            }
+        }
+    }
+    driver.bus.note_set_aside(driver.event, driver.delivery);
+    set_down_in_line(driver.bus, driver.event, driver.delivery);
+    // It may be what somebody waits for, or what stands before that, and only now do they find it in line.
+    ring_the_parked(&driver.bus.runtime);
+    // Parallel handlers may still be there to be run.
+    driver.fixed.manner.parallel
+}
+
+impl Claim {
+    fn token(&self) -> Token {
+        token_of(&self.event, self.delivery, self.invocation)
+    }
+
+    fn is_waiting(&self, state: &State) -> bool {
+        state.deliveries.get(self.delivery).is_some_and(|d| {
+            let record = d.records.get(self.invocation);
+            d.phase == DeliveryPhase::Active
+                && record.is_some_and(|r| r.phase == RecordPhase::Delayed && !r.placed && r.attempt == self.attempt)
+        })
+    }
+
+    /// Remembers whose place is to be given back.
+    fn note(&self, state: &mut State) {
+        if let Some(delivery) = state.deliveries.get_mut(self.delivery) {
+            delivery.limited = true;
+            // The thread that drives it leaves it to the turn.
+            delivery.manner.inline = false;
+        }
+        let (delivery, invocation) = (self.delivery, self.invocation);
+        let limits = &mut state.links().limits;
+        if !limits.iter().any(|placed| placed.delivery == delivery && placed.invocation == invocation) {
+            limits.push(Placed { delivery, invocation, group: Arc::clone(&self.group) });
+        }
+    }
+
+    /// It may start.
+    fn place(&self, state: &mut State) {
+        let inline = state.deliveries.get(self.delivery).is_some_and(|d| d.manner.inline);
+        self.note(state);
+        if let Some(delivery) = state.deliveries.get_mut(self.delivery) {
+            delivery.manner.inline = inline;
+            delivery.records[self.invocation].placed = true;
+            delivery.retry(self.invocation, self.attempt);
+        }
+    }
+
+    /// Its turn in line: on whatever thread gave a place back.
+    fn has_come(self) {
+        let waits = {
+            let mut state = self.event.state().lock();
+            let waits = self.is_waiting(&state);
+            if waits {
+                self.place(&mut state);
+            }
+            waits
+        };
+        if waits {
+            submit_resume(&self.bus, &self.event, self.delivery);
+        } else {
+            let token = self.token();
+            self.group.step(|cap| ((), cap.release(token)));
+        }
+    }
+
+    /// Holders that wait for this one, here or on other threads.
+    fn lenders(&self) -> Vec<Token> {
+        let mut lenders = Vec::new();
+        let mut add = |place: &Place, waits_for: Option<&AnyEvent>| {
+            if waits_for.is_some_and(|awaited| graph::is_below(&self.event, awaited)) && place.is_in(&self.group) {
+                lenders.push(place.token());
+            }
+        };
+        // Whatever this thread has below is there for this event.
+        let here = places_of_this_thread();
+        each_with_what_it_waits_for(&here, Some(&self.event), &mut add);
+        let runtime = &self.bus.runtime;
+        for worker in runtime.pool.all_workers() {
+            let stack: Vec<Place> = worker.slots().into_iter().map(Place::of_slot).collect();
+            if stack.iter().any(|place| place.is_in(&self.group)) {
+                let awaited = runtime.parked.lock().get(&worker.id).map(|wait| wait.event.clone());
+                each_with_what_it_waits_for(&stack, awaited.as_ref(), &mut add);
+            }
+        }
+        lenders
+    }
+
+    fn watch(&self, after: Duration, lax: bool) {
+        let claim = self.clone();
+        let runtime = &self.bus.runtime;
+        let at = clock::after(clock::now(), after);
+        let timer = runtime.watch.at(at, move || claim.time_is_up(after, lax));
+        ending::keep_timer(runtime, &self.event, self.delivery, timer);
+    }
+
+    /// It has waited long enough: in without a place, or failed. Nothing if its turn has come.
+    fn time_is_up(&self, after: Duration, lax: bool) {
+        let token = self.token();
+        if lax {
+            if let Some(turn) = self.group.step(|cap| (cap.go_in_anyway(token), Granted::new())) {
+                turn();
+            }
+            return;
+        }
+        let Some(turn) = self.group.step(|cap| (cap.leave_line(token), Granted::new())) else { return };
+        unwind::drop_quietly(turn);
+        let failure = HandlerFailure::Failed(Box::new(self.group.timeout(after)));
+        {
+            let mut state = self.event.state().lock();
+            if !self.is_waiting(&state) {
+                return;
+            }
+            if let Some(delivery) = state.deliveries.get_mut(self.delivery) {
+                let at = clock::wall(clock::now());
+                delivery.end_record(self.invocation, Outcome::Failed(Arc::new(failure)), at);
+            }
+        }
+        settle(&self.event);
+        ending::drive_on(&self.bus, &self.event, self.delivery);
+    }
+}
+
+/// Whoever waits looks again whether that can ever end.
+pub(crate) fn ring_the_parked(runtime: &RuntimeCore) {
+    let parked: Vec<u32> = runtime.parked.lock().keys().copied().collect();
+    for worker in parked.into_iter().filter_map(|id| runtime.pool.worker(id)) {
+        worker.bell.ring();
+    }
+}
+
+/// The groups in whose lines handlers of an event stand.
+pub(crate) fn lines_of(state: &State) -> Vec<Arc<LimitGroup>> {
+    let stands = |placed: &&Placed| {
+        let record = state.deliveries.get(placed.delivery).and_then(|d| d.records.get(placed.invocation));
+        record.is_some_and(|record| record.phase == RecordPhase::Delayed && !record.placed)
+    };
+    state.limits().iter().filter(stands).map(|placed| Arc::clone(&placed.group)).collect()
+}
+
+/// The threads whose handlers have places in a group.
+pub(crate) fn holders(runtime: &RuntimeCore, group: &Arc<LimitGroup>) -> Vec<u32> {
+    let holds = |slot: Slot| Place::of_slot(slot).is_in(group);
+    let workers = runtime.pool.all_workers().into_iter();
+    workers.filter(|worker| worker.slots().into_iter().any(holds)).map(|worker| worker.id).collect()
+}
+
+/// What has ended gives its place back, or leaves the line.
+pub(crate) fn settle(event: &AnyEvent) {
+    let due: Vec<Placed> = {
+        let mut state = event.state().lock();
+        let ended: HashSet<(usize, usize)> = state
+            .limits()
+            .iter()
+            .map(|placed| (placed.delivery, placed.invocation))
+            .filter(|(d, i)| {
+                let record = state.deliveries.get(*d).and_then(|d| d.records.get(*i));
+                record.is_none_or(|record| record.phase == RecordPhase::Ended)
+            })
+            .collect();
+        if ended.is_empty() {
+            return;
+        }
+        state.links().limits.extract_if(.., |p| ended.contains(&(p.delivery, p.invocation))).collect()
+    };
+    for Placed { delivery, invocation, group } in due {
+        let token = token_of(event, delivery, invocation);
+        let turn = group.step(|cap| {
+            let turn = cap.leave_line(token);
+            (turn, cap.release(token))
+        });
+        unwind::drop_quietly(turn);
+    }
+}
+
+/// While nothing of a delivery runs but what sits in a wait, and some of it stands in a line, its permits are given up as in a wait.
+pub(crate) fn set_down_in_line(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
+    let Some(manner) = event.state().lock().deliveries.get(index).map(|d| d.manner) else { return };
+    let token = crate::bus::permit::delivery_token(event, index);
+    let permits: Vec<_> = Holding::of(manner).permits(bus).collect();
+    for permit in permits.into_iter().rev() {
+        permit.step(|s| {
+            let in_line = {
+                let state = event.state().lock();
+                state.deliveries.get(index).is_some_and(|d| {
+                    let waits = |at: usize| {
+                        let placed = d.records.get(at).is_some_and(|r| !r.placed && r.phase == RecordPhase::Delayed);
+                        placed && state.limits().iter().any(|p| p.delivery == index && p.invocation == at)
+                    };
+                    d.phase == DeliveryPhase::Active
+                        && d.records.iter().all(|r| r.phase != RecordPhase::Started || r.sitting)
+                        && (0..d.records.len()).any(waits)
+                })
+            };
+            ((), if in_line { s.set_down(token) } else { Granted::new() })
+        });
+    }
+}
+
+/// Whoever is on this thread, which is about to park for `awaited`, lends what it holds to what stands in line of the event it waits for.
+pub(crate) fn lend(awaited: &AnyEvent) {
+    let here = places_of_this_thread();
+    each_with_what_it_waits_for(&here, Some(awaited), &mut |place, waits_for| {
+        let (groups, Some(waits_for)) = (place.groups(), waits_for) else { return };
+        if groups.is_empty() {
+            return;
+        }
+        let mut below = HashSet::new();
+        let mut pending = vec![waits_for.clone()];
+        while let Some(event) = pending.pop() {
+            if below.insert(event.head().stamp) {
+                pending.extend(event.state().lock().children().iter().map(|child| child.event.clone()));
+            }
+        }
+        for group in groups {
+            group.step(|cap| ((), cap.lend(place.token(), |t| below.contains(&t.stamp))));
+        }
+    });
+}
+
+/// The wait of the top handler is over: its place is its own again, once whoever shares it has left.
+pub(crate) fn take_back(worker: &Arc<Worker>, frame: &Frame) {
+    let place = Place { event: frame.event.clone(), delivery: frame.delivery, invocation: frame.invocation };
+    for group in place.groups() {
+        loop {
+            let turn = || -> LimitTurn {
+                let bell = Arc::clone(&worker.bell);
+                Box::new(move || bell.ring())
+            };
+            let is_back = group.step(|cap| (cap.take_back(place.token(), turn), Granted::new()));
+            if is_back || !frame.is_live() {
+                break;
+            }
+            frame::set_down_all();
+            worker.suspended(&frame.bus.runtime, NEVER, || worker.bell.wait(NEVER));
+        }
+    }
+}
+
+/// A handler on a stack.
+struct Place {
+    event: AnyEvent,
+    delivery: usize,
+    invocation: usize,
+}
+
+impl Place {
+    fn of_slot(slot: Slot) -> Place {
+        Place { event: slot.event, delivery: slot.delivery, invocation: slot.invocation }
+    }
+
+    fn token(&self) -> Token {
+        token_of(&self.event, self.delivery, self.invocation)
+    }
+
+    fn groups(&self) -> Vec<Arc<LimitGroup>> {
+        let state = self.event.state().lock();
+        let of = |p: &&Placed| p.delivery == self.delivery && p.invocation == self.invocation;
+        state.limits().iter().filter(of).map(|placed| Arc::clone(&placed.group)).collect()
+    }
+
+    fn is_in(&self, group: &Arc<LimitGroup>) -> bool {
+        self.groups().iter().any(|own| Arc::ptr_eq(own, group))
+    }
+}
+
+/// Bottom first.
+fn places_of_this_thread() -> Vec<Place> {
+    frame::local(|local| {
+        let place = |f: &Frame| Place { event: f.event.clone(), delivery: f.delivery, invocation: f.invocation };
+        local.frames.iter().map(place).collect()
+    })
+    .unwrap_or_default()
+}
+
+/// Each handler of a stack waits for the event that the one above it handles; the top one for `awaited`, if it waits.
+fn each_with_what_it_waits_for(
+    stack: &[Place],
+    awaited: Option<&AnyEvent>,
+    what: &mut impl FnMut(&Place, Option<&AnyEvent>),
+) {
+    for (at, place) in stack.iter().enumerate() {
+        what(place, stack.get(at + 1).map(|above| &above.event).or(awaited));
+    }
+}
