@@ -10,9 +10,9 @@
 
 mod common;
 
-use common::{PATIENCE, done, idle, payload, within};
+use common::{Gate, PATIENCE, done, idle, payload, within};
 use std::time::{Duration, Instant};
-use threadbus::{EmitError, Event, EventBus, EventConcurrency, OnFull};
+use threadbus::{EmitError, Event, EventBus, EventConcurrency, OnFull, OnLag};
 
 payload!(Job);
 
@@ -86,6 +86,29 @@ fn what_is_refused_for_another_reason_takes_no_token() {
     bus.resume();
     idle(&bus);
     assert!(bus.try_emit(Job).is_ok(), "two tokens are left");
+}
+
+#[test]
+fn an_emit_that_waits_for_a_subscriber_takes_one_token() {
+    within(PATIENCE, || {
+        let bus = EventBus::builder("Room").max_emit_rate(NEVER, 2).build().unwrap();
+        let mut full = bus.subscribe_bounded::<Job>(1, OnLag::Block);
+        bus.emit(Job);
+        let (returned, started) = (Gate::new(), Gate::new());
+        let emitter = {
+            let (bus, returned, started) = (bus.clone(), returned.clone(), started.clone());
+            std::thread::spawn(move || {
+                started.open();
+                bus.emit(Job);
+                returned.open();
+            })
+        };
+        started.wait();
+        assert!(!returned.wait_for(50 * MS), "there is a token and no room");
+        full.recv().unwrap();
+        returned.wait();
+        emitter.join().unwrap();
+    });
 }
 
 #[test]

@@ -97,6 +97,20 @@ fn bj_002b_parallel_events_share_it_too() {
 }
 
 #[test]
+fn bj_002c_what_was_cancelled_in_the_queue_costs_its_band_no_turn() {
+    let held = held(WEIGHTED);
+    let high: Vec<_> = (0..60).map(|n| held.bus.emit_with(Job { n }, at(9))).collect();
+    high[..40].iter().for_each(|event| assert!(event.cancel()));
+    for n in 0..60 {
+        held.bus.emit_with(Job { n }, at(5));
+        held.bus.emit_with(Job { n }, at(1));
+    }
+    let ran = held.release();
+    let of = |level| ran[..12].iter().filter(|(l, _)| *l == level).count();
+    assert_eq!([of(9), of(5), of(1)], [6, 4, 2]);
+}
+
+#[test]
 fn bj_003_endless_critical_events_do_not_starve_a_low_one() {
     let bus = EventBus::builder("Endless").fairness(WEIGHTED).build().unwrap();
     let (low_ran, handled) = (Gate::new(), Arc::new(Mutex::new(0_usize)));

@@ -190,6 +190,9 @@ impl BusCore {
         let mut dropped = Vec::new();
         let mut seen = None;
         let mut inlet = self.enter(event, in_handler, |inlet| self.refuse(inlet, candidate, event, entrance))?;
+        if !in_handler && entrance == Entrance::Queue {
+            self.ask_for_token(&mut inlet)?;
+        }
         let awaited = candidate.link_to_parent(event, &mut dropped)?;
 
         // Nobody can refuse it any more.
@@ -264,10 +267,10 @@ impl BusCore {
         {
             return Err(EmitError::QueueFull { bus: bus(), capacity });
         }
-        self.ask_for_token(inlet)
+        Ok(())
     }
 
-    /// Outside of handlers an emit takes a token, where the rate is bounded. After all other reasons to refuse it, so that none is lost.
+    /// Outside of handlers an emit takes a token, where the rate is bounded. After all other reasons to refuse it and once, however often it waited, so that none is lost.
     pub(crate) fn ask_for_token(&self, inlet: &mut Inlet) -> Result<(), EmitError> {
         let Some(rate) = &mut inlet.rate else { return Ok(()) };
         if rate.try_take(clock::now()) {

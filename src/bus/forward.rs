@@ -75,7 +75,7 @@ impl BusCore {
             {
                 return Err(Err(EmitError::QueueFull { bus: bus(), capacity }));
             }
-            if frame.is_none() { self.ask_for_token(inlet).map_err(Err) } else { Ok(()) }
+            Ok(())
         });
         let mut inlet = match entered {
             Ok(inlet) => inlet,
@@ -86,6 +86,9 @@ impl BusCore {
                 return already_here_or_refused;
             }
         };
+        if frame.is_none() {
+            self.ask_for_token(&mut inlet).inspect_err(|_| self.recorder.rejected())?;
+        }
         if frame.as_ref().is_some_and(|frame| !frame.event.same(event) && !frame.is_live()) {
             return Err(EmitError::Aborted);
         }

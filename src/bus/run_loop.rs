@@ -136,7 +136,10 @@ impl BusCore {
                             drop(run);
                             return self.started(worker, pass, ready);
                         }
-                        Claimed::InLine(entry) | Claimed::BySomebodyElse(entry) => stale.push(entry),
+                        Claimed::InLine(entry) | Claimed::BySomebodyElse(entry) => {
+                            run.lanes.refund();
+                            stale.push(entry);
+                        }
                     }
                 }
             }
@@ -188,6 +191,7 @@ impl BusCore {
                     break Next::Leave;
                 }
                 Claimed::BySomebodyElse(entry) => {
+                    run.lanes.refund();
                     global_turn |= global;
                     stale.push(entry);
                 }
@@ -368,7 +372,10 @@ impl BusCore {
                 match self.claim(&mut run, worker, entry, &mut pass, None) {
                     Claimed::ToRun(ready) => break Some(ready),
                     Claimed::InLine(entry) => in_line.push(entry),
-                    Claimed::BySomebodyElse(entry) => stale.push(entry),
+                    Claimed::BySomebodyElse(entry) => {
+                        run.free.refund();
+                        stale.push(entry);
+                    }
                 }
             };
             // Serial events that came along: their loop is active since their emit, and looks into the lanes.
