@@ -34,7 +34,6 @@ fn limited(limit: &Limit) -> HandlerOptions {
 }
 
 #[test]
-#[ignore = "limits are not taken yet"]
 fn a_place_is_lent_over_an_event_that_is_nobodys_child() {
     within(PATIENCE, || {
         // Outer holds the place and waits for Middle; Middle waits for an Inner that somebody else emitted, which stands in line.
@@ -64,7 +63,6 @@ fn a_place_is_lent_over_an_event_that_is_nobodys_child() {
 }
 
 #[test]
-#[ignore = "limits are not taken yet"]
 fn a_place_is_lent_to_what_runs_on_another_thread_and_waits_in_order() {
     within(PATIENCE, || {
         let (bus, limit) = (free(), Limit::new(1));
@@ -82,7 +80,6 @@ fn a_place_is_lent_to_what_runs_on_another_thread_and_waits_in_order() {
 }
 
 #[test]
-#[ignore = "limits are not taken yet"]
 fn many_chains_under_one_small_limit_all_end() {
     within(2 * PATIENCE, || {
         for bus in [free(), EventBus::new("Serial")] {

@@ -137,7 +137,7 @@ impl Ended {
             }
             Ended::Notable { watched, won, sitting, limited } => {
                 if limited {
-                    limits::settle(driver.event);
+                    limits::settle(&driver.bus.runtime, driver.event);
                     limits::set_down_in_line(driver.bus, driver.event, driver.delivery);
                 }
                 if watched {

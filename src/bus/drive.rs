@@ -869,7 +869,7 @@ pub(crate) fn conclude(bus: &Arc<BusCore>, event: &AnyEvent, finish: Finish) {
         bus.runtime.watch.cancel(timer);
     }
     if finish.limited {
-        limits::settle(event);
+        limits::settle(&bus.runtime, event);
     }
     match finish.verdict {
         Some(verdict) if verdict != Verdict::default() => bus.recorder.completed(verdict),

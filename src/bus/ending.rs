@@ -401,7 +401,7 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
         release_attempt(&bus, &event, key);
         end_pauses(&event, pauses);
         if retry.is_none() {
-            limits::settle(&event);
+            limits::settle(&bus.runtime, &event);
         }
         match retry {
             Some(retry) => decide_retry(&bus, &event, key, retry, after),
@@ -449,7 +449,7 @@ fn decide_retry(bus: &Arc<BusCore>, event: &AnyEvent, key: AttemptKey, retry: cr
             }
             delivery.end_record(key.invocation, Outcome::Failed(Arc::new(failure)), at);
         }
-        limits::settle(&event);
+        limits::settle(&bus.runtime, &event);
         drive_on(&bus, &event, key.delivery);
     }));
 }
@@ -591,7 +591,7 @@ pub(crate) fn end_losers(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, win
         give_up_worker(bus, worker);
         cascade(event, index, Some(key.invocation), &cause);
     }
-    limits::settle(event);
+    limits::settle(&bus.runtime, event);
     end_pauses(event, pauses);
     run_hooks(bus, hooks);
 }

@@ -52,6 +52,10 @@ impl EventBus {
 
 impl BusCore {
     fn take_in(self: &Arc<Self>, event: &AnyEvent) -> Result<(), EmitError> {
+        self.take_in_or_refuse(event).inspect_err(|_| self.recorder.rejected())
+    }
+
+    fn take_in_or_refuse(self: &Arc<Self>, event: &AnyEvent) -> Result<(), EmitError> {
         let frame = frame::top();
         let slot = self.registry.slot(event.body(), &self.defaults);
         let plan = plan_for(event, &slot, &self.defaults);
@@ -79,15 +83,10 @@ impl BusCore {
         });
         let mut inlet = match entered {
             Ok(inlet) => inlet,
-            Err(already_here_or_refused) => {
-                if already_here_or_refused.is_err() {
-                    self.recorder.rejected();
-                }
-                return already_here_or_refused;
-            }
+            Err(already_here_or_refused) => return already_here_or_refused,
         };
         if frame.is_none() {
-            self.ask_for_token(&mut inlet).inspect_err(|_| self.recorder.rejected())?;
+            self.ask_for_token(&mut inlet)?;
         }
         if frame.as_ref().is_some_and(|frame| !frame.event.same(event) && !frame.is_live()) {
             return Err(EmitError::Aborted);

@@ -291,12 +291,14 @@ impl Search<'_> {
                 // Who waits for the event lends it the place.
                 let words = |who: &str| format!(", which stands in line for a place under a limit that {who} has");
                 if worker == self.me {
-                    if jump && queue || is_below(&event, start) {
+                    if jump && queue || limits::needs(self.parked, start, &event) {
                         continue;
                     }
                     return Some(format!("{}{}", trail.words(hop), words("this very handler")));
                 }
-                if let Some(wait) = self.parked.get(&worker).filter(|wait| !is_below(&event, &wait.event)) {
+                if let Some(wait) =
+                    self.parked.get(&worker).filter(|wait| !limits::needs(self.parked, &wait.event, &event))
+                {
                     let hop = trail.add(hop, words(&format!("a handler that waits for {}", wait.event)));
                     let jump = jump || !wait.in_order;
                     pending.push(Step { event: wait.event.clone(), hop, in_order: wait.in_order, jump, queue });

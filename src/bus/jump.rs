@@ -402,7 +402,7 @@ impl Jump {
         frame::set_down_all();
         let parked = graph::Parked::enter(&self.worker, &self.frame, event, self.waiting.in_order);
         if self.frame.bus.has_limits() {
-            limits::lend(event);
+            limits::lend(runtime);
         }
         // From here on an emit below rings; what came before must be seen now.
         let look_again = is_over()

@@ -3,8 +3,8 @@
 //! Who stands in line occupies no thread: the turn puts the invocation back among those that may start, and submits a job. While all that a
 //! delivery has left stands in line, it sets down the permits of its bus, so that whoever waits for an event further back is let through.
 //!
-//! *Race: a holder parks for an event just when that gets into the line.* The holder is entered among the parked and then lends to those in
-//! line; the other one stands in line and then looks among the parked. Whichever comes second sees the other.
+//! *Race: a holder parks for an event just when that gets into the line.* The holder is entered among the parked, the other one stands in
+//! line, and then each has all who are parked lend anew. Whichever comes second sees the other.
 
 use crate::bus::core::BusCore;
 use crate::bus::drive::{Driver, Wanted, submit_resume};
@@ -15,12 +15,12 @@ use crate::bus::permit::attempt_token;
 use crate::event::{
     AnyEvent, DeliveryPhase, HandlerFailure, Limit, LimitGroup, LimitTurn, Outcome, Placed, RecordPhase, State,
 };
-use crate::runtime::{RuntimeCore, Slot, Worker};
+use crate::runtime::{ParkedWait, RuntimeCore, Slot, Worker};
 use crate::sync::{Granted, Token};
 use crate::sys::clock::{self, NEVER};
 use crate::sys::sync::atomic::Ordering;
 use crate::sys::unwind;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,9 +98,7 @@ pub(crate) fn take(driver: &mut Driver<'_>, wanted: Wanted) -> bool {
         Taken::Dead => return false,
         Taken::TooLate => claim.time_is_up(Duration::ZERO, limit.lax),
         Taken::InLine => {
-            for lender in claim.lenders() {
-                group.step(|cap| ((), cap.lend(lender, |t| t == token)));
-            }
+            lend(&driver.bus.runtime);
             if let Some(after) = limit.acquire_timeout {
                 claim.watch(after, limit.lax);
             }
@@ -137,12 +135,17 @@ impl Claim {
         let (delivery, invocation) = (self.delivery, self.invocation);
         let limits = &mut state.links().limits;
         if !limits.iter().any(|placed| placed.delivery == delivery && placed.invocation == invocation) {
-            limits.push(Placed { delivery, invocation, group: Arc::clone(&self.group) });
+            limits.push(Placed { delivery, invocation, group: Arc::clone(&self.group), timer: None });
         }
     }
 
-    /// It may start.
-    fn place(&self, state: &mut State) {
+    fn placed<'a>(&self, state: &'a mut State) -> Option<&'a mut Placed> {
+        let of = |placed: &&mut Placed| placed.delivery == self.delivery && placed.invocation == self.invocation;
+        state.links().limits.iter_mut().find(of)
+    }
+
+    /// It may start. The timer of its wait is the caller's to take back.
+    fn place(&self, state: &mut State) -> Option<u64> {
         let inline = state.deliveries.get(self.delivery).is_some_and(|d| d.manner.inline);
         self.note(state);
         if let Some(delivery) = state.deliveries.get_mut(self.delivery) {
@@ -150,18 +153,19 @@ impl Claim {
             delivery.records[self.invocation].placed = true;
             delivery.retry(self.invocation, self.attempt);
         }
+        self.placed(state)?.timer.take()
     }
 
     /// Its turn in line: on whatever thread gave a place back.
     fn has_come(self) {
-        let waits = {
+        let (waits, timer) = {
             let mut state = self.event.state().lock();
             let waits = self.is_waiting(&state);
-            if waits {
-                self.place(&mut state);
-            }
-            waits
+            (waits, if waits { self.place(&mut state) } else { None })
         };
+        if let Some(timer) = timer {
+            self.bus.runtime.watch.cancel(timer);
+        }
         if waits {
             submit_resume(&self.bus, &self.event, self.delivery);
         } else {
@@ -172,22 +176,23 @@ impl Claim {
 
     /// Holders that wait for this one, here or on other threads.
     fn lenders(&self) -> Vec<Token> {
+        let runtime = &self.bus.runtime;
         let mut lenders = Vec::new();
+        let workers = runtime.pool.all_workers();
+        let parked = runtime.parked.lock();
         let mut add = |place: &Place, waits_for: Option<&AnyEvent>| {
-            if waits_for.is_some_and(|awaited| graph::is_below(&self.event, awaited)) && place.is_in(&self.group) {
+            let waits = waits_for.is_some_and(|awaited| needs(&parked, awaited, &self.event));
+            if waits && place.is_in(&self.group) {
                 lenders.push(place.token());
             }
         };
         // Whatever this thread has below is there for this event.
         let here = places_of_this_thread();
         each_with_what_it_waits_for(&here, Some(&self.event), &mut add);
-        let runtime = &self.bus.runtime;
-        for worker in runtime.pool.all_workers() {
+        for worker in workers {
             let stack: Vec<Place> = worker.slots().into_iter().map(Place::of_slot).collect();
-            if stack.iter().any(|place| place.is_in(&self.group)) {
-                let awaited = runtime.parked.lock().get(&worker.id).map(|wait| wait.event.clone());
-                each_with_what_it_waits_for(&stack, awaited.as_ref(), &mut add);
-            }
+            let awaited = parked.get(&worker.id).map(|wait| &wait.event);
+            each_with_what_it_waits_for(&stack, awaited, &mut add);
         }
         lenders
     }
@@ -197,7 +202,17 @@ impl Claim {
         let runtime = &self.bus.runtime;
         let at = clock::after(clock::now(), after);
         let timer = runtime.watch.at(at, move || claim.time_is_up(after, lax));
-        ending::keep_timer(runtime, &self.event, self.delivery, timer);
+        let stale = {
+            let mut state = self.event.state().lock();
+            let waits = self.is_waiting(&state);
+            match self.placed(&mut state).filter(|_| waits) {
+                Some(placed) => placed.timer.replace(timer),
+                None => Some(timer),
+            }
+        };
+        if let Some(timer) = stale {
+            runtime.watch.cancel(timer);
+        }
     }
 
     /// It has waited long enough: in without a place, or failed. Nothing if its turn has come.
@@ -222,7 +237,7 @@ impl Claim {
                 delivery.end_record(self.invocation, Outcome::Failed(Arc::new(failure)), at);
             }
         }
-        settle(&self.event);
+        settle(&self.bus.runtime, &self.event);
         ending::drive_on(&self.bus, &self.event, self.delivery);
     }
 }
@@ -252,7 +267,7 @@ pub(crate) fn holders(runtime: &RuntimeCore, group: &Arc<LimitGroup>) -> Vec<u32
 }
 
 /// What has ended gives its place back, or leaves the line.
-pub(crate) fn settle(event: &AnyEvent) {
+pub(crate) fn settle(runtime: &RuntimeCore, event: &AnyEvent) {
     let due: Vec<Placed> = {
         let mut state = event.state().lock();
         let ended: HashSet<(usize, usize)> = state
@@ -269,7 +284,10 @@ pub(crate) fn settle(event: &AnyEvent) {
         }
         state.links().limits.extract_if(.., |p| ended.contains(&(p.delivery, p.invocation))).collect()
     };
-    for Placed { delivery, invocation, group } in due {
+    for Placed { delivery, invocation, group, timer } in due {
+        if let Some(timer) = timer {
+            runtime.watch.cancel(timer);
+        }
         let token = token_of(event, delivery, invocation);
         let turn = group.step(|cap| {
             let turn = cap.leave_line(token);
@@ -303,25 +321,50 @@ pub(crate) fn set_down_in_line(bus: &Arc<BusCore>, event: &AnyEvent, index: usiz
     }
 }
 
-/// Whoever is on this thread, which is about to park for `awaited`, lends what it holds to what stands in line of the event it waits for.
-pub(crate) fn lend(awaited: &AnyEvent) {
-    let here = places_of_this_thread();
-    each_with_what_it_waits_for(&here, Some(awaited), &mut |place, waits_for| {
-        let (groups, Some(waits_for)) = (place.groups(), waits_for) else { return };
-        if groups.is_empty() {
-            return;
-        }
-        let mut below = HashSet::new();
-        let mut pending = vec![waits_for.clone()];
-        while let Some(event) = pending.pop() {
-            if below.insert(event.head().stamp) {
-                pending.extend(event.state().lock().children().iter().map(|child| child.event.clone()));
+/// Whoever is parked lends what it holds to what stands in line of all that it waits for.
+///
+/// A new wait anywhere may make a handler's wait elsewhere reach further, so all of them look again.
+pub(crate) fn lend(runtime: &RuntimeCore) {
+    let workers = runtime.pool.all_workers();
+    let parked = runtime.parked.lock();
+    let mut loans = Vec::new();
+    for worker in workers {
+        let Some(wait) = parked.get(&worker.id) else { continue };
+        let stack: Vec<Place> = worker.slots().into_iter().map(Place::of_slot).collect();
+        each_with_what_it_waits_for(&stack, Some(&wait.event), &mut |place, waits_for| {
+            let groups = place.groups();
+            if let (false, Some(waits_for)) = (groups.is_empty(), waits_for) {
+                loans.push((groups, place.token(), all_needed(&parked, waits_for)));
             }
-        }
+        });
+    }
+    drop(parked);
+    for (groups, token, needed) in loans {
         for group in groups {
-            group.step(|cap| ((), cap.lend(place.token(), |t| below.contains(&t.stamp))));
+            group.step(|cap| ((), cap.lend(token, |t| needed.contains(&t.stamp))));
         }
-    });
+    }
+}
+
+/// The stamps of an event, of what is below it, and of what running handlers among those wait for, to any depth.
+fn all_needed(parked: &HashMap<u32, ParkedWait>, event: &AnyEvent) -> HashSet<u64> {
+    let mut needed = HashSet::new();
+    let mut pending = vec![event.clone()];
+    while let Some(event) = pending.pop() {
+        if event.is_completed() || !needed.insert(event.head().stamp) {
+            continue;
+        }
+        let state = event.state().lock();
+        pending.extend(state.children().iter().map(|child| child.event.clone()));
+        let running = state.deliveries.iter().flat_map(|d| &d.records).filter(|r| r.phase == RecordPhase::Started);
+        pending.extend(running.filter_map(|r| parked.get(&r.worker)).map(|wait| wait.event.clone()));
+    }
+    needed
+}
+
+/// Whether a wait for `awaited` is also one for `event`.
+pub(crate) fn needs(parked: &HashMap<u32, ParkedWait>, awaited: &AnyEvent, event: &AnyEvent) -> bool {
+    graph::is_below(event, awaited) || all_needed(parked, awaited).contains(&event.head().stamp)
 }
 
 /// The wait of the top handler is over: its place is its own again, once whoever shares it has left.

@@ -454,6 +454,8 @@ pub(crate) struct Placed {
     pub(crate) delivery: usize,
     pub(crate) invocation: usize,
     pub(crate) group: Arc<LimitGroup>,
+    /// When it has waited long enough.
+    pub(crate) timer: Option<u64>,
 }
 
 /// Which delivery, which invocation of it, which attempt.
