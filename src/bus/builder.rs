@@ -4,8 +4,7 @@ use crate::bus::core::{Alive, BusCore, Doors, Parts};
 use crate::bus::handle::EventBus;
 use crate::event::{
     BuildError, BusId, BusIdentity, EventConcurrency, Fairness, HandlerCompletion, HandlerConcurrency, HistoryPolicy,
-    JsonLimits,
-    OnFull, Retry,
+    JsonLimits, OnFull, Retry,
 };
 use crate::rules::{BusDefaults, TokenBucket};
 use crate::runtime::Runtime;
