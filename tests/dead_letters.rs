@@ -1,4 +1,4 @@
-//! Conformance, buffered.md BJ-24 and BJ-30 to BJ-38: failures that are kept. Redriving them is tested where the verb is.
+//! Conformance, buffered.md BJ-24 and BJ-30 to BJ-38: failures that are kept, and their redrive.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,7 +10,9 @@
 
 mod common;
 
-use common::{done, idle, payload};
+use common::{PATIENCE, done, idle, payload, within};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use threadbus::{Event, EventBus, EventConcurrency, HandlerConcurrency, HandlerOptions, OnFull, Retry};
 
 payload!(Job { n: usize, good: bool });
@@ -38,7 +40,6 @@ fn bj_032b_off_is_the_default() {
 }
 
 #[test]
-#[ignore = "failures are not kept yet"]
 fn bj_030_a_letter_holds_all_there_is_to_know() {
     let bus = bus_with(10);
     fails(&bus, HandlerOptions::new().name("worker").retry(Retry::attempts(3)));
@@ -54,7 +55,6 @@ fn bj_030_a_letter_holds_all_there_is_to_know() {
 }
 
 #[test]
-#[ignore = "failures are not kept yet"]
 fn bj_031_the_oldest_makes_room() {
     let bus = bus_with(1000);
     fails(&bus, HandlerOptions::new());
@@ -67,7 +67,6 @@ fn bj_031_the_oldest_makes_room() {
 }
 
 #[test]
-#[ignore = "failures are not kept yet"]
 fn bj_032_successes_are_not_kept() {
     let bus = bus_with(100);
     fails(&bus, HandlerOptions::new());
@@ -77,7 +76,6 @@ fn bj_032_successes_are_not_kept() {
 }
 
 #[test]
-#[ignore = "failures are not kept yet"]
 fn bj_024_one_attempt_one_letter() {
     let bus = bus_with(100);
     fails(&bus, HandlerOptions::new().retry(Retry::attempts(5).only_if(|failure| failure.to_string() != "x")));
@@ -87,7 +85,6 @@ fn bj_024_one_attempt_one_letter() {
 }
 
 #[test]
-#[ignore = "failures are not kept yet"]
 fn one_letter_for_each_handler_and_none_for_what_was_given_up() {
     let bus = bus_with(100);
     fails(&bus, HandlerOptions::new().name("one"));
@@ -102,7 +99,6 @@ fn one_letter_for_each_handler_and_none_for_what_was_given_up() {
 }
 
 #[test]
-#[ignore = "failures are not kept yet"]
 fn bj_037_a_list_outlives_the_store() {
     let bus = bus_with(10);
     fails(&bus, HandlerOptions::new());
@@ -115,7 +111,6 @@ fn bj_037_a_list_outlives_the_store() {
 }
 
 #[test]
-#[ignore = "failures are not kept yet"]
 fn bj_038_what_runs_inline_fails_like_everything_else() {
     let bus = EventBus::builder("Inline")
         .dead_letters(10)
@@ -130,4 +125,109 @@ fn bj_038_what_runs_inline_fails_like_everything_else() {
     let inline = bus.emit(bad(1));
     assert!(inline.is_completed());
     assert_eq!(bus.dead_letters().iter().map(|letter| letter.attempts).collect::<Vec<_>>(), [2]);
+}
+
+/// A bus whose handler fails until it is mended, and counts its runs.
+fn mendable(capacity: usize) -> (EventBus, Arc<AtomicBool>, Arc<AtomicUsize>) {
+    let bus = bus_with(capacity);
+    let (good, runs) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (is_good, count) = (Arc::clone(&good), Arc::clone(&runs));
+    bus.on_with(HandlerOptions::new().name("mendable"), move |_: &Event<Job>| {
+        count.fetch_add(1, SeqCst);
+        if is_good.load(SeqCst) { Ok(()) } else { Err("x") }
+    });
+    (bus, good, runs)
+}
+
+#[test]
+fn bj_033_a_redrive_that_succeeds_empties_the_store() {
+    let (bus, good, runs) = mendable(10);
+    let others = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&others);
+    bus.on(move |_: &Event<Job>| drop(count.fetch_add(1, SeqCst)));
+    let event = done(&bus.emit(bad(1)));
+    idle(&bus);
+    let before = bus.metrics();
+    good.store(true, SeqCst);
+    let report = within(PATIENCE, {
+        let bus = bus.clone();
+        move || bus.redrive(10)
+    });
+    assert_eq!((report.succeeded, report.failed), (1, 0));
+    assert_eq!((runs.load(SeqCst), others.load(SeqCst)), (2, 1), "that handler, and only that one");
+    assert!(bus.dead_letters().is_empty());
+    // The newest outcome is the one that shows, under the same id and in the same place; nothing else about the event changes.
+    let results = event.results();
+    assert_eq!(results.len(), 2);
+    assert!(
+        event.errors().is_empty()
+            || event.results().iter().any(|r| r.handler.name() == "mendable" && r.error.is_none())
+    );
+    assert_eq!(event.path().len(), 1);
+    let after = bus.metrics();
+    assert_eq!((after.emitted, after.completed, after.failed), (before.emitted, before.completed, before.failed));
+    assert_eq!((after.queued, after.in_flight), (0, 0));
+}
+
+#[test]
+fn bj_035_a_redrive_takes_the_oldest() {
+    let (bus, good, runs) = mendable(100);
+    (0..15).for_each(|n| drop(bus.emit(bad(n))));
+    idle(&bus);
+    good.store(true, SeqCst);
+    let report = bus.redrive(10);
+    assert_eq!((report.succeeded, report.failed, runs.load(SeqCst)), (10, 0, 25));
+    let left: Vec<_> = bus.dead_letters().iter().map(|letter| letter.event.payload::<Job>().unwrap().n).collect();
+    assert_eq!(left, [10, 11, 12, 13, 14]);
+}
+
+#[test]
+fn a_redrive_that_fails_keeps_one_letter_with_more_attempts() {
+    let (bus, _, _) = mendable(100);
+    done(&bus.emit(bad(0)));
+    idle(&bus);
+    let first = bus.dead_letters()[0].clone();
+    assert_eq!(bus.redrive(10), bus.redrive(10), "each runs it once");
+    let letters = bus.dead_letters();
+    assert_eq!((letters.len(), letters[0].attempts), (1, 3));
+    assert!(letters[0].first_failed_at == first.first_failed_at && letters[0].last_failed_at > first.last_failed_at);
+}
+
+#[test]
+fn a_handler_that_is_gone_is_left_out() {
+    let (bus, _, runs) = mendable(100);
+    done(&bus.emit(bad(0)));
+    idle(&bus);
+    bus.off_all::<Job>();
+    let report = bus.redrive(10);
+    assert_eq!((report.succeeded, report.failed, runs.load(SeqCst), bus.dead_letters().len()), (0, 0, 1, 1));
+}
+
+#[test]
+fn two_redrives_at_once_run_each_letter_once() {
+    within(PATIENCE, || {
+        let (bus, good, runs) = mendable(1000);
+        (0..200).for_each(|n| drop(bus.emit(bad(n))));
+        idle(&bus);
+        good.store(true, SeqCst);
+        let succeeded: usize = std::thread::scope(|scope| {
+            let redrives: Vec<_> = (0..4).map(|_| scope.spawn(|| bus.redrive(1000).succeeded)).collect();
+            redrives.into_iter().map(|redrive| redrive.join().unwrap()).sum()
+        });
+        assert_eq!((succeeded, runs.load(SeqCst), bus.dead_letters().len()), (200, 400, 0));
+    });
+}
+
+#[test]
+fn a_handler_may_redrive_its_own_bus() {
+    payload!(Repair);
+    within(PATIENCE, || {
+        let (bus, good, _) = mendable(100);
+        done(&bus.emit(bad(0)));
+        idle(&bus);
+        good.store(true, SeqCst);
+        bus.on(|repair: &Event<Repair>| assert_eq!(repair.bus().redrive(10).succeeded, 1));
+        assert!(done(&bus.emit(Repair)).errors().is_empty());
+        assert!(bus.dead_letters().is_empty());
+    });
 }

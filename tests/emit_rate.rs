@@ -21,7 +21,6 @@ const MS: Duration = Duration::from_millis(1);
 const NEVER: f64 = 1e-6;
 
 #[test]
-#[ignore = "emits do not ask the bucket yet"]
 fn above_the_rate_reject_refuses() {
     let bus = EventBus::builder("Reject").max_emit_rate(NEVER, 3).queue_capacity(100, OnFull::Reject).build().unwrap();
     let taken = (0..10).filter(|_| bus.try_emit(Job).is_ok()).count();
@@ -34,7 +33,6 @@ fn above_the_rate_reject_refuses() {
 }
 
 #[test]
-#[ignore = "emits do not ask the bucket yet"]
 fn block_waits_for_its_token() {
     within(PATIENCE, || {
         let bus = EventBus::builder("Block").max_emit_rate(50.0, 1).build().unwrap();
@@ -48,7 +46,6 @@ fn block_waits_for_its_token() {
 }
 
 #[test]
-#[ignore = "emits do not ask the bucket yet"]
 fn block_for_gives_up_when_no_token_comes_in_time() {
     let bus =
         EventBus::builder("For").max_emit_rate(NEVER, 1).queue_capacity(9, OnFull::BlockFor(50 * MS)).build().unwrap();
@@ -59,7 +56,6 @@ fn block_for_gives_up_when_no_token_comes_in_time() {
 }
 
 #[test]
-#[ignore = "emits do not ask the bucket yet"]
 fn a_dropped_event_leaves_its_token() {
     let bus = EventBus::builder("Drop").max_emit_rate(NEVER, 2).queue_capacity(9, OnFull::DropOldest).build().unwrap();
     bus.pause();
@@ -69,7 +65,6 @@ fn a_dropped_event_leaves_its_token() {
 }
 
 #[test]
-#[ignore = "emits do not ask the bucket yet"]
 fn run_inline_takes_no_token() {
     let bus = EventBus::builder("Inline")
         .max_emit_rate(NEVER, 1)
@@ -83,7 +78,6 @@ fn run_inline_takes_no_token() {
 }
 
 #[test]
-#[ignore = "emits do not ask the bucket yet"]
 fn what_is_refused_for_another_reason_takes_no_token() {
     let bus = EventBus::builder("Full").max_emit_rate(NEVER, 3).queue_capacity(1, OnFull::Reject).build().unwrap();
     bus.pause();
@@ -95,7 +89,6 @@ fn what_is_refused_for_another_reason_takes_no_token() {
 }
 
 #[test]
-#[ignore = "emits do not ask the bucket yet"]
 fn handlers_are_exempt_and_take_no_token() {
     payload!(Parent);
     within(PATIENCE, || {

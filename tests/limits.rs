@@ -396,7 +396,8 @@ fn whatever_ends_an_invocation_gives_its_place_back() {
         let running = bus.emit(Work);
         eventually(|| running.started_at().is_some());
         let waiting = bus.emit(Other);
-        let capped = done(&bus.emit_with(Other, EventOptions::new().timeout(30 * MS)));
+        let capped = bus.emit_with(Other, EventOptions::new().timeout(30 * MS));
+        assert_eq!(capped.wait_timeout(PATIENCE).unwrap_err(), WaitError::Cancelled);
         assert!(matches!(&*capped.errors()[0], HandlerFailure::Cancelled { .. }), "{:?}", capped.errors());
         eventually(|| bus.pending() == 0);
         waiting.cancel();

@@ -61,7 +61,6 @@ fn bj_040_counters() {
 }
 
 #[test]
-#[ignore = "refusals and failures are not recorded yet"]
 fn bj_040b_failures_and_refusals() {
     let bus = EventBus::builder("Failures").queue_capacity(12, OnFull::Reject).build().unwrap();
     works(&bus);
@@ -115,7 +114,6 @@ fn bj_041b_what_was_cancelled_in_the_queue_is_not_queued() {
 }
 
 #[test]
-#[ignore = "times are not recorded yet"]
 fn bj_042_queue_latency() {
     let bus = EventBus::new("Latency");
     works(&bus);
@@ -133,7 +131,6 @@ fn bj_042_queue_latency() {
 }
 
 #[test]
-#[ignore = "times are not recorded yet"]
 fn bj_042b_every_attempt_is_timed_whoever_drives() {
     for mode in [HandlerConcurrency::BusSerial, HandlerConcurrency::Parallel] {
         let bus = EventBus::builder("Timed").handler_concurrency(mode).build().unwrap();
@@ -158,7 +155,6 @@ fn bj_044_reading_changes_nothing() {
 }
 
 #[test]
-#[ignore = "retries are not recorded yet"]
 fn bj_023_and_026_retries_and_recoveries() {
     let bus = EventBus::new("Retries");
     let (three, four) = (Retry::attempts(3), Retry::attempts(4));
@@ -177,7 +173,6 @@ fn bj_023_and_026_retries_and_recoveries() {
 }
 
 #[test]
-#[ignore = "the ways out of a full queue are not recorded yet"]
 fn bj_011_and_014_inline_and_dropped() {
     let inline = EventBus::builder("Inline")
         .queue_capacity(1, OnFull::RunInline)
@@ -202,7 +197,6 @@ fn bj_011_and_014_inline_and_dropped() {
 }
 
 #[test]
-#[ignore = "ends are not recorded yet"]
 fn what_ends_without_success_is_told_apart() {
     let bus = EventBus::new("Ends");
     let gate = Gate::new();
@@ -226,7 +220,6 @@ fn what_ends_without_success_is_told_apart() {
 }
 
 #[test]
-#[ignore = "what was claimed and never started is not counted as cancelled yet"]
 fn what_waits_for_a_permit_is_cancelled_and_not_completed() {
     // Two parallel events with serial handlers: both are claimed, and one stands in line for the handler's permit.
     let bus = EventBus::builder("Line").event_concurrency(EventConcurrency::Parallel).build().unwrap();
@@ -293,7 +286,6 @@ fn bj_051_a_filling_queue_degrades() {
 }
 
 #[test]
-#[ignore = "failures are not recorded yet"]
 fn bj_052_failures_degrade() {
     let runtime = Runtime::builder().build().unwrap();
     let bus = EventBus::builder("Failing").runtime(&runtime).build().unwrap();
@@ -312,7 +304,6 @@ fn bj_052_failures_degrade() {
 }
 
 #[test]
-#[ignore = "failures are not kept yet"]
 fn bj_053_dead_letters_degrade() {
     let runtime = Runtime::builder().build().unwrap();
     let bus = EventBus::builder("Letters").runtime(&runtime).dead_letters(1000).build().unwrap();

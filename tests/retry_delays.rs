@@ -328,7 +328,6 @@ impl threadbus::Payload for Held {
 }
 
 #[test]
-#[ignore = "the timer of a retry delay keeps the event and the bus until the delay is over"]
 fn what_is_cut_short_in_a_delay_is_let_go() {
     let runtime = Runtime::builder().build().unwrap();
     let bus = EventBus::builder("Held").runtime(&runtime).max_history(Some(0)).build().unwrap();
@@ -349,7 +348,6 @@ fn what_is_cut_short_in_a_delay_is_let_go() {
 }
 
 #[test]
-#[ignore = "after a timeout a panic in the filter is not logged"]
 fn a_filter_that_panics_on_a_timeout_is_told() {
     let bus = EventBus::new("Told");
     let warnings = warnings_naming("on a timeout");
@@ -364,7 +362,6 @@ fn a_filter_that_panics_on_a_timeout_is_told() {
 }
 
 #[test]
-#[ignore = "the filter is asked before it is known that the attempt was given up"]
 fn a_filter_is_not_asked_about_what_was_given_up() {
     let bus = alone("Late");
     let (asked, gate) = (Arc::new(AtomicUsize::new(0)), Gate::new());

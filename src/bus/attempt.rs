@@ -1,8 +1,9 @@
 //! One attempt of one handler on the calling thread: the user's code, and how it ended.
 
-use crate::bus::drive::{Attempt, Driver, submit_resume};
+use crate::bus::drive::{Attempt, Driver, Via, submit_resume};
 use crate::bus::ending;
 use crate::bus::frame;
+use crate::bus::recorder::By;
 use crate::event::{AnyOutput, CauseKind, HandlerEntry, HandlerFailure, Outcome, RecordPhase, Retry, State};
 use crate::sys::clock;
 use crate::sys::sync::atomic::Ordering;
@@ -48,7 +49,7 @@ pub(crate) fn call(driver: &Driver<'_>, attempt: Attempt) -> Returned {
             (HandlerFailure::Panicked(panic), false)
         }
     };
-    let retry = if permanent { None } else { retry_after(driver, entry, attempt.number, &failure) };
+    let retry = if permanent { None } else { retry_after(driver, entry, attempt, &failure) };
     Returned { outcome: Outcome::Failed(Arc::new(failure)), retry }
 }
 
@@ -57,9 +58,20 @@ fn accept(driver: &Driver<'_>, entry: &HandlerEntry, output: AnyOutput) -> Resul
 }
 
 /// How long to wait before the next attempt, if there is to be one. Asks the user's filter; a panic in it means no.
-fn retry_after(driver: &Driver<'_>, entry: &HandlerEntry, number: u32, failure: &HandlerFailure) -> Option<Duration> {
+fn retry_after(
+    driver: &Driver<'_>,
+    entry: &HandlerEntry,
+    attempt: Attempt,
+    failure: &HandlerFailure,
+) -> Option<Duration> {
+    let Attempt { invocation, number, .. } = attempt;
     let retry = retry_of(driver, entry)?;
-    if number >= retry.max_attempts() {
+    // Nobody asks about an attempt that was given up already.
+    let is_live = || {
+        let state = driver.event.state().lock();
+        state.deliveries.get(driver.delivery).is_some_and(|d| d.is_live(invocation, number))
+    };
+    if number >= retry.max_attempts() || !is_live() {
         return None;
     }
     match frame::callback(|| retry.retryable(failure)) {
@@ -84,18 +96,25 @@ pub(crate) fn end(
     attempt: Attempt,
     returned: Returned,
 ) -> Result<Option<Ended>, Lost> {
-    let Attempt { invocation, number, .. } = attempt;
+    let Attempt { invocation, number, since, .. } = attempt;
     let Returned { outcome, retry } = returned;
     let wanted = state.value_wanted();
     let Some(delivery) = state.deliveries.get_mut(driver.delivery) else { return Err(Lost { outcome }) };
     if !delivery.is_live(invocation, number) {
         return Err(Lost { outcome });
     }
+    driver
+        .bus
+        .recorder
+        .handled_in(driver.now.saturating_sub(since), if driver.via == Via::Loop { By::Loop } else { By::Anybody });
     if let Some(delay) = retry {
         delivery.set_aside(invocation);
         return Ok(Some(Ended::Retry { delay, outcome }));
     }
     let value = matches!(outcome, Outcome::Value(_));
+    if number > 1 && !delivery.redrive && !matches!(outcome, Outcome::Failed(_)) {
+        driver.bus.recorder.recovered();
+    }
     delivery.end_record(invocation, outcome, clock::wall(driver.now));
     let won = value && delivery.manner.first && delivery.left > 0;
     let sitting = delivery.manner.parallel
@@ -151,10 +170,12 @@ fn try_again(driver: &Driver<'_>, attempt: Attempt, delay: Duration) {
         return;
     }
     driver.bus.note_set_aside(driver.event, delivery);
-    driver.bus.runtime.watch.at(clock::after(clock::now(), delay), move || {
+    let (runtime, kept) = (Arc::clone(&bus.runtime), event.clone());
+    let timer = runtime.watch.at(clock::after(clock::now(), delay), move || {
         let ready = event.state().lock().deliveries.get_mut(delivery).is_some_and(|d| d.retry(invocation, number));
         if ready {
             submit_resume(&bus, &event, delivery);
         }
     });
+    ending::keep_timer(&runtime, &kept, delivery, timer);
 }

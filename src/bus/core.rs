@@ -46,7 +46,6 @@ pub(crate) struct Inlet {
     pub(crate) observers: Observers,
     /// The loop is somewhere; see `runtime/README.md`, section 2.
     pub(crate) active: bool,
-    #[expect(dead_code, reason = "emit does not ask it yet")]
     pub(crate) rate: Option<TokenBucket>,
 }
 
@@ -345,7 +344,7 @@ impl BusCore {
         self.ring_idlers();
     }
 
-    fn ring_idlers(&self) {
+    pub(crate) fn ring_idlers(&self) {
         if self.idlers_count.load(Ordering::SeqCst) > 0 {
             for bell in self.idlers.lock().iter() {
                 bell.ring();

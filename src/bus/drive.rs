@@ -5,10 +5,11 @@ use crate::bus::core::BusCore;
 use crate::bus::ending;
 use crate::bus::frame::{self, Frame, Holding, Places, Under};
 use crate::bus::permit::{Home, Permit, Taken, attempt_token, delivery_token, is_active};
+use crate::bus::recorder::{Verdict, is_own};
 use crate::bus::registry::{mode_for, plan_for, timing_for};
 use crate::event::{
-    AnyEvent, Completion, ContextMap, Delivery, DeliveryPhase, HandlerMode, Manner, RecordPhase, State, TurnKind,
-    TypeSlot,
+    AnyEvent, Completion, ContextMap, Delivery, DeliveryPhase, HandlerFailure, HandlerInfo, HandlerMode, Manner,
+    Outcome, Record, RecordPhase, State, TurnKind, TypeSlot,
 };
 use crate::rules;
 use crate::runtime::{Job, Overdue, PermitKind, Slot, Stack, Worker};
@@ -41,9 +42,23 @@ pub(crate) enum After {
 pub(crate) struct Finish {
     pub(crate) completion: Option<Completion>,
     pub(crate) slot: Option<Arc<TypeSlot>>,
-    pub(crate) cap_timer: Option<u64>,
+    cap_timer: Option<u64>,
+    timers: Vec<u64>,
     pub(crate) carries_loop: bool,
     pub(crate) watched: bool,
+    /// `None` if it was cancelled before a handler started, and for a redrive.
+    verdict: Option<Verdict>,
+    redrive: bool,
+    /// Failures to be kept.
+    letters: Vec<Failure>,
+}
+
+/// A handler that failed for good.
+struct Failure {
+    handler: HandlerInfo,
+    attempts: u32,
+    error: Arc<HandlerFailure>,
+    at: Stamp,
 }
 
 /// A delivery whose handlers are fixed.
@@ -94,6 +109,7 @@ enum Ran {
 pub(crate) struct Attempt {
     pub(crate) invocation: usize,
     pub(crate) number: u32,
+    pub(crate) since: Tick,
     deadline: Tick,
 }
 
@@ -293,7 +309,7 @@ impl<'a> Driver<'a> {
             if delivery.left > 0 {
                 return Step::Nothing;
             }
-            self.owed.finish = finish(state, self.event, self.delivery, at);
+            self.owed.finish = finish(state, self.event, self.delivery, at, self.bus.options.dead_letters > 0);
             return if self.owed.finish.is_some() { Step::Finished } else { Step::Nothing };
         };
         let record = &delivery.records[invocation];
@@ -346,7 +362,7 @@ impl<'a> Driver<'a> {
 
     /// Puts the frame on the thread, or turns the one of the handler before into this one's.
     fn seat(&mut self, attempt: Attempt) {
-        let Attempt { invocation, number, deadline } = attempt;
+        let Attempt { invocation, number, deadline, .. } = attempt;
         if self.seated.is_some() {
             frame::local(|local| {
                 let Some((frame, below)) = local.frames.split_last_mut() else { return };
@@ -625,7 +641,10 @@ impl Start<'_> {
                 overdue: ending::overdue as fn(&_, &_, Overdue),
             })
         };
-        Some((Attempt { invocation, number, deadline }, look))
+        if number > 1 && !delivery.redrive {
+            self.bus.recorder.retried();
+        }
+        Some((Attempt { invocation, number, since, deadline }, look))
     }
 }
 
@@ -657,6 +676,14 @@ pub(crate) fn fix_handlers(
         ending::watch_cap(bus, event, index, fixed.cap);
     }
     Some((slot, fixed))
+}
+
+/// How long a delivery that is just claimed was in the queue: since its event was made, or since it was forwarded.
+pub(crate) fn queued_for(event: &AnyEvent, delivery: &Delivery, now: Tick) -> Tick {
+    match delivery.begun {
+        0 => clock::wall(now).saturating_sub(event.head().stamp),
+        forwarded => now.saturating_sub(forwarded),
+    }
 }
 
 /// The same under the event's lock. True if the event has a cap, which the caller has the watch watch.
@@ -775,25 +802,61 @@ pub(crate) fn ensure_turn(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize,
 }
 
 /// Marks a delivery done, under the event's lock. `None` if it was already.
-pub(crate) fn finish(state: &mut State, event: &AnyEvent, delivery: usize, at: Stamp) -> Option<Finish> {
+pub(crate) fn finish(
+    state: &mut State,
+    event: &AnyEvent,
+    delivery: usize,
+    at: Stamp,
+    keeps_letters: bool,
+) -> Option<Finish> {
     if !state.finish_delivery(delivery) {
         return None;
     }
     let watched = state.has_watchers();
+    let timers = state.take_timers(delivery);
     let d = state.deliveries.get_mut(delivery)?;
+    let verdict = (!d.cancelled).then(|| verdict(event, d));
+    let letters = if keeps_letters && verdict.is_some_and(|v| v.failed) { failures(event, d) } else { Vec::new() };
+    let (redrive, verdict) = (d.redrive, verdict.filter(|_| !d.redrive));
     let (slot, cap_timer, carries_loop, counted) =
         (d.retire_handlers(), d.take_cap_timer(), d.manner.carries_loop, d.counted);
     let completion = if counted { state.count_down(at) } else { None };
     if completion.is_some() {
         event.publish_complete();
     }
-    Some(Finish { completion, slot, cap_timer, carries_loop, watched })
+    Some(Finish { completion, slot, cap_timer, timers, carries_loop, watched, verdict, redrive, letters })
+}
+
+fn verdict(event: &AnyEvent, delivery: &Delivery) -> Verdict {
+    if delivery.any_failed || delivery.records.is_empty() {
+        return Verdict::of(event.head().id, delivery.records.iter().map(|record| &record.outcome));
+    }
+    Verdict::default()
+}
+
+fn failures(event: &AnyEvent, delivery: &Delivery) -> Vec<Failure> {
+    let failed = |(at, record): (usize, &Record)| match &record.outcome {
+        Outcome::Failed(error) if is_own(event.head().id, error) => {
+            let (handler, error) = (delivery.handler(at)?.clone(), Arc::clone(error));
+            Some(Failure { handler, attempts: record.attempt, error, at: record.ended })
+        }
+        _ => None,
+    };
+    delivery.records.iter().enumerate().filter_map(failed).collect()
 }
 
 /// What follows from the end of a delivery, but for its permits and the loop.
 pub(crate) fn conclude(bus: &Arc<BusCore>, event: &AnyEvent, finish: Finish) {
-    if let Some(timer) = finish.cap_timer {
+    for timer in finish.cap_timer.into_iter().chain(finish.timers) {
         bus.runtime.watch.cancel(timer);
+    }
+    match finish.verdict {
+        Some(verdict) if verdict != Verdict::default() => bus.recorder.completed(verdict),
+        _ => {}
+    }
+    for Failure { handler, attempts, error, at } in finish.letters {
+        let gone = bus.dead_letters.lock().note(event, &handler, attempts, error, at);
+        unwind::drop_quietly(gone);
     }
     match finish.completion {
         Some(completion) => ending::complete(event, completion),
@@ -808,7 +871,11 @@ pub(crate) fn conclude(bus: &Arc<BusCore>, event: &AnyEvent, finish: Finish) {
     if bus.options.max_history == Some(0) && event.is_completed() {
         bus.forget_completed(event);
     }
-    bus.note_done();
+    if finish.redrive {
+        bus.ring_idlers();
+    } else {
+        bus.note_done();
+    }
     // Handlers that were removed meanwhile end here.
     unwind::drop_quietly(finish.slot);
 }

@@ -10,6 +10,7 @@ use crate::event::{
     AnyEvent, ContextMap, DeliveryPhase, EmitError, Event, EventId, EventOptions, Fresh, Head, Manner, OnFull,
     ParentLink, Payload, Rare, State, TurnKind, TypeSlot,
 };
+use crate::rules::TokenBucket;
 use crate::runtime::{Job, Worker};
 use crate::sys::clock::{self, NEVER};
 use crate::sys::sync::MutexGuard;
@@ -57,11 +58,14 @@ impl BusCore {
                 let event = fresh.into_event();
                 if entered == Entered::ToRun {
                     drop(candidate);
-                    jump::run_claimed(self, event.any());
+                    jump::run_claimed(self, event.any(), 0);
                 }
                 Ok(event)
             }
-            Err(error) => Err((fresh, error)),
+            Err(error) => {
+                self.recorder.rejected();
+                Err((fresh, error))
+            }
         }
     }
 
@@ -80,7 +84,7 @@ impl BusCore {
             Ok(entered) => {
                 if entered == Entered::ToRun {
                     drop(candidate);
-                    jump::run_claimed(self, &event);
+                    jump::run_claimed(self, &event, 0);
                 }
                 Ok(event)
             }
@@ -139,7 +143,11 @@ impl BusCore {
     fn meet_full_queue(self: &Arc<Self>, candidate: &mut Candidate) -> Result<Entered, EmitError> {
         let until = match self.options.on_full {
             OnFull::Reject => return self.insert(candidate, Entrance::Queue).map(|()| Entered::Queued),
-            OnFull::RunInline => return self.insert(candidate, Entrance::Claimed).map(|()| Entered::ToRun),
+            OnFull::RunInline => {
+                self.insert(candidate, Entrance::Claimed)?;
+                self.recorder.ran_inline();
+                return Ok(Entered::ToRun);
+            }
             OnFull::DropOldest => loop {
                 let Some(arriving) = candidate.event.as_ref().map(|event| event.head().priority) else {
                     return Ok(Entered::Queued);
@@ -165,7 +173,10 @@ impl BusCore {
                     if frame::in_callback() || clock::now() >= until {
                         return Err(error);
                     }
-                    worker.sit(&self.runtime, until);
+                    let token = self.inlet.lock().rate.as_ref().map_or(NEVER, TokenBucket::ready_at);
+                    // A token that is there is not what is missing.
+                    let token = if token <= clock::now() { NEVER } else { token };
+                    worker.sit(&self.runtime, until.min(token));
                 }
                 other => return other.map(|()| Entered::Queued),
             }
@@ -245,12 +256,25 @@ impl BusCore {
                 return Err(EmitError::DuplicateId { bus: bus(), id });
             }
         }
-        if let (Entrance::Queue, false, Some(capacity)) = (entrance, in_handler, self.options.queue_capacity)
+        if in_handler || entrance == Entrance::Claimed {
+            return Ok(());
+        }
+        if let Some(capacity) = self.options.queue_capacity
             && self.pending() >= capacity
         {
             return Err(EmitError::QueueFull { bus: bus(), capacity });
         }
-        Ok(())
+        self.ask_for_token(inlet)
+    }
+
+    /// Outside of handlers an emit takes a token, where the rate is bounded. After all other reasons to refuse it, so that none is lost.
+    pub(crate) fn ask_for_token(&self, inlet: &mut Inlet) -> Result<(), EmitError> {
+        let Some(rate) = &mut inlet.rate else { return Ok(()) };
+        if rate.try_take(clock::now()) {
+            return Ok(());
+        }
+        let capacity = self.options.queue_capacity.unwrap_or(rate.burst());
+        Err(EmitError::QueueFull { bus: self.label().to_owned(), capacity })
     }
 
     /// What a push threw out of the history, outside the lock.

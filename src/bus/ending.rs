@@ -6,12 +6,13 @@ use crate::bus::core::BusCore;
 use crate::bus::drive::{Finish, conclude, ensure_turn, finish, release_delivery, submit_resume};
 use crate::bus::frame;
 use crate::bus::permit::{Home, Permit, attempt_token, delivery_token};
+use crate::bus::recorder::By;
 use crate::bus::registry::mode_for;
 use crate::event::{
     AnyEvent, AttemptKey, Cause, CauseKind, Completion, Delivery, DeliveryPhase, HandlerFailure, HandlerInfo, Hook,
     Manner, Outcome, Pause, RecordPhase, State, TypeSlot,
 };
-use crate::runtime::{Job, Overdue, PermitKind, Slot, Turn, Worker};
+use crate::runtime::{Job, Overdue, PermitKind, RuntimeCore, Slot, Turn, Worker};
 use crate::sync::{Granted, Place, Token};
 use crate::sys::clock::{self, Stamp, Tick};
 use std::sync::Arc;
@@ -23,6 +24,7 @@ struct Ended {
     delivery: usize,
     bus: Option<Arc<BusCore>>,
     was_queued: bool,
+    cancelled: bool,
     manner: Manner,
     finish: Option<Finish>,
     /// Attempts that were running, and the workers they are on.
@@ -154,7 +156,8 @@ fn end_delivery(
         };
         delivery.end_record(invocation, Outcome::Failed(Arc::new(failure)), at);
     }
-    delivery.cancelled = !delivery.anything_started();
+    let cancelled = !delivery.anything_started();
+    delivery.cancelled = cancelled;
     let manner = delivery.manner;
     let bus = BusCore::of(&delivery.bus);
     let (mut hooks, mut pauses) = (Vec::new(), Vec::new());
@@ -164,22 +167,36 @@ fn end_delivery(
             pauses.extend(p);
         }
     }
-    let finish = finish(state, event, index, at);
-    Some(Ended { event: event.clone(), delivery: index, bus, was_queued, manner, finish, running, hooks, pauses })
+    let keeps_letters = bus.as_ref().is_some_and(|bus| bus.options.dead_letters > 0);
+    let finish = finish(state, event, index, at, keeps_letters);
+    Some(Ended {
+        event: event.clone(),
+        delivery: index,
+        bus,
+        was_queued,
+        cancelled,
+        manner,
+        finish,
+        running,
+        hooks,
+        pauses,
+    })
 }
 
 /// Outside all locks: what the end of a delivery from outside leaves to do.
 fn follow_up(ended: Ended) {
-    let Ended { event, delivery, bus, was_queued, manner, finish, running, hooks, pauses } = ended;
+    let Ended { event, delivery, bus, was_queued, cancelled, manner, finish, running, hooks, pauses } = ended;
     let Some(bus) = bus else {
         if let Some(completion) = finish.and_then(|f| f.completion) {
             complete(&event, completion);
         }
         return;
     };
+    if cancelled {
+        bus.counters.cancelled.fetch_add(1, crate::sys::sync::atomic::Ordering::SeqCst);
+    }
     if was_queued {
         bus.note_claim(event.head().stamp);
-        bus.counters.cancelled.fetch_add(1, crate::sys::sync::atomic::Ordering::Relaxed);
         bus.note_stale();
     } else {
         for (key, worker) in running {
@@ -372,6 +389,7 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
     let (hooks, pauses) = state.links_if_any().map(|links| links.take_of(key)).unwrap_or_default();
     drop(state);
     worker.bell.ring();
+    bus.recorder.handled_in(slot.deadline.saturating_sub(slot.since), By::Anybody);
     let cause = Cause::new(CauseKind::HandlerTimeout, event.head().id, event.body().event_type())
         .with_handler(entry.info.id(), entry.info.label())
         .with_after(after);
@@ -395,12 +413,17 @@ fn decide_retry(bus: &Arc<BusCore>, event: &AnyEvent, key: AttemptKey, retry: cr
     let pool = Arc::clone(&bus.runtime.pool);
     pool.submit_granted(Job::new(move |_| {
         let failure = HandlerFailure::TimedOut { after };
-        let again = frame::callback(|| retry.retryable(&failure)).unwrap_or(false);
+        let again = frame::callback(|| retry.retryable(&failure)).unwrap_or_else(|panic| {
+            log::error!(target: "threadbus", "the retry filter of a handler of {event} panicked: {panic}");
+            false
+        });
         if again {
             let delay = retry.delay_before(key.attempt + 1, crate::sys::random::fraction());
             bus.note_set_aside(&event, key.delivery);
-            let watch = Arc::clone(&bus.runtime.watch);
-            watch.at(clock::after(clock::now(), delay), move || {
+            let runtime = Arc::clone(&bus.runtime);
+            let watch = Arc::clone(&runtime.watch);
+            let kept = event.clone();
+            let timer = watch.at(clock::after(clock::now(), delay), move || {
                 let mut state = event.state().lock();
                 let ready =
                     state.deliveries.get_mut(key.delivery).is_some_and(|d| d.retry(key.invocation, key.attempt));
@@ -409,6 +432,7 @@ fn decide_retry(bus: &Arc<BusCore>, event: &AnyEvent, key: AttemptKey, retry: cr
                     drive_on(&bus, &event, key.delivery);
                 }
             });
+            keep_timer(&runtime, &kept, key.delivery, timer);
             return;
         }
         let at = clock::wall(clock::now());
@@ -425,6 +449,13 @@ fn decide_retry(bus: &Arc<BusCore>, event: &AnyEvent, key: AttemptKey, retry: cr
     }));
 }
 
+/// Takes a timer back when its delivery ends, which may have happened.
+pub(crate) fn keep_timer(runtime: &RuntimeCore, event: &AnyEvent, delivery: usize, timer: u64) {
+    if !event.state().lock().keep_timer(delivery, timer) {
+        runtime.watch.cancel(timer);
+    }
+}
+
 /// The delivery goes on without the handler that was given up, on a fresh worker.
 fn drive_on(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
     let at = clock::wall(clock::now());
@@ -435,7 +466,7 @@ fn drive_on(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
     }
     if delivery.left == 0 {
         let (carries_loop, turn) = (delivery.manner.carries_loop, delivery.manner.turn);
-        let finish = finish(&mut state, event, index, at);
+        let finish = finish(&mut state, event, index, at, bus.options.dead_letters > 0);
         drop(state);
         withdraw(bus, event, index, true);
         if let Some(finish) = finish {
@@ -570,6 +601,10 @@ pub(crate) fn end_queued(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
     };
     if let Some(ended) = ended {
         log::debug!(target: "threadbus", "{event} was dropped from the full queue of {}", bus.label());
+        bus.recorder.dropped();
+        if let Some(rate) = &mut bus.inlet.lock().rate {
+            rate.give_back();
+        }
         follow_up(ended);
     }
 }

@@ -8,6 +8,7 @@ use crate::bus::registry::{WILDCARD, plan_for};
 use crate::event::{
     AnyEvent, Delivery, DeliveryPhase, EmitError, HandlerInfo, HandlerOptions, KnownType, Manner, Payload,
 };
+use crate::sys::clock;
 use std::sync::Arc;
 
 impl EventBus {
@@ -74,11 +75,16 @@ impl BusCore {
             {
                 return Err(Err(EmitError::QueueFull { bus: bus(), capacity }));
             }
-            Ok(())
+            if frame.is_none() { self.ask_for_token(inlet).map_err(Err) } else { Ok(()) }
         });
         let mut inlet = match entered {
             Ok(inlet) => inlet,
-            Err(already_here_or_refused) => return already_here_or_refused,
+            Err(already_here_or_refused) => {
+                if already_here_or_refused.is_err() {
+                    self.recorder.rejected();
+                }
+                return already_here_or_refused;
+            }
         };
         if frame.as_ref().is_some_and(|frame| !frame.event.same(event) && !frame.is_live()) {
             return Err(EmitError::Aborted);
@@ -99,7 +105,8 @@ impl BusCore {
                 // Cancelled as a whole; what comes later does not run.
                 return Ok(());
             }
-            let delivery = Delivery::new(Arc::clone(&self.identity), DeliveryPhase::Queued, Manner::of(plan));
+            let mut delivery = Delivery::new(Arc::clone(&self.identity), DeliveryPhase::Queued, Manner::of(plan));
+            delivery.begun = clock::now();
             state.add_delivery(delivery)
         };
         if event.head().options().is_some_and(|own| own.id.is_some()) {

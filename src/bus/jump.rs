@@ -1,11 +1,12 @@
 //! Waiting: outside of handlers a park; inside of one the queue-jump (`runtime/README.md`, 3.5).
 
 use crate::bus::core::BusCore;
-use crate::bus::drive::{advance_inline, ensure_turn, release_delivery, submit_resume};
+use crate::bus::drive::{self, advance_inline, ensure_turn, release_delivery, submit_resume};
 use crate::bus::ending;
 use crate::bus::frame::{self, Frame};
 use crate::bus::graph;
 use crate::bus::permit::{Permit, attempt_token, delivery_token, is_active};
+use crate::bus::recorder::By;
 use crate::bus::registry::{mode_for, plan_for, timing_for};
 use crate::bus::straight;
 use crate::event::{
@@ -112,10 +113,10 @@ fn deregister(event: &AnyEvent, bell: &Arc<Bell>) {
     event.state().lock().unwatch(bell);
 }
 
-/// Runs an event that was claimed at birth, on the calling thread.
-pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent) {
+/// Runs a delivery that was claimed at birth, on the calling thread.
+pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
     let Some(worker) = Worker::current() else {
-        submit_resume(bus, event, 0);
+        submit_resume(bus, event, index);
         return;
     };
     if worker.is_outside() {
@@ -123,20 +124,25 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent) {
     }
     let slot = bus.registry.slot(event.body(), &bus.defaults);
     let plan = plan_for(event, &slot, &bus.defaults);
-    {
+    let redrive = {
         let mut state = event.state().lock();
-        let Some(delivery) = state.deliveries.first_mut() else { return };
+        let Some(delivery) = state.deliveries.get_mut(index) else { return };
         delivery.manner = manner(plan, frame::top().is_some());
         delivery.set_lender(lender(bus, plan));
-    }
+        if !delivery.redrive {
+            bus.recorder.queued_for(drive::queued_for(event, delivery, clock::now()), By::Anybody);
+        }
+        delivery.redrive
+    };
     let frame = frame::top();
-    run_here(bus, &worker, event, 0, plan, is_parallel(bus, event, &slot));
+    let parallel = !redrive && is_parallel(bus, event, &slot);
+    run_here(bus, &worker, event, index, plan, parallel);
     match frame {
-        None => wait_for_delivery(&worker, event, 0),
+        None => wait_for_delivery(bus, &worker, event, index),
         Some(frame) => {
             let jump = Jump { worker, frame, waiting: Waiting::JUMP, deadline: NEVER };
-            if let Err(error) = jump.until_done(event, 0) {
-                log::warn!(target: "threadbus", "emit_now leaves {event} to others: {error}");
+            if let Err(error) = jump.until_done(event, index) {
+                log::warn!(target: "threadbus", "{event} is left to others: {error}");
             }
             jump.end_pauses();
             frame::take_back(&jump.worker, &jump.frame);
@@ -204,14 +210,14 @@ fn run_here(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent, index: u
 }
 
 /// The caller of `emit_now` outside of handlers: parks until somebody else has brought the delivery to its end.
-fn wait_for_delivery(worker: &Arc<Worker>, event: &AnyEvent, index: usize) {
-    if !is_active(event, index) || !register(event, &worker.bell) {
+fn wait_for_delivery(bus: &BusCore, worker: &Arc<Worker>, event: &AnyEvent, index: usize) {
+    if !is_active(event, index) {
         return;
     }
+    let _watch = bus.watch_idle(&worker.bell);
     while is_active(event, index) {
-        worker.bell.wait(NEVER);
+        worker.sit(&bus.runtime, NEVER);
     }
-    deregister(event, &worker.bell);
 }
 
 /// A wait inside a handler.
@@ -287,6 +293,9 @@ impl Jump {
                 return Ok(());
             }
             delivery.phase = DeliveryPhase::Active;
+            let queued = drive::queued_for(target, delivery, clock::now());
+            bus.recorder.queued_for(queued, By::Anybody);
+            delivery.begun = 0;
             delivery.manner = manner(plan, !elsewhere);
             delivery.set_lender(lender);
         }

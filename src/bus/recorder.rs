@@ -2,13 +2,12 @@
 //!
 //! A good event costs one relaxed add for the time it was queued, and one for each handler; everything else is counted when something
 //! is out of the ordinary. Emitters and workers write to lines of their own, and a bus that never ran anything has no histograms.
-#![cfg_attr(not(test), expect(dead_code, reason = "the files on an event's way do not record yet"))]
 
 use crate::event::{Cause, CauseKind, EventId, HandlerFailure, Outcome};
 use crate::sync::{Counts, Histogram};
 use crate::sys::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crossbeam_utils::CachePadded;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
@@ -163,24 +162,26 @@ impl Verdict {
         verdict
     }
 
-    fn note(&mut self, event: EventId, failure: &Arc<HandlerFailure>) {
-        match &**failure {
-            HandlerFailure::TimedOut { .. } => {
-                self.failed = true;
-                self.timed_out = true;
-            }
-            HandlerFailure::Failed(_)
-            | HandlerFailure::Panicked(_)
-            | HandlerFailure::WrongType { .. }
-            | HandlerFailure::Worker(_) => self.failed = true,
-            // Given up for the event's own cap it failed; for a reason outside of it (a parent, a `cancel`, a lost `first`, a
-            // shutdown) it did not.
-            HandlerFailure::Cancelled { cause } | HandlerFailure::Aborted { cause } => {
-                let own = is_own_cap(event, cause);
-                self.failed |= own;
-                self.timed_out |= own;
-            }
-        }
+    fn note(&mut self, event: EventId, failure: &HandlerFailure) {
+        let failed = is_own(event, failure);
+        self.failed |= failed;
+        self.timed_out |= failed
+            && !matches!(
+                failure,
+                HandlerFailure::Failed(_)
+                    | HandlerFailure::Panicked(_)
+                    | HandlerFailure::WrongType { .. }
+                    | HandlerFailure::Worker(_)
+            );
+    }
+}
+
+/// The handler failed, or its event's own cap passed. Being given up for a reason outside of it (a parent, a `cancel`, a lost `first`, a
+/// shutdown) is no failure of a handler.
+pub(crate) fn is_own(event: EventId, failure: &HandlerFailure) -> bool {
+    match failure {
+        HandlerFailure::Cancelled { cause } | HandlerFailure::Aborted { cause } => is_own_cap(event, cause),
+        _ => true,
     }
 }
 
@@ -191,6 +192,7 @@ fn is_own_cap(event: EventId, cause: &Cause) -> bool {
 #[cfg(all(test, not(threadbus_shuttle)))]
 mod tests {
     use super::*;
+    use std::sync::Arc;
     use std::time::Duration;
     use uuid::Uuid;
 

@@ -214,6 +214,9 @@ pub(crate) fn results_in<T>(
     for (d, delivery) in state.deliveries.iter().enumerate() {
         for (i, record) in delivery.records.iter().enumerate() {
             let Some(handler) = delivery.handler(i).cloned() else { continue };
+            if was_redriven(state, d, &handler) {
+                continue;
+            }
             let by = Some((d as u32, i as u32));
             let children = state.children().iter().filter(|c| c.by == by).map(|c| c.event.head().id).collect();
             let error: Option<Arc<HandlerFailure>> = match &record.outcome {
@@ -244,6 +247,12 @@ pub(crate) fn results_in<T>(
         }
     }
     results
+}
+
+/// A later delivery ran the handler again, and what came of that counts.
+fn was_redriven(state: &State, delivery: usize, handler: &HandlerInfo) -> bool {
+    let later = state.deliveries.iter().skip(delivery + 1).filter(|later| later.redrive);
+    later.into_iter().any(|later| later.left == 0 && later.handler(0).is_some_and(|again| again.id() == handler.id()))
 }
 
 /// The same for the same event and handler, and nobody else's.

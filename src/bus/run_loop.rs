@@ -5,6 +5,7 @@ use crate::bus::drive::{self, After, Attempt, Driver, Fixed, Start, Via, resume_
 use crate::bus::ending;
 use crate::bus::frame::Under;
 use crate::bus::permit::{Home, delivery_token};
+use crate::bus::recorder::By;
 use crate::event::{AnyEvent, DeliveryPhase, Manner, TurnKind, TypeSlot};
 use crate::runtime::{Drive, Job, Turn, Worker, hand_over};
 use crate::sync::{Granted, Place, Ticket, Token};
@@ -317,6 +318,8 @@ impl BusCore {
                     short = bus_handler && !run.handler.try_take(Place::Entry, token, None);
                 }
             }
+            let queued = drive::queued_for(&entry.event, delivery, now);
+            self.recorder.queued_for(queued, By::Loop);
             drive::fix(self, &entry.event, delivery, wants_first, slot, now);
             let fixed = Fixed::of(delivery);
             let start = Start { bus: self, worker, event: &entry.event, delivery: index, slot, now };

@@ -3,6 +3,7 @@
 
 use crate::bus::drive::{self, After, Driver, Fixed, Start, Via};
 use crate::bus::frame::{self, Lent, Under};
+use crate::bus::recorder::By;
 use crate::bus::registry::{mode_for, plan_for, timing_for};
 use crate::event::{AnyEvent, DeliveryPhase, HandlerMode, TypeSlot};
 use crate::runtime::Worker;
@@ -50,6 +51,7 @@ fn run_under(lent: &Lent, worker: &Arc<Worker>, event: &AnyEvent, slot: &Arc<Typ
         manner.inline = true;
         delivery.phase = DeliveryPhase::Active;
         delivery.set_lender(lent.lender);
+        bus.recorder.queued_for(drive::queued_for(event, delivery, now), By::Anybody);
         drive::fix(bus, event, delivery, false, slot, now);
         let fixed = Fixed::of(delivery);
         let start = Start { bus, worker, event, delivery: 0, slot, now };

@@ -187,7 +187,7 @@ fn parent_id(event: &AnyEvent) -> Option<EventId> {
 pub(crate) fn path(event: &AnyEvent, state: &State) -> Vec<String> {
     let mut path = event.head().origin().map_or_else(Vec::new, |origin| origin.path.clone());
     let elsewhere = path.len();
-    for delivery in state.deliveries.iter() {
+    for delivery in state.deliveries.iter().filter(|delivery| !delivery.redrive) {
         // It may have come back to where it was.
         if !path[..elsewhere].iter().any(|label| **label == *delivery.bus.label) {
             path.push(delivery.bus.label.to_string());

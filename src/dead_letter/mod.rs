@@ -2,7 +2,7 @@
 //!
 //! The store is in `rules`. Imports `sys`, `rules` and `bus`. Hangs its verbs on [`EventBus`] from above.
 
-use crate::bus::EventBus;
+use crate::bus::{EventBus, Redriven};
 use crate::rules::DeadLetter;
 use crate::sys::unwind;
 
@@ -22,6 +22,52 @@ impl EventBus {
     /// Empty unless the bus was built with [`dead_letters`](crate::BusBuilder::dead_letters).
     pub fn dead_letters(&self) -> Vec<DeadLetter> {
         self.core().dead_letters.lock().list()
+    }
+
+    /// Runs the failed handlers of the oldest `max` letters again, and only those handlers, one after the other; a handler that is not
+    /// registered any more is left out. What succeeds leaves the letters, what fails again stays, with more attempts; a letter that
+    /// another thread is redriving is not run twice. The event's results show the newest outcome.
+    ///
+    /// **Blocking**: the handlers run on the calling thread, ahead of the queue, as with [`emit_now`](EventBus::emit_now).
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicBool, Ordering};
+    /// use std::sync::Arc;
+    /// use threadbus::{Event, EventBus, Payload};
+    /// struct Upload;
+    /// impl Payload for Upload { type Output = (); }
+    ///
+    /// let bus = EventBus::builder("uploads").dead_letters(100).build()?;
+    /// let online = Arc::new(AtomicBool::new(false));
+    /// let is_online = Arc::clone(&online);
+    /// bus.on(move |_: &Event<Upload>| if is_online.load(Ordering::SeqCst) { Ok(()) } else { Err("offline") });
+    /// bus.emit(Upload).wait()?;
+    /// assert_eq!(bus.dead_letters().len(), 1);
+    ///
+    /// online.store(true, Ordering::SeqCst);
+    /// let report = bus.redrive(10);
+    /// assert_eq!((report.succeeded, report.failed), (1, 0));
+    /// assert!(bus.dead_letters().is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn redrive(&self, max: usize) -> RedriveReport {
+        let core = self.core();
+        let letters = core.dead_letters.lock().begin_redrive(max, |letter| letter.handler.is_registered());
+        let mut report = RedriveReport { succeeded: 0, failed: 0 };
+        for letter in letters {
+            match core.run_again(&letter.event, &letter.handler) {
+                Redriven::Succeeded => {
+                    report.succeeded += 1;
+                    let gone = core.dead_letters.lock().succeeded(&letter.event, &letter.handler);
+                    unwind::drop_quietly(gone);
+                }
+                // The end of its delivery has noted it.
+                Redriven::Failed => report.failed += 1,
+                Redriven::Left => core.dead_letters.lock().release(&letter.event, &letter.handler),
+            }
+            unwind::drop_quietly(letter);
+        }
+        report
     }
 
     /// Forgets all failures that are kept; how many there were.

@@ -50,6 +50,6 @@ pub(crate) use origin::{Fields, Origin};
 pub(crate) use slot::{Plan, Roster, SlotEntry, Timing, TypeSlot};
 pub(crate) use state::{
     AttemptKey, BusIdentity, Completion, CompletionHook, Delivery, DeliveryPhase, HandlerMode, Hook, Manner, Outcome,
-    Pause, RecordPhase, State, TurnKind, Watcher,
+    Pause, Record, RecordPhase, State, TurnKind, Watcher,
 };
 pub(crate) use type_name::short_type_name;

@@ -40,6 +40,21 @@ pub(crate) struct SlotEntry {
     pub(crate) timing: Timing,
 }
 
+impl TypeSlot {
+    /// The same with one of its handlers only.
+    pub(crate) fn only(&self, handler: HandlerId) -> Option<TypeSlot> {
+        let SlotEntry { entry, id, mode, timing } = self.handlers.iter().find(|h| h.id == handler)?;
+        Some(TypeSlot {
+            options: Arc::clone(&self.options),
+            priority: self.priority,
+            plan: self.plan,
+            slow_event: self.slow_event,
+            roster: Arc::new(Roster(Box::new([entry.info.clone()]))),
+            handlers: Box::new([SlotEntry { entry: Arc::clone(entry), id: *id, mode: *mode, timing: *timing }]),
+        })
+    }
+}
+
 /// The registrations of a delivery, kept after it let go of the handlers themselves.
 #[derive(Debug)]
 pub(crate) struct Roster(pub(crate) Box<[HandlerInfo]>);

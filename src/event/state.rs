@@ -154,6 +154,10 @@ pub(crate) struct Delivery {
     pub(crate) serial_busy: bool,
     /// A handler of it has sat in a wait, so that somebody has to look whether all do.
     pub(crate) has_sat: bool,
+    /// A record has ended in failure.
+    pub(crate) any_failed: bool,
+    /// One handler again, of an event that this bus had already: no number counts it.
+    pub(crate) redrive: bool,
     /// Helpers on their way to claim parallel handlers.
     pub(crate) helpers: u32,
     /// Who lends the turn: the delivery whose handler waits for this one, while that holds it.
@@ -180,6 +184,8 @@ impl Delivery {
             left: 0,
             serial_busy: false,
             has_sat: false,
+            any_failed: false,
+            redrive: false,
             helpers: 0,
             lender: 0,
             lender_delivery: 0,
@@ -315,6 +321,7 @@ impl Delivery {
         let record = &mut self.records[invocation];
         record.phase = RecordPhase::Ended;
         record.ended = at;
+        self.any_failed |= matches!(outcome, Outcome::Failed(_));
         record.outcome = outcome;
         self.left -= 1;
         if record.mode != HandlerMode::Parallel {
@@ -449,6 +456,8 @@ pub(crate) struct Links {
     pub(crate) children: Vec<Child>,
     pub(crate) hooks: Vec<Hook>,
     pub(crate) pauses: Vec<Pause>,
+    /// Delays of retries, each with its delivery: taken back when that ends.
+    timers: Vec<(usize, u64)>,
     watchers: Vec<Watcher>,
     /// Somebody waits for the first value.
     pub(crate) value_wanted: bool,
@@ -583,6 +592,20 @@ impl State {
             links.prune(dropped);
         }
         counted
+    }
+
+    /// A timer to be taken back when the delivery ends. False if it has.
+    pub(crate) fn keep_timer(&mut self, delivery: usize, timer: u64) -> bool {
+        let active = self.deliveries.get(delivery).is_some_and(|d| d.phase == DeliveryPhase::Active);
+        if active {
+            self.links().timers.push((delivery, timer));
+        }
+        active
+    }
+
+    pub(crate) fn take_timers(&mut self, delivery: usize) -> Vec<u64> {
+        let Some(links) = self.links.as_deref_mut().filter(|links| !links.timers.is_empty()) else { return Vec::new() };
+        links.timers.extract_if(.., |(of, _)| *of == delivery).map(|(_, timer)| timer).collect()
     }
 
     /// Marks a delivery done. True if it was this call.

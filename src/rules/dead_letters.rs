@@ -1,7 +1,6 @@
 //! The failures that a bus keeps, as pure data: bounded, one per event and handler, the oldest gone first.
 //!
 //! Nothing of the user's is dropped in here: what goes out is handed to the caller, who drops it outside of any lock.
-#![cfg_attr(not(test), expect(dead_code, reason = "the end of a delivery does not note failures yet"))]
 
 use crate::event::{AnyEvent, HandlerFailure, HandlerId, HandlerInfo};
 use crate::sys::clock::{self, Stamp};

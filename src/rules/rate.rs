@@ -1,7 +1,6 @@
 //! A token bucket, as pure data over ticks: who owns one keeps it under a lock of their own.
 //!
 //! It is kept as the time at which the bucket would be full again: one number, exact, and nothing to be refilled in the background.
-#![cfg_attr(not(test), expect(dead_code, reason = "emit does not ask it yet"))]
 
 use crate::event::BuildError;
 use crate::sys::clock::Tick;
@@ -36,6 +35,16 @@ impl TokenBucket {
         let period = ((1e9 / per_second * PARTS as f64) as u128).clamp(1, u128::MAX / 4);
         let slack = period.saturating_mul(burst as u128 - 1).min(u128::MAX / 4);
         Ok(TokenBucket { period, slack, full_at: 0 })
+    }
+
+    /// How many tokens it holds when full.
+    pub(crate) fn burst(&self) -> usize {
+        usize::try_from(self.slack / self.period + 1).unwrap_or(usize::MAX)
+    }
+
+    /// A token that was taken for an event which made room for another.
+    pub(crate) fn give_back(&mut self) {
+        self.full_at = self.full_at.saturating_sub(self.period);
     }
 
     /// When the next token is there; no later than `now` if one is.

@@ -1,0 +1,48 @@
+//! One handler again, on an event of which it failed for good.
+//!
+//! The event gets another delivery on the same bus, with that handler alone. It runs on the calling thread, ahead of the queue.
+
+use crate::bus::core::BusCore;
+use crate::bus::drive;
+use crate::bus::jump;
+use crate::bus::recorder::is_own;
+use crate::bus::registry::plan_for;
+use crate::event::{AnyEvent, Delivery, DeliveryPhase, HandlerInfo, Manner, Outcome};
+use crate::sys::clock;
+use std::sync::Arc;
+
+/// How it went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Redriven {
+    Succeeded,
+    Failed,
+    /// Given up for a reason outside of it, or the handler is not registered any more.
+    Left,
+}
+
+impl BusCore {
+    /// **Blocking**: until the handler has ended, with all its attempts.
+    pub(crate) fn run_again(self: &Arc<Self>, event: &AnyEvent, handler: &HandlerInfo) -> Redriven {
+        let all = self.registry.slot(event.body(), &self.defaults);
+        let Some(slot) = all.only(handler.id()).map(Arc::new) else { return Redriven::Left };
+        let plan = plan_for(event, &slot, &self.defaults);
+        let (index, capped) = {
+            let mut delivery = Delivery::new(Arc::clone(&self.identity), DeliveryPhase::Active, Manner::of(plan));
+            delivery.redrive = true;
+            let capped = drive::fix(self, event, &mut delivery, false, &slot, clock::now());
+            let cap = capped.then(|| delivery.cap());
+            (event.state().lock().add_delivery(delivery), cap)
+        };
+        if let Some(cap) = capped {
+            crate::bus::ending::watch_cap(self, event, index, cap);
+        }
+        jump::run_claimed(self, event, index);
+        let state = event.state().lock();
+        match state.deliveries.get(index).and_then(|d| d.records.first()).map(|record| &record.outcome) {
+            Some(Outcome::Value(_)) => Redriven::Succeeded,
+            Some(Outcome::None) if state.deliveries.get(index).is_some_and(|d| d.left == 0) => Redriven::Succeeded,
+            Some(Outcome::Failed(failure)) if is_own(event.head().id, failure) => Redriven::Failed,
+            _ => Redriven::Left,
+        }
+    }
+}
