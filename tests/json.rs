@@ -439,6 +439,10 @@ fn without_a_codec_or_an_object_only_json_is_missing() {
     assert!(matches!(raw.as_ref().payload_json(), Err(JsonError::NoCodec { event_type }) if event_type == "Raw"));
     assert_eq!(bus.emit_json(&json!({ "event_type": "Raw" })).unwrap_err().to_string(), "Raw has no codec");
 
+    #[derive(Serialize, Deserialize)]
+    struct Ping;
+    event!(Ping);
+    assert_eq!(bus.emit(Ping).to_json().unwrap_err().to_string(), "Ping does not serialize to a JSON object");
     let metres = done(&bus.emit(Metres(1.5)));
     assert!(matches!(metres.to_json(), Err(JsonError::NotAnObject { event_type }) if event_type == "Metres"));
     assert_eq!(AnyEvent::from(metres).payload_json().unwrap(), json!(1.5));

@@ -17,11 +17,11 @@ mod common;
 #[path = "common/json_check.rs"]
 mod json_check;
 
-use common::done_any;
+use common::{PATIENCE, done_any};
 use serde_json::{Value as Json, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use threadbus::EventBus;
+use threadbus::{AnyOutput, Event, EventBus};
 
 /// xorshift64*.
 struct Dice(u64);
@@ -162,9 +162,18 @@ fn change(dice: &mut Dice, event: &mut Json) {
     }
 }
 
+/// A bus on which they run, whatever their options are.
+fn live() -> EventBus {
+    let bus = EventBus::new("Live");
+    bus.subscribe::<json_check::UserLogin>();
+    bus.on(|tick: &Event<json_check::Tick>| drop(tick.to_json()));
+    bus.on_any(|event| event.to_json().map(AnyOutput::json));
+    bus
+}
+
 #[test]
 fn any_bytes_are_refused_or_go_through() {
-    let seeds = seeds();
+    let (seeds, live) = (seeds(), live());
     let seed = std::env::var("THREADBUS_SEED").ok().and_then(|text| text.parse().ok());
     let mut seed: u64 =
         seed.unwrap_or_else(|| Instant::now().elapsed().as_nanos() as u64 ^ u64::from(std::process::id()) << 20);
@@ -191,7 +200,14 @@ fn any_bytes_are_refused_or_go_through() {
         assert!(started.elapsed() < Duration::from_secs(5), "seed {seed} took {:?}", started.elapsed());
         tried += 1;
         events += u64::from(event);
+        if event && events % 8 == 0 {
+            let ran = live.emit_json_slice(&text).unwrap();
+            let waited = ran.wait_timeout(PATIENCE);
+            assert!(ran.is_completed(), "seed {seed}: {waited:?}");
+            assert_eq!(ran.to_json().unwrap()["event_status"], "completed");
+        }
     }
+    assert!(live.to_json().unwrap()["event_history"].is_object());
     eprintln!("{tried} tried, {events} of them events, last seed {seed}");
     assert!(tried > 20 && events > 0);
 }

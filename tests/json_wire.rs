@@ -204,7 +204,7 @@ fn ser_001_a_bus_in_json_has_options_handlers_history_and_queue() {
         "id": id.to_string(), "name": "Snapshot", "label": "Snapshot#1234", "max_history_size": 500, "max_history_drop": false,
         "event_concurrency": "parallel", "event_handler_concurrency": "parallel", "event_handler_completion": "first",
         "event_timeout": null, "event_handler_timeout": null, "event_handler_slow_timeout": 12.0, "event_slow_timeout": 34.5,
-        "queue_capacity": 7, "on_full": { "block_for": 0.25 }, "require_handler": false,
+        "queue_capacity": 7, "on_full": { "block_for": 0.25 }, "fairness": "strict", "require_handler": false, "dead_letters": 0,
     });
     for (field, value) in options.as_object().unwrap() {
         assert_eq!(&json[field], value, "{field}");

@@ -10,7 +10,8 @@ use super::{Json, JsonError, Payload};
 /// What an untyped handler returned, or what an untyped look at results shows.
 ///
 /// Where an untyped handler returns it, it must hold the event's `Output`, or JSON that the event's codec reads; else the
-/// invocation fails with [`HandlerFailure::WrongType`](crate::HandlerFailure::WrongType).
+/// invocation fails with [`HandlerFailure::WrongType`](crate::HandlerFailure::WrongType). An event that came as JSON, of a type that the bus
+/// does not know, takes JSON only.
 ///
 /// ```
 /// use threadbus::*;

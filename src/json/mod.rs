@@ -201,7 +201,8 @@ impl AnyEvent {
     ///
     /// # Errors
     /// - [`JsonError::NoCodec`], if the payload's type has none;
-    /// - [`JsonError::NotAnObject`], if the payload is no JSON object: there are no fields to stand beside the event's;
+    /// - [`JsonError::NotAnObject`], if the payload is no JSON object, so that there are no fields to stand beside the event's: serde writes
+    ///   `struct Ping {}` as an object, but `struct Ping;` as `null`, and `struct Metres(f64)` as a number;
     /// - [`JsonError::ReservedField`], if a field of the payload begins with `event_` or `model_`;
     /// - [`JsonError::Serde`], if payload or output do not serialize.
     pub fn to_json(&self) -> Result<Json, JsonError> {

@@ -3,7 +3,7 @@
 use super::spelling::{self, duration, name, optional};
 use super::write;
 use crate::bus::{EventBus, is_queued};
-use crate::event::{Fields, HistoryPolicy, Json, OnFull};
+use crate::event::{Fairness, Fields, HistoryPolicy, Json, OnFull};
 use serde_json::json;
 
 pub(crate) fn bus(bus: &EventBus) -> Json {
@@ -31,7 +31,9 @@ pub(crate) fn bus(bus: &EventBus) -> Json {
         "event_handler_detect_file_paths": true,
         "queue_capacity": options.queue_capacity,
         "on_full": on_full(options.on_full),
+        "fairness": fairness(options.fairness),
         "require_handler": options.require_handler,
+        "dead_letters": options.dead_letters,
         "handlers": handlers,
         "handlers_by_key": by_key,
         "event_history": events,
@@ -72,5 +74,12 @@ fn on_full(on_full: OnFull) -> Json {
         OnFull::Reject => json!("reject"),
         OnFull::DropOldest => json!("drop-oldest"),
         OnFull::RunInline => json!("run-inline"),
+    }
+}
+
+fn fairness(fairness: Fairness) -> Json {
+    match fairness {
+        Fairness::Strict => json!("strict"),
+        Fairness::Weighted { high, normal, low } => json!({ "high": high, "normal": normal, "low": low }),
     }
 }
