@@ -1,0 +1,150 @@
+//! Issue 6: everything a task queue has, at once, for a while: retries, limits, priorities, bounded queues, dead letters, schedules.
+//!
+//! `THREADBUS_SOAK_SECONDS=60 cargo test --release --test tasks_soak`; without it, a few seconds.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod common;
+
+use common::payload;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+use threadbus::{
+    BusMetrics, Event, EventBus, EventConcurrency, EventOptions, Fairness, HandlerConcurrency, HandlerOptions, Limit,
+    OnFull, Priority, Retry, Runtime, Shutdown,
+};
+
+payload!(Job { n: u64 });
+payload!(Beat { by: &'static str });
+
+const MS: Duration = Duration::from_millis(1);
+
+fn length() -> Duration {
+    let seconds = std::env::var("THREADBUS_SOAK_SECONDS").ok().and_then(|n| n.parse().ok()).unwrap_or(3);
+    Duration::from_secs(seconds)
+}
+
+fn bus(runtime: &Runtime, name: &str, on_full: OnFull, events: EventConcurrency) -> EventBus {
+    EventBus::builder(name)
+        .runtime(runtime)
+        .event_concurrency(events)
+        .handler_concurrency(HandlerConcurrency::Parallel)
+        .fairness(Fairness::Weighted { high: 6, normal: 3, low: 1 })
+        .queue_capacity(64, on_full)
+        .dead_letters(200)
+        .handler_timeout(Some(20 * MS))
+        .retry(Retry::attempts(2).exponential(MS, 2.0).jitter(0.5).max_delay(4 * MS))
+        .build()
+        .unwrap()
+}
+
+/// Fails, panics, overstays and dawdles, each by the event's number.
+fn work(job: &Event<Job>) -> Result<(), &'static str> {
+    match job.n % 97 {
+        0 => Err("every 97th fails"),
+        1 => panic!("the next one panics"),
+        2 => {
+            std::thread::sleep(25 * MS);
+            Ok(())
+        }
+        3..=20 => {
+            std::thread::sleep(MS / 5);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check(bus: &EventBus, metrics: &BusMetrics, attempts: u64) {
+    assert_eq!((metrics.queued, metrics.in_flight), (0, 0), "{}: {metrics:#?}", bus.label());
+    assert_eq!(attempts, metrics.emitted + metrics.rejected, "{}: {metrics:#?}", bus.label());
+    let ended = metrics.completed + metrics.cancelled + metrics.dropped;
+    assert_eq!(metrics.emitted, ended, "{}: {metrics:#?}", bus.label());
+    assert!(metrics.queue_time.p50 <= metrics.queue_time.p99 && metrics.queue_time.p99 <= metrics.queue_time.max);
+    assert_eq!(bus.dead_letters().len(), metrics.dead_letters);
+}
+
+#[test]
+fn nothing_is_lost_with_all_of_it_on() {
+    std::panic::set_hook(Box::new(|info| {
+        if info.payload_as_str() != Some("the next one panics") {
+            eprintln!("{info}");
+        }
+    }));
+    let until = Instant::now() + length();
+    let runtime = Runtime::builder().max_threads(16).build().unwrap();
+    let shared = Limit::new(3);
+    let buses = [
+        bus(&runtime, "Drops", OnFull::DropOldest, EventConcurrency::Parallel),
+        bus(&runtime, "Refuses", OnFull::Reject, EventConcurrency::BusSerial),
+        bus(&runtime, "Waits", OnFull::BlockFor(5 * MS), EventConcurrency::Parallel),
+        bus(&runtime, "Helps", OnFull::RunInline, EventConcurrency::Parallel),
+    ];
+    let beats = Arc::new(AtomicU64::new(0));
+    let mut ticking = Vec::new();
+    for bus in &buses {
+        bus.on(work);
+        bus.on_with(HandlerOptions::new().limit(shared.clone()), |job: &Event<Job>| {
+            if job.n.is_multiple_of(31) { Err("its friend fails too") } else { Ok(()) }
+        });
+        let count = Arc::clone(&beats);
+        bus.on(move |_: &Event<Beat>| {
+            count.fetch_add(1, Relaxed);
+        });
+        ticking.push(bus.emit_every(10 * MS, Beat { by: "the clock" }));
+    }
+    let attempts: [AtomicU64; 4] = Default::default();
+    std::thread::scope(|scope| {
+        for producer in 0..4u64 {
+            let (buses, attempts) = (&buses, &attempts);
+            scope.spawn(move || {
+                let mut n = producer;
+                while Instant::now() < until {
+                    n += 4;
+                    let at = (n / 4 % 4) as usize;
+                    let priority = Priority::new((n % 11) as u8).unwrap();
+                    let event = buses[at].emit_with(Job { n }, EventOptions::new().priority(priority));
+                    attempts[at].fetch_add(1, Relaxed);
+                    match n % 53 {
+                        0 => drop(event.cancel()),
+                        1 => drop(event.wait_timeout(MS)),
+                        _ => {}
+                    }
+                    if n.is_multiple_of(509) {
+                        buses[at].redrive(5);
+                    }
+                }
+            });
+        }
+    });
+    for schedule in ticking {
+        schedule.cancel();
+    }
+    for (bus, attempts) in buses.iter().zip(&attempts) {
+        bus.wait_until_idle_timeout(Duration::from_secs(30)).unwrap();
+        // What the clock emitted is counted by the bus alone.
+        let metrics = bus.metrics();
+        let jobs = attempts.load(Relaxed);
+        let all = metrics.emitted + metrics.rejected;
+        assert!(all >= jobs, "{}: {jobs} jobs, {metrics:#?}", bus.label());
+        check(bus, &metrics, all);
+        assert!(metrics.retries > 0 && metrics.failed > 0 && metrics.recovered <= metrics.retries, "{metrics:#?}");
+        let report = bus.redrive(usize::MAX);
+        assert!(report.succeeded + report.failed <= 200);
+    }
+    assert!(beats.load(Relaxed) > 0);
+    assert!(buses[0].metrics().dropped > 0 && buses[1].metrics().rejected > 0 && buses[3].metrics().ran_inline > 0);
+    runtime.shutdown(Shutdown::Drain, Duration::from_secs(30));
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while runtime.stats().busy + runtime.stats().abandoned > 0 {
+        assert!(Instant::now() < deadline, "{:?}", runtime.stats());
+        std::thread::sleep(MS);
+    }
+}
