@@ -60,6 +60,10 @@
 //! | for | see |
 //! | --- | --- |
 //! | settling a bus, an event, a handler | [`BusBuilder`], [`EventOptions`], [`HandlerOptions`] |
+//! | trying again | [`Retry`], [`HandlerError::permanent`], [`HandlerContext::attempt`] |
+//! | how many handlers at once | [`HandlerConcurrency`], [`Limit`] |
+//! | what goes first | [`Priority`], [`Fairness`] |
+//! | a queue with bounds | [`BusBuilder::queue_capacity`], [`OnFull`], [`BusBuilder::max_emit_rate`] |
 //! | reading results | [`Event::result`], [`Event::result_list`], [`Event::first`], [`Event::select`], [`Event::results`] |
 //! | events without a type | [`AnyEvent`], [`EventBus::on_any`], [`EventBus::on_named`] |
 //! | looking back, debouncing | [`EventBus::find`] |
@@ -70,8 +74,8 @@
 //! | one handler value per thread | [`EventBus::on_per_worker`], [`HandlerContext::local`] |
 //! | what happened, as a tree | [`EventBus::log_tree`] |
 //! | events as JSON, here and from elsewhere | [`Event::to_json`], [`EventBus::emit_json`], [`JsonLimits`] |
-//! | numbers, and whether they are good | [`EventBus::metrics`], [`EventBus::health`] |
-//! | what failed for good | [`BusBuilder::dead_letters`], [`EventBus::dead_letters`] |
+//! | numbers, and whether they are good | [`EventBus::metrics`], [`EventBus::health`]; with the feature `metrics`, `BusMetrics::publish` |
+//! | what failed for good | [`BusBuilder::dead_letters`], [`EventBus::dead_letters`], [`EventBus::redrive`] |
 //! | threads and their limits | [`Runtime`], [`RuntimeBuilder`], [`RuntimeStats`] |
 //! | the last line of a `main` | [`Runtime::shutdown`] |
 //!
