@@ -287,7 +287,12 @@ impl Search<'_> {
                 children.extend(state.children().iter().map(|c| c.event.clone()).filter(|e| !e.is_completed()));
                 in_line = limits::lines_of(&state);
             }
-            for worker in in_line.iter().flat_map(|group| limits::holders(self.runtime, group)) {
+            // With holders on several threads any of them may free its place, so nothing is certain there.
+            let only = |group| match limits::holders(self.runtime, group)[..] {
+                [holder] => Some(holder),
+                _ => None,
+            };
+            for worker in in_line.iter().filter_map(only) {
                 // Who waits for the event lends it the place.
                 let words = |who: &str| format!(", which stands in line for a place under a limit that {who} has");
                 if worker == self.me {
