@@ -39,9 +39,10 @@ use std::time::Duration;
 /// ```
 #[derive(Clone)]
 pub struct EventBus {
-    core: Arc<BusCore>,
-    /// None for what a handler of a bus gets whose last handle is gone.
+    /// None for what a handler of a bus gets whose last handle is gone. Goes before `core`: its end needs the bus, which nobody else may
+    /// hold while the loop is set aside.
     _alive: Option<Arc<Alive>>,
+    core: Arc<BusCore>,
 }
 
 /// A handle that does not keep its bus alive.
