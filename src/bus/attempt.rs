@@ -4,6 +4,7 @@ use crate::bus::drive::{Attempt, Driver, Via, submit_resume};
 use crate::bus::ending;
 use crate::bus::frame;
 use crate::bus::recorder::By;
+use crate::bus::tell;
 use crate::event::{AnyOutput, CauseKind, HandlerEntry, HandlerFailure, Outcome, RecordPhase, Retry, State};
 use crate::sys::clock;
 use crate::sys::sync::atomic::Ordering;
@@ -123,6 +124,7 @@ pub(crate) fn end(
     // Whoever waits for the first value; the end of the delivery rings by itself.
     let watched = value && wanted && delivery.left > 0;
     let notable = won || sitting || watched;
+    tell::note(driver.bus, state, driver.event);
     Ok(notable.then_some(Ended::Notable { watched, won, sitting }))
 }
 

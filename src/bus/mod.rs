@@ -21,6 +21,7 @@ mod history;
 mod jump;
 mod kind;
 mod look;
+mod middleware;
 mod observers;
 mod outbox;
 mod park;
@@ -33,12 +34,14 @@ mod run_loop;
 mod seen_ids;
 mod shutdown;
 mod straight;
+mod tell;
 mod view;
 mod worker_local;
 
 pub use builder::{BusBuilder, BusOptions};
 pub use handle::{EventBus, WeakBus};
 pub use handler_context::HandlerContext;
+pub use middleware::Middleware;
 pub use results::Select;
 pub use shutdown::{Shutdown, ShutdownReport};
 
