@@ -335,3 +335,51 @@ pub(crate) fn wait_told(event: &AnyEvent, buses: &[Arc<BusIdentity>], until: Tic
         }
     }
 }
+
+#[cfg(all(test, not(threadbus_shuttle)))]
+mod tests {
+    use super::*;
+    use crate::event::{Event, EventOptions, Payload};
+    use std::time::Duration;
+
+    struct Job(u32);
+    impl Payload for Job {
+        type Output = ();
+    }
+
+    struct Quiet;
+    impl Middleware for Quiet {}
+
+    #[test]
+    fn what_is_over_is_not_kept() -> Result<(), Box<dyn std::error::Error>> {
+        let bus = EventBus::builder("kept").middleware(Quiet).dead_letters(100).build()?;
+        let kept = || bus.core().identity.notices.as_ref().map(|notices| (notices.events(), notices.is_settled()));
+        bus.on(|job: &Event<Job>| match job.0 % 4 {
+            0 => Ok(()),
+            1 => Err("on purpose"),
+            2 => {
+                job.bus().emit(Job(0));
+                Ok(())
+            }
+            _ => {
+                // Given up half the time.
+                let context = crate::HandlerContext::current().ok_or("outside")?;
+                context.sleep(Duration::from_millis(20)).map_err(|_| "given up")
+            }
+        });
+        for n in 0..40 {
+            bus.emit_with(
+                Job(n),
+                EventOptions::new().handler_timeout(Duration::from_millis(if n % 8 == 3 { 2 } else { 5000 })),
+            );
+        }
+        bus.pause();
+        bus.emit(Job(0)).cancel();
+        bus.resume();
+        bus.wait_until_idle()?;
+        bus.redrive(100);
+        bus.wait_until_idle()?;
+        assert_eq!(kept(), Some((0, true)));
+        Ok(())
+    }
+}

@@ -1,4 +1,4 @@
-//! Middlewares that come with the crate; what one is: [`Middleware`](crate::Middleware).
+//! Middlewares that come with the crate; what one is: [`Middleware`].
 //!
 //! Built on the public surface alone, as yours would be.
 //!
