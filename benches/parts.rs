@@ -4,7 +4,7 @@
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
-use threadbus::{Event, EventBus, Payload};
+use threadbus::{Event, EventBus, Middleware, Payload};
 
 /// 64 bytes, as in the headline figures.
 struct Tick([u64; 8]);
@@ -135,5 +135,26 @@ fn forwarding(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(parts, emitting, queue_jump, finding, registering, subscribing, forwarding);
+/// Is told of everything, and does nothing.
+struct Idle;
+impl Middleware for Idle {}
+
+/// The same program without and with one.
+fn middleware(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("middleware");
+    group.throughput(Throughput::Elements(EVENTS));
+    let with = EventBus::builder("with").middleware(Idle).build().expect("valid options");
+    with.on(handle_tick);
+    for (which, bus) in [("none", ticking_bus("without")), ("one that does nothing", with)] {
+        group.bench_function(BenchmarkId::new("emit, then idle", which), |bench| {
+            bench.iter(|| emit_and_idle(&bus, EVENTS));
+        });
+        group.bench_function(BenchmarkId::new("emit().wait() x 10,000", which), |bench| {
+            bench.iter(|| (0..EVENTS).for_each(|n| drop(bus.emit(tick(n)).wait().expect("a live bus"))));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(parts, emitting, queue_jump, finding, registering, subscribing, forwarding, middleware);
 criterion_main!(parts);

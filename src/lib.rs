@@ -74,6 +74,7 @@
 //! | one handler value per thread | [`EventBus::on_per_worker`], [`HandlerContext::local`] |
 //! | what happened, as a tree | [`EventBus::log_tree`] |
 //! | events as JSON, here and from elsewhere | [`Event::to_json`], [`EventBus::emit_json`], [`JsonLimits`] |
+//! | seeing, and refusing, whatever happens on a bus | [`Middleware`], [`middleware::LogEvents`] |
 //! | numbers, and whether they are good | [`EventBus::metrics`], [`EventBus::health`]; with the feature `metrics`, `BusMetrics::publish` |
 //! | what failed for good | [`BusBuilder::dead_letters`], [`EventBus::dead_letters`], [`EventBus::redrive`] |
 //! | threads and their limits | [`Runtime`], [`RuntimeBuilder`], [`RuntimeStats`] |
@@ -93,6 +94,7 @@ mod health;
 mod json;
 mod log_tree;
 mod metrics;
+pub mod middleware;
 mod rules;
 mod runtime;
 mod schedule;
@@ -102,7 +104,9 @@ mod sync;
 mod sys;
 
 pub use batch::{Batch, Progress};
-pub use bus::{BusBuilder, BusOptions, EventBus, HandlerContext, Select, Shutdown, ShutdownReport, WeakBus};
+pub use bus::{
+    BusBuilder, BusOptions, EventBus, HandlerContext, Middleware, Select, Shutdown, ShutdownReport, WeakBus,
+};
 pub use dead_letter::RedriveReport;
 pub use event::{
     AnyEvent, AnyOutput, BoxError, BuildError, BusId, Cause, CauseKind, Codec, EmitError, Event, EventConcurrency,

@@ -5,6 +5,7 @@ use crate::bus::ending;
 use crate::bus::frame;
 use crate::bus::limits;
 use crate::bus::recorder::By;
+use crate::bus::tell;
 use crate::event::{AnyOutput, CauseKind, HandlerEntry, HandlerFailure, Outcome, RecordPhase, Retry, State};
 use crate::sys::clock;
 use crate::sys::sync::atomic::Ordering;
@@ -125,6 +126,7 @@ pub(crate) fn end(
     let watched = value && wanted && delivery.left > 0;
     let limited = delivery.limited && delivery.left > 0;
     let notable = won || sitting || watched || limited;
+    tell::note(driver.bus, state, driver.event);
     Ok(notable.then_some(Ended::Notable { watched, won, sitting, limited }))
 }
 

@@ -2,9 +2,10 @@
 
 use crate::bus::core::{Alive, BusCore, Doors, Parts};
 use crate::bus::handle::EventBus;
+use crate::bus::middleware::{Middleware, Middlewares};
 use crate::event::{
     BuildError, BusId, BusIdentity, EventConcurrency, Fairness, HandlerCompletion, HandlerConcurrency, HistoryPolicy,
-    JsonLimits, OnFull, Retry,
+    JsonLimits, Notices, OnFull, Retry,
 };
 use crate::rules::{BusDefaults, TokenBucket};
 use crate::runtime::Runtime;
@@ -72,6 +73,7 @@ pub struct BusBuilder {
     retry: Option<Retry>,
     max_emit_rate: Option<(f64, usize)>,
     runtime: Option<Runtime>,
+    middlewares: Middlewares,
 }
 
 impl BusBuilder {
@@ -93,7 +95,9 @@ impl BusBuilder {
             json_limits: JsonLimits::new(),
             dead_letters: 0,
         };
-        BusBuilder { name: name.to_owned(), id: None, options, retry: None, max_emit_rate: None, runtime: None }
+        let name = name.to_owned();
+        let middlewares = Middlewares::default();
+        BusBuilder { name, id: None, options, retry: None, max_emit_rate: None, runtime: None, middlewares }
     }
 
     /// The bus's id. Default: a new UUIDv7.
@@ -217,6 +221,20 @@ impl BusBuilder {
         self
     }
 
+    /// Adds a [`Middleware`]: it may refuse events, and is told of everything that happens on the bus, after those added before it. Default:
+    /// none, which costs nothing.
+    ///
+    /// ```
+    /// use threadbus::{EventBus, middleware::LogEvents};
+    ///
+    /// let bus = EventBus::builder("orders").middleware(LogEvents::new()).build()?;
+    /// # Ok::<(), threadbus::BuildError>(())
+    /// ```
+    pub fn middleware(mut self, middleware: impl Middleware) -> Self {
+        self.middlewares.0.push(Box::new(middleware));
+        self
+    }
+
     /// Whose threads run the handlers. Default [`Runtime::global`].
     pub fn runtime(mut self, runtime: &Runtime) -> Self {
         self.runtime = Some(runtime.clone());
@@ -259,7 +277,7 @@ impl BusBuilder {
     fn make_with(self, runtime: &Runtime, doors: Doors, rate: Option<TokenBucket>) -> EventBus {
         let id = self.id.unwrap_or_else(|| BusId(random::uuid_v7(clock::unique_stamp(clock::now()))));
         let label: Arc<str> = Arc::from(format!("{}#{}", self.name, id.last4()));
-        let BusBuilder { name, options, retry, .. } = self;
+        let BusBuilder { name, options, retry, middlewares, .. } = self;
         let defaults = BusDefaults {
             event_concurrency: options.event_concurrency,
             handler_concurrency: options.handler_concurrency,
@@ -272,8 +290,10 @@ impl BusBuilder {
         };
         let core = Arc::new_cyclic(|weak: &Weak<BusCore>| {
             let link: Weak<dyn Any + Send + Sync> = weak.clone();
-            let identity = Arc::new(BusIdentity { id, name, label, link });
-            BusCore::new(Parts { identity, options, defaults, runtime: Arc::clone(&runtime.core), doors, rate })
+            let notices = (!middlewares.is_empty()).then(Notices::default);
+            let identity = Arc::new(BusIdentity { id, name, label, link, notices });
+            let runtime = Arc::clone(&runtime.core);
+            BusCore::new(Parts { identity, options, defaults, runtime, doors, rate, middlewares })
         });
         if doors == Doors::Open {
             let weak = Arc::downgrade(&core);

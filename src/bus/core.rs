@@ -2,6 +2,7 @@
 
 use crate::bus::builder::BusOptions;
 use crate::bus::history::History;
+use crate::bus::middleware::Middlewares;
 use crate::bus::observers::Observers;
 use crate::bus::outbox::Outbox;
 use crate::bus::permit::is_active;
@@ -150,6 +151,7 @@ pub(crate) struct BusCore {
     pub(crate) defaults: BusDefaults,
     pub(crate) runtime: Arc<RuntimeCore>,
     pub(crate) registry: Registry,
+    pub(crate) middlewares: Middlewares,
     pub(crate) inlet: Mutex<Inlet>,
     pub(crate) run: Mutex<Run>,
     /// Read by whoever holds `run`.
@@ -198,12 +200,13 @@ pub(crate) struct Parts {
     pub(crate) runtime: Arc<RuntimeCore>,
     pub(crate) doors: Doors,
     pub(crate) rate: Option<TokenBucket>,
+    pub(crate) middlewares: Middlewares,
 }
 
 impl BusCore {
     pub(crate) fn new(parts: Parts) -> BusCore {
         let (queue, arrivals) = crate::sys::channel::unbounded();
-        let Parts { identity, options, defaults, runtime, doors, rate } = parts;
+        let Parts { identity, options, defaults, runtime, doors, rate, middlewares } = parts;
         let history = History::new(options.max_history, options.history_policy);
         BusCore {
             serial: u64::from(crate::sys::thread::next_number()),
@@ -212,6 +215,7 @@ impl BusCore {
             outbox: Outbox::new(&runtime.watch),
             runtime,
             registry: Registry::new(),
+            middlewares,
             inlet: Mutex::new(Inlet {
                 queue,
                 history,
@@ -299,11 +303,11 @@ impl BusCore {
         )
     }
 
-    /// Nothing queued, nothing running, no retry waiting.
+    /// Nothing queued, nothing running, no retry waiting; and its middlewares know.
     pub(crate) fn is_idle(&self) -> bool {
         // `done` first: it never passes `emitted`, so equality means that nothing was in progress in between.
         let done = self.counters.done.load(Ordering::SeqCst);
-        done == self.counters.emitted()
+        done == self.counters.emitted() && self.has_told_all()
     }
 
     /// The same under `run`. Only where a queue can be full does anybody wait for it to be shorter.
@@ -418,8 +422,10 @@ impl Drop for BusCore {
         std::mem::take(&mut self.inlet.get_mut().observers).close();
         crate::sys::unwind::drop_each(self.inlet.get_mut().history.clear());
         crate::sys::unwind::drop_each(self.dead_letters.get_mut().clear());
-        let handlers = self.registry.close();
+        let handlers = self.registry.close(None);
         crate::bus::worker_local::forget_handlers(self, &handlers);
         crate::sys::unwind::drop_each(handlers);
+        crate::sys::unwind::drop_each(self.identity.notices.iter().flat_map(|notices| notices.close()));
+        crate::sys::unwind::drop_each(std::mem::take(&mut self.middlewares).0);
     }
 }

@@ -8,6 +8,7 @@ use crate::bus::limits;
 use crate::bus::permit::{Home, Permit, Taken, attempt_token, delivery_token, is_active};
 use crate::bus::recorder::{Verdict, is_own};
 use crate::bus::registry::{mode_for, plan_for, timing_for};
+use crate::bus::tell;
 use crate::event::{
     AnyEvent, Completion, ContextMap, Delivery, DeliveryPhase, HandlerFailure, HandlerInfo, HandlerMode, Manner,
     Outcome, Record, RecordPhase, State, TurnKind, TypeSlot,
@@ -51,6 +52,8 @@ pub(crate) struct Finish {
     verdict: Option<Verdict>,
     redrive: bool,
     limited: bool,
+    /// Other buses have it, too.
+    forwarded: bool,
     /// Failures to be kept.
     letters: Vec<Failure>,
 }
@@ -299,6 +302,7 @@ impl<'a> Driver<'a> {
     /// Under the stack's lock and the event's.
     fn next(&mut self, stack: &mut Stack, state: &mut State) -> Step {
         let step = self.next_step(stack, state);
+        tell::note(self.bus, state, self.event);
         if self.on_stack && !matches!(step, Step::Run(_)) {
             // Not the last hold of the event: this driver has one.
             drop(stack.pop());
@@ -520,7 +524,9 @@ impl<'a> Driver<'a> {
                 state.started = at;
             }
             let delivery = state.deliveries.get_mut(self.delivery);
-            delivery.and_then(|d| self.start(&mut stack, d, invocation, RecordPhase::Delayed, at))
+            let started = delivery.and_then(|d| self.start(&mut stack, d, invocation, RecordPhase::Delayed, at));
+            tell::note(self.bus, &state, self.event);
+            started
         };
         let Some(attempt) = started else {
             if let Some((permit, token)) = permit {
@@ -544,6 +550,7 @@ impl<'a> Driver<'a> {
         if let Some((permit, token)) = permit {
             permit.release(token);
         }
+        tell::deliver(self.bus, self.event);
         goes_on
     }
 
@@ -581,6 +588,7 @@ impl<'a> Driver<'a> {
         for _ in 0..std::mem::take(&mut self.owed.helpers) {
             submit_helper(self.bus, self.event, self.delivery);
         }
+        tell::deliver(self.bus, self.event);
     }
 }
 
@@ -685,8 +693,11 @@ pub(crate) fn fix_handlers(
         let wants_first = state.wants_first;
         let delivery = state.deliveries.get_mut(index).filter(|d| d.phase == DeliveryPhase::Active)?;
         let capped = !delivery.is_fixed() && fix(bus, event, delivery, wants_first, &slot, now);
-        (Arc::clone(delivery.slot()?), Fixed::of(delivery), capped)
+        let fixed = (Arc::clone(delivery.slot()?), Fixed::of(delivery), capped);
+        tell::note(bus, &state, event);
+        fixed
     };
+    tell::deliver(bus, event);
     if capped {
         ending::watch_cap(bus, event, index, fixed.cap);
     }
@@ -842,7 +853,20 @@ pub(crate) fn finish(
     if completion.is_some() {
         event.publish_complete();
     }
-    Some(Finish { completion, slot, cap_timer, timers, carries_loop, watched, verdict, redrive, limited, letters })
+    let forwarded = state.deliveries.len() > 1;
+    Some(Finish {
+        completion,
+        slot,
+        cap_timer,
+        timers,
+        carries_loop,
+        watched,
+        verdict,
+        redrive,
+        limited,
+        forwarded,
+        letters,
+    })
 }
 
 fn verdict(event: &AnyEvent, delivery: &Delivery) -> Verdict {
@@ -878,6 +902,11 @@ pub(crate) fn conclude(bus: &Arc<BusCore>, event: &AnyEvent, finish: Finish) {
     for Failure { handler, attempts, error, at } in finish.letters {
         let gone = bus.dead_letters.lock().note(event, &handler, attempts, error, at);
         unwind::drop_quietly(gone);
+    }
+    if finish.forwarded {
+        tell::deliver_everywhere(event);
+    } else {
+        tell::deliver(bus, event);
     }
     match finish.completion {
         Some(completion) => ending::complete(event, completion),

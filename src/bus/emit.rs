@@ -6,6 +6,7 @@ use crate::bus::history::Evicted;
 use crate::bus::jump;
 use crate::bus::kind::{self, Kind};
 use crate::bus::observers::Seen;
+use crate::bus::tell;
 use crate::event::{
     AnyEvent, ContextMap, DeliveryPhase, EmitError, Event, EventId, EventOptions, Fresh, Head, Manner, OnFull,
     ParentLink, Payload, Rare, State, TurnKind, TypeSlot,
@@ -45,6 +46,8 @@ impl BusCore {
         own: Option<EventOptions>,
         entrance: Entrance,
     ) -> Result<Event<P>, (Fresh<P>, EmitError)> {
+        // A middleware may be called while its bus's permits are held below it on the stack: there is no waiting for them.
+        let entrance = if entrance == Entrance::Claimed && tell::is_inside() { Entrance::Queue } else { entrance };
         let kind = match &own {
             None => kind::of::<P>(self),
             Some(own) => kind::with::<P>(self, own),
@@ -130,6 +133,9 @@ impl BusCore {
     }
 
     fn let_in(self: &Arc<Self>, candidate: &mut Candidate, entrance: Entrance) -> Result<Entered, EmitError> {
+        if let Some(event) = &candidate.event {
+            tell::ask(self, event, candidate.emitter.as_ref())?;
+        }
         if entrance == Entrance::Claimed {
             return self.insert(candidate, entrance).map(|()| Entered::ToRun);
         }
@@ -143,6 +149,9 @@ impl BusCore {
     fn meet_full_queue(self: &Arc<Self>, candidate: &mut Candidate) -> Result<Entered, EmitError> {
         let until = match self.options.on_full {
             OnFull::Reject => return self.insert(candidate, Entrance::Queue).map(|()| Entered::Queued),
+            OnFull::RunInline if tell::is_inside() => {
+                return self.insert(candidate, Entrance::Queue).map(|()| Entered::Queued);
+            }
             OnFull::RunInline => {
                 self.insert(candidate, Entrance::Claimed)?;
                 self.recorder.ran_inline();
@@ -205,6 +214,7 @@ impl BusCore {
                 delivery.phase = DeliveryPhase::Active;
             }
         }
+        let watched = tell::enter_new(self, event);
         if candidate.explicit_id {
             inlet.foreign_ids.insert(event.head().id);
         }
@@ -225,6 +235,10 @@ impl BusCore {
         self.after_push(evicted);
         if let Some(seen) = seen {
             seen.settle();
+        }
+        if let Some(event) = watched {
+            tell::deliver(self, &event);
+            unwind::drop_quietly(event);
         }
         if !dropped.is_empty() {
             unwind::drop_each(dropped);

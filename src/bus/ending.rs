@@ -9,6 +9,7 @@ use crate::bus::limits;
 use crate::bus::permit::{Home, Permit, attempt_token, delivery_token};
 use crate::bus::recorder::By;
 use crate::bus::registry::mode_for;
+use crate::bus::tell;
 use crate::event::{
     AnyEvent, AttemptKey, Cause, CauseKind, Completion, Delivery, DeliveryPhase, HandlerFailure, HandlerInfo, Hook,
     Manner, Outcome, Pause, RecordPhase, State, TypeSlot,
@@ -42,8 +43,11 @@ pub(crate) fn complete(event: &AnyEvent, completion: Completion) {
         let mut state = parent.state().lock();
         let Some(completion) = state.count_down(at) else { return };
         parent.publish_complete();
+        tell::note_everywhere(&state, &parent);
+        let told = tell::watched_by(&state);
         let identity = state.deliveries.first().map(|d| Arc::clone(&d.bus));
         drop(state);
+        tell::deliver_to(&told, &parent);
         if let Some(bus) = identity.and_then(|identity| BusCore::of(&identity)) {
             bus.forget_completed(&parent);
         }
@@ -170,6 +174,7 @@ fn end_delivery(
     }
     let keeps_letters = bus.as_ref().is_some_and(|bus| bus.options.dead_letters > 0);
     let finish = finish(state, event, index, at, keeps_letters);
+    tell::note_everywhere(state, event);
     Some(Ended {
         event: event.clone(),
         delivery: index,
@@ -188,6 +193,7 @@ fn end_delivery(
 fn follow_up(ended: Ended) {
     let Ended { event, delivery, bus, was_queued, cancelled, manner, finish, running, hooks, pauses } = ended;
     let Some(bus) = bus else {
+        tell::deliver_everywhere(&event);
         if let Some(completion) = finish.and_then(|f| f.completion) {
             complete(&event, completion);
         }
@@ -388,6 +394,7 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
         delivery.end_record(key.invocation, Outcome::Failed(failure), at);
     }
     let (hooks, pauses) = state.links_if_any().map(|links| links.take_of(key)).unwrap_or_default();
+    tell::note(bus, &state, event);
     drop(state);
     worker.bell.ring();
     bus.recorder.handled_in(slot.deadline.saturating_sub(slot.since), By::Anybody);
@@ -403,6 +410,7 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
         if retry.is_none() {
             limits::settle(&bus.runtime, &event);
         }
+        tell::deliver(&bus, &event);
         match retry {
             Some(retry) => decide_retry(&bus, &event, key, retry, after),
             None => drive_on(&bus, &event, index),
@@ -448,9 +456,11 @@ fn decide_retry(bus: &Arc<BusCore>, event: &AnyEvent, key: AttemptKey, retry: cr
                 return;
             }
             delivery.end_record(key.invocation, Outcome::Failed(Arc::new(failure)), at);
+            tell::note(&bus, &state, &event);
         }
         limits::settle(&bus.runtime, &event);
         drive_on(&bus, &event, key.delivery);
+        tell::deliver(&bus, &event);
     }));
 }
 
@@ -472,6 +482,7 @@ pub(crate) fn drive_on(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
     if delivery.left == 0 {
         let (carries_loop, turn) = (delivery.manner.carries_loop, delivery.manner.turn);
         let finish = finish(&mut state, event, index, at, bus.options.dead_letters > 0);
+        tell::note(bus, &state, event);
         drop(state);
         withdraw(bus, event, index, true);
         if let Some(finish) = finish {
@@ -579,6 +590,7 @@ pub(crate) fn end_losers(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, win
             }
             delivery.end_record(invocation, Outcome::Failed(Arc::new(failure)), at);
         }
+        tell::note(bus, &state, event);
         for (key, _) in &losers {
             if let Some((h, p)) = state.links_if_any().map(|links| links.take_of(*key)) {
                 hooks.extend(h);
@@ -594,6 +606,7 @@ pub(crate) fn end_losers(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, win
     limits::settle(&bus.runtime, event);
     end_pauses(event, pauses);
     run_hooks(bus, hooks);
+    tell::deliver(bus, event);
 }
 
 /// A queued delivery falls out of a full queue.
@@ -625,6 +638,7 @@ pub(crate) fn end_unclaimed(event: &AnyEvent, index: usize) {
     let mut state = event.state().lock();
     let ended = end_delivery(&mut state, event, index, &Slots::new(), &cause, at);
     drop(state);
+    tell::deliver_everywhere(event);
     if let Some(completion) = ended.and_then(|e| e.finish).and_then(|f| f.completion) {
         complete(event, completion);
     }

@@ -5,8 +5,9 @@ use crate::bus::frame;
 use crate::bus::handle::EventBus;
 use crate::bus::observers::Seen;
 use crate::bus::registry::{WILDCARD, plan_for};
+use crate::bus::tell;
 use crate::event::{
-    AnyEvent, Delivery, DeliveryPhase, EmitError, HandlerInfo, HandlerOptions, KnownType, Manner, Payload,
+    AnyEvent, Delivery, DeliveryPhase, EmitError, HandlerInfo, HandlerOptions, KnownType, Manner, Payload, State,
 };
 use crate::sys::clock;
 use std::sync::Arc;
@@ -60,6 +61,13 @@ impl BusCore {
         let slot = self.registry.slot(event.body(), &self.defaults);
         let plan = plan_for(event, &slot, &self.defaults);
         let bus = || self.label().to_owned();
+        let here = |state: &State| state.deliveries.iter().any(|d| d.bus.id == self.identity.id);
+        if !here(&event.state().lock())
+            && let Err(error) = tell::ask(self, event, frame::emitter().0.as_ref())
+        {
+            self.recorder.rejected();
+            return Err(error);
+        }
         let entered = self.enter(event, frame.is_some(), |inlet| {
             if event.state().lock().deliveries.iter().any(|d| d.bus.id == self.identity.id) {
                 return Err(Ok(()));
@@ -109,7 +117,9 @@ impl BusCore {
             }
             let mut delivery = Delivery::new(Arc::clone(&self.identity), DeliveryPhase::Queued, Manner::of(plan));
             delivery.begun = clock::now();
-            state.add_delivery(delivery)
+            let delivery = state.add_delivery(delivery);
+            tell::enter(self, &state, event, delivery);
+            delivery
         };
         if event.head().options().is_some_and(|own| own.id.is_some()) {
             inlet.foreign_ids.insert(event.head().id);
@@ -126,6 +136,7 @@ impl BusCore {
         self.wake_up(start, plan.turn);
         self.after_push(evicted);
         seen.settle();
+        tell::deliver(self, event);
         self.ring_above(event);
         Ok(())
     }

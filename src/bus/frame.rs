@@ -249,6 +249,17 @@ pub(crate) fn callback<R>(body: impl FnOnce() -> R) -> Result<R, String> {
     result
 }
 
+/// The same for one that has nothing to do with the handler it happens to come on top of: what it emits is not that handler's.
+pub(crate) fn callback_apart<R>(context: Option<Arc<ContextMap>>, body: impl FnOnce() -> R) -> Result<R, String> {
+    let below = local(|local| (std::mem::take(&mut local.frames), std::mem::replace(&mut local.context, context)));
+    let result = callback(body);
+    let gone = below.and_then(|(frames, context)| {
+        local(|local| (std::mem::replace(&mut local.frames, frames), std::mem::replace(&mut local.context, context)))
+    });
+    drop(gone);
+    result
+}
+
 /// Gives up all that this thread has in hand. Only what is still this thread's to give: whoever ended a frame has seen to its permits.
 pub(crate) fn set_down_all() {
     set_down_all_but(&[]);

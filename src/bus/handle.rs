@@ -5,10 +5,11 @@ use crate::bus::core::{Alive, BusCore, Doors};
 use crate::bus::emit::Entrance;
 use crate::bus::frame;
 use crate::bus::registry::WILDCARD;
+use crate::bus::tell;
 use crate::bus::worker_local;
 use crate::event::{
     AnyEvent, AnyOutput, BusId, BusIdentity, EmitError, Event, EventId, EventOptions, Fresh, Handler, HandlerEntry,
-    HandlerId, HandlerInfo, HandlerOptions, IntoAnyOutcome, KnownType, Payload, TryEmitError, WaitError,
+    HandlerId, HandlerInfo, HandlerOptions, IntoAnyOutcome, KnownType, Notices, Payload, TryEmitError, WaitError,
     short_type_name,
 };
 use crate::runtime::{Job, Runtime, Worker};
@@ -39,9 +40,10 @@ use std::time::Duration;
 /// ```
 #[derive(Clone)]
 pub struct EventBus {
-    core: Arc<BusCore>,
-    /// None for what a handler of a bus gets whose last handle is gone.
+    /// None for what a handler of a bus gets whose last handle is gone. Goes before `core`: its end needs the bus, which nobody else may
+    /// hold while the loop is set aside.
     _alive: Option<Arc<Alive>>,
+    core: Arc<BusCore>,
 }
 
 /// A handle that does not keep its bus alive.
@@ -227,7 +229,7 @@ impl EventBus {
         let info = HandlerInfo::new(id, name, pattern.to_owned(), bus, location, stamp);
         let limit = options.limit.as_ref().map(|limit| self.core.limit_group(limit));
         let entry = Arc::new(HandlerEntry { info: info.clone(), options, limit, call, typed });
-        if !self.core.registry.add(entry, known) {
+        if !self.core.registry.add(entry, known, self.told()) {
             info.end();
             log::warn!(
                 target: "threadbus",
@@ -235,7 +237,12 @@ impl EventBus {
                 self.label(), info.label()
             );
         }
+        tell::deliver_handlers(&self.core);
         info
+    }
+
+    fn told(&self) -> Option<&Notices> {
+        self.core.identity.notices.as_ref()
     }
 
     /// Ends a registration. False if it was not registered (any more). Events claimed before may still run it.
@@ -245,23 +252,24 @@ impl EventBus {
 
     /// The same by its id.
     pub fn off_id(&self, handler: HandlerId) -> bool {
-        self.let_go(self.core.registry.remove(handler).into_iter().collect()) > 0
+        self.let_go(self.core.registry.remove(handler, self.told()).into_iter().collect()) > 0
     }
 
     /// Ends all registrations for the type `P`, by-name ones included; how many.
     pub fn off_all<P: Payload>(&self) -> usize {
-        self.let_go(self.core.registry.remove_all(P::event_type(), Some(TypeId::of::<P>())))
+        self.let_go(self.core.registry.remove_all(P::event_type(), Some(TypeId::of::<P>()), self.told()))
     }
 
     /// Ends all registrations under a name; `*` means the wildcard ones only. How many.
     pub fn off_named(&self, pattern: &str) -> usize {
-        self.let_go(self.core.registry.remove_all(pattern, None))
+        self.let_go(self.core.registry.remove_all(pattern, None, self.told()))
     }
 
     fn let_go(&self, gone: Vec<Arc<HandlerEntry>>) -> usize {
         let count = gone.len();
         worker_local::forget_handlers(&self.core, &gone);
         unwind::drop_each(gone);
+        tell::deliver_handlers(&self.core);
         count
     }
 
@@ -332,7 +340,7 @@ impl EventBus {
             Ok(event) => Ok(event),
             Err((fresh, error)) => match fresh.into_payload() {
                 Ok(payload) => Err(TryEmitError { payload, error }),
-                // Nobody has seen a refused event, so nobody can have kept it.
+                // Nobody has seen a refused event but a middleware, which has kept it.
                 Err(fresh) => Ok(rejected(fresh, error)),
             },
         }

@@ -10,6 +10,7 @@ use crate::bus::permit::{Permit, attempt_token, delivery_token, is_active};
 use crate::bus::recorder::By;
 use crate::bus::registry::{mode_for, plan_for, timing_for};
 use crate::bus::straight;
+use crate::bus::tell;
 use crate::event::{
     AnyEvent, AttemptKey, DeliveryPhase, EmitError, HandlerMode, Manner, Outcome, Pause, Plan, TurnKind, TypeSlot,
     WaitError, Watcher,
@@ -44,8 +45,8 @@ fn has_value(event: &AnyEvent) -> bool {
 }
 
 pub(crate) fn wait(event: &AnyEvent, waiting: Waiting) -> Result<(), WaitError> {
+    let deadline = waiting.timeout.map_or(NEVER, |timeout| clock::after(clock::now(), timeout));
     if !waiting.is_over(event) {
-        let deadline = waiting.timeout.map_or(NEVER, |timeout| clock::after(clock::now(), timeout));
         if frame::in_callback() {
             return Err(WaitError::Deadlock(format!("a callback that is not a handler waits for {event}")));
         }
@@ -67,7 +68,13 @@ pub(crate) fn wait(event: &AnyEvent, waiting: Waiting) -> Result<(), WaitError> 
         let error: EmitError = error.clone();
         return Err(WaitError::Rejected(error));
     }
-    if state.was_cancelled() { Err(WaitError::Cancelled) } else { Ok(()) }
+    let cancelled = state.was_cancelled();
+    let watched = if state.complete { tell::watched_by(&state) } else { SmallVec::new() };
+    drop(state);
+    if !watched.is_empty() {
+        tell::wait_told(event, &watched, deadline);
+    }
+    if cancelled { Err(WaitError::Cancelled) } else { Ok(()) }
 }
 
 fn wait_outside(event: &AnyEvent, bell: &Arc<Bell>, waiting: Waiting, deadline: Tick) -> Result<(), WaitError> {

@@ -12,6 +12,7 @@ use crate::bus::ending;
 use crate::bus::frame::{self, Frame, Holding};
 use crate::bus::graph;
 use crate::bus::permit::attempt_token;
+use crate::bus::tell;
 use crate::event::{
     AnyEvent, DeliveryPhase, HandlerFailure, Limit, LimitGroup, LimitTurn, Outcome, Placed, RecordPhase, State,
 };
@@ -236,9 +237,11 @@ impl Claim {
                 let at = clock::wall(clock::now());
                 delivery.end_record(self.invocation, Outcome::Failed(Arc::new(failure)), at);
             }
+            tell::note(&self.bus, &state, &self.event);
         }
         settle(&self.bus.runtime, &self.event);
         ending::drive_on(&self.bus, &self.event, self.delivery);
+        tell::deliver(&self.bus, &self.event);
     }
 }
 

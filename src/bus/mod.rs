@@ -22,6 +22,7 @@ mod jump;
 mod kind;
 mod limits;
 mod look;
+mod middleware;
 mod observers;
 mod outbox;
 mod park;
@@ -34,12 +35,14 @@ mod run_loop;
 mod seen_ids;
 mod shutdown;
 mod straight;
+mod tell;
 mod view;
 mod worker_local;
 
 pub use builder::{BusBuilder, BusOptions};
 pub use handle::{EventBus, WeakBus};
 pub use handler_context::HandlerContext;
+pub use middleware::Middleware;
 pub use results::Select;
 pub use shutdown::{Shutdown, ShutdownReport};
 

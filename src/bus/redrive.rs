@@ -7,6 +7,7 @@ use crate::bus::drive;
 use crate::bus::jump;
 use crate::bus::recorder::is_own;
 use crate::bus::registry::plan_for;
+use crate::bus::tell;
 use crate::event::{AnyEvent, Delivery, DeliveryPhase, HandlerInfo, Manner, Outcome};
 use crate::sys::clock;
 use std::sync::Arc;
@@ -31,11 +32,15 @@ impl BusCore {
             delivery.redrive = true;
             let capped = drive::fix(self, event, &mut delivery, false, &slot, clock::now());
             let cap = capped.then(|| delivery.cap());
-            (event.state().lock().add_delivery(delivery), cap)
+            let mut state = event.state().lock();
+            let index = state.add_delivery(delivery);
+            tell::enter(self, &state, event, index);
+            (index, cap)
         };
         if let Some(cap) = capped {
             crate::bus::ending::watch_cap(self, event, index, cap);
         }
+        tell::deliver(self, event);
         jump::run_claimed(self, event, index);
         let state = event.state().lock();
         match state.deliveries.get(index).and_then(|d| d.records.first()).map(|record| &record.outcome) {

@@ -4,8 +4,8 @@
 //! made, so an event costs the same however many handlers are registered for other types.
 
 use crate::event::{
-    AnyEvent, Body, EventId, EventOptions, HandlerEntry, HandlerId, HandlerInfo, HandlerMode, KnownType, Payload, Plan,
-    Priority, Roster, SlotEntry, Timing, TypeSlot,
+    AnyEvent, Body, EventId, EventOptions, HandlerEntry, HandlerId, HandlerInfo, HandlerMode, KnownType, Notice,
+    Notices, Of, Payload, Plan, Priority, Roster, SlotEntry, Timing, TypeSlot,
 };
 use crate::rules::{self, BusDefaults};
 use crate::sys::sync::RwLock;
@@ -66,7 +66,8 @@ impl Registry {
     }
 
     /// False if the bus is closed. A name taken already is only worth a warning: the ids differ.
-    pub(crate) fn add(&self, entry: Arc<HandlerEntry>, known: Option<KnownType>) -> bool {
+    /// Each change is written down in `told`, in the order of the changes.
+    pub(crate) fn add(&self, entry: Arc<HandlerEntry>, known: Option<KnownType>, told: Told<'_>) -> bool {
         known.into_iter().for_each(|known| self.know(known));
         let payload = known.map(|known| known.payload);
         let pattern = entry.info.pattern().to_owned();
@@ -77,6 +78,7 @@ impl Registry {
                 return false;
             }
             self.has_changed();
+            tell(told, &entry, true);
             table.patterns.insert(entry.info.id(), pattern.clone());
             if pattern == WILDCARD {
                 table.wild.push(entry.clone());
@@ -101,7 +103,7 @@ impl Registry {
     }
 
     /// Takes one out. What was taken out is dropped by the caller, outside the lock.
-    pub(crate) fn remove(&self, id: HandlerId) -> Option<Arc<HandlerEntry>> {
+    pub(crate) fn remove(&self, id: HandlerId, told: Told<'_>) -> Option<Arc<HandlerEntry>> {
         let (entry, slots);
         {
             let mut table = self.table.write();
@@ -121,14 +123,15 @@ impl Registry {
                 entry = registered.entry;
                 slots = table.forget(&pattern, registered.payload);
             }
+            entry.info.end();
+            tell(told, &entry, false);
         }
-        entry.info.end();
         drop::<Vec<Arc<TypeSlot>>>(slots);
         Some(entry)
     }
 
     /// Takes out all of a pattern; of one payload type only, if given.
-    pub(crate) fn remove_all(&self, pattern: &str, payload: Option<TypeId>) -> Vec<Arc<HandlerEntry>> {
+    pub(crate) fn remove_all(&self, pattern: &str, payload: Option<TypeId>, told: Told<'_>) -> Vec<Arc<HandlerEntry>> {
         let ids: Vec<HandlerId> = {
             let table = self.table.read();
             if pattern == WILDCARD {
@@ -141,7 +144,7 @@ impl Registry {
                     .collect()
             }
         };
-        ids.into_iter().filter_map(|id| self.remove(id)).collect()
+        ids.into_iter().filter_map(|id| self.remove(id, told)).collect()
     }
 
     /// In the order of registration.
@@ -176,7 +179,7 @@ impl Registry {
     }
 
     /// Ends all registrations and takes no new ones.
-    pub(crate) fn close(&self) -> Vec<Arc<HandlerEntry>> {
+    pub(crate) fn close(&self, told: Told<'_>) -> Vec<Arc<HandlerEntry>> {
         let mut table = self.table.write();
         table.closed = true;
         self.has_changed();
@@ -184,10 +187,11 @@ impl Registry {
         table.patterns.clear();
         let exact = std::mem::take(&mut table.exact);
         let wild = std::mem::take(&mut table.wild);
-        drop(table);
-        let entries: Vec<_> = exact.into_values().flatten().map(|r| r.entry).chain(wild).collect();
+        let mut entries: Vec<_> = exact.into_values().flatten().map(|r| r.entry).chain(wild).collect();
+        entries.sort_by_key(|entry| entry.info.id());
         for entry in &entries {
             entry.info.end();
+            tell(told, entry, false);
         }
         entries
     }
@@ -251,6 +255,15 @@ impl Registry {
         }
         table.slots.insert(key, Arc::clone(&slot));
         slot
+    }
+}
+
+/// Where it is written down who came and went, if anybody wants to know.
+type Told<'a> = Option<&'a Notices>;
+
+fn tell(told: Told<'_>, entry: &HandlerEntry, registered: bool) {
+    if let Some(notices) = told {
+        notices.look(Of::Handlers, |lane| lane.push(Notice::Handler(entry.info.clone(), registered)));
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::bus::jump::{self, Waiting};
 use crate::event::{
     AnyEvent, AnyOutput, BusIdentity, CauseKind, DeliveryPhase, Event, HandlerFailure, HandlerInfo, HandlerResult,
-    Outcome, Payload, RecordPhase, ResultError, ResultStatus, State,
+    Outcome, Payload, Record, RecordPhase, ResultError, ResultStatus, State,
 };
 use crate::sys::clock;
 use std::fmt;
@@ -217,36 +217,49 @@ pub(crate) fn results_in<T>(
             if was_redriven(state, d, &handler) {
                 continue;
             }
-            let by = Some((d as u32, i as u32));
-            let children = state.children().iter().filter(|c| c.by == by).map(|c| c.event.head().id).collect();
-            let error: Option<Arc<HandlerFailure>> = match &record.outcome {
-                Outcome::Failed(failure) => Some(Arc::clone(failure)),
-                _ => None,
-            };
-            let stamp = |stamp| (stamp != 0).then(|| clock::to_utc(stamp));
-            let result = HandlerResult {
-                id: result_id(event, &handler),
-                handler,
-                status: match record.phase {
-                    RecordPhase::Ended if error.is_some() => ResultStatus::Error,
-                    RecordPhase::Ended => ResultStatus::Completed,
-                    _ if record.started != 0 => ResultStatus::Started,
-                    _ => ResultStatus::Pending,
-                },
-                value: match &record.outcome {
-                    Outcome::Value(output) => Some(output.clone()),
-                    _ => None,
-                },
-                error,
-                attempts: record.attempt,
-                started_at: stamp(record.started),
-                completed_at: stamp(record.ended),
-                children,
-            };
-            results.push(show(&delivery.bus, result));
+            results.push(show(&delivery.bus, result_of(event, state, (d, i), record, handler)));
         }
     }
     results
+}
+
+/// One invocation, as it stands.
+pub(crate) fn result_of(
+    event: &AnyEvent,
+    state: &State,
+    (delivery, invocation): (usize, usize),
+    record: &Record,
+    handler: HandlerInfo,
+) -> HandlerResult<AnyOutput> {
+    let by = Some((delivery as u32, invocation as u32));
+    let children = state.children().iter().filter(|c| c.by == by).map(|c| c.event.head().id).collect();
+    let stamp = |stamp| (stamp != 0).then(|| clock::to_utc(stamp));
+    HandlerResult {
+        id: result_id(event, &handler),
+        handler,
+        status: status_of(record),
+        value: match &record.outcome {
+            Outcome::Value(output) => Some(output.clone()),
+            _ => None,
+        },
+        error: match &record.outcome {
+            Outcome::Failed(failure) => Some(Arc::clone(failure)),
+            _ => None,
+        },
+        attempts: record.attempt,
+        started_at: stamp(record.started),
+        completed_at: stamp(record.ended),
+        children,
+    }
+}
+
+pub(crate) fn status_of(record: &Record) -> ResultStatus {
+    match record.phase {
+        RecordPhase::Ended if matches!(record.outcome, Outcome::Failed(_)) => ResultStatus::Error,
+        RecordPhase::Ended => ResultStatus::Completed,
+        _ if record.started != 0 => ResultStatus::Started,
+        _ => ResultStatus::Pending,
+    }
 }
 
 /// A later delivery ran the handler again, and what came of that counts.

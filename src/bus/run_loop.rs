@@ -6,6 +6,7 @@ use crate::bus::ending;
 use crate::bus::frame::Under;
 use crate::bus::permit::{Home, delivery_token};
 use crate::bus::recorder::By;
+use crate::bus::tell;
 use crate::event::{AnyEvent, DeliveryPhase, Manner, TurnKind, TypeSlot};
 use crate::runtime::{Drive, Job, Turn, Worker, hand_over};
 use crate::sync::{Granted, Place, Ticket, Token};
@@ -201,6 +202,7 @@ impl BusCore {
         self.after_next(granted, global_turn, stale);
         if let Some(entry) = in_line {
             self.watch_cap_of(&entry);
+            tell::deliver(self, &entry.event);
         }
         match next {
             Next::Run(ready) => self.started(worker, pass, ready),
@@ -220,6 +222,7 @@ impl BusCore {
         if ready.fixed.cap != NEVER {
             self.watch_cap_of(&ready.entry);
         }
+        tell::deliver(self, &ready.entry.event);
         if !pass.slots.old.is_empty() {
             unwind::drop_each(pass.slots.old.drain(..));
         }
@@ -327,7 +330,9 @@ impl BusCore {
             drive::fix(self, &entry.event, delivery, wants_first, slot, now);
             let fixed = Fixed::of(delivery);
             let start = Start { bus: self, worker, event: &entry.event, delivery: index, slot, now };
-            (fixed, if short { None } else { start.first(&mut stack, &mut state, fixed) })
+            let started = if short { None } else { start.first(&mut stack, &mut state, fixed) };
+            tell::note(self, &state, &entry.event);
+            (fixed, started)
         };
         self.note_claim_under_run(run, entry.event.head().stamp);
         if !short {
@@ -382,6 +387,7 @@ impl BusCore {
             drop(run);
             for entry in &in_line {
                 self.watch_cap_of(entry);
+                tell::deliver(self, &entry.event);
             }
             unwind::drop_each(stale);
             unwind::drop_each(in_line);

@@ -4,6 +4,7 @@ use crate::bus::core::{BusCore, Doors};
 use crate::bus::ending;
 use crate::bus::frame;
 use crate::bus::handle::{EventBus, WeakBus};
+use crate::bus::tell;
 use crate::bus::worker_local;
 use crate::event::{AnyEvent, DeliveryPhase};
 use crate::runtime::{Runtime, Worker};
@@ -152,9 +153,10 @@ impl BusCore {
         if !inside {
             self.wait_for_returns(deadline);
         }
-        let handlers = self.registry.close();
+        let handlers = self.registry.close(self.identity.notices.as_ref());
         worker_local::forget_handlers(self, &handlers);
         unwind::drop_each(handlers);
+        tell::deliver_handlers(self);
         if !inside {
             worker_local::wait_for_locals(self, deadline);
         }

@@ -5,6 +5,7 @@ use crate::bus::drive::{self, After, Driver, Fixed, Start, Via};
 use crate::bus::frame::{self, Lent, Under};
 use crate::bus::recorder::By;
 use crate::bus::registry::{mode_for, plan_for, timing_for};
+use crate::bus::tell;
 use crate::event::{AnyEvent, DeliveryPhase, HandlerMode, TypeSlot};
 use crate::runtime::Worker;
 use crate::sys::clock;
@@ -21,6 +22,9 @@ pub(crate) fn run(event: &AnyEvent) -> bool {
     let done = run_under(&lent, &worker, event, &slot);
     // It may be the last to know a handler that was removed meanwhile.
     unwind::drop_quietly(slot);
+    if done {
+        tell::wait_told_by(bus, event);
+    }
     done && frame::still_holds(&lent)
 }
 
@@ -55,7 +59,9 @@ fn run_under(lent: &Lent, worker: &Arc<Worker>, event: &AnyEvent, slot: &Arc<Typ
         drive::fix(bus, event, delivery, false, slot, now);
         let fixed = Fixed::of(delivery);
         let start = Start { bus, worker, event, delivery: 0, slot, now };
-        (fixed, start.first(&mut stack, &mut state, fixed))
+        let started = start.first(&mut stack, &mut state, fixed);
+        tell::note(bus, &state, event);
+        (fixed, started)
     };
     bus.note_claim(event.head().stamp);
     bus.note_stale();
@@ -64,6 +70,7 @@ fn run_under(lent: &Lent, worker: &Arc<Worker>, event: &AnyEvent, slot: &Arc<Typ
     if let Some((_, Some(look))) = started {
         bus.runtime.watch.look_at(look, worker);
     }
+    tell::deliver(bus, event);
     let after = driver.drive(started.map(|(attempt, _)| attempt));
     matches!(after, After::Done(_)) && event.is_completed()
 }

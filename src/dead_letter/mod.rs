@@ -2,7 +2,7 @@
 //!
 //! The store is in `rules`. Imports `sys`, `rules` and `bus`. Hangs its verbs on [`EventBus`] from above.
 
-use crate::bus::{EventBus, Redriven};
+use crate::bus::{EventBus, Redriven, in_callback};
 use crate::rules::DeadLetter;
 use crate::sys::unwind;
 
@@ -28,7 +28,8 @@ impl EventBus {
     /// registered any more is left out. What succeeds leaves the letters, what fails again stays, with more attempts; a letter that
     /// another thread is redriving is not run twice. The event's results show the newest outcome.
     ///
-    /// **Blocking**: the handlers run on the calling thread, ahead of the queue, as with [`emit_now`](EventBus::emit_now).
+    /// **Blocking**: the handlers run on the calling thread, ahead of the queue, as with [`emit_now`](EventBus::emit_now). In a
+    /// callback that is not a handler, where that could never be right, nothing is redriven.
     ///
     /// ```
     /// use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,6 +52,9 @@ impl EventBus {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn redrive(&self, max: usize) -> RedriveReport {
+        if in_callback() {
+            return RedriveReport { succeeded: 0, failed: 0 };
+        }
         let core = self.core();
         let letters = core.dead_letters.lock().begin_redrive(max, |letter| letter.handler.is_registered());
         let mut report = RedriveReport { succeeded: 0, failed: 0 };

@@ -5,7 +5,7 @@
 use crate::event::envelope::AnyEvent;
 use crate::event::info::{HandlerEntry, HandlerInfo};
 use crate::event::slot::{Plan, Roster, TypeSlot};
-use crate::event::{AnyOutput, BusId, EmitError, HandlerFailure, LimitGroup};
+use crate::event::{AnyOutput, BusId, EmitError, HandlerFailure, LimitGroup, Notices};
 use crate::sync::{Bell, Token};
 use crate::sys::clock::{NEVER, Stamp, Tick};
 use crate::sys::thread;
@@ -24,6 +24,8 @@ pub(crate) struct BusIdentity {
     pub(crate) name: String,
     pub(crate) label: Arc<str>,
     pub(crate) link: Weak<dyn Any + Send + Sync>,
+    /// Of a bus with middlewares.
+    pub(crate) notices: Option<Notices>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

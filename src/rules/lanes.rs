@@ -16,6 +16,9 @@ pub(crate) struct Lanes<T> {
     shares: Option<Box<Shares>>,
 }
 
+/// Places that an empty lane keeps.
+const KEPT: usize = 4096;
+
 /// Which lanes belong to a band: high (8 to 10), normal (4 to 7), low (0 to 3).
 const BANDS: [u16; 3] = [0b111_0000_0000, 0b1111_0000, 0b1111];
 
@@ -101,6 +104,10 @@ impl<T> Lanes<T> {
         let value = self.lanes[lane].pop_front()?;
         if self.lanes[lane].is_empty() {
             self.occupied &= !(1 << lane);
+            if self.lanes[lane].capacity() > KEPT {
+                // What a long backlog took is not kept for the next one.
+                self.lanes[lane] = VecDeque::new();
+            }
         }
         self.len -= 1;
         if self.occupied == 0

@@ -6,6 +6,7 @@ use crate::runtime::worker::Worker;
 use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::sync::{Condvar, Mutex};
 use crate::sys::{thread, unwind};
+use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::{Arc, Weak};
@@ -50,6 +51,19 @@ pub(crate) struct Watch {
 const STACK: usize = 512 * 1024;
 /// How long both threads stay when there is nothing to do.
 const LINGER: std::time::Duration = std::time::Duration::from_secs(5);
+
+thread::local! {
+    static SERVES: Cell<bool> = Cell::new(false);
+}
+
+/// On the watch or its aftermath, which must not run user code.
+pub(crate) fn is_service_thread() -> bool {
+    SERVES.try_with(Cell::get).unwrap_or(false)
+}
+
+fn become_service_thread() {
+    let _ = SERVES.try_with(|serves| serves.set(true));
+}
 
 impl Watch {
     pub(crate) fn new(name: &str) -> Arc<Watch> {
@@ -131,6 +145,7 @@ impl Watch {
     }
 
     fn run(self: &Arc<Self>) {
+        become_service_thread();
         let mut state = self.state.lock();
         loop {
             let now = clock::now();
@@ -183,6 +198,7 @@ impl Watch {
     }
 
     fn run_aftermath(self: &Arc<Self>) {
+        become_service_thread();
         let mut aftermath = self.aftermath.lock();
         loop {
             if let Some(action) = aftermath.queue.pop_front() {
