@@ -1,14 +1,14 @@
 //! S4, S5, S6, S11: one event, many handlers.
 
-use crate::measure::{Rounds, nanos_each};
+use crate::measure::{Rounds, median_piece, nanos_each};
 use crate::stream::{Tick, handle_tick};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 use threadbus::{Event, EventBus, HandlerConcurrency, Payload};
 
 const HANDLERS: usize = 100;
-/// Events of one round.
-const EVENTS: usize = 500;
+const EVENTS: usize = 100;
+const PIECES: usize = 5;
 const MANY_HANDLERS: usize = 50_000;
 
 /// S4, per event.
@@ -26,13 +26,18 @@ pub fn parallel(rounds: &Rounds) {
 fn in_a_row_and_waited(rounds: &Rounds, [in_a_row, waited]: [&str; 2], bus: &EventBus) {
     (0..HANDLERS).for_each(|_| drop(bus.on(handle_tick)));
     let calls = Calls::new(HANDLERS);
-    let floor = || nanos_each(EVENTS, || (0..EVENTS).for_each(|n| calls.run(&Tick([n as u64; 8]))));
-    rounds.in_turns(in_a_row, || crate::stream::emit_and_idle(bus, EVENTS), floor);
-    rounds.in_turns(waited, || nanos_each(EVENTS, || (0..EVENTS).for_each(|n| emit_and_wait(bus, n))), floor);
+    let floor = || median_piece(PIECES, || nanos_each(EVENTS, || (0..EVENTS).for_each(|n| calls.run(&tick(n)))));
+    rounds.in_turns(in_a_row, || median_piece(PIECES, || crate::stream::emit_and_idle(bus, EVENTS)), floor);
+    let each_waited = || nanos_each(EVENTS, || (0..EVENTS).for_each(|n| emit_and_wait(bus, n)));
+    rounds.in_turns(waited, || median_piece(PIECES, each_waited), floor);
+}
+
+fn tick(n: usize) -> Tick {
+    Tick([n as u64; 8])
 }
 
 fn emit_and_wait(bus: &EventBus, n: usize) {
-    bus.emit(Tick([n as u64; 8])).wait().expect("a live bus");
+    bus.emit(tick(n)).wait().expect("a live bus");
 }
 
 fn parallel_bus(name: &str) -> EventBus {
@@ -100,7 +105,7 @@ pub fn many_handlers(rounds: &Rounds) {
         || nanos_each(MANY_HANDLERS, || emit_and_wait(&bus, 1)),
         || {
             let repeats = MANY_HANDLERS / HANDLERS;
-            nanos_each(MANY_HANDLERS, || (0..repeats).for_each(|n| calls.run(&Tick([n as u64; 8]))))
+            nanos_each(MANY_HANDLERS, || (0..repeats).for_each(|n| calls.run(&tick(n))))
         },
     );
 }

@@ -1,13 +1,14 @@
 //! S12: an event that runs on the thread that emits it.
 
-use crate::measure::{Rounds, nanos_each};
+use crate::measure::{Rounds, median_piece, nanos_each};
 use parking_lot::RwLock;
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::hint::black_box;
 use threadbus::{Event, EventBus, Payload};
 
-const EVENTS: usize = 50_000;
+const EVENTS: usize = 1_000;
+const PIECES: usize = 50;
 
 struct Ask([u64; 8]);
 impl Payload for Ask {
@@ -25,10 +26,11 @@ pub fn emit_now(rounds: &Rounds) {
     bus.on(|ask: &Event<Ask>| ask.0[0]);
     let by_hand = ByHand::default();
     by_hand.on(|ask: &Ask| ask.0[0]);
+    let each = |ask: &dyn Fn(Ask)| nanos_each(EVENTS, || (0..EVENTS).for_each(|n| ask(Ask([n as u64; 8]))));
     rounds.in_turns(
         "S12",
-        || nanos_each(EVENTS, || (0..EVENTS).for_each(|n| drop(bus.emit_now(Ask([n as u64; 8]))))),
-        || nanos_each(EVENTS, || (0..EVENTS).for_each(|n| drop(black_box(by_hand.ask(&Ask([n as u64; 8])))))),
+        || median_piece(PIECES, || each(&|ask| drop(bus.emit_now(ask)))),
+        || median_piece(PIECES, || each(&|ask| drop(black_box(by_hand.ask(&ask))))),
     );
 }
 

@@ -62,7 +62,7 @@ const fn group(name: &'static str, modes: &'static [Mode], by: By) -> Group {
 
 static GROUPS: &[Group] = &[
     group("S1", &[Pinned, Free], Timing(stream::one_by_one)),
-    group("S1b", &[Pinned, Free], Timing(stream::in_batches)),
+    group("S1b", &[Pinned, Apart, Free], Timing(stream::in_batches)),
     group("S2", &[Pinned, Apart, Free], Timing(round_trip::emit_and_wait)),
     group("S3", &[Pinned, Free], Timing(nested::children)),
     group("S4", &[Pinned, Free], Timing(fan::serial)),

@@ -67,6 +67,11 @@ pub fn quantile(values: &[f64], part: f64) -> f64 {
     sorted.get((part * last as f64).round() as usize).copied().unwrap_or(f64::NAN)
 }
 
+/// The median of short pieces of a round, for what runs without a break: a piece in which another process had the core does not count.
+pub fn median_piece(pieces: usize, piece: impl FnMut() -> f64) -> f64 {
+    median(&std::iter::repeat_with(piece).take(pieces).collect::<Vec<_>>())
+}
+
 pub fn median(values: &[f64]) -> f64 {
     quantile(values, 0.5)
 }

@@ -1,6 +1,6 @@
 //! S3: a handler that waits for children.
 
-use crate::measure::{Rounds, nanos_each};
+use crate::measure::{Rounds, median_piece, nanos_each};
 use crate::stream::Tick;
 use std::cell::Cell;
 use std::hint::black_box;
@@ -33,11 +33,11 @@ pub fn children(rounds: &Rounds) {
     bus.on(crate::stream::handle_tick);
 
     let by_hand = ByHand::new();
-    let mean = |one: &dyn Fn() -> f64| (0..PARENTS).map(|_| one()).sum::<f64>() / PARENTS as f64;
+    let by_hand = || nanos_each(CHILDREN, || (0..CHILDREN).for_each(|n| by_hand.call(Tick([n as u64; 8]))));
     rounds.in_turns(
         "S3",
-        || mean(&|| bus.emit(Parent).result().expect("one handler that succeeds")),
-        || mean(&|| nanos_each(CHILDREN, || (0..CHILDREN).for_each(|n| by_hand.call(Tick([n as u64; 8]))))),
+        || median_piece(PARENTS, || bus.emit(Parent).result().expect("one handler that succeeds")),
+        || median_piece(PARENTS, by_hand),
     );
 }
 

@@ -1,13 +1,11 @@
 //! S2: an event and its completion, from a thread that is no handler.
 
 use crate::floor::{Latch, Runner};
-use crate::machine::{self, Mode};
 use crate::measure::{Rounds, median, print_round, quantile};
-use crate::stream::{Tick, ticking_bus};
+use crate::stream::{Tick, pin_if_apart, ticking_bus};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
-use threadbus::{Event, EventBus, Payload};
 
 /// Round trips of one round.
 const TRIPS: usize = 1_000;
@@ -19,9 +17,7 @@ const TRIPS: usize = 1_000;
 pub fn emit_and_wait(rounds: &Rounds) {
     let bus = ticking_bus("S2");
     let by_hand = ByHand { runner: Runner::new(), reply: Latch::new() };
-    if rounds.mode == Mode::Apart {
-        pin_apart(&bus, &by_hand.runner);
-    }
+    pin_if_apart(rounds, &bus, &by_hand.runner);
     let ours = |n| drop(bus.emit(Tick([n; 8])).wait().expect("a live bus"));
     let floor = |n| by_hand.call(Tick([n; 8]));
     for round in 0..=rounds.count {
@@ -65,20 +61,4 @@ fn times(trip: impl Fn(u64)) -> Vec<f64> {
         start.elapsed().as_nanos() as f64
     };
     (0..TRIPS as u64).map(time).collect()
-}
-
-/// Run by the bus's worker, to pin it to a core.
-struct Move(usize);
-impl Payload for Move {
-    type Output = ();
-}
-
-/// The caller to one core; the bus's thread, and that of the floor, to another.
-fn pin_apart(bus: &EventBus, runner: &Runner) {
-    let cores = machine::cores();
-    let (Some(&here), Some(&there)) = (cores.first(), cores.last()) else { return };
-    bus.on(|to: &Event<Move>| machine::pin_this_thread(Some(to.0)));
-    bus.emit(Move(there)).wait().expect("a live bus");
-    runner.run(move || machine::pin_this_thread(Some(there)));
-    machine::pin_this_thread(Some(here));
 }

@@ -1,6 +1,7 @@
 //! S1: events in a row.
 
 use crate::floor::{Latch, Runner};
+use crate::machine::{self, Mode};
 use crate::measure::{Rounds, nanos_each};
 use std::hint::black_box;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ pub fn one_by_one(rounds: &Rounds) {
 pub fn in_batches(rounds: &Rounds) {
     let bus = ticking_bus("S1b");
     let runner = Runner::new();
+    pin_if_apart(rounds, &bus, &runner);
     let batches = EVENTS / BATCH;
     let each_batch = |batch: &dyn Fn() -> f64| (0..batches).map(|_| batch()).sum::<f64>() / batches as f64;
     rounds.in_turns(
@@ -70,4 +72,23 @@ pub fn run_and_idle(runner: &Runner, closures: usize) -> f64 {
         runner.run(move || last.open());
         done.pass();
     })
+}
+
+/// Run by the bus's worker, to pin it to a core.
+struct Move(usize);
+impl Payload for Move {
+    type Output = ();
+}
+
+/// In that mode: the caller to one core; the bus's thread, and that of the floor, to another.
+pub fn pin_if_apart(rounds: &Rounds, bus: &EventBus, runner: &Runner) {
+    if rounds.mode != Mode::Apart {
+        return;
+    }
+    let cores = machine::cores();
+    let (Some(&here), Some(&there)) = (cores.first(), cores.last()) else { return };
+    bus.on(|to: &Event<Move>| machine::pin_this_thread(Some(to.0)));
+    bus.emit(Move(there)).wait().expect("a live bus");
+    runner.run(move || machine::pin_this_thread(Some(there)));
+    machine::pin_this_thread(Some(here));
 }
