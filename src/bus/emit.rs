@@ -6,6 +6,7 @@ use crate::bus::history::Evicted;
 use crate::bus::jump;
 use crate::bus::kind::{self, Kind};
 use crate::bus::observers::Seen;
+use crate::bus::run_loop::Room;
 use crate::bus::tell;
 use crate::event::{
     AnyEvent, ContextMap, DeliveryPhase, EmitError, Event, EventId, EventOptions, Fresh, Head, Manner, OnFull,
@@ -161,11 +162,14 @@ impl BusCore {
                 let Some(arriving) = candidate.event.as_ref().map(|event| event.head().priority) else {
                     return Ok(Entered::Queued);
                 };
-                if !self.drop_oldest(arriving) {
+                let room = self.drop_oldest(arriving);
+                if room == Room::None {
                     return self.insert(candidate, Entrance::Queue).map(|()| Entered::Queued);
                 }
+                let is_full = || self.options.queue_capacity.is_some_and(|capacity| self.pending() >= capacity);
                 match self.insert(candidate, Entrance::Queue) {
-                    Err(EmitError::QueueFull { .. }) => {}
+                    // Others came first; but a token that is missing is not found in an empty queue.
+                    Err(EmitError::QueueFull { .. }) if room == Room::Made || is_full() => {}
                     other => return other.map(|()| Entered::Queued),
                 }
             },

@@ -65,7 +65,6 @@ impl BusCore {
         if !here(&event.state().lock())
             && let Err(error) = tell::ask(self, event, frame::emitter().0.as_ref())
         {
-            self.recorder.rejected();
             return Err(error);
         }
         let entered = self.enter(event, frame.is_some(), |inlet| {

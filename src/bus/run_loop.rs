@@ -41,6 +41,17 @@ struct Ready {
     started: Option<(Attempt, Option<Tick>)>,
 }
 
+/// Whether another try to get into a full queue makes sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// Everything in it is above the arrival.
+    None,
+    /// Something went.
+    Made,
+    /// Nothing is queued any more.
+    Empty,
+}
+
 enum Next {
     Run(Ready),
     Leave,
@@ -432,7 +443,7 @@ impl BusCore {
     }
 
     /// The oldest queued event of the lowest occupied priority ends, unless all are above `arriving`.
-    pub(crate) fn drop_oldest(self: &Arc<Self>, arriving: crate::event::Priority) -> bool {
+    pub(crate) fn drop_oldest(self: &Arc<Self>, arriving: crate::event::Priority) -> Room {
         let mut run = self.run.lock();
         self.fetch(&mut run);
         let is_queued = |entry: &&Entry| crate::bus::permit::is_queued(&entry.event, entry.delivery as usize);
@@ -445,12 +456,17 @@ impl BusCore {
             }
             (a, b) => a.or(b),
         };
-        let victim: Option<(AnyEvent, usize)> = oldest
-            .filter(|entry| entry.event.head().priority <= arriving)
-            .map(|entry| (entry.event.clone(), entry.delivery as usize));
+        let is_above = oldest.is_some_and(|entry| entry.event.head().priority > arriving);
+        let victim: Option<(AnyEvent, usize)> =
+            oldest.filter(|_| !is_above).map(|entry| (entry.event.clone(), entry.delivery as usize));
         drop(run);
-        let Some((event, delivery)) = victim else { return false };
-        crate::bus::ending::end_queued(self, &event, delivery);
-        true
+        match victim {
+            Some((event, delivery)) => {
+                ending::end_queued(self, &event, delivery);
+                Room::Made
+            }
+            None if is_above => Room::None,
+            None => Room::Empty,
+        }
     }
 }
