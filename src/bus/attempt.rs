@@ -1,11 +1,13 @@
 //! One attempt of one handler on the calling thread: the user's code, and how it ended.
 
-use crate::bus::drive::{Attempt, Driver, Via, submit_resume};
+use crate::bus::drive::{Driver, Via};
 use crate::bus::ending;
 use crate::bus::frame;
 use crate::bus::limits;
 use crate::bus::recorder::By;
+use crate::bus::start::Attempt;
 use crate::bus::tell;
+use crate::bus::turn::submit_resume;
 use crate::event::{AnyOutput, CauseKind, HandlerEntry, HandlerFailure, Outcome, RecordPhase, Retry, State};
 use crate::sys::clock;
 use crate::sys::sync::atomic::Ordering;

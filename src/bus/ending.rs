@@ -3,13 +3,14 @@
 //! First the word under the event's lock, then what follows from it (`runtime/README.md`, 3.4 and 3.6).
 
 use crate::bus::core::BusCore;
-use crate::bus::drive::{Finish, conclude, ensure_turn, finish, release_delivery, submit_resume};
+use crate::bus::finish::{Finish, conclude, finish};
 use crate::bus::frame;
 use crate::bus::limits;
 use crate::bus::permit::{Home, Permit, attempt_token, delivery_token};
 use crate::bus::recorder::By;
 use crate::bus::registry::mode_for;
 use crate::bus::tell;
+use crate::bus::turn::{ensure_turn, release_delivery, submit_resume};
 use crate::event::{
     AnyEvent, AttemptKey, Cause, CauseKind, Completion, Delivery, DeliveryPhase, HandlerFailure, HandlerInfo, Hook,
     Manner, Outcome, Pause, RecordPhase, State, TypeSlot,

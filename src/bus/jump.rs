@@ -1,7 +1,7 @@
 //! Waiting: outside of handlers a park; inside of one the queue-jump (`runtime/README.md`, 3.5).
 
 use crate::bus::core::BusCore;
-use crate::bus::drive::{self, advance_inline, ensure_turn, release_delivery, submit_resume};
+use crate::bus::drive::advance_inline;
 use crate::bus::ending;
 use crate::bus::frame::{self, Frame};
 use crate::bus::graph;
@@ -9,8 +9,10 @@ use crate::bus::limits;
 use crate::bus::permit::{Permit, attempt_token, delivery_token, is_active};
 use crate::bus::recorder::By;
 use crate::bus::registry::{mode_for, plan_for, timing_for};
+use crate::bus::start;
 use crate::bus::straight;
 use crate::bus::tell;
+use crate::bus::turn::{ensure_turn, release_delivery, submit_resume};
 use crate::event::{
     AnyEvent, AttemptKey, DeliveryPhase, EmitError, HandlerMode, Manner, Outcome, Pause, Plan, TurnKind, TypeSlot,
     WaitError, Watcher,
@@ -138,7 +140,7 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
         delivery.manner = manner(plan, frame::top().is_some());
         delivery.set_lender(lender(bus, plan));
         if !delivery.redrive {
-            bus.recorder.queued_for(drive::queued_for(event, delivery, clock::now()), By::Anybody);
+            bus.recorder.queued_for(start::queued_for(event, delivery, clock::now()), By::Anybody);
         }
         delivery.redrive
     };
@@ -304,7 +306,7 @@ impl Jump {
                 return Ok(());
             }
             delivery.phase = DeliveryPhase::Active;
-            let queued = drive::queued_for(target, delivery, clock::now());
+            let queued = start::queued_for(target, delivery, clock::now());
             bus.recorder.queued_for(queued, By::Anybody);
             delivery.begun = 0;
             delivery.manner = manner(plan, !elsewhere);

@@ -7,12 +7,13 @@
 //! line, and then each has all who are parked lend anew. Whichever comes second sees the other.
 
 use crate::bus::core::BusCore;
-use crate::bus::drive::{Driver, Wanted, submit_resume};
+use crate::bus::drive::{Driver, Wanted};
 use crate::bus::ending;
 use crate::bus::frame::{self, Frame, Holding};
 use crate::bus::graph;
 use crate::bus::permit::attempt_token;
 use crate::bus::tell;
+use crate::bus::turn::submit_resume;
 use crate::event::{
     AnyEvent, DeliveryPhase, HandlerFailure, Limit, LimitGroup, LimitTurn, Outcome, Placed, RecordPhase, State,
 };

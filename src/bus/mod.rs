@@ -3,7 +3,8 @@
 //! Imports `sys`, `sync`, `event`, `rules` and `runtime`. Exports the public types, and to the rooms above it the core of a bus and the
 //! frame of the running handler. How its parts work together: `runtime/README.md`.
 //!
-//! An event's way through the files: `emit` → `run_loop` → `drive` → `attempt` → `ending`; `jump` and `graph` for waits inside handlers.
+//! An event's way through the files: `emit` → `run_loop` → `start` → `drive` → `attempt` → `finish`; `ending` where something else ends it;
+//! `straight`, `jump` and `graph` for waits inside handlers.
 
 mod arrive;
 mod attempt;
@@ -12,6 +13,7 @@ mod core;
 mod drive;
 mod emit;
 mod ending;
+mod finish;
 mod forward;
 mod frame;
 mod graph;
@@ -34,8 +36,10 @@ mod results;
 mod run_loop;
 mod seen_ids;
 mod shutdown;
+mod start;
 mod straight;
 mod tell;
+mod turn;
 mod view;
 mod worker_local;
 

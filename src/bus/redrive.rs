@@ -3,10 +3,10 @@
 //! The event gets another delivery on the same bus, with that handler alone. It runs on the calling thread, ahead of the queue.
 
 use crate::bus::core::BusCore;
-use crate::bus::drive;
 use crate::bus::jump;
 use crate::bus::recorder::is_own;
 use crate::bus::registry::plan_for;
+use crate::bus::start;
 use crate::bus::tell;
 use crate::event::{AnyEvent, Delivery, DeliveryPhase, HandlerInfo, Manner, Outcome};
 use crate::sys::clock;
@@ -30,7 +30,7 @@ impl BusCore {
         let (index, capped) = {
             let mut delivery = Delivery::new(Arc::clone(&self.identity), DeliveryPhase::Active, Manner::of(plan));
             delivery.redrive = true;
-            let capped = drive::fix(self, event, &mut delivery, false, &slot, clock::now());
+            let capped = start::fix(self, event, &mut delivery, false, &slot, clock::now());
             let cap = capped.then(|| delivery.cap());
             let mut state = event.state().lock();
             let index = state.add_delivery(delivery);

@@ -1,12 +1,14 @@
 //! The loop of a bus: who starts queued events, in which order (`runtime/README.md`, 3.2).
 
 use crate::bus::core::{BusCore, Entry, Run};
-use crate::bus::drive::{self, After, Attempt, Driver, Fixed, Start, Via, resume_job};
+use crate::bus::drive::{After, Driver, Via};
 use crate::bus::ending;
 use crate::bus::frame::Under;
 use crate::bus::permit::{Home, delivery_token};
 use crate::bus::recorder::By;
+use crate::bus::start::{self, Attempt, Fixed, Start};
 use crate::bus::tell;
+use crate::bus::turn::resume_job;
 use crate::event::{AnyEvent, DeliveryPhase, Manner, TurnKind, TypeSlot};
 use crate::runtime::{Drive, Job, Turn, Worker, hand_over};
 use crate::sync::{Granted, Place, Ticket, Token};
@@ -336,9 +338,9 @@ impl BusCore {
                     short = bus_handler && !run.handler.try_take(Place::Entry, token, None);
                 }
             }
-            let queued = drive::queued_for(&entry.event, delivery, now);
+            let queued = start::queued_for(&entry.event, delivery, now);
             self.recorder.queued_for(queued, By::Loop);
-            drive::fix(self, &entry.event, delivery, wants_first, slot, now);
+            start::fix(self, &entry.event, delivery, wants_first, slot, now);
             let fixed = Fixed::of(delivery);
             let start = Start { bus: self, worker, event: &entry.event, delivery: index, slot, now };
             let started = if short { None } else { start.first(&mut stack, &mut state, fixed) };

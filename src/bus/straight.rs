@@ -1,10 +1,11 @@
 //! The commonest wait inside a handler, without detours: for a child that this handler emitted on its own serial bus, and that nobody has
 //! touched since. Everything else is `jump`'s, which this one only anticipates.
 
-use crate::bus::drive::{self, After, Driver, Fixed, Start, Via};
+use crate::bus::drive::{After, Driver, Via};
 use crate::bus::frame::{self, Lent, Under};
 use crate::bus::recorder::By;
 use crate::bus::registry::{mode_for, plan_for, timing_for};
+use crate::bus::start::{self, Fixed, Start};
 use crate::bus::tell;
 use crate::event::{AnyEvent, DeliveryPhase, HandlerMode, TypeSlot};
 use crate::runtime::Worker;
@@ -55,8 +56,8 @@ fn run_under(lent: &Lent, worker: &Arc<Worker>, event: &AnyEvent, slot: &Arc<Typ
         manner.inline = true;
         delivery.phase = DeliveryPhase::Active;
         delivery.set_lender(lent.lender);
-        bus.recorder.queued_for(drive::queued_for(event, delivery, now), By::Anybody);
-        drive::fix(bus, event, delivery, false, slot, now);
+        bus.recorder.queued_for(start::queued_for(event, delivery, now), By::Anybody);
+        start::fix(bus, event, delivery, false, slot, now);
         let fixed = Fixed::of(delivery);
         let start = Start { bus, worker, event, delivery: 0, slot, now };
         let started = start.first(&mut stack, &mut state, fixed);

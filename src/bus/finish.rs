@@ -1,0 +1,137 @@
+//! The end of a delivery: the word under the lock, and what follows from it outside.
+
+use crate::bus::core::BusCore;
+use crate::bus::ending;
+use crate::bus::limits;
+use crate::bus::recorder::{Verdict, is_own};
+use crate::bus::tell;
+use crate::event::{AnyEvent, Completion, Delivery, HandlerFailure, HandlerInfo, Outcome, Record, State, TypeSlot};
+use crate::sys::clock::Stamp;
+use crate::sys::unwind;
+use std::sync::Arc;
+
+/// A delivery has ended; what the one who ended it still owes.
+pub(crate) struct Finish {
+    pub(crate) completion: Option<Completion>,
+    pub(crate) slot: Option<Arc<TypeSlot>>,
+    cap_timer: Option<u64>,
+    timers: Vec<u64>,
+    pub(crate) carries_loop: bool,
+    pub(crate) watched: bool,
+    /// `None` if it was cancelled before a handler started, and for a redrive.
+    verdict: Option<Verdict>,
+    redrive: bool,
+    limited: bool,
+    /// Other buses have it, too.
+    forwarded: bool,
+    /// Failures to be kept.
+    letters: Vec<Failure>,
+}
+
+/// A handler that failed for good.
+struct Failure {
+    handler: HandlerInfo,
+    attempts: u32,
+    error: Arc<HandlerFailure>,
+    at: Stamp,
+}
+
+/// Marks a delivery done, under the event's lock. `None` if it was already.
+pub(crate) fn finish(
+    state: &mut State,
+    event: &AnyEvent,
+    delivery: usize,
+    at: Stamp,
+    keeps_letters: bool,
+) -> Option<Finish> {
+    if !state.finish_delivery(delivery) {
+        return None;
+    }
+    let watched = state.has_watchers();
+    let timers = state.take_timers(delivery);
+    let d = state.deliveries.get_mut(delivery)?;
+    let verdict = (!d.cancelled).then(|| verdict(event, d));
+    let letters = if keeps_letters && verdict.is_some_and(|v| v.failed) { failures(event, d) } else { Vec::new() };
+    let (redrive, limited, verdict) = (d.redrive, d.limited, verdict.filter(|_| !d.redrive));
+    let (slot, cap_timer, carries_loop, counted) =
+        (d.retire_handlers(), d.take_cap_timer(), d.manner.carries_loop, d.counted);
+    let completion = if counted { state.count_down(at) } else { None };
+    if completion.is_some() {
+        event.publish_complete();
+    }
+    let forwarded = state.deliveries.len() > 1;
+    Some(Finish {
+        completion,
+        slot,
+        cap_timer,
+        timers,
+        carries_loop,
+        watched,
+        verdict,
+        redrive,
+        limited,
+        forwarded,
+        letters,
+    })
+}
+
+fn verdict(event: &AnyEvent, delivery: &Delivery) -> Verdict {
+    if delivery.any_failed || delivery.records.is_empty() {
+        return Verdict::of(event.head().id, delivery.records.iter().map(|record| &record.outcome));
+    }
+    Verdict::default()
+}
+
+fn failures(event: &AnyEvent, delivery: &Delivery) -> Vec<Failure> {
+    let failed = |(at, record): (usize, &Record)| match &record.outcome {
+        Outcome::Failed(error) if is_own(event.head().id, error) => {
+            let (handler, error) = (delivery.handler(at)?.clone(), Arc::clone(error));
+            Some(Failure { handler, attempts: record.attempt, error, at: record.ended })
+        }
+        _ => None,
+    };
+    delivery.records.iter().enumerate().filter_map(failed).collect()
+}
+
+/// What follows from the end of a delivery, but for its permits and the loop.
+pub(crate) fn conclude(bus: &Arc<BusCore>, event: &AnyEvent, finish: Finish) {
+    for timer in finish.cap_timer.into_iter().chain(finish.timers) {
+        bus.runtime.watch.cancel(timer);
+    }
+    if finish.limited {
+        limits::settle(&bus.runtime, event);
+    }
+    match finish.verdict {
+        Some(verdict) if verdict != Verdict::default() => bus.recorder.completed(verdict),
+        _ => {}
+    }
+    for Failure { handler, attempts, error, at } in finish.letters {
+        let gone = bus.dead_letters.lock().note(event, &handler, attempts, error, at);
+        unwind::drop_quietly(gone);
+    }
+    if finish.forwarded {
+        tell::deliver_everywhere(event);
+    } else {
+        tell::deliver(bus, event);
+    }
+    match finish.completion {
+        Some(completion) => ending::complete(event, completion),
+        None => {
+            if finish.watched {
+                ending::ring_watchers(event);
+            }
+            // What its handlers emitted and nobody waited for may jump from now on.
+            bus.ring_above(event);
+        }
+    }
+    if bus.options.max_history == Some(0) && event.is_completed() {
+        bus.forget_completed(event);
+    }
+    if finish.redrive {
+        bus.ring_idlers();
+    } else {
+        bus.note_done();
+    }
+    // Handlers that were removed meanwhile end here.
+    unwind::drop_quietly(finish.slot);
+}

@@ -1,0 +1,185 @@
+//! What starting a handler takes: the handlers of a delivery, fixed once, and one locked step for each start.
+
+use crate::bus::core::BusCore;
+use crate::bus::ending;
+use crate::bus::registry::{mode_for, plan_for, timing_for};
+use crate::bus::tell;
+use crate::event::{AnyEvent, Delivery, DeliveryPhase, HandlerMode, Manner, RecordPhase, State, TypeSlot};
+use crate::rules;
+use crate::runtime::{Overdue, Slot, Stack, Worker};
+use crate::sys::clock::{self, NEVER, Stamp, Tick};
+use std::sync::Arc;
+
+/// A delivery whose handlers are fixed.
+#[derive(Clone, Copy)]
+pub(crate) struct Fixed {
+    pub(crate) manner: Manner,
+    pub(crate) cap: Tick,
+    pub(crate) begun: Tick,
+}
+
+/// A started attempt: `number` is its lease.
+#[derive(Clone, Copy)]
+pub(crate) struct Attempt {
+    pub(crate) invocation: usize,
+    pub(crate) number: u32,
+    pub(crate) since: Tick,
+    pub(crate) deadline: Tick,
+}
+
+/// What starting a handler takes.
+pub(crate) struct Start<'a> {
+    pub(crate) bus: &'a BusCore,
+    pub(crate) worker: &'a Worker,
+    pub(crate) event: &'a AnyEvent,
+    pub(crate) delivery: usize,
+    pub(crate) slot: &'a TypeSlot,
+    pub(crate) now: Tick,
+}
+
+impl Start<'_> {
+    /// The first handler of a delivery that was just claimed, if it needs nothing that the delivery does not hold. With the time
+    /// that the watch must be told, after unlocking.
+    pub(crate) fn first(&self, stack: &mut Stack, state: &mut State, fixed: Fixed) -> Option<(Attempt, Option<Tick>)> {
+        let at = clock::wall(self.now).max(self.event.head().stamp + 1);
+        let delivery = state.deliveries.get_mut(self.delivery)?;
+        let mode = delivery.records.first()?.mode;
+        let limited = self.slot.handlers.first()?.entry.limit.is_some();
+        if fixed.manner.parallel || limited || needs_permit(mode, fixed.manner.bus_handler) {
+            return None;
+        }
+        let started = self.start(stack, false, delivery, fixed, 0, RecordPhase::Pending, at)?;
+        if state.started == 0 {
+            state.started = at;
+        }
+        Some(started)
+    }
+
+    /// Starts an attempt and shows it to the watch, in one step, so that whoever ends it finds it on this stack.
+    #[expect(clippy::too_many_arguments, reason = "one locked step over three structures")]
+    pub(crate) fn start(
+        &self,
+        stack: &mut Stack,
+        on_stack: bool,
+        delivery: &mut Delivery,
+        fixed: Fixed,
+        invocation: usize,
+        from: RecordPhase,
+        at: Stamp,
+    ) -> Option<(Attempt, Option<Tick>)> {
+        let number = delivery.start(invocation, from, self.worker.id, at)?;
+        let own = self.event.head().options();
+        let timing = timing_for(own, self.slot, invocation, &self.bus.defaults);
+        let since = self.now;
+        let deadline = since.saturating_add(timing.timeout).min(fixed.cap);
+        let slow = timing.slow_at(since);
+        let look = if on_stack {
+            stack.change(|top| {
+                top.invocation = invocation;
+                top.attempt = number;
+                top.since = since;
+                top.deadline = deadline;
+                top.slow = slow;
+            })
+        } else {
+            let slow_after = match own {
+                Some(_) => rules::slow_event(own, &self.slot.options, &self.bus.defaults),
+                None => self.slot.slow_event,
+            };
+            let slow_event = fixed.begun.saturating_add(slow_after);
+            stack.push(Slot {
+                event: self.event.clone(),
+                delivery: self.delivery,
+                invocation,
+                attempt: number,
+                since,
+                deadline,
+                slow,
+                slow_event: if slow_event <= since { NEVER } else { slow_event },
+                overdue: ending::overdue as fn(&_, &_, Overdue),
+            })
+        };
+        if number > 1 && !delivery.redrive {
+            self.bus.recorder.retried();
+        }
+        Some((Attempt { invocation, number, since, deadline }, look))
+    }
+}
+
+/// Which handlers run, and until when; settled the first time. From here on the event's cap counts, also while it stands in line.
+/// `None` if the delivery is over.
+pub(crate) fn fix_handlers(
+    bus: &Arc<BusCore>,
+    event: &AnyEvent,
+    index: usize,
+    now: Tick,
+) -> Option<(Arc<TypeSlot>, Fixed)> {
+    {
+        let state = event.state().lock();
+        let delivery = state.deliveries.get(index).filter(|d| d.phase == DeliveryPhase::Active)?;
+        if let Some(slot) = delivery.slot() {
+            return Some((Arc::clone(slot), Fixed::of(delivery)));
+        }
+    }
+    // The type's options are the user's code: asked outside of the lock.
+    let slot = bus.registry.slot(event.body(), &bus.defaults);
+    let (slot, fixed, capped) = {
+        let mut state = event.state().lock();
+        let wants_first = state.wants_first;
+        let delivery = state.deliveries.get_mut(index).filter(|d| d.phase == DeliveryPhase::Active)?;
+        let capped = !delivery.is_fixed() && fix(bus, event, delivery, wants_first, &slot, now);
+        let fixed = (Arc::clone(delivery.slot()?), Fixed::of(delivery), capped);
+        tell::note(bus, &state, event);
+        fixed
+    };
+    tell::deliver(bus, event);
+    if capped {
+        ending::watch_cap(bus, event, index, fixed.cap);
+    }
+    Some((slot, fixed))
+}
+
+/// How long a delivery that is just claimed was in the queue: since its event was made, or since it was forwarded.
+pub(crate) fn queued_for(event: &AnyEvent, delivery: &Delivery, now: Tick) -> Tick {
+    match delivery.begun {
+        0 => clock::wall(now).saturating_sub(event.head().stamp),
+        forwarded => now.saturating_sub(forwarded),
+    }
+}
+
+/// The same under the event's lock. True if the event has a cap, which the caller has the watch watch.
+pub(crate) fn fix(
+    bus: &BusCore,
+    event: &AnyEvent,
+    delivery: &mut Delivery,
+    wants_first: bool,
+    slot: &Arc<TypeSlot>,
+    now: Tick,
+) -> bool {
+    let own = event.head().options();
+    delivery.fix_handlers(slot, |at| mode_for(own, slot, at, &bus.defaults));
+    delivery.manner.first |= wants_first;
+    delivery.begun = now;
+    let timeout = match own {
+        Some(_) => plan_for(event, slot, &bus.defaults).event_timeout,
+        None => slot.plan.event_timeout,
+    };
+    if let Some(after) = timeout {
+        delivery.set_cap(clock::after(now, after));
+    }
+    timeout.is_some()
+}
+
+impl Fixed {
+    pub(crate) fn of(delivery: &Delivery) -> Fixed {
+        Fixed { manner: delivery.manner, cap: delivery.cap(), begun: delivery.begun }
+    }
+}
+
+pub(crate) fn needs_permit(mode: HandlerMode, bus_handler: bool) -> bool {
+    match mode {
+        HandlerMode::GlobalSerial => true,
+        HandlerMode::BusSerial => !bus_handler,
+        HandlerMode::EventSerial | HandlerMode::Parallel => false,
+    }
+}

@@ -1,0 +1,94 @@
+//! The permits of a whole delivery: getting them back, giving them up, and the jobs that go on with it.
+
+use crate::bus::core::BusCore;
+use crate::bus::drive::{Via, advance};
+use crate::bus::ending;
+use crate::bus::frame::Holding;
+use crate::bus::limits;
+use crate::bus::permit::{Home, Permit, Taken, delivery_token, is_active};
+use crate::event::{AnyEvent, DeliveryPhase, TurnKind};
+use crate::runtime::{Job, PermitKind, Worker};
+use crate::sync::{Granted, Place, Token};
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// Releases a delivery's own permits.
+pub(crate) fn release_delivery(bus: &Arc<BusCore>, token: Token, turn: TurnKind) {
+    Permit { home: bus.home(), kind: PermitKind::Handler }.release(token);
+    Permit { home: bus.home(), kind: PermitKind::Event }.release(token);
+    if turn == TurnKind::Global {
+        Permit { home: Home::Runtime(Arc::clone(&bus.runtime)), kind: PermitKind::Event }.release(token);
+    }
+}
+
+pub(crate) fn submit_helper(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize) {
+    let (bus, event, pool) = (Arc::clone(bus), event.clone(), Arc::clone(&bus.runtime.pool));
+    pool.submit(Job::new(move |worker| {
+        if let Some(d) = event.state().lock().deliveries.get_mut(delivery) {
+            d.helpers = d.helpers.saturating_sub(1);
+        }
+        resume(&bus, worker, &event, delivery);
+    }));
+}
+
+/// A job that drives a delivery on.
+pub(crate) fn resume_job(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize) -> Job {
+    let (bus, event) = (Arc::clone(bus), event.clone());
+    Job::new(move |worker| resume(&bus, worker, &event, delivery))
+}
+
+pub(crate) fn submit_resume(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize) {
+    bus.runtime.pool.submit_granted(resume_job(bus, event, delivery));
+}
+
+/// Drives a delivery on, with its turn, or queues for that.
+fn resume(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent, delivery: usize) {
+    let has_work = {
+        let mut state = event.state().lock();
+        state.deliveries.get_mut(delivery).is_some_and(|d| {
+            d.phase == DeliveryPhase::Active && (!d.is_fixed() || d.left == 0 || d.startable().is_some())
+        })
+    };
+    if has_work && ensure_turn(bus, event, delivery, Place::Front) {
+        advance(bus, worker, event, delivery, Via::Job);
+    }
+    if is_active(event, delivery) {
+        // The turn may have come while all its handlers sit in waits that need it given up.
+        ending::give_up_if_all_sit(bus, event, delivery);
+        if bus.has_limits() {
+            limits::set_down_in_line(bus, event, delivery);
+        }
+    } else {
+        // Or after the delivery's end, which found nothing to release.
+        let turn = event.state().lock().deliveries.get(delivery).map_or(TurnKind::Free, |d| d.manner.turn);
+        release_delivery(bus, delivery_token(event, delivery), turn);
+    }
+}
+
+/// True if the delivery holds all that its handlers run under. False: it is in line, and a job drives on when its turn comes; or it is over.
+pub(crate) fn ensure_turn(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize, place: Place) -> bool {
+    let (manner, under) = match event.state().lock().deliveries.get(delivery) {
+        Some(d) if d.phase == DeliveryPhase::Active => (d.manner, d.lender()),
+        _ => return false,
+    };
+    let token = delivery_token(event, delivery);
+    let permits: SmallVec<[Permit; 2]> = Holding::of(manner).permits(bus).collect();
+    if let [turn, handler] = &permits[..]
+        && !turn.step(|s| (s.holds(token), Granted::new()))
+    {
+        // Its handler was given up between setting down the one and the other. Nobody stands in line for a turn with a handler permit.
+        handler.step(|s| ((), s.set_down(token)));
+    }
+    for permit in permits {
+        let job = || resume_job(bus, event, delivery);
+        match permit.take_or_queue(place, token, under, || is_active(event, delivery), job) {
+            Taken::Now => {}
+            Taken::Later => {
+                bus.note_set_aside(event, delivery);
+                return false;
+            }
+            Taken::Dead => return false,
+        }
+    }
+    true
+}
