@@ -3,6 +3,7 @@
 //! Data only: nothing here starts a thread, waits, or knows a bus. The room imports `sys` and `sync`, and no other.
 //! Rooms that know a bus hang their verbs on `Event` and `AnyEvent` from above.
 
+mod delivery;
 mod envelope;
 mod error;
 mod failure;
@@ -44,6 +45,7 @@ pub use payload::{Codec, Json, Payload};
 pub use result::{HandlerResult, ResultStatus};
 pub use retry::Retry;
 
+pub(crate) use delivery::{Delivery, DeliveryPhase, HandlerMode, Manner, Outcome, Record, RecordPhase, TurnKind};
 pub(crate) use envelope::{Body, ContextMap, Fresh, Head, ParentLink, Rare, WeakEvent};
 pub(crate) use info::{Call, HandlerEntry};
 pub(crate) use known_type::{KnownType, MakeEvent};
@@ -51,8 +53,5 @@ pub(crate) use notices::{Lane, Notice, Notices, Of};
 pub(crate) use options::Knob;
 pub(crate) use origin::{Fields, Origin};
 pub(crate) use slot::{Plan, Roster, SlotEntry, Timing, TypeSlot};
-pub(crate) use state::{
-    AttemptKey, BusIdentity, Completion, CompletionHook, Delivery, DeliveryPhase, HandlerMode, Hook, Manner, Outcome,
-    Pause, Placed, Record, RecordPhase, State, TurnKind, Watcher,
-};
+pub(crate) use state::{AttemptKey, BusIdentity, Completion, CompletionHook, Hook, Pause, Placed, State, Watcher};
 pub(crate) use type_name::short_type_name;

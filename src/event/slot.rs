@@ -1,7 +1,7 @@
 //! What events of one type need on one bus, worked out once for all of them.
 
+use crate::event::delivery::{HandlerMode, TurnKind};
 use crate::event::info::{HandlerEntry, HandlerInfo};
-use crate::event::state::{HandlerMode, TurnKind};
 use crate::event::{EventOptions, HandlerId, Priority};
 use crate::sys::clock::{NEVER, Tick};
 use std::sync::Arc;
