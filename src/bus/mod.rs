@@ -27,6 +27,7 @@ mod look;
 mod middleware;
 mod observers;
 mod outbox;
+mod overdue;
 mod park;
 mod permit;
 mod recorder;

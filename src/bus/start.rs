@@ -2,6 +2,7 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::ending;
+use crate::bus::overdue;
 use crate::bus::registry::{mode_for, plan_for, timing_for};
 use crate::bus::tell;
 use crate::event::{AnyEvent, Delivery, DeliveryPhase, HandlerMode, Manner, RecordPhase, State, TypeSlot};
@@ -96,7 +97,7 @@ impl Start<'_> {
                 deadline,
                 slow,
                 slow_event: if slow_event <= since { NEVER } else { slow_event },
-                overdue: ending::overdue as fn(&_, &_, Overdue),
+                overdue: overdue::overdue as fn(&_, &_, Overdue),
             })
         };
         if number > 1 && !delivery.redrive {

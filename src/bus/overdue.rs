@@ -1,0 +1,199 @@
+//! What follows when the watch finds a handler past its deadline, or slow (`runtime/README.md`, 3.4).
+
+use crate::bus::core::BusCore;
+use crate::bus::ending::{cascade, drive_on, end_pauses, keep_timer, release_attempt, run_hooks};
+use crate::bus::frame;
+use crate::bus::limits;
+use crate::bus::recorder::By;
+use crate::bus::tell;
+use crate::event::{
+    AnyEvent, AttemptKey, Cause, CauseKind, DeliveryPhase, HandlerFailure, HandlerInfo, Outcome, RecordPhase,
+};
+use crate::runtime::{Job, Overdue, Slot, Worker};
+use crate::sys::clock;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The worker is rung; and if the handler at the bottom of its stack was given up, its place in the pool is free.
+pub(crate) fn give_up_worker(bus: &Arc<BusCore>, id: u32) {
+    let Some(worker) = bus.runtime.pool.worker(id) else { return };
+    let pool = &bus.runtime.pool;
+    let mut abandoned = None;
+    worker.if_bottom(
+        |slot| !is_live(slot),
+        || {
+            if pool.abandon(&worker) {
+                abandoned = Some(());
+            }
+        },
+    );
+    if abandoned.is_some() {
+        log::warn!(target: "threadbus", "worker {} ({id}) is abandoned: {}", worker.name, describe_stack(&worker));
+    }
+    worker.bell.ring();
+}
+
+fn is_live(slot: &Slot) -> bool {
+    slot.event.state().lock().deliveries.get(slot.delivery).is_some_and(|d| d.is_live(slot.invocation, slot.attempt))
+}
+
+fn handler_of(slot: &Slot) -> Option<HandlerInfo> {
+    let state = slot.event.state().lock();
+    state.deliveries.get(slot.delivery)?.handler(slot.invocation).cloned()
+}
+
+/// The handlers on a worker's stack, bottom first, in words.
+pub(crate) fn describe_stack(worker: &Worker) -> String {
+    let now = clock::now();
+    let slots = worker.slots();
+    let mut text: Vec<String> = Vec::new();
+    for slot in slots.iter().take(8) {
+        let handler = handler_of(slot).map_or_else(|| "?".to_owned(), |info| info.label());
+        let age = Duration::from_nanos(now.saturating_sub(slot.since));
+        text.push(format!("{handler} on {} for {age:.1?}", slot.event));
+    }
+    if slots.len() > 8 {
+        text.push(format!("and {} more above", slots.len() - 8));
+    }
+    text.join(", above it ")
+}
+
+/// The watch found something on a worker's stack. Decides here; everything else is the aftermath's.
+pub(crate) fn overdue(worker: &Arc<Worker>, slot: &Slot, what: Overdue) {
+    let identity = slot.event.state().lock().deliveries.get(slot.delivery).map(|d| Arc::clone(&d.bus));
+    let Some(bus) = identity.and_then(|identity| BusCore::of(&identity)) else { return };
+    let watch = Arc::clone(&bus.runtime.watch);
+    match what {
+        Overdue::Deadline => deadline_passed(&bus, worker, slot),
+        Overdue::SlowHandler | Overdue::SlowEvent => {
+            let slot = slot.clone();
+            let worker = Arc::clone(worker);
+            watch.soon(move || warn_slow(&bus, &worker, &slot, what));
+        }
+    }
+}
+
+fn warn_slow(bus: &Arc<BusCore>, worker: &Worker, slot: &Slot, what: Overdue) {
+    if !is_live(slot) {
+        return;
+    }
+    let now = clock::now();
+    let waits =
+        bus.runtime.parked.lock().get(&worker.id).map(|p| format!(", waits for {}", p.event)).unwrap_or_default();
+    if what == Overdue::SlowHandler {
+        let Some(handler) = handler_of(slot) else { return };
+        let age = Duration::from_nanos(now.saturating_sub(slot.since));
+        log::warn!(
+            target: "threadbus",
+            "slow handler: {} on {} still running after {age:.1?} (bus {}{waits})",
+            handler.label(), slot.event, bus.label()
+        );
+    } else {
+        let (begun, handlers) = {
+            let state = slot.event.state().lock();
+            let Some(delivery) = state.deliveries.get(slot.delivery) else { return };
+            (delivery.begun, delivery.records.len())
+        };
+        let age = Duration::from_nanos(now.saturating_sub(begun));
+        log::warn!(
+            target: "threadbus",
+            "slow event: {} on {} still running after {age:.1?}, {handlers} handlers{waits}",
+            slot.event, bus.label()
+        );
+    }
+}
+
+fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
+    let (event, index) = (&slot.event, slot.delivery);
+    let key = AttemptKey { delivery: index, invocation: slot.invocation, attempt: slot.attempt };
+    let after = Duration::from_nanos(slot.deadline.saturating_sub(slot.since));
+    let at = clock::wall(clock::now());
+    let mut state = event.state().lock();
+    let Some(delivery) = state.deliveries.get_mut(index) else { return };
+    if !delivery.is_live(key.invocation, key.attempt) || slot.deadline == delivery.cap() {
+        // Back in time; or it is the event's cap, which has a timer of its own.
+        return;
+    }
+    let Some(entry) = delivery.entry(key.invocation).cloned() else { return };
+    let own = event.head().options().and_then(|o| o.retry.clone());
+    let retry = own
+        .or_else(|| delivery.slot().and_then(|slot| slot.options.retry.clone()))
+        .or_else(|| entry.options.retry.clone())
+        .or_else(|| bus.defaults.retry.clone())
+        .filter(|retry| key.attempt < retry.max_attempts());
+    if retry.is_some() {
+        delivery.set_aside(key.invocation);
+    } else {
+        let failure = Arc::new(HandlerFailure::TimedOut { after });
+        delivery.end_record(key.invocation, Outcome::Failed(failure), at);
+    }
+    let (hooks, pauses) = state.links_if_any().map(|links| links.take_of(key)).unwrap_or_default();
+    tell::note(bus, &state, event);
+    drop(state);
+    worker.bell.ring();
+    bus.recorder.handled_in(slot.deadline.saturating_sub(slot.since), By::Anybody);
+    let cause = Cause::new(CauseKind::HandlerTimeout, event.head().id, event.body().event_type())
+        .with_handler(entry.info.id(), entry.info.label())
+        .with_after(after);
+    let (bus, event, worker) = (Arc::clone(bus), event.clone(), worker.id);
+    Arc::clone(&bus.runtime.watch).soon(move || {
+        give_up_worker(&bus, worker);
+        cascade(&event, index, Some(key.invocation), &cause);
+        release_attempt(&bus, &event, key);
+        end_pauses(&event, pauses);
+        if retry.is_none() {
+            limits::settle(&bus.runtime, &event);
+        }
+        tell::deliver(&bus, &event);
+        match retry {
+            Some(retry) => decide_retry(&bus, &event, key, retry, after),
+            None => drive_on(&bus, &event, index),
+        }
+        run_hooks(&bus, hooks);
+    });
+}
+
+/// After a timeout, on a thread of the pool since the filter is the user's.
+fn decide_retry(bus: &Arc<BusCore>, event: &AnyEvent, key: AttemptKey, retry: crate::event::Retry, after: Duration) {
+    let (bus, event) = (Arc::clone(bus), event.clone());
+    let pool = Arc::clone(&bus.runtime.pool);
+    pool.submit_granted(Job::new(move |_| {
+        let failure = HandlerFailure::TimedOut { after };
+        let again = frame::callback(|| retry.retryable(&failure)).unwrap_or_else(|panic| {
+            log::error!(target: "threadbus", "the retry filter of a handler of {event} panicked: {panic}");
+            false
+        });
+        if again {
+            let delay = retry.delay_before(key.attempt + 1, crate::sys::random::fraction());
+            bus.note_set_aside(&event, key.delivery);
+            let runtime = Arc::clone(&bus.runtime);
+            let watch = Arc::clone(&runtime.watch);
+            let kept = event.clone();
+            let timer = watch.at(clock::after(clock::now(), delay), move || {
+                let mut state = event.state().lock();
+                let ready =
+                    state.deliveries.get_mut(key.delivery).is_some_and(|d| d.retry(key.invocation, key.attempt));
+                drop(state);
+                if ready {
+                    drive_on(&bus, &event, key.delivery);
+                }
+            });
+            keep_timer(&runtime, &kept, key.delivery, timer);
+            return;
+        }
+        let at = clock::wall(clock::now());
+        {
+            let mut state = event.state().lock();
+            let Some(delivery) = state.deliveries.get_mut(key.delivery) else { return };
+            let waits = delivery.records[key.invocation].phase == RecordPhase::Delayed;
+            if delivery.phase != DeliveryPhase::Active || !waits {
+                return;
+            }
+            delivery.end_record(key.invocation, Outcome::Failed(Arc::new(failure)), at);
+            tell::note(&bus, &state, &event);
+        }
+        limits::settle(&bus.runtime, &event);
+        drive_on(&bus, &event, key.delivery);
+        tell::deliver(&bus, &event);
+    }));
+}
