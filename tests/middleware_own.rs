@@ -367,8 +367,11 @@ fn a_middleware_that_blocks_holds_no_lock() {
         .build()
         .unwrap();
     bus.on(|job: &Event<Job>| job.n);
-    let blocked = bus.emit(job(1));
+    // On a thread of its own: whoever emits may come to tell of all that follows.
+    let emitter = bus.clone();
+    thread::spawn(move || emitter.emit(job(1)));
     entered.wait();
+    let blocked = bus.find::<Job>().first().unwrap();
     let free = bus.clone();
     within(PATIENCE, move || {
         assert_eq!(done(&free.emit(job(2))).result().unwrap(), 2);

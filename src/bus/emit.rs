@@ -92,7 +92,10 @@ impl BusCore {
                 }
                 Ok(event)
             }
-            Err(error) => Err((event, error)),
+            Err(error) => {
+                self.recorder.rejected();
+                Err((event, error))
+            }
         }
     }
 

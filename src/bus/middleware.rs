@@ -43,10 +43,10 @@ use std::fmt;
 ///
 /// # Blocking
 ///
-/// No lock of the bus is held during a call, so one that blocks holds up nobody but its thread: the emitter in `on_emit` and `Pending`, the
-/// worker otherwise, with whatever event that runs (on a serial bus: the whole queue), and whoever waits for this event. The time that
-/// a `Started` takes counts against the handler's timeout. Do not lock what a handler holds while it emits or waits: the call may come on
-/// that handler's thread.
+/// No lock of the bus is held during a call, so one that blocks holds up its thread, and what depends on that: an emitter, a worker with
+/// whatever event it runs (on a serial bus: the whole queue), and whoever waits for this event. **An emitter may be held up by more than
+/// `on_emit` and `Pending`:** what a worker changes meanwhile is left to it, up to `Completed`. The time that a `Started` takes counts
+/// against the handler's timeout. Do not lock what a handler holds while it emits or waits: the call may come on that handler's thread.
 ///
 /// A call is no handler: waits of ours answer [`Deadlock`](crate::WaitError::Deadlock), `redrive` does nothing, and
 /// [`HandlerContext::current`](crate::HandlerContext::current) is `None`. [`context::get`](crate::context::get) gives the event's values. Emitting is
