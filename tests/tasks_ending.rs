@@ -219,46 +219,57 @@ fn bf_153b_two_shutdowns_at_once() {
     events.iter().for_each(clean);
 }
 
-#[test]
-#[ignore = "the crate: about one shutdown in ten that meets emits of other threads never returns"]
-fn bf_154_emitting_against_a_shutdown() {
-    for concurrency in [EventConcurrency::BusSerial, EventConcurrency::Parallel] {
-        let bus = EventBus::builder("Bf154").event_concurrency(concurrency).build().unwrap();
-        bus.on(|_: &Event<Job>| {});
-        let emitted: Arc<AtomicUsize> = Arc::default();
-        let emitters: Vec<_> = (0..3)
-            .map(|_| {
-                let (bus, emitted) = (bus.clone(), Arc::clone(&emitted));
-                thread::spawn(move || {
-                    let (mut accepted, mut refused) = (Vec::new(), Vec::new());
-                    let start = Instant::now();
-                    while refused.len() < 5 && start.elapsed() < PATIENCE {
-                        match bus.try_emit(Job { n: accepted.len() }) {
-                            Ok(event) => accepted.push(event),
-                            Err(error) => refused.push(error.error),
-                        }
-                        emitted.fetch_add(1, SeqCst);
+/// Three threads emit without pause while the bus is shut down.
+fn emit_against_a_shutdown(concurrency: EventConcurrency, handlers: HandlerConcurrency) {
+    let bus = EventBus::builder("Bf154").event_concurrency(concurrency).handler_concurrency(handlers).build().unwrap();
+    bus.on(|_: &Event<Job>| {});
+    let emitted: Arc<AtomicUsize> = Arc::default();
+    let emitters: Vec<_> = (0..3)
+        .map(|_| {
+            let (bus, emitted) = (bus.clone(), Arc::clone(&emitted));
+            thread::spawn(move || {
+                let (mut accepted, mut refused) = (Vec::new(), Vec::new());
+                let start = Instant::now();
+                while refused.len() < 5 && start.elapsed() < PATIENCE {
+                    match bus.try_emit(Job { n: accepted.len() }) {
+                        Ok(event) => accepted.push(event),
+                        Err(error) => refused.push(error.error),
                     }
-                    (accepted, refused)
-                })
+                    emitted.fetch_add(1, SeqCst);
+                }
+                (accepted, refused)
             })
-            .collect();
-        eventually(|| emitted.load(SeqCst) >= 300);
-        within(PATIENCE, {
-            let bus = bus.clone();
-            move || bus.shutdown(Shutdown::Now, PATIENCE / 2)
-        });
-        for emitter in emitters {
-            let (accepted, refused) = emitter.join().unwrap();
-            assert_eq!(refused.len(), 5, "closed while it emitted");
-            refused.iter().for_each(|error| is_closed(error, &bus));
-            for event in accepted {
-                assert!(event.is_completed());
-                let waited = event.wait_timeout(PATIENCE).map(drop);
-                assert!(matches!(waited, Ok(()) | Err(WaitError::Cancelled)), "{waited:?}");
-            }
+        })
+        .collect();
+    eventually(|| emitted.load(SeqCst) >= 300);
+    within(PATIENCE, {
+        let bus = bus.clone();
+        move || bus.shutdown(Shutdown::Now, PATIENCE / 2)
+    });
+    for emitter in emitters {
+        let (accepted, refused) = emitter.join().unwrap();
+        assert_eq!(refused.len(), 5, "closed while it emitted");
+        refused.iter().for_each(|error| is_closed(error, &bus));
+        for event in accepted {
+            assert!(event.is_completed());
+            let waited = event.wait_timeout(PATIENCE).map(drop);
+            assert!(matches!(waited, Ok(()) | Err(WaitError::Cancelled)), "{waited:?}");
         }
     }
+}
+
+#[test]
+fn bf_154_emitting_against_a_shutdown() {
+    emit_against_a_shutdown(EventConcurrency::BusSerial, HandlerConcurrency::BusSerial);
+    emit_against_a_shutdown(EventConcurrency::Parallel, HandlerConcurrency::Parallel);
+}
+
+/// The shutdown waits for the bus's lock before it closes the doors; the line at the handler permit, which parallel events enter without
+/// bound, is walked under that lock, and the emitters make it longer and longer.
+#[test]
+#[ignore = "the crate: now and then the shutdown does not get to close the doors"]
+fn bf_154b_parallel_events_with_serial_handlers() {
+    emit_against_a_shutdown(EventConcurrency::Parallel, HandlerConcurrency::BusSerial);
 }
 
 #[test]
