@@ -108,13 +108,14 @@ impl Runtime {
 
 impl BusCore {
     fn close_doors(self: &Arc<Self>, doors: Doors) {
-        let mut run = self.run.lock();
-        // A paused bus could never drain.
-        run.paused = 0;
         {
+            // First of all, and with no other lock: emitters in full flow keep the workers at `run`.
             let mut inlet = self.inlet.lock();
             inlet.doors = inlet.doors.max(doors);
         }
+        let mut run = self.run.lock();
+        // A paused bus could never drain.
+        run.paused = 0;
         let wake = run.takes_loop_up();
         self.fetch(&mut run);
         let free = run.free.len();

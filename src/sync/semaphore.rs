@@ -53,6 +53,8 @@ pub(crate) struct Semaphore<T> {
     yielded: SmallVec<[Token; 1]>,
     front: VecDeque<Ticket<T>>,
     entries: VecDeque<Ticket<T>>,
+    /// Some of `entries` may borrow, so that they are worth a look although there is no room. The line may be very long.
+    entries_borrow: bool,
 }
 
 impl<T> Semaphore<T> {
@@ -64,6 +66,7 @@ impl<T> Semaphore<T> {
             yielded: SmallVec::new(),
             front: VecDeque::new(),
             entries: VecDeque::new(),
+            entries_borrow: false,
         }
     }
 
@@ -114,7 +117,10 @@ impl<T> Semaphore<T> {
         match place {
             Place::First => self.front.push_front(ticket),
             Place::Front => self.front.push_back(ticket),
-            Place::Entry => self.entries.push_back(ticket),
+            Place::Entry => {
+                self.entries_borrow |= ticket.under.is_some();
+                self.entries.push_back(ticket);
+            }
         }
         self.grant()
     }
@@ -218,7 +224,9 @@ impl<T> Semaphore<T> {
             let fits = |t: &Ticket<T>| room || self.holds(t.token) || t.under.is_some_and(|u| self.lends(u));
             let ticket = if let Some(at) = self.front.iter().position(fits) {
                 self.front.remove(at)
-            } else if let Some(at) = self.entries.iter().position(|t| fits(t) && !self.is_kept()) {
+            } else if self.is_kept() || !room && !self.entries_borrow {
+                None
+            } else if let Some(at) = self.entries.iter().position(fits) {
                 self.entries.remove(at)
             } else {
                 None
