@@ -118,7 +118,7 @@ impl<'a> Parked<'a> {
             }
             if frame.bus.has_limits() {
                 // Or one that waits for what stands in line behind this handler.
-                limits::ring_the_parked(runtime);
+                limits::ring_the_jumps(runtime);
             }
         }
         Parked { worker, frame, event: event.clone(), in_order }

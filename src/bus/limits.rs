@@ -247,8 +247,18 @@ impl Claim {
 }
 
 /// Whoever waits looks again whether that can ever end.
-pub(crate) fn ring_the_parked(runtime: &RuntimeCore) {
-    let parked: Vec<u32> = runtime.parked.lock().keys().copied().collect();
+fn ring_the_parked(runtime: &RuntimeCore) {
+    ring_those(runtime, |_| true);
+}
+
+/// The same for those that jump. Waits in order that rang each other would never both stay for a search to find them.
+pub(crate) fn ring_the_jumps(runtime: &RuntimeCore) {
+    ring_those(runtime, |wait| !wait.in_order);
+}
+
+fn ring_those(runtime: &RuntimeCore, which: impl Fn(&ParkedWait) -> bool) {
+    let parked: Vec<u32> =
+        runtime.parked.lock().iter().filter(|(_, wait)| which(wait)).map(|(worker, _)| *worker).collect();
     for worker in parked.into_iter().filter_map(|id| runtime.pool.worker(id)) {
         worker.bell.ring();
     }
