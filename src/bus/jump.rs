@@ -246,7 +246,7 @@ impl Jump {
         let ended = self.process(event);
         self.end_pauses();
         if self.frame.bus.has_limits() {
-            limits::take_back(&self.worker, &self.frame);
+            limits::take_back(&self.worker, &self.frame, event);
         }
         if !frame::take_back(&self.worker, &self.frame) {
             // Whoever ended this handler has seen to its permits.
