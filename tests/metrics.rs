@@ -250,11 +250,23 @@ fn numbers_are_conserved_while_everything_moves() {
     let emitters: Vec<_> = (0..3)
         .map(|_| {
             let bus = bus.clone();
-            std::thread::spawn(move || (0..500).for_each(|n| drop(bus.emit(Job { good: n % 7 > 0 }))))
+            std::thread::spawn(move || {
+                (0..500).for_each(|n| {
+                    let event = bus.emit(Job { good: n % 7 > 0 });
+                    if n % 11 == 0 {
+                        event.cancel();
+                    }
+                })
+            })
         })
         .collect();
+    let mut before = [0; 3];
     while !emitters.iter().all(std::thread::JoinHandle::is_finished) {
-        conserved(&bus.metrics(), None);
+        let metrics = bus.metrics();
+        conserved(&metrics, None);
+        let ends = [metrics.completed, metrics.cancelled, metrics.dropped];
+        assert!(ends.iter().zip(&before).all(|(now, before)| now >= before), "{before:?}, then {ends:?}");
+        before = ends;
     }
     emitters.into_iter().for_each(|emitter| emitter.join().unwrap());
     idle(&bus);

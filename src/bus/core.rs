@@ -103,6 +103,16 @@ struct ClaimsUnderRun {
     latest: AtomicU64,
 }
 
+/// How a delivery was over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// A handler had started, or there was none.
+    Completed,
+    Cancelled,
+    /// To make room in a full queue.
+    Dropped,
+}
+
 /// Split by who writes, so that emitters and workers do not take each other's cache lines.
 #[derive(Default)]
 pub(crate) struct Counters {
@@ -113,9 +123,10 @@ pub(crate) struct Counters {
     claimed: AtomicU64,
     /// The newest stamp of those.
     latest_claim: AtomicU64,
-    /// Deliveries done.
-    pub(crate) done: AtomicU64,
-    pub(crate) cancelled: AtomicU64,
+    /// Deliveries done, by how they ended: each only grows, and all together are those done.
+    completed: AtomicU64,
+    cancelled: AtomicU64,
+    dropped: AtomicU64,
     pub(crate) late_results: AtomicU64,
     /// Queue entries whose delivery somebody else claimed.
     /// Signed: a sweep may come before the claimer has counted.
@@ -131,6 +142,22 @@ impl Counters {
 
     pub(crate) fn emitted(&self) -> u64 {
         self.emitted.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn ended(&self, how: End) -> u64 {
+        self.of(how).load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn done(&self) -> u64 {
+        self.ended(End::Completed) + self.ended(End::Cancelled) + self.ended(End::Dropped)
+    }
+
+    fn of(&self, how: End) -> &AtomicU64 {
+        match how {
+            End::Completed => &self.completed,
+            End::Cancelled => &self.cancelled,
+            End::Dropped => &self.dropped,
+        }
     }
 
     pub(crate) fn claimed(&self) -> u64 {
@@ -306,7 +333,7 @@ impl BusCore {
     /// Nothing queued, nothing running, no retry waiting; and its middlewares know.
     pub(crate) fn is_idle(&self) -> bool {
         // `done` first: it never passes `emitted`, so equality means that nothing was in progress in between.
-        let done = self.counters.done.load(Ordering::SeqCst);
+        let done = self.counters.done();
         done == self.counters.emitted() && self.has_told_all()
     }
 
@@ -343,8 +370,8 @@ impl BusCore {
     }
 
     /// A delivery is over, and whatever it completed is complete.
-    pub(crate) fn note_done(&self) {
-        self.counters.done.fetch_add(1, Ordering::SeqCst);
+    pub(crate) fn note_done(&self, how: End) {
+        self.counters.of(how).fetch_add(1, Ordering::SeqCst);
         self.ring_idlers();
     }
 

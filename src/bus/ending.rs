@@ -2,7 +2,7 @@
 //!
 //! First the word under the event's lock, then what follows from it (`runtime/README.md`, 3.4 and 3.6).
 
-use crate::bus::core::BusCore;
+use crate::bus::core::{BusCore, End};
 use crate::bus::finish::{Finish, conclude, finish};
 use crate::bus::frame;
 use crate::bus::limits;
@@ -27,7 +27,6 @@ struct Ended {
     delivery: usize,
     bus: Option<Arc<BusCore>>,
     was_queued: bool,
-    cancelled: bool,
     manner: Manner,
     finish: Option<Finish>,
     /// Attempts that were running, and the workers they are on.
@@ -162,8 +161,7 @@ fn end_delivery(
         };
         delivery.end_record(invocation, Outcome::Failed(Arc::new(failure)), at);
     }
-    let cancelled = !delivery.anything_started();
-    delivery.cancelled = cancelled;
+    delivery.cancelled = !delivery.anything_started();
     let manner = delivery.manner;
     let bus = BusCore::of(&delivery.bus);
     let (mut hooks, mut pauses) = (Vec::new(), Vec::new());
@@ -176,23 +174,12 @@ fn end_delivery(
     let keeps_letters = bus.as_ref().is_some_and(|bus| bus.options.dead_letters > 0);
     let finish = finish(state, event, index, at, keeps_letters);
     tell::note_everywhere(state, event);
-    Some(Ended {
-        event: event.clone(),
-        delivery: index,
-        bus,
-        was_queued,
-        cancelled,
-        manner,
-        finish,
-        running,
-        hooks,
-        pauses,
-    })
+    Some(Ended { event: event.clone(), delivery: index, bus, was_queued, manner, finish, running, hooks, pauses })
 }
 
 /// Outside all locks: what the end of a delivery from outside leaves to do.
 fn follow_up(ended: Ended) {
-    let Ended { event, delivery, bus, was_queued, cancelled, manner, finish, running, hooks, pauses } = ended;
+    let Ended { event, delivery, bus, was_queued, manner, finish, running, hooks, pauses } = ended;
     let Some(bus) = bus else {
         tell::deliver_everywhere(&event);
         if let Some(completion) = finish.and_then(|f| f.completion) {
@@ -200,9 +187,6 @@ fn follow_up(ended: Ended) {
         }
         return;
     };
-    if cancelled {
-        bus.counters.cancelled.fetch_add(1, crate::sys::sync::atomic::Ordering::SeqCst);
-    }
     if was_queued {
         bus.note_claim(event.head().stamp);
         bus.note_stale();
@@ -438,9 +422,11 @@ pub(crate) fn end_queued(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
             _ => None,
         }
     };
-    if let Some(ended) = ended {
+    if let Some(mut ended) = ended {
         log::debug!(target: "threadbus", "{event} was dropped from the full queue of {}", bus.label());
-        bus.recorder.dropped();
+        if let Some(finish) = &mut ended.finish {
+            finish.end = End::Dropped;
+        }
         if let Some(rate) = &mut bus.inlet.lock().rate {
             rate.give_back();
         }

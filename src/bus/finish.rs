@@ -1,6 +1,6 @@
 //! The end of a delivery: the word under the lock, and what follows from it outside.
 
-use crate::bus::core::BusCore;
+use crate::bus::core::{BusCore, End};
 use crate::bus::ending;
 use crate::bus::limits;
 use crate::bus::recorder::{Verdict, is_own};
@@ -18,6 +18,8 @@ pub(crate) struct Finish {
     timers: Vec<u64>,
     pub(crate) carries_loop: bool,
     pub(crate) watched: bool,
+    /// How it is counted.
+    pub(crate) end: End,
     /// `None` if it was cancelled before a handler started, and for a redrive.
     verdict: Option<Verdict>,
     redrive: bool,
@@ -50,6 +52,7 @@ pub(crate) fn finish(
     let watched = state.has_watchers();
     let timers = state.take_timers(delivery);
     let d = state.deliveries.get_mut(delivery)?;
+    let end = if d.cancelled { End::Cancelled } else { End::Completed };
     let verdict = (!d.cancelled).then(|| verdict(event, d));
     let letters = if keeps_letters && verdict.is_some_and(|v| v.failed) { failures(event, d) } else { Vec::new() };
     let (redrive, limited, verdict) = (d.redrive, d.limited, verdict.filter(|_| !d.redrive));
@@ -67,6 +70,7 @@ pub(crate) fn finish(
         timers,
         carries_loop,
         watched,
+        end,
         verdict,
         redrive,
         limited,
@@ -130,7 +134,7 @@ pub(crate) fn conclude(bus: &Arc<BusCore>, event: &AnyEvent, finish: Finish) {
     if finish.redrive {
         bus.ring_idlers();
     } else {
-        bus.note_done();
+        bus.note_done(finish.end);
     }
     // Handlers that were removed meanwhile end here.
     unwind::drop_quietly(finish.slot);

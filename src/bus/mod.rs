@@ -51,7 +51,7 @@ pub use middleware::Middleware;
 pub use results::Select;
 pub use shutdown::{Shutdown, ShutdownReport};
 
-pub(crate) use self::core::{BusCore, Doors};
+pub(crate) use self::core::{BusCore, Doors, End};
 pub(crate) use frame::{callback, in_callback, local};
 pub(crate) use look::{Look, is_queued};
 pub(crate) use observers::{Observer, Seen};

@@ -22,7 +22,6 @@ pub(crate) struct Recorder {
 #[derive(Debug, Default)]
 struct Emits {
     rejected: AtomicU64,
-    dropped: AtomicU64,
     ran_inline: AtomicU64,
 }
 
@@ -54,7 +53,6 @@ pub(crate) enum By {
 #[derive(Debug)]
 pub(crate) struct Recorded {
     pub(crate) rejected: u64,
-    pub(crate) dropped: u64,
     pub(crate) ran_inline: u64,
     pub(crate) failed: u64,
     pub(crate) timed_out: u64,
@@ -69,11 +67,6 @@ impl Recorder {
     /// An event was refused, for whatever reason.
     pub(crate) fn rejected(&self) {
         self.emits.rejected.fetch_add(1, Relaxed);
-    }
-
-    /// A queued delivery made room for another one.
-    pub(crate) fn dropped(&self) {
-        self.emits.dropped.fetch_add(1, Relaxed);
     }
 
     /// An event ran on its emitter's thread, the queue being full.
@@ -128,7 +121,6 @@ impl Recorder {
         }
         Recorded {
             rejected: self.emits.rejected.load(Relaxed),
-            dropped: self.emits.dropped.load(Relaxed),
             ran_inline: self.emits.ran_inline.load(Relaxed),
             failed: self.ends.failed.load(Relaxed),
             timed_out: self.ends.timed_out.load(Relaxed),
@@ -231,7 +223,6 @@ mod tests {
     fn what_is_recorded_is_read_and_reading_changes_nothing() {
         let recorder = Recorder::default();
         recorder.rejected();
-        recorder.dropped();
         recorder.ran_inline();
         (0..3).for_each(|_| recorder.retried());
         recorder.recovered();
@@ -242,7 +233,7 @@ mod tests {
         recorder.queued_for(2000, By::Anybody);
         recorder.handled_in(3000, By::Anybody);
         let first = recorder.read();
-        assert_eq!((first.rejected, first.dropped, first.ran_inline), (1, 1, 1));
+        assert_eq!((first.rejected, first.ran_inline), (1, 1));
         assert_eq!((first.retries, first.recovered), (3, 1));
         assert_eq!((first.unhandled, first.failed, first.timed_out), (1, 1, 1));
         assert_eq!((first.queue_time.count, first.queue_time.max), (2, 2000));

@@ -1,6 +1,6 @@
 //! The end of a bus, and of all buses of a runtime.
 
-use crate::bus::core::{BusCore, Doors};
+use crate::bus::core::{BusCore, Doors, End};
 use crate::bus::ending;
 use crate::bus::frame;
 use crate::bus::handle::{EventBus, WeakBus};
@@ -9,7 +9,6 @@ use crate::bus::worker_local;
 use crate::event::{AnyEvent, DeliveryPhase};
 use crate::runtime::{Runtime, Worker};
 use crate::sys::clock::{self, Tick};
-use crate::sys::sync::atomic::Ordering;
 use crate::sys::unwind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -130,15 +129,14 @@ impl BusCore {
     }
 
     fn shut_down(self: &Arc<Self>, mode: Shutdown, deadline: Tick) -> ShutdownReport {
-        let done = self.counters.done.load(Ordering::SeqCst);
-        let cancelled = self.counters.cancelled.load(Ordering::SeqCst);
+        let before = self.ends();
         let inside = frame::in_callback()
             || frame::local(|local| local.frames.iter().any(|f| Arc::ptr_eq(&f.bus, self))).unwrap_or(false);
         if mode == Shutdown::Drain {
             self.close_doors(Doors::Draining);
             if inside {
                 // The queue is finished without us; the last handle's end does the rest.
-                return self.report(done, cancelled);
+                return self.report(before);
             }
             self.wait_idle_until(deadline);
         }
@@ -162,15 +160,20 @@ impl BusCore {
             worker_local::wait_for_locals(self, deadline);
         }
         self.runtime.buses.lock().remove(&self.identity.id);
-        self.report(done, cancelled)
+        self.report(before)
     }
 
-    fn report(&self, done: u64, cancelled: u64) -> ShutdownReport {
-        let cancelled = self.counters.cancelled.load(Ordering::SeqCst) - cancelled;
-        let done = self.counters.done.load(Ordering::SeqCst) - done;
+    /// How many deliveries are completed, and how many were given up before they started.
+    fn ends(&self) -> (u64, u64) {
+        let counters = &self.counters;
+        (counters.ended(End::Completed), counters.ended(End::Cancelled) + counters.ended(End::Dropped))
+    }
+
+    fn report(&self, before: (u64, u64)) -> ShutdownReport {
+        let (completed, given_up) = self.ends();
         let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         let abandoned = self.abandoned_here();
-        ShutdownReport { completed: count(done.saturating_sub(cancelled)), cancelled: count(cancelled), abandoned }
+        ShutdownReport { completed: count(completed - before.0), cancelled: count(given_up - before.1), abandoned }
     }
 
     /// Everything that is queued, and everything that runs.

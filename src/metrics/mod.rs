@@ -7,7 +7,7 @@
 #[cfg(feature = "metrics")]
 mod export;
 
-use crate::bus::EventBus;
+use crate::bus::{End, EventBus};
 use crate::sync::Counts;
 use crate::sys::sync::atomic::Ordering;
 use serde::Serialize;
@@ -139,20 +139,19 @@ impl EventBus {
         let queued_by_band = core.queued_by_band();
         // In this order each is at least the one before it, so what lies between them is never negative.
         let counters = &core.counters;
-        let given_up = counters.cancelled.load(Ordering::SeqCst);
-        let done = counters.done.load(Ordering::SeqCst);
+        let [completed, cancelled, dropped] =
+            [End::Completed, End::Cancelled, End::Dropped].map(|end| counters.ended(end));
+        let done = completed + cancelled + dropped;
         let claimed = counters.claimed().max(done);
         let emitted = counters.emitted().max(claimed);
-        let given_up = given_up.min(done);
-        let dropped = recorded.dropped.min(given_up);
         let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         let queued = count(emitted - claimed);
         BusMetrics {
             emitted,
-            completed: done - given_up,
+            completed,
             failed: recorded.failed,
             timed_out: recorded.timed_out,
-            cancelled: given_up - dropped,
+            cancelled,
             rejected: recorded.rejected,
             dropped,
             ran_inline: recorded.ran_inline,
