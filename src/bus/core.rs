@@ -113,6 +113,14 @@ pub(crate) enum End {
     Dropped,
 }
 
+/// What somebody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Until {
+    Idle,
+    /// A delivery leaves the queue, or is over.
+    Change,
+}
+
 /// Split by who writes, so that emitters and workers do not take each other's cache lines.
 #[derive(Default)]
 pub(crate) struct Counters {
@@ -193,8 +201,8 @@ pub(crate) struct BusCore {
     pub(crate) locals: AtomicUsize,
     /// Started deliveries that no thread runs at the moment: in line for a permit, or between two attempts.
     set_aside: Mutex<Vec<(WeakEvent, usize)>>,
-    /// Who waits for the bus to be idle, or for room in its queue.
-    idlers: Mutex<Vec<Arc<Bell>>>,
+    /// Who waits for the bus to be idle, or for a delivery to move on.
+    idlers: Mutex<Vec<(Arc<Bell>, Until)>>,
     idlers_count: AtomicUsize,
     /// What the user's handles share; gone with the last of them.
     pub(crate) alive: Mutex<Weak<Alive>>,
@@ -375,19 +383,28 @@ impl BusCore {
         self.ring_idlers();
     }
 
+    #[inline]
     pub(crate) fn ring_idlers(&self) {
         if self.idlers_count.load(Ordering::SeqCst) > 0 {
-            for bell in self.idlers.lock().iter() {
+            self.ring_them();
+        }
+    }
+
+    #[cold]
+    fn ring_them(&self) {
+        let idle = self.is_idle();
+        for (bell, until) in self.idlers.lock().iter() {
+            if idle || *until == Until::Change {
                 bell.ring();
             }
         }
     }
 
-    /// Rings `bell` whenever a delivery leaves the queue or is over, until the guard goes.
-    pub(crate) fn watch_idle(&self, bell: &Arc<Bell>) -> IdleWatch<'_> {
+    /// Rings `bell` when that may have come, until the guard goes.
+    pub(crate) fn watch(&self, bell: &Arc<Bell>, until: Until) -> IdleWatch<'_> {
         self.idlers_count.fetch_add(1, Ordering::SeqCst);
-        self.idlers.lock().push(Arc::clone(bell));
-        IdleWatch { bus: self, bell: Arc::clone(bell) }
+        self.idlers.lock().push((Arc::clone(bell), until));
+        IdleWatch { bus: self, bell: Arc::clone(bell), until }
     }
 
     /// With a history of 0, a completed event does not stay.
@@ -418,12 +435,14 @@ impl BusCore {
 pub(crate) struct IdleWatch<'a> {
     bus: &'a BusCore,
     bell: Arc<Bell>,
+    until: Until,
 }
 
 impl Drop for IdleWatch<'_> {
     fn drop(&mut self) {
         let mut idlers = self.bus.idlers.lock();
-        if let Some(at) = idlers.iter().position(|bell| Arc::ptr_eq(bell, &self.bell)) {
+        if let Some(at) = idlers.iter().position(|(bell, until)| Arc::ptr_eq(bell, &self.bell) && *until == self.until)
+        {
             idlers.swap_remove(at);
         }
         self.bus.idlers_count.fetch_sub(1, Ordering::SeqCst);

@@ -1,6 +1,6 @@
 //! From a payload to an event that everybody can see (`runtime/README.md`, 3.1).
 
-use crate::bus::core::{BusCore, Doors, Entry, Inlet};
+use crate::bus::core::{BusCore, Doors, Entry, Inlet, Until};
 use crate::bus::frame::{self, Emitter};
 use crate::bus::history::Evicted;
 use crate::bus::jump;
@@ -182,7 +182,7 @@ impl BusCore {
         let Some(worker) = Worker::current() else {
             return self.insert(candidate, Entrance::Queue).map(|()| Entered::Queued);
         };
-        let _watch = self.watch_idle(&worker.bell);
+        let _watch = self.watch(&worker.bell, Until::Change);
         loop {
             match self.insert(candidate, Entrance::Queue) {
                 Err(error @ EmitError::QueueFull { .. }) => {

@@ -1,7 +1,7 @@
 //! The bus as users hold it.
 
 use crate::bus::builder::{BusBuilder, BusOptions};
-use crate::bus::core::{Alive, BusCore, Doors};
+use crate::bus::core::{Alive, BusCore, Doors, Until};
 use crate::bus::emit::Entrance;
 use crate::bus::frame;
 use crate::bus::registry::WILDCARD;
@@ -168,8 +168,8 @@ impl EventBus {
             short_type_name::<T>()
         }
         let type_name = named(&handler);
-        let call = move |event: &AnyEvent| match event.downcast::<P>() {
-            Some(event) => handler.handle(&event).map(|output| output.map(AnyOutput::of::<P>)),
+        let call = move |event: &AnyEvent| match event.as_typed::<P>() {
+            Some(event) => handler.handle(event).map(|output| output.map(AnyOutput::of::<P>)),
             None => Ok(None),
         };
         self.register(P::event_type(), Some(KnownType::of::<P>()), options, type_name, true, Box::new(call))
@@ -414,7 +414,7 @@ impl EventBus {
         let Some(worker) = Worker::current() else {
             return Err(WaitError::Deadlock("this thread is ending".to_owned()));
         };
-        let _watch = self.core.watch_idle(&worker.bell);
+        let _watch = self.core.watch(&worker.bell, Until::Idle);
         let mut result = Ok(());
         let mut sat = false;
         while !self.core.is_idle() {

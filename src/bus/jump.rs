@@ -1,6 +1,6 @@
 //! Waiting: outside of handlers a park; inside of one the queue-jump (`runtime/README.md`, 3.5).
 
-use crate::bus::core::BusCore;
+use crate::bus::core::{BusCore, Until};
 use crate::bus::drive::advance_inline;
 use crate::bus::ending;
 use crate::bus::frame::{self, Frame};
@@ -224,7 +224,7 @@ fn wait_for_delivery(bus: &BusCore, worker: &Arc<Worker>, event: &AnyEvent, inde
     if !is_active(event, index) {
         return;
     }
-    let _watch = bus.watch_idle(&worker.bell);
+    let _watch = bus.watch(&worker.bell, Until::Change);
     while is_active(event, index) {
         worker.sit(&bus.runtime, NEVER);
     }

@@ -1,6 +1,6 @@
 //! The end of a bus, and of all buses of a runtime.
 
-use crate::bus::core::{BusCore, Doors, End};
+use crate::bus::core::{BusCore, Doors, End, Until};
 use crate::bus::ending;
 use crate::bus::frame;
 use crate::bus::handle::{EventBus, WeakBus};
@@ -224,7 +224,7 @@ impl BusCore {
     fn wait_idle_until(&self, deadline: Tick) {
         let Some(worker) = Worker::current() else { return };
         let frame = frame::top();
-        let _watch = self.watch_idle(&worker.bell);
+        let _watch = self.watch(&worker.bell, Until::Idle);
         let mut sat = false;
         while !self.is_idle() && clock::now() < deadline && frame.as_ref().is_none_or(frame::Frame::is_live) {
             match &frame {

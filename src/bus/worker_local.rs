@@ -150,10 +150,10 @@ impl EventBus {
         H: FnMut(&Event<P>) -> Result<Option<P::Output>, HandlerError> + 'static,
     {
         let call = move |event: &AnyEvent| {
-            let (Some(context), Some(event)) = (HandlerContext::current(), event.downcast::<P>()) else {
+            let (Some(context), Some(event)) = (HandlerContext::current(), event.as_typed::<P>()) else {
                 return Ok(None);
             };
-            let output = with_slot(&context, &factory, |handler: &mut H| handler(&event))??;
+            let output = with_slot(&context, &factory, |handler: &mut H| handler(event))??;
             Ok(output.map(AnyOutput::of::<P>))
         };
         let type_name = short_type_name::<H>();

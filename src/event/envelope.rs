@@ -7,6 +7,7 @@ use crate::event::{
 use crate::sys::clock::Stamp;
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, Ordering};
+use ref_cast::{RefCastCustom, ref_cast_custom};
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt;
@@ -33,6 +34,8 @@ pub(crate) type ContextMap = HashMap<TypeId, Arc<dyn Any + Send + Sync>>;
 /// assert_eq!(order.total, 21);
 /// # Ok::<(), threadbus::ResultError>(())
 /// ```
+#[derive(RefCastCustom)]
+#[repr(transparent)]
 pub struct Event<P: Payload> {
     any: AnyEvent,
     payload: PhantomData<fn() -> P>,
@@ -265,6 +268,12 @@ impl AnyEvent {
         self.is::<P>().then(|| Event { any: self.clone(), payload: PhantomData })
     }
 
+    /// The same without another hold of it.
+    #[inline]
+    pub(crate) fn as_typed<P: Payload>(&self) -> Option<&Event<P>> {
+        self.is::<P>().then(|| Event::of_its_type(self))
+    }
+
     /// The payload, if it is a `P`.
     pub fn payload<P: Payload>(&self) -> Option<&P> {
         let body: &dyn Any = &self.0.body;
@@ -325,6 +334,10 @@ impl<P: Payload> Fresh<P> {
 }
 
 impl<P: Payload> Event<P> {
+    /// Whoever calls it has asked whether the payload is a `P`.
+    #[ref_cast_custom]
+    fn of_its_type(any: &AnyEvent) -> &Self;
+
     /// The payload; the same as dereferencing.
     pub fn payload(&self) -> &P {
         match self.any.payload::<P>() {
