@@ -5,60 +5,69 @@ use crate::bus::ending;
 use crate::bus::frame;
 use crate::bus::limits;
 use crate::bus::recorder::By;
+use crate::bus::registry::retry_for;
 use crate::bus::start::Attempt;
 use crate::bus::tell;
 use crate::bus::turn::submit_resume;
-use crate::event::{AnyOutput, CauseKind, HandlerEntry, HandlerFailure, Outcome, RecordPhase, Retry, State};
+use crate::event::{AnyEvent, CauseKind, DeliveryPhase, HandlerEntry, HandlerFailure, Outcome, RecordPhase, State};
 use crate::sys::clock;
 use crate::sys::sync::atomic::Ordering;
 use crate::sys::{random, unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How a handler came back.
+/// How a handler came back. Filled where it stays, since handing it on takes longer than most handlers.
+#[derive(Default)]
 pub(crate) struct Returned {
     outcome: Outcome,
     /// Before which another attempt is due.
     retry: Option<Duration>,
 }
 
-/// The attempt was given up before its handler came back; nobody wants what it returned.
-pub(crate) struct Lost {
-    pub(crate) outcome: Outcome,
-}
-
 /// What an attempt's end leaves to do once nothing is locked.
+#[derive(Clone, Copy)]
 pub(crate) enum Ended {
-    Retry { delay: Duration, outcome: Outcome },
-    Notable { watched: bool, won: bool, sitting: bool, limited: bool },
+    Quietly,
+    /// The attempt was given up before its handler came back; nobody wants what it returned.
+    Lost,
+    Retry(Duration),
+    Notable {
+        watched: bool,
+        won: bool,
+        sitting: bool,
+        limited: bool,
+    },
 }
 
 /// The user's code, with everything it may do to us.
-pub(crate) fn call(driver: &Driver<'_>, attempt: Attempt) -> Returned {
-    let event = driver.event;
+pub(crate) fn call(driver: &Driver<'_>, into: &mut Returned) {
+    let (event, attempt) = (driver.event, driver.attempt);
     let entry = &*driver.slot.handlers[attempt.invocation].entry;
-    let called = unwind::catch(|| match (entry.call)(event) {
-        Ok(None) => Ok(Outcome::None),
-        Ok(Some(output)) => accept(driver, entry, output).map_or_else(|f| Err((f, false)), |o| Ok(Outcome::Value(o))),
+    let mut failed = None;
+    let outcome = &mut into.outcome;
+    let called = unwind::catch(|| match (entry.call)(event, outcome) {
+        Ok(()) if entry.typed => {}
+        Ok(()) => failed = accept(event, outcome).err().map(|failure| (failure, false)),
         Err(error) => {
             let permanent = error.is_permanent();
-            Err((error.into_failure(), permanent))
+            failed = Some((error.into_failure(), permanent));
         }
     });
-    let (failure, permanent) = match called {
-        Ok(Ok(outcome)) => return Returned { outcome, retry: None },
-        Ok(Err(failed)) => failed,
-        Err(panic) => {
-            log::debug!(target: "threadbus", "{} panicked on {event}: {panic}", entry.info.label());
-            (HandlerFailure::Panicked(panic), false)
-        }
-    };
-    let retry = if permanent { None } else { retry_after(driver, entry, attempt, &failure) };
-    Returned { outcome: Outcome::Failed(Arc::new(failure)), retry }
+    if let Err(panic) = called {
+        log::debug!(target: "threadbus", "{} panicked on {event}: {panic}", entry.info.label());
+        failed = Some((HandlerFailure::Panicked(panic), false));
+    }
+    let Some((failure, permanent)) = failed else { return };
+    into.retry = if permanent { None } else { retry_after(driver, entry, attempt, &failure) };
+    into.outcome = Outcome::Failed(Arc::new(failure));
 }
 
-fn accept(driver: &Driver<'_>, entry: &HandlerEntry, output: AnyOutput) -> Result<AnyOutput, HandlerFailure> {
-    if entry.typed { Ok(output) } else { driver.event.body().accept(output) }
+/// What an untyped handler returned becomes the event's own output.
+fn accept(event: &AnyEvent, outcome: &mut Outcome) -> Result<(), HandlerFailure> {
+    if let Outcome::Value(output) = std::mem::take(outcome) {
+        *outcome = Outcome::Value(event.body().accept(output)?);
+    }
+    Ok(())
 }
 
 /// How long to wait before the next attempt, if there is to be one. Asks the user's filter; a panic in it means no.
@@ -69,7 +78,7 @@ fn retry_after(
     failure: &HandlerFailure,
 ) -> Option<Duration> {
     let Attempt { invocation, number, .. } = attempt;
-    let retry = retry_of(driver, entry)?;
+    let retry = retry_for(driver.event, driver.slot, invocation, &driver.bus.defaults)?;
     // Nobody asks about an attempt that was given up already.
     let is_live = || {
         let state = driver.event.state().lock();
@@ -88,85 +97,76 @@ fn retry_after(
     }
 }
 
-fn retry_of<'a>(driver: &'a Driver<'_>, entry: &'a HandlerEntry) -> Option<&'a Retry> {
-    let own = driver.event.head().options().and_then(|o| o.retry.as_ref());
-    own.or(driver.slot.options.retry.as_ref()).or(entry.options.retry.as_ref()).or(driver.bus.defaults.retry.as_ref())
-}
-
 /// Under the event's lock: the end of the attempt, if it is still ours to end.
-pub(crate) fn end(
-    driver: &Driver<'_>,
-    state: &mut State,
-    attempt: Attempt,
-    returned: Returned,
-) -> Result<Option<Ended>, Lost> {
-    let Attempt { invocation, number, since, .. } = attempt;
-    let Returned { outcome, retry } = returned;
+#[inline]
+pub(crate) fn end(driver: &Driver<'_>, state: &mut State, returned: &mut Returned) -> Ended {
+    let Attempt { invocation, number, since, .. } = driver.attempt;
     let wanted = state.value_wanted();
-    let Some(delivery) = state.deliveries.get_mut(driver.delivery) else { return Err(Lost { outcome }) };
+    let Some(delivery) = state.deliveries.get_mut(driver.delivery) else { return Ended::Lost };
     if !delivery.is_live(invocation, number) {
-        return Err(Lost { outcome });
+        return Ended::Lost;
     }
-    driver
-        .bus
-        .recorder
-        .handled_in(driver.now.saturating_sub(since), if driver.via == Via::Loop { By::Loop } else { By::Anybody });
-    if let Some(delay) = retry {
+    let by = if driver.via == Via::Loop { By::Loop } else { By::Anybody };
+    driver.bus.recorder.handled_in(driver.now.saturating_sub(since), by);
+    if let Some(delay) = returned.retry.take() {
         delivery.set_aside(invocation);
-        return Ok(Some(Ended::Retry { delay, outcome }));
+        return Ended::Retry(delay);
     }
+    let outcome = std::mem::take(&mut returned.outcome);
     let value = matches!(outcome, Outcome::Value(_));
     if number > 1 && !delivery.redrive && !matches!(outcome, Outcome::Failed(_)) {
         driver.bus.recorder.recovered();
     }
     delivery.end_record(invocation, outcome, clock::wall(driver.now));
-    let won = value && delivery.manner.first && delivery.left > 0;
-    let sitting = delivery.manner.parallel
-        && delivery.has_sat
+    let more = delivery.left > 0;
+    let won = value && more && delivery.manner.first;
+    let sitting = delivery.has_sat
+        && delivery.manner.parallel
         && delivery.records.iter().any(|r| r.sitting && r.phase == RecordPhase::Started);
     // Whoever waits for the first value; the end of the delivery rings by itself.
-    let watched = value && wanted && delivery.left > 0;
-    let limited = delivery.limited && delivery.left > 0;
-    let notable = won || sitting || watched || limited;
+    let watched = value && more && wanted;
+    let limited = more && delivery.limited;
     tell::note(driver.bus, state, driver.event);
-    Ok(notable.then_some(Ended::Notable { watched, won, sitting, limited }))
+    if won || sitting || watched || limited {
+        return Ended::Notable { watched, won, sitting, limited };
+    }
+    Ended::Quietly
 }
 
-impl Ended {
-    pub(crate) fn follow_up(self, driver: &Driver<'_>, attempt: Attempt) {
-        match self {
-            Ended::Retry { delay, outcome } => {
-                unwind::drop_quietly(outcome);
-                try_again(driver, attempt, delay);
+/// With nothing locked, what an attempt's end leaves to do. True if this thread goes on driving.
+#[cold]
+pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Returned) -> bool {
+    let (bus, event, delivery) = (driver.bus, driver.event, driver.delivery);
+    match ended {
+        Ended::Quietly => {}
+        Ended::Lost => {
+            bus.counters.late_results.fetch_add(1, Ordering::Relaxed);
+            log::debug!(target: "threadbus", "a late result of {event} on {} was dropped", bus.label());
+            unwind::drop_quietly(std::mem::take(returned));
+            // Its ender drives on. On a stack that waits for the delivery, this thread does.
+            let state = event.state().lock();
+            return state.deliveries.get(delivery).is_some_and(|d| d.manner.inline && d.phase == DeliveryPhase::Active);
+        }
+        Ended::Retry(delay) => {
+            unwind::drop_quietly(std::mem::take(returned));
+            try_again(driver, driver.attempt, delay);
+        }
+        Ended::Notable { watched, won, sitting, limited } => {
+            if limited {
+                limits::settle(&bus.runtime, event);
+                limits::set_down_in_line(bus, event, delivery);
             }
-            Ended::Notable { watched, won, sitting, limited } => {
-                if limited {
-                    limits::settle(&driver.bus.runtime, driver.event);
-                    limits::set_down_in_line(driver.bus, driver.event, driver.delivery);
-                }
-                if watched {
-                    ending::ring_watchers(driver.event);
-                }
-                if won {
-                    ending::end_losers(
-                        driver.bus,
-                        driver.event,
-                        driver.delivery,
-                        attempt.invocation,
-                        CauseKind::LostFirst,
-                    );
-                } else if sitting {
-                    ending::give_up_if_all_sit(driver.bus, driver.event, driver.delivery);
-                }
+            if watched {
+                ending::ring_watchers(event);
+            }
+            if won {
+                ending::end_losers(bus, event, delivery, driver.attempt.invocation, CauseKind::LostFirst);
+            } else if sitting {
+                ending::give_up_if_all_sit(bus, event, delivery);
             }
         }
     }
-}
-
-pub(crate) fn note_lost(driver: &Driver<'_>, outcome: Outcome) {
-    driver.bus.counters.late_results.fetch_add(1, Ordering::Relaxed);
-    log::debug!(target: "threadbus", "a late result of {} on {} was dropped", driver.event, driver.bus.label());
-    unwind::drop_quietly(outcome);
+    true
 }
 
 /// Another attempt: at once, or after a delay that occupies no thread.

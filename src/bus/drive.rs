@@ -1,6 +1,6 @@
 //! Driving a delivery: one handler after another, or beside each other, until none is left (`runtime/README.md`, 3.3).
 
-use crate::bus::attempt::{self, Lost, Returned};
+use crate::bus::attempt::{self, Ended, Returned};
 use crate::bus::core::BusCore;
 use crate::bus::finish::{Finish, conclude, finish};
 use crate::bus::frame::{self, Frame, Holding, Places, Under};
@@ -46,6 +46,8 @@ pub(crate) struct Driver<'a> {
     pub(crate) via: Via,
     /// The end of the handler before is the start of the next, unless something blocked in between.
     pub(crate) now: Tick,
+    /// What was started last.
+    pub(crate) attempt: Attempt,
     /// What the delivery's handlers run under, while no frame of this driver has it.
     under: Under,
     /// This driver's frame is on the thread, and its slot on the worker's stack; with the context it found there.
@@ -72,7 +74,8 @@ enum Ran {
 
 #[derive(Clone, Copy)]
 enum Step {
-    Run(Attempt),
+    /// The attempt that was started.
+    Run,
     /// It needs a place under its handler's limit.
     Limit(Wanted),
     /// It needs a permit that the delivery does not hold.
@@ -124,43 +127,45 @@ impl<'a> Driver<'a> {
         under: Under,
         now: Tick,
     ) -> Self {
-        let (seated, on_stack, spare, owed) = (None, false, None, Owed::default());
-        Driver { bus, worker, event, delivery, slot, fixed, via, now, under, seated, on_stack, spare, owed }
+        let (attempt, seated, on_stack, spare, owed) = (Attempt::default(), None, false, None, Owed::default());
+        Driver { bus, worker, event, delivery, slot, fixed, via, now, attempt, under, seated, on_stack, spare, owed }
     }
 
     /// `started`: its first handler, if the claim has started it.
     pub(crate) fn drive(&mut self, started: Option<Attempt>) -> After {
         self.on_stack = started.is_some();
-        let ran = self.run(started.map(Step::Run));
+        let first = started.map(|attempt| {
+            self.attempt = attempt;
+            Step::Run
+        });
+        let ran = self.run(first);
         self.leave(ran)
     }
 
-    fn run(&mut self, mut first: Option<Step>) -> Ran {
-        let mut returned = None;
+    fn run(&mut self, first: Option<Step>) -> Ran {
+        let mut returned = Returned::default();
+        let mut step = first.unwrap_or_else(|| self.step());
         loop {
-            let step = match (first.take(), returned.take()) {
-                (Some(step), _) => step,
-                (None, None) => self.step(),
-                (None, Some((attempt, returned))) => self.end_and_step(attempt, returned),
-            };
-            match step {
-                Step::Run(attempt) => {
-                    self.seat(attempt);
-                    returned = Some((attempt, attempt::call(self, attempt)));
+            step = match step {
+                Step::Run => {
+                    self.seat();
+                    attempt::call(self, &mut returned);
                     self.now = clock::now();
-                    continue;
+                    self.end_and_step(&mut returned)
                 }
                 Step::Limit(wanted) => {
                     self.unseat();
                     if !limits::take(self, wanted) {
                         return Ran::Left;
                     }
+                    self.step()
                 }
                 Step::Permit(wanted) => {
                     self.unseat();
                     if !self.with_permit(wanted) {
                         return Ran::Left;
                     }
+                    self.step()
                 }
                 Step::Finished => {
                     self.unseat();
@@ -173,7 +178,7 @@ impl<'a> Driver<'a> {
                     self.unseat();
                     return Ran::Left;
                 }
-            }
+            };
         }
     }
 
@@ -211,51 +216,29 @@ impl<'a> Driver<'a> {
     }
 
     /// The end of an attempt, if it is still ours to end, and what comes next, in the same look.
-    fn end_and_step(&mut self, attempt: Attempt, returned: Returned) -> Step {
-        let (worker, event, index) = (self.worker, self.event, self.delivery);
+    fn end_and_step(&mut self, returned: &mut Returned) -> Step {
+        let (worker, event) = (self.worker, self.event);
         let mut stack = worker.stack();
         let mut state = event.state().lock();
-        let gone = match attempt::end(self, &mut state, attempt, returned) {
-            Ok(None) => {
-                let step = self.next(&mut stack, &mut state);
-                drop(state);
-                drop(stack);
-                self.settle();
-                return step;
-            }
-            Ok(Some(ended)) => {
-                drop(state);
-                drop(stack);
-                self.unseat();
-                ended.follow_up(self, attempt);
-                None
-            }
-            Err(lost) => {
-                drop(state);
-                drop(stack);
-                self.unseat();
-                Some(lost)
-            }
-        };
-        match gone {
-            Some(Lost { outcome }) => {
-                attempt::note_lost(self, outcome);
-                // A handler was given up: its ender drives on. On a stack that waits for the delivery, this thread does.
-                let state = event.state().lock();
-                let stays =
-                    state.deliveries.get(index).is_some_and(|d| d.manner.inline && d.phase == DeliveryPhase::Active);
-                drop(state);
-                if stays { self.step() } else { Step::Nothing }
-            }
-            None => self.step(),
+        let ended = attempt::end(self, &mut state, returned);
+        if let Ended::Quietly = ended {
+            let step = self.next(&mut stack, &mut state);
+            drop(state);
+            drop(stack);
+            self.settle();
+            return step;
         }
+        drop(state);
+        drop(stack);
+        self.unseat();
+        if attempt::follow_up(self, ended, returned) { self.step() } else { Step::Nothing }
     }
 
     /// Under the stack's lock and the event's.
     fn next(&mut self, stack: &mut Stack, state: &mut State) -> Step {
         let step = self.next_step(stack, state);
         tell::note(self.bus, state, self.event);
-        if self.on_stack && !matches!(step, Step::Run(_)) {
+        if self.on_stack && !matches!(step, Step::Run) {
             // Not the last hold of the event: this driver has one.
             drop(stack.pop());
             self.on_stack = false;
@@ -288,22 +271,24 @@ impl<'a> Driver<'a> {
             delivery.set_aside(invocation);
             Step::Permit(Wanted { invocation, attempt, mode })
         } else {
-            match self.start(stack, delivery, invocation, RecordPhase::Pending, at) {
-                Some(attempt) => Step::Run(attempt),
-                None => return Step::Nothing,
+            if !self.start(stack, delivery, invocation, RecordPhase::Pending, at) {
+                return Step::Nothing;
             }
+            Step::Run
         };
         if delivery.manner.parallel && delivery.helpers == 0 && delivery.startable().is_some() {
             // Somebody must be left to claim the next one; the first time, as many as can run.
             self.owed.helpers = if invocation == 0 { thread::cores() as u32 } else { 1 };
             delivery.helpers += self.owed.helpers;
         }
-        if state.started == 0 && matches!(step, Step::Run(_)) {
+        if state.started == 0 && matches!(step, Step::Run) {
             state.started = at;
         }
         step
     }
 
+    /// True if it was started, as `attempt`.
+    #[inline]
     fn start(
         &mut self,
         stack: &mut Stack,
@@ -311,28 +296,20 @@ impl<'a> Driver<'a> {
         invocation: usize,
         from: RecordPhase,
         at: Stamp,
-    ) -> Option<Attempt> {
-        let start = Start {
-            bus: self.bus,
-            worker: self.worker,
-            event: self.event,
-            delivery: self.delivery,
-            slot: self.slot,
-            now: self.now,
-        };
-        let on_stack = std::mem::replace(&mut self.on_stack, true);
-        let (attempt, earlier) =
-            start.start(stack, on_stack, delivery, self.fixed, invocation, from, at).or_else(|| {
-                self.on_stack = on_stack;
-                None
-            })?;
+    ) -> bool {
+        let Driver { bus, worker, event, slot, now, .. } = *self;
+        let start = Start { bus, worker, event, delivery: self.delivery, slot, now };
+        let started = start.start(stack, self.on_stack, delivery, self.fixed, invocation, from, at);
+        let Some((attempt, earlier)) = started else { return false };
+        self.on_stack = true;
+        self.attempt = attempt;
         self.owed.look = earlier;
-        Some(attempt)
+        true
     }
 
     /// Puts the frame on the thread, or turns the one of the handler before into this one's.
-    fn seat(&mut self, attempt: Attempt) {
-        let Attempt { invocation, number, deadline, .. } = attempt;
+    fn seat(&mut self) {
+        let Attempt { invocation, number, deadline, .. } = self.attempt;
         if self.seated.is_some() {
             frame::local(|local| {
                 let Some((frame, below)) = local.frames.split_last_mut() else { return };
@@ -446,20 +423,17 @@ impl<'a> Driver<'a> {
 
     /// A ticket's turn has come, on a thread of the pool.
     fn job_with_permit(&self, wanted: Wanted, token: Token) -> Job {
+        let permit = self.permit_for(wanted.mode);
         let (bus, event, delivery) = (Arc::clone(self.bus), self.event.clone(), self.delivery);
         Job::new(move |worker| {
-            let Wanted { invocation, mode, .. } = wanted;
             let now = clock::now();
-            let home =
-                if mode == HandlerMode::GlobalSerial { Home::Runtime(Arc::clone(&bus.runtime)) } else { bus.home() };
-            let permit = Permit { home, kind: PermitKind::Handler };
             let Some((slot, fixed)) = fix_handlers(&bus, &event, delivery, now) else {
                 permit.release(token);
                 return;
             };
             let under = Under::Delivery;
             let mut driver = Driver::new(&bus, worker, &event, delivery, &slot, fixed, Via::Job, under, now);
-            let goes_on = driver.start_set_aside(invocation, Some((permit, token)));
+            let goes_on = driver.start_set_aside(wanted.invocation, Some((permit, token)));
             let ran = if goes_on { driver.run(None) } else { Ran::Left };
             driver.leave(ran);
         })
@@ -476,16 +450,16 @@ impl<'a> Driver<'a> {
                 state.started = at;
             }
             let delivery = state.deliveries.get_mut(self.delivery);
-            let started = delivery.and_then(|d| self.start(&mut stack, d, invocation, RecordPhase::Delayed, at));
+            let started = delivery.is_some_and(|d| self.start(&mut stack, d, invocation, RecordPhase::Delayed, at));
             tell::note(self.bus, &state, self.event);
             started
         };
-        let Some(attempt) = started else {
+        if !started {
             if let Some((permit, token)) = permit {
                 permit.release(token);
             }
             return is_active(self.event, self.delivery);
-        };
+        }
         self.settle();
         let places = self.places();
         let hand = frame::hand_len();
@@ -493,10 +467,14 @@ impl<'a> Driver<'a> {
             let own = frame::put_in_hand(permit.clone(), *token, self.event, self.delivery, false);
             self.under = Under::Hand(places.iter().copied().chain([own]).collect());
         }
-        self.seat(attempt);
-        let returned = attempt::call(self, attempt);
+        let mut returned = Returned::default();
+        self.seat();
+        attempt::call(self, &mut returned);
         self.now = clock::now();
-        let goes_on = self.end_alone(attempt, returned);
+        // Without a look at what comes next, since the permit goes first.
+        self.unseat();
+        let ended = attempt::end(self, &mut self.event.state().lock(), &mut returned);
+        let goes_on = attempt::follow_up(self, ended, &mut returned);
         self.under = Under::Hand(places);
         frame::cut_hand(hand);
         if let Some((permit, token)) = permit {
@@ -504,31 +482,6 @@ impl<'a> Driver<'a> {
         }
         tell::deliver(self.bus, self.event);
         goes_on
-    }
-
-    /// Ends an attempt without a look at what comes next, since its permit goes first. True if this thread goes on driving.
-    fn end_alone(&mut self, attempt: Attempt, returned: Returned) -> bool {
-        self.unseat();
-        let event = self.event;
-        let mut state = event.state().lock();
-        match attempt::end(self, &mut state, attempt, returned) {
-            Ok(ended) => {
-                drop(state);
-                if let Some(ended) = ended {
-                    ended.follow_up(self, attempt);
-                }
-                true
-            }
-            Err(Lost { outcome }) => {
-                let stays = state
-                    .deliveries
-                    .get(self.delivery)
-                    .is_some_and(|d| d.manner.inline && d.phase == DeliveryPhase::Active);
-                drop(state);
-                attempt::note_lost(self, outcome);
-                stays
-            }
-        }
     }
 
     /// What a locked step left to do.

@@ -62,7 +62,7 @@ pub(crate) fn finish(
     if completion.is_some() {
         event.publish_complete();
     }
-    let forwarded = state.deliveries.len() > 1;
+    let forwarded = state.deliveries.are_many();
     Some(Finish {
         completion,
         slot,

@@ -47,7 +47,7 @@ impl EventBus {
             }
             Ok(None)
         };
-        self.register(pattern, known, options, "forward", true, Box::new(call))
+        self.register(pattern, known, options, "forward", true, call)
     }
 }
 

@@ -9,8 +9,8 @@ use crate::bus::tell;
 use crate::bus::worker_local;
 use crate::event::{
     AnyEvent, AnyOutput, BusId, BusIdentity, EmitError, Event, EventId, EventOptions, Fresh, Handler, HandlerEntry,
-    HandlerId, HandlerInfo, HandlerOptions, IntoAnyOutcome, KnownType, Notices, Payload, TryEmitError, WaitError,
-    short_type_name,
+    HandlerError, HandlerId, HandlerInfo, HandlerOptions, IntoAnyOutcome, KnownType, Notices, Outcome, Payload,
+    TryEmitError, WaitError, short_type_name,
 };
 use crate::runtime::{Job, Runtime, Worker};
 use crate::sys::clock::{self, NEVER};
@@ -172,7 +172,7 @@ impl EventBus {
             Some(event) => handler.handle(event).map(|output| output.map(AnyOutput::of::<P>)),
             None => Ok(None),
         };
-        self.register(P::event_type(), Some(KnownType::of::<P>()), options, type_name, true, Box::new(call))
+        self.register(P::event_type(), Some(KnownType::of::<P>()), options, type_name, true, call)
     }
 
     /// Registers an untyped handler: `pattern` is an event type's name, or `*` for all. Shares one table with [`on`](EventBus::on).
@@ -198,7 +198,7 @@ impl EventBus {
         }
         let type_name = named(&handler);
         let call = move |event: &AnyEvent| handler(event).into_any_outcome();
-        self.register(pattern, None, options, type_name, false, Box::new(call))
+        self.register(pattern, None, options, type_name, false, call)
     }
 
     /// Registers a handler for every event.
@@ -215,7 +215,7 @@ impl EventBus {
         options: HandlerOptions,
         type_name: &str,
         typed: bool,
-        call: Box<crate::event::Call>,
+        call: impl Fn(&AnyEvent) -> Result<Option<AnyOutput>, HandlerError> + Send + Sync + 'static,
     ) -> HandlerInfo {
         let location = Location::caller();
         let name = match &options.name {
@@ -228,7 +228,14 @@ impl EventBus {
         let bus = Arc::clone(&self.core.identity.label);
         let info = HandlerInfo::new(id, name, pattern.to_owned(), bus, location, stamp);
         let limit = options.limit.as_ref().map(|limit| self.core.limit_group(limit));
-        let entry = Arc::new(HandlerEntry { info: info.clone(), options, limit, call, typed });
+        // Into its place, since a result that is handed on takes longer than most handlers.
+        let call = move |event: &AnyEvent, outcome: &mut Outcome| {
+            if let Some(output) = call(event)? {
+                *outcome = Outcome::Value(output);
+            }
+            Ok(())
+        };
+        let entry = Arc::new(HandlerEntry { info: info.clone(), options, limit, call: Box::new(call), typed });
         if !self.core.registry.add(entry, known, self.told()) {
             info.end();
             log::warn!(

@@ -5,6 +5,7 @@ use crate::bus::ending::{cascade, drive_on, end_pauses, keep_timer, release_atte
 use crate::bus::frame;
 use crate::bus::limits;
 use crate::bus::recorder::By;
+use crate::bus::registry::retry_for;
 use crate::bus::tell;
 use crate::event::{
     AnyEvent, AttemptKey, Cause, CauseKind, DeliveryPhase, HandlerFailure, HandlerInfo, Outcome, RecordPhase,
@@ -115,12 +116,11 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
         return;
     }
     let Some(entry) = delivery.entry(key.invocation).cloned() else { return };
-    let own = event.head().options().and_then(|o| o.retry.clone());
-    let retry = own
-        .or_else(|| delivery.slot().and_then(|slot| slot.options.retry.clone()))
-        .or_else(|| entry.options.retry.clone())
-        .or_else(|| bus.defaults.retry.clone())
-        .filter(|retry| key.attempt < retry.max_attempts());
+    let retry = delivery
+        .slot()
+        .and_then(|slot| retry_for(event, slot, key.invocation, &bus.defaults))
+        .filter(|retry| key.attempt < retry.max_attempts())
+        .cloned();
     if retry.is_some() {
         delivery.set_aside(key.invocation);
     } else {

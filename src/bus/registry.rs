@@ -5,7 +5,7 @@
 
 use crate::event::{
     AnyEvent, Body, EventId, EventOptions, HandlerEntry, HandlerId, HandlerInfo, HandlerMode, KnownType, Notice,
-    Notices, Of, Payload, Plan, Priority, Roster, SlotEntry, Timing, TypeSlot,
+    Notices, Of, Payload, Plan, Priority, Retry, Roster, SlotEntry, Timing, TypeSlot,
 };
 use crate::rules::{self, BusDefaults};
 use crate::sys::sync::RwLock;
@@ -330,6 +330,18 @@ pub(crate) fn mode_for(own: Option<&EventOptions>, slot: &TypeSlot, at: usize, d
         Some(_) => rules::handler_mode(own, &slot.options, &handler.entry.options, defaults),
         None => handler.mode,
     }
+}
+
+/// How one of its handlers is tried again.
+pub(crate) fn retry_for<'a>(
+    event: &'a AnyEvent,
+    slot: &'a TypeSlot,
+    at: usize,
+    defaults: &'a BusDefaults,
+) -> Option<&'a Retry> {
+    let own = event.head().options().and_then(|own| own.retry.as_ref());
+    let handler = slot.handlers.get(at).and_then(|handler| handler.entry.options.retry.as_ref());
+    own.or(slot.options.retry.as_ref()).or(handler).or(defaults.retry.as_ref())
 }
 
 /// How long one of its handlers may take.

@@ -20,7 +20,7 @@ pub(crate) struct Fixed {
 }
 
 /// A started attempt: `number` is its lease.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Attempt {
     pub(crate) invocation: usize,
     pub(crate) number: u32,
@@ -58,6 +58,7 @@ impl Start<'_> {
 
     /// Starts an attempt and shows it to the watch, in one step, so that whoever ends it finds it on this stack.
     #[expect(clippy::too_many_arguments, reason = "one locked step over three structures")]
+    #[inline(always)]
     pub(crate) fn start(
         &self,
         stack: &mut Stack,
@@ -161,10 +162,7 @@ pub(crate) fn fix(
     delivery.fix_handlers(slot, |at| mode_for(own, slot, at, &bus.defaults));
     delivery.manner.first |= wants_first;
     delivery.begun = now;
-    let timeout = match own {
-        Some(_) => plan_for(event, slot, &bus.defaults).event_timeout,
-        None => slot.plan.event_timeout,
-    };
+    let timeout = plan_for(event, slot, &bus.defaults).event_timeout;
     if let Some(after) = timeout {
         delivery.set_cap(clock::after(now, after));
     }

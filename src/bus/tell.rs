@@ -98,7 +98,7 @@ pub(crate) fn enter_new(bus: &BusCore, event: &AnyEvent) -> Option<AnyEvent> {
 /// Something may have changed on the event.
 #[inline]
 pub(crate) fn note(bus: &BusCore, state: &State, event: &AnyEvent) {
-    if bus.is_watched() || state.deliveries.len() > 1 {
+    if bus.is_watched() || state.deliveries.are_many() {
         note_everywhere(state, event);
     }
 }

@@ -157,6 +157,6 @@ impl EventBus {
             Ok(output.map(AnyOutput::of::<P>))
         };
         let type_name = short_type_name::<H>();
-        self.register(P::event_type(), Some(KnownType::of::<P>()), options, type_name, true, Box::new(call))
+        self.register(P::event_type(), Some(KnownType::of::<P>()), options, type_name, true, call)
     }
 }

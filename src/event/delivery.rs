@@ -26,8 +26,9 @@ pub(crate) enum RecordPhase {
 }
 
 /// How an invocation ended.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) enum Outcome {
+    #[default]
     None,
     Value(AnyOutput),
     Failed(Arc<HandlerFailure>),
@@ -49,6 +50,20 @@ pub(crate) struct Record {
     pub(crate) started: Stamp,
     pub(crate) ended: Stamp,
     pub(crate) outcome: Outcome,
+}
+
+impl Record {
+    const PENDING: Record = Record {
+        mode: HandlerMode::EventSerial,
+        phase: RecordPhase::Pending,
+        attempt: 0,
+        worker: 0,
+        sitting: false,
+        placed: false,
+        started: 0,
+        ended: 0,
+        outcome: Outcome::None,
+    };
 }
 
 /// Which event permit a delivery needs.
@@ -215,24 +230,15 @@ impl Delivery {
 
     /// Fixes the handlers. Once.
     pub(crate) fn fix_handlers(&mut self, slot: &Arc<TypeSlot>, mode: impl Fn(usize) -> HandlerMode) {
-        let record = |at| Record {
-            mode: mode(at),
-            phase: RecordPhase::Pending,
-            attempt: 0,
-            worker: 0,
-            sitting: false,
-            placed: false,
-            started: 0,
-            ended: 0,
-            outcome: Outcome::None,
-        };
         let count = slot.handlers.len();
         self.left = count as u32;
-        if count == 1 {
-            self.records.push(record(0));
-        } else {
-            self.records.extend((0..count).map(record));
-            self.manner.parallel = self.records.iter().any(|record| record.mode == HandlerMode::Parallel);
+        self.records.reserve_exact(count);
+        for at in 0..count {
+            let mode = mode(at);
+            // Put together in place.
+            self.records.push(Record::PENDING);
+            self.records[at].mode = mode;
+            self.manner.parallel |= mode == HandlerMode::Parallel && count > 1;
         }
         self.handlers = Handlers::Live(Arc::clone(slot));
     }

@@ -1,6 +1,6 @@
 //! A registration: what users see of it, and what the bus runs.
 
-use crate::event::{AnyEvent, AnyOutput, HandlerError, HandlerId, HandlerOptions, LimitGroup};
+use crate::event::{AnyEvent, HandlerError, HandlerId, HandlerOptions, LimitGroup, Outcome};
 use crate::sys::clock::{self, Stamp};
 use crate::sys::sync::atomic::{AtomicBool, Ordering};
 use chrono::{DateTime, Utc};
@@ -106,7 +106,7 @@ impl fmt::Debug for HandlerInfo {
 }
 
 /// What a handler's closure looks like to the bus, whatever it was registered as.
-pub(crate) type Call = dyn Fn(&AnyEvent) -> Result<Option<AnyOutput>, HandlerError> + Send + Sync;
+type Call = dyn Fn(&AnyEvent, &mut Outcome) -> Result<(), HandlerError> + Send + Sync;
 
 /// One registered handler.
 pub(crate) struct HandlerEntry {

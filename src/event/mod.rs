@@ -47,7 +47,7 @@ pub use retry::Retry;
 
 pub(crate) use delivery::{Delivery, DeliveryPhase, HandlerMode, Manner, Outcome, Record, RecordPhase, TurnKind};
 pub(crate) use envelope::{Body, ContextMap, Fresh, Head, ParentLink, Rare, WeakEvent};
-pub(crate) use info::{Call, HandlerEntry};
+pub(crate) use info::HandlerEntry;
 pub(crate) use known_type::{KnownType, MakeEvent};
 pub(crate) use notices::{Lane, Notice, Notices, Of};
 pub(crate) use options::Knob;
