@@ -16,7 +16,7 @@ use crate::sync::{Bell, Semaphore, Spin, Token};
 use crate::sys::channel::{Receiver, Sender};
 use crate::sys::clock::Stamp;
 use crate::sys::sync::Mutex;
-use crate::sys::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use crate::sys::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use crossbeam_utils::CachePadded;
 use smallvec::SmallVec;
 use std::sync::{Arc, Weak};
@@ -191,6 +191,8 @@ pub(crate) struct BusCore {
     pub(crate) run: Mutex<Run>,
     /// Read by whoever holds `run`.
     pub(crate) arrivals: Receiver<Entry>,
+    /// Something has been sent that does not simply go after the one before it.
+    pub(crate) is_sorted: AtomicBool,
     pub(crate) counters: Counters,
     pub(crate) recorder: Recorder,
     pub(crate) dead_letters: Mutex<DeadLetters>,
@@ -271,6 +273,7 @@ impl BusCore {
                 loop_in_global_line: false,
             }),
             arrivals,
+            is_sorted: AtomicBool::new(false),
             counters: Counters::default(),
             recorder: Recorder::default(),
             dead_letters: Mutex::new(DeadLetters::new(options.dead_letters)),

@@ -6,10 +6,10 @@ use crate::bus::history::Evicted;
 use crate::bus::jump;
 use crate::bus::kind::{self, Kind};
 use crate::bus::observers::Seen;
-use crate::bus::run_loop::Room;
+use crate::bus::run_loop::{Room, needs_lanes};
 use crate::bus::tell;
 use crate::event::{
-    AnyEvent, ContextMap, DeliveryPhase, EmitError, Event, EventId, EventOptions, Fresh, Head, Manner, OnFull,
+    AnyEvent, ContextMap, DeliveryPhase, EmitError, Event, EventId, EventOptions, Fresh, Head, LetGo, Manner, OnFull,
     ParentLink, Payload, Rare, State, TurnKind, TypeSlot,
 };
 use crate::rules::TokenBucket;
@@ -33,9 +33,11 @@ struct Candidate {
     /// Put in before it is let in, gone once it is in the queue.
     event: Option<AnyEvent>,
     turn: TurnKind,
-    parent: Option<AnyEvent>,
     /// The handler that emits it.
     emitter: Option<Emitter>,
+    /// Its event is the parent, unless another one is given.
+    below_emitter: bool,
+    given_parent: Option<AnyEvent>,
     unhandled: bool,
     explicit_id: bool,
 }
@@ -110,16 +112,23 @@ impl BusCore {
     ) -> (T, Candidate) {
         let (emitter, context) = frame::emitter();
         let explicit_id = own.as_ref().is_some_and(|own| own.id.is_some());
-        let parent = match own.as_ref().and_then(|own| own.parent.clone()) {
-            Some(parent) => Some(parent),
-            None if kind.detached => None,
-            None => emitter.as_ref().map(|emitter| emitter.event.clone()),
+        let given_parent = own.as_ref().and_then(|own| own.parent.clone());
+        let below_emitter = given_parent.is_none() && !kind.detached && emitter.is_some();
+        let candidate = Candidate {
+            event: None,
+            turn: kind.plan.turn,
+            emitter,
+            below_emitter,
+            given_parent,
+            unhandled,
+            explicit_id,
         };
+        let parent = candidate.parent();
         let phase = if entrance == Entrance::Queue { DeliveryPhase::Queued } else { DeliveryPhase::Active };
         let stamp = clock::unique_stamp(clock::now());
         let id = own.as_ref().and_then(|own| own.id).unwrap_or_else(|| EventId(random::uuid_v7(stamp)));
-        let link = parent.as_ref().map(|parent| link_to(parent, emitter.as_ref()));
-        let rare = rare(own, parent.as_ref(), context);
+        let link = parent.map(|parent| link_to(parent, candidate.emitter.as_ref()));
+        let rare = rare(own, parent, context);
         // One expression, so that the event is put together where it stays.
         let made = make(Head::new(
             id,
@@ -127,9 +136,9 @@ impl BusCore {
             kind.priority,
             link,
             rare,
-            State::on(Arc::clone(&self.identity), phase, Manner::of(kind.plan), parent.clone()),
+            State::on(Arc::clone(&self.identity), phase, Manner::of(kind.plan), parent.cloned()),
         ));
-        (made, Candidate { event: None, turn: kind.plan.turn, parent, emitter, unhandled, explicit_id })
+        (made, candidate)
     }
 
     pub(crate) fn slot_of<P: Payload>(&self) -> Arc<TypeSlot> {
@@ -203,7 +212,7 @@ impl BusCore {
     fn insert(self: &Arc<Self>, candidate: &mut Candidate, entrance: Entrance) -> Result<(), EmitError> {
         let Some(event) = &candidate.event else { return Ok(()) };
         let in_handler = candidate.emitter.is_some();
-        let mut dropped = Vec::new();
+        let mut dropped = LetGo::new();
         let mut seen = None;
         let mut inlet = self.enter(event, in_handler, |inlet| self.refuse(inlet, candidate, event, entrance))?;
         if !in_handler && entrance == Entrance::Queue {
@@ -212,7 +221,7 @@ impl BusCore {
         let awaited = candidate.link_to_parent(event, &mut dropped)?;
 
         // Nobody can refuse it any more.
-        if entrance == Entrance::Claimed || candidate.parent.is_some() && !awaited {
+        if entrance == Entrance::Claimed || candidate.parent().is_some() && !awaited {
             let mut state = event.state().lock();
             if !awaited {
                 state.parent = None;
@@ -250,7 +259,7 @@ impl BusCore {
         if !dropped.is_empty() {
             unwind::drop_each(dropped);
         }
-        if let Some(parent) = &candidate.parent {
+        if let Some(parent) = candidate.parent() {
             self.ring_above(parent);
         }
         Ok(())
@@ -340,6 +349,9 @@ impl BusCore {
     /// Queues an entry; true if the loop must be started after unlocking.
     pub(crate) fn send(&self, inlet: &mut Inlet, entry: Entry) -> bool {
         let turn = entry.turn;
+        if needs_lanes(&entry) {
+            self.is_sorted.store(true, Ordering::Release);
+        }
         // The receiver lives as long as this bus.
         let _ = inlet.queue.send(entry);
         turn != TurnKind::Free && !std::mem::replace(&mut inlet.active, true)
@@ -376,14 +388,19 @@ enum Entered {
 }
 
 impl Candidate {
+    fn parent(&self) -> Option<&AnyEvent> {
+        let emitter = self.emitter.as_ref().filter(|_| self.below_emitter);
+        self.given_parent.as_ref().or(emitter.map(|emitter| &emitter.event))
+    }
+
     /// True if the parent waits for the child. The emitting handler must still be live; both under the parent's lock.
-    fn link_to_parent(&self, event: &AnyEvent, dropped: &mut Vec<AnyEvent>) -> Result<bool, EmitError> {
+    fn link_to_parent(&self, event: &AnyEvent, dropped: &mut LetGo) -> Result<bool, EmitError> {
         let by = self.emitter.as_ref();
-        let own_parent = |by: &&Emitter| self.parent.as_ref().is_some_and(|parent| parent.same(&by.event));
+        let own_parent = |by: &&Emitter| self.parent().is_some_and(|parent| parent.same(&by.event));
         if let Some(by) = by.filter(|by| !own_parent(by)) {
             by.is_live(&by.event.state().lock()).then_some(()).ok_or(EmitError::Aborted)?;
         }
-        let Some(parent) = &self.parent else { return Ok(false) };
+        let Some(parent) = self.parent() else { return Ok(false) };
         let by = by.filter(own_parent);
         let mut state = parent.state().lock();
         if by.is_some_and(|by| !by.is_live(&state)) {

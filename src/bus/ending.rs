@@ -84,7 +84,7 @@ fn cancel_all(mut pending: Vec<AnyEvent>, cause: &Cause) {
             for delivery in 0..state.deliveries.len() {
                 ended.extend(end_delivery(&mut state, &event, delivery, &slots, cause, at));
             }
-            pending.extend(state.children().iter().rev().map(|c| c.event.clone()).filter(|e| !e.is_completed()));
+            pending.extend(state.children().rev().map(|c| c.event.clone()).filter(|e| !e.is_completed()));
         }
     }
     // Only now: what follows from one end could start a sibling that is to end too.
@@ -100,7 +100,7 @@ pub(crate) fn cascade(event: &AnyEvent, delivery: usize, invocation: Option<usiz
         let of = |by: Option<(u32, u32)>| {
             by.is_some_and(|(d, i)| d as usize == delivery && invocation.is_none_or(|own| own == i as usize))
         };
-        state.children().iter().filter(|c| of(c.by) && !c.event.is_completed()).map(|c| c.event.clone()).collect()
+        state.children().filter(|c| of(c.by) && !c.event.is_completed()).map(|c| c.event.clone()).collect()
     };
     cancel_all(theirs, cause);
 }

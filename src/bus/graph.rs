@@ -78,7 +78,7 @@ pub(crate) fn claimable(event: &AnyEvent, runtime: &RuntimeCore) -> Vec<(AnyEven
             }
             // While its handlers run they decide what they wait for; what nobody waited for jumps afterwards.
             if !state.deliveries.iter().any(|d| d.phase == DeliveryPhase::Active) {
-                below.extend(state.children().iter().map(|c| c.event.clone()).filter(|e| !e.is_completed()));
+                below.extend(state.children().map(|c| c.event.clone()).filter(|e| !e.is_completed()));
             }
             in_line = limits::lines_of(&state);
         }
@@ -284,7 +284,7 @@ impl Search<'_> {
                         queued.push((Arc::clone(&delivery.bus), delivery.manner.turn));
                     }
                 }
-                children.extend(state.children().iter().map(|c| c.event.clone()).filter(|e| !e.is_completed()));
+                children.extend(state.children().map(|c| c.event.clone()).filter(|e| !e.is_completed()));
                 in_line = limits::lines_of(&state);
             }
             // With holders on several threads any of them may free its place, so nothing is certain there.

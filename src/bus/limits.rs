@@ -369,7 +369,7 @@ fn all_needed(parked: &HashMap<u32, ParkedWait>, event: &AnyEvent) -> HashSet<u6
             continue;
         }
         let state = event.state().lock();
-        pending.extend(state.children().iter().map(|child| child.event.clone()));
+        pending.extend(state.children().map(|child| child.event.clone()));
         let running = state.deliveries.iter().flat_map(|d| &d.records).filter(|r| r.phase == RecordPhase::Started);
         pending.extend(running.filter_map(|r| parked.get(&r.worker)).map(|wait| wait.event.clone()));
     }

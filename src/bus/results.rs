@@ -232,7 +232,7 @@ pub(crate) fn result_of(
     handler: HandlerInfo,
 ) -> HandlerResult<AnyOutput> {
     let by = Some((delivery as u32, invocation as u32));
-    let children = state.children().iter().filter(|c| c.by == by).map(|c| c.event.head().id).collect();
+    let children = state.children().filter(|c| c.by == by).map(|c| c.event.head().id).collect();
     let stamp = |stamp| (stamp != 0).then(|| clock::to_utc(stamp));
     HandlerResult {
         id: result_id(event, &handler),

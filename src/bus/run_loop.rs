@@ -9,7 +9,7 @@ use crate::bus::recorder::By;
 use crate::bus::start::{self, Attempt, Fixed, Start};
 use crate::bus::tell;
 use crate::bus::turn::resume_job;
-use crate::event::{AnyEvent, DeliveryPhase, Manner, TurnKind, TypeSlot};
+use crate::event::{AnyEvent, DeliveryPhase, Manner, Priority, TurnKind, TypeSlot};
 use crate::runtime::{Drive, Job, Turn, Worker, hand_over};
 use crate::sync::{Granted, Place, Ticket, Token};
 use crate::sys::clock::{self, NEVER, Tick};
@@ -18,6 +18,19 @@ use crate::sys::sync::atomic::Ordering;
 use crate::sys::unwind;
 use std::any::TypeId;
 use std::sync::Arc;
+
+/// It does not simply go after the one before it.
+pub(crate) fn needs_lanes(entry: &Entry) -> bool {
+    entry.turn != TurnKind::Bus || entry.event.head().priority != Priority::NORMAL
+}
+
+fn sort(run: &mut Run, entry: Entry) {
+    let priority = entry.event.head().priority;
+    match entry.turn {
+        TurnKind::Free => run.free.push_back(priority, entry),
+        TurnKind::Bus | TurnKind::Global => run.lanes.push_back(priority, entry),
+    }
+}
 
 impl Drive for BusCore {
     fn drive(self: Arc<Self>, worker: &Arc<Worker>) {
@@ -29,7 +42,8 @@ impl Drive for BusCore {
 pub(crate) type Finished = (Token, TurnKind);
 
 enum Claimed {
-    ToRun(Ready),
+    /// It is the pass's `ready`.
+    ToRun,
     /// The bus's handler permit is with somebody else; a job goes on when its turn comes.
     InLine(Entry),
     BySomebodyElse(Entry),
@@ -39,8 +53,10 @@ enum Claimed {
 struct Ready {
     entry: Entry,
     fixed: Fixed,
-    /// Its first handler, started already, and what the watch must be told.
-    started: Option<(Attempt, Option<Tick>)>,
+    /// Its first handler, started already.
+    started: Option<Attempt>,
+    /// What the watch must be told.
+    look: Option<Tick>,
 }
 
 /// Whether another try to get into a full queue makes sense.
@@ -54,8 +70,10 @@ pub(crate) enum Room {
     Empty,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
-    Run(Ready),
+    /// The pass's `ready`.
+    Run,
     Leave,
 }
 
@@ -69,6 +87,8 @@ struct Pass {
     slots: Snapshot,
     /// What the last frame held, for the next one.
     spare: Option<Arc<BusCore>>,
+    /// What was claimed last and is to be run; here, since handing it on takes longer than claiming it.
+    ready: Option<Ready>,
 }
 
 /// The slot of the type last seen, while the registry stays as it is.
@@ -105,11 +125,10 @@ impl BusCore {
     /// Starts one queued event after another, until there is none or something is in the way.
     pub(crate) fn run_loop(self: &Arc<Self>, worker: &Arc<Worker>, finished: Option<Finished>) {
         let mut pass = Pass { finished, ..Pass::default() };
-        while let Next::Run(ready) = self.next(worker, &mut pass) {
-            let (delivery, turn) = (ready.entry.delivery as usize, ready.entry.turn);
-            let (after, entry) = self.run_ready(worker, ready, &mut pass, Via::Loop);
+        while self.next(worker, &mut pass) == Next::Run {
+            let Some((after, entry)) = self.run_ready(worker, &mut pass, Via::Loop) else { return };
             if let After::Done(at) = after {
-                pass.finished = Some((delivery_token(&entry.event, delivery), turn));
+                pass.finished = Some((delivery_token(&entry.event, entry.delivery as usize), entry.turn));
                 // One nanosecond later, so that the times of two events that follow each other differ.
                 pass.now = Some(at.saturating_add(1));
             }
@@ -121,16 +140,17 @@ impl BusCore {
         }
     }
 
-    fn run_ready(self: &Arc<Self>, worker: &Arc<Worker>, ready: Ready, pass: &mut Pass, via: Via) -> (After, Entry) {
-        let Ready { entry, fixed, started } = ready;
-        let Some(slot) = &pass.slots.slot else { return (After::Left, entry) };
+    #[inline]
+    fn run_ready(self: &Arc<Self>, worker: &Arc<Worker>, pass: &mut Pass, via: Via) -> Option<(After, Entry)> {
+        let Ready { entry, fixed, started, .. } = pass.ready.take()?;
+        let slot = pass.slots.slot.as_ref()?;
         let delivery = entry.delivery as usize;
         let mut driver =
             Driver::new(self, worker, &entry.event, delivery, slot, fixed, via, Under::Delivery, fixed.begun);
         driver.spare = pass.spare.take();
-        let after = driver.drive(started.map(|(attempt, _)| attempt));
+        let after = driver.drive(started);
         pass.spare = driver.spare;
-        (after, entry)
+        Some((after, entry))
     }
 
     /// The end of the last delivery and the start of the next are one step.
@@ -140,20 +160,19 @@ impl BusCore {
         let mut granted = Granted::new();
         if let Some((token, turn)) = pass.finished.take() {
             // By far the commonest: nobody else wants the permits, and the next event takes them over.
-            if turn == TurnKind::Bus && run.passes_on(token) {
-                self.fetch(&mut run);
-                if run.lanes.peek().is_some_and(|next| next.turn == TurnKind::Bus)
-                    && let Some(entry) = run.lanes.pop()
-                {
-                    match self.claim(&mut run, worker, entry, pass, Some(token)) {
-                        Claimed::ToRun(ready) => {
-                            drop(run);
-                            return self.started(worker, pass, ready);
-                        }
-                        Claimed::InLine(entry) | Claimed::BySomebodyElse(entry) => {
-                            run.lanes.refund();
-                            stale.push(entry);
-                        }
+            if turn == TurnKind::Bus
+                && run.passes_on(token)
+                && let Some(entry) = self.take(&mut run, |next| next.turn == TurnKind::Bus)
+            {
+                match self.claim(&mut run, worker, entry, pass, Some(token)) {
+                    Claimed::ToRun => {
+                        drop(run);
+                        self.started(worker, pass);
+                        return Next::Run;
+                    }
+                    Claimed::InLine(entry) | Claimed::BySomebodyElse(entry) => {
+                        run.lanes.refund();
+                        stale.push(entry);
                     }
                 }
             }
@@ -172,8 +191,7 @@ impl BusCore {
                 run.loop_set_aside = true;
                 break Next::Leave;
             }
-            self.fetch(&mut run);
-            let Some(entry) = run.lanes.pop() else {
+            let Some(entry) = self.take(&mut run, |_| true) else {
                 pass.slots.forget();
                 pass.now = None;
                 match self.hand_back(run, &mut pass.slots) {
@@ -191,13 +209,13 @@ impl BusCore {
                 break Next::Leave;
             }
             match self.claim(&mut run, worker, entry, pass, None) {
-                Claimed::ToRun(ready) => {
-                    if global {
+                Claimed::ToRun => {
+                    if let Some(ready) = pass.ready.as_ref().filter(|_| global) {
                         // Not before the claim: a jump that claims instead must not find its token holding.
                         let token = delivery_token(&ready.entry.event, ready.entry.delivery as usize);
                         self.runtime.global.lock().event.rename(self.loop_token(), token);
                     }
-                    break Next::Run(ready);
+                    break Next::Run;
                 }
                 // The delivery has taken the loop along.
                 Claimed::InLine(entry) => {
@@ -213,42 +231,42 @@ impl BusCore {
         };
         drop(run);
         self.after_next(granted, global_turn, stale);
-        if let Some(entry) = in_line {
-            self.watch_cap_of(&entry);
-            tell::deliver(self, &entry.event);
+        if let Some(entry) = &in_line {
+            self.stands(entry);
         }
         match next {
-            Next::Run(ready) => self.started(worker, pass, ready),
-            Next::Leave => {
-                unwind::drop_each(pass.slots.old.drain(..));
-                Next::Leave
-            }
+            Next::Run => self.started(worker, pass),
+            Next::Leave => unwind::drop_each(pass.slots.old.drain(..)),
         }
+        next
     }
 
     /// What a claim leaves to do outside of the lock.
     #[inline]
-    fn started(self: &Arc<Self>, worker: &Arc<Worker>, pass: &mut Pass, ready: Ready) -> Next {
-        if let Some((_, Some(look))) = &ready.started {
-            self.runtime.watch.look_at(*look, worker);
+    fn started(self: &Arc<Self>, worker: &Arc<Worker>, pass: &mut Pass) {
+        if let Some(ready) = &pass.ready {
+            if let Some(look) = ready.look {
+                self.runtime.watch.look_at(look, worker);
+            }
+            // From its claim on an event's cap counts.
+            if ready.fixed.cap != NEVER {
+                ending::watch_cap(self, &ready.entry.event, ready.entry.delivery as usize, ready.fixed.cap);
+            }
+            tell::deliver(self, &ready.entry.event);
         }
-        if ready.fixed.cap != NEVER {
-            self.watch_cap_of(&ready.entry);
-        }
-        tell::deliver(self, &ready.entry.event);
         if !pass.slots.old.is_empty() {
             unwind::drop_each(pass.slots.old.drain(..));
         }
-        Next::Run(ready)
     }
 
-    /// From its claim on an event's cap counts.
-    fn watch_cap_of(self: &Arc<Self>, entry: &Entry) {
+    /// The same for a claim that stands in line.
+    fn stands(self: &Arc<Self>, entry: &Entry) {
         let index = entry.delivery as usize;
         let cap = entry.event.state().lock().deliveries.get(index).map_or(NEVER, |d| d.cap());
         if cap != NEVER {
             ending::watch_cap(self, &entry.event, index, cap);
         }
+        tell::deliver(self, &entry.event);
     }
 
     fn after_next(&self, mut granted: Granted<Turn>, global_turn: bool, stale: Vec<Entry>) {
@@ -259,17 +277,29 @@ impl BusCore {
         unwind::drop_each(stale);
     }
 
+    /// The next entry of the queue; past the lanes where all events go one way, since they would only be moved twice.
+    #[inline]
+    fn take(&self, run: &mut Run, wanted: impl Fn(&Entry) -> bool) -> Option<Entry> {
+        if run.lanes.len() == 0 && !self.is_sorted.load(Ordering::Acquire) {
+            let entry = self.arrivals.try_recv().ok()?;
+            if !needs_lanes(&entry) {
+                return Some(entry);
+            }
+            // The first of its kind, just sent.
+            sort(run, entry);
+        }
+        self.fetch(run);
+        run.lanes.peek().filter(|next| wanted(next))?;
+        run.lanes.pop()
+    }
+
     /// From the channel into the lanes.
     pub(crate) fn fetch(&self, run: &mut Run) {
         // The look is cheaper than a try: that one begins with a fence.
         while !self.arrivals.is_empty()
             && let Ok(entry) = self.arrivals.try_recv()
         {
-            let priority = entry.event.head().priority;
-            match entry.turn {
-                TurnKind::Free => run.free.push_back(priority, entry),
-                TurnKind::Bus | TurnKind::Global => run.lanes.push_back(priority, entry),
-            }
+            sort(run, entry);
         }
     }
 
@@ -349,7 +379,9 @@ impl BusCore {
         };
         self.note_claim_under_run(run, entry.event.head().stamp);
         if !short {
-            return Claimed::ToRun(Ready { entry, fixed, started });
+            let (started, look) = started.unzip();
+            pass.ready = Some(Ready { entry, fixed, started, look: look.flatten() });
+            return Claimed::ToRun;
         }
         // In this same section, so that events come to the handlers in the order of the bus. What stands in line is as good as
         // started: its handlers are fixed, and its time counts.
@@ -386,9 +418,9 @@ impl BusCore {
             }
             self.fetch(&mut run);
             let claimed = loop {
-                let Some(entry) = run.free.pop() else { break None };
+                let Some(entry) = run.free.pop() else { break Next::Leave };
                 match self.claim(&mut run, worker, entry, &mut pass, None) {
-                    Claimed::ToRun(ready) => break Some(ready),
+                    Claimed::ToRun => break Next::Run,
                     Claimed::InLine(entry) => in_line.push(entry),
                     Claimed::BySomebodyElse(entry) => {
                         run.free.refund();
@@ -398,18 +430,15 @@ impl BusCore {
             };
             // Serial events that came along: their loop is active since their emit, and looks into the lanes.
             drop(run);
-            for entry in &in_line {
-                self.watch_cap_of(entry);
-                tell::deliver(self, &entry.event);
-            }
+            in_line.iter().for_each(|entry| self.stands(entry));
             unwind::drop_each(stale);
             unwind::drop_each(in_line);
-            let Some(ready) = claimed else {
+            if claimed == Next::Leave {
                 unwind::drop_each(pass.slots.old.drain(..));
                 return;
-            };
-            let Next::Run(ready) = self.started(worker, &mut pass, ready) else { return };
-            let (_, entry) = self.run_ready(worker, ready, &mut pass, Via::Job);
+            }
+            self.started(worker, &mut pass);
+            let Some((_, entry)) = self.run_ready(worker, &mut pass, Via::Job) else { return };
             pass.now = None;
             unwind::drop_quietly(entry);
         }

@@ -76,7 +76,7 @@ macro_rules! on_both_event_types {
             /// What its handlers emitted, in emit order, without repeats. Of more than a thousand completed ones the oldest are
             /// let go.
             pub fn children(&self) -> Vec<AnyEvent> {
-                self.$any().state().lock().children().iter().map(|child| child.event.clone()).collect()
+                self.$any().state().lock().children().map(|child| child.event.clone()).collect()
             }
 
             /// Children, their children, and so on, each before what is below it.
@@ -215,7 +215,7 @@ fn descendants(event: &AnyEvent) -> Vec<AnyEvent> {
     let mut pending = vec![event.clone()];
     let mut seen = std::collections::HashSet::new();
     while let Some(event) = pending.pop() {
-        for child in event.state().lock().children().iter().rev() {
+        for child in event.state().lock().children().rev() {
             pending.push(child.event.clone());
         }
         if seen.insert(event.head().stamp) {

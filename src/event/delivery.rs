@@ -232,13 +232,16 @@ impl Delivery {
     pub(crate) fn fix_handlers(&mut self, slot: &Arc<TypeSlot>, mode: impl Fn(usize) -> HandlerMode) {
         let count = slot.handlers.len();
         self.left = count as u32;
-        self.records.reserve_exact(count);
-        for at in 0..count {
-            let mode = mode(at);
-            // Put together in place.
-            self.records.push(Record::PENDING);
-            self.records[at].mode = mode;
-            self.manner.parallel |= mode == HandlerMode::Parallel && count > 1;
+        if count == 1 {
+            self.records.push(Record { mode: mode(0), ..Record::PENDING });
+        } else {
+            self.records.reserve_exact(count);
+            for at in 0..count {
+                // Put together in place.
+                self.records.push(Record::PENDING);
+                self.records[at].mode = mode(at);
+            }
+            self.manner.parallel = self.records.iter().any(|record| record.mode == HandlerMode::Parallel);
         }
         self.handlers = Handlers::Live(Arc::clone(slot));
     }

@@ -53,5 +53,7 @@ pub(crate) use notices::{Lane, Notice, Notices, Of};
 pub(crate) use options::Knob;
 pub(crate) use origin::{Fields, Origin};
 pub(crate) use slot::{Plan, Roster, SlotEntry, Timing, TypeSlot};
-pub(crate) use state::{AttemptKey, BusIdentity, Completion, CompletionHook, Hook, Pause, Placed, State, Watcher};
+pub(crate) use state::{
+    AttemptKey, BusIdentity, Completion, CompletionHook, Hook, LetGo, Pause, Placed, State, Watcher,
+};
 pub(crate) use type_name::short_type_name;

@@ -8,8 +8,10 @@ use crate::event::{BusId, EmitError, LimitGroup, Notices};
 use crate::sync::Bell;
 use crate::sys::clock::Stamp;
 use crate::sys::thread;
+use smallvec::SmallVec;
 use std::any::Any;
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
 /// Completed children beyond this many are kept only as long as somebody else keeps them.
@@ -102,6 +104,9 @@ pub(crate) trait CompletionHook: Send + Sync {
     fn completed(&self, event: &AnyEvent);
 }
 
+/// Children that are let go, to be dropped outside the lock.
+pub(crate) type LetGo = SmallVec<[AnyEvent; 1]>;
+
 /// A child, and the invocation that emitted it.
 pub(crate) struct Child {
     pub(crate) event: AnyEvent,
@@ -139,7 +144,7 @@ pub(crate) struct AttemptKey {
 
 #[derive(Default)]
 pub(crate) struct Links {
-    pub(crate) children: Vec<Child>,
+    pub(crate) children: VecDeque<Child>,
     pub(crate) hooks: Vec<Hook>,
     pub(crate) pauses: Vec<Pause>,
     /// Delays of retries, each with its delivery: taken back when that ends.
@@ -205,8 +210,9 @@ impl State {
         self.links.as_deref_mut()
     }
 
-    pub(crate) fn children(&self) -> &[Child] {
-        self.links.as_ref().map_or(&[], |links| &links.children)
+    /// In the order in which they were emitted.
+    pub(crate) fn children(&self) -> impl DoubleEndedIterator<Item = &Child> {
+        self.links.iter().flat_map(|links| &links.children)
     }
 
     pub(crate) fn value_wanted(&self) -> bool {
@@ -266,18 +272,15 @@ impl State {
     }
 
     /// Links a child. True if this event now waits for it. `dropped` takes children that are let go, to be dropped outside the lock.
-    pub(crate) fn add_child(&mut self, event: AnyEvent, by: Option<(u32, u32)>, dropped: &mut Vec<AnyEvent>) -> bool {
+    pub(crate) fn add_child(&mut self, event: AnyEvent, by: Option<(u32, u32)>, dropped: &mut LetGo) -> bool {
         let counted = !self.complete;
         if counted {
             self.open += 1;
         }
         let links = self.links();
-        if links.children.iter().rev().take(8).any(|c| c.event.same(&event)) {
-            return counted;
-        }
-        links.children.push(Child { event, by });
-        if links.children.len() > links.prune_at.max(2 * CHILDREN_KEPT) {
-            links.prune(dropped);
+        links.children.push_back(Child { event, by });
+        if links.children.len() > CHILDREN_KEPT {
+            links.let_go(dropped);
         }
         counted
     }
@@ -341,7 +344,14 @@ impl Links {
     }
 
     /// Lets go of the oldest completed children, and keeps the newest.
-    fn prune(&mut self, dropped: &mut Vec<AnyEvent>) {
+    fn let_go(&mut self, dropped: &mut LetGo) {
+        // One comes, one goes, where they complete in order.
+        if self.children.front().is_some_and(|oldest| oldest.event.is_completed()) {
+            dropped.extend(self.children.pop_front().map(|oldest| oldest.event));
+        }
+        if self.children.len() <= self.prune_at.max(2 * CHILDREN_KEPT) {
+            return;
+        }
         let complete = self.children.iter().filter(|c| c.event.is_completed()).count();
         let mut excess = complete.saturating_sub(CHILDREN_KEPT);
         self.children.retain_mut(|child| {

@@ -84,7 +84,9 @@ impl<T> Lanes<T> {
 
     /// Puts back what was popped last.
     pub(crate) fn push_front(&mut self, priority: Priority, value: T) {
-        self.refund();
+        if let Some(shares) = &mut self.shares {
+            shares.credit = shares.before;
+        }
         let lane = usize::from(priority.level()).min(10);
         self.lanes[lane].push_front(value);
         self.occupied |= 1 << lane;
@@ -132,7 +134,7 @@ impl<T> Lanes<T> {
     /// What was popped last does not run after all: its band has not had its turn.
     pub(crate) fn refund(&mut self) {
         if let Some(shares) = &mut self.shares {
-            shares.credit = shares.before;
+            shares.credit = if self.occupied == 0 { [0; 3] } else { shares.before };
         }
     }
 
