@@ -218,10 +218,11 @@ impl BusCore {
         if !in_handler && entrance == Entrance::Queue {
             self.ask_for_token(&mut inlet)?;
         }
-        let awaited = candidate.link_to_parent(event, &mut dropped)?;
+        let has_parent = candidate.has_parent();
+        let awaited = if in_handler || has_parent { candidate.link_to_parent(event, &mut dropped)? } else { false };
 
         // Nobody can refuse it any more.
-        if entrance == Entrance::Claimed || candidate.parent().is_some() && !awaited {
+        if entrance == Entrance::Claimed || has_parent && !awaited {
             let mut state = event.state().lock();
             if !awaited {
                 state.parent = None;
@@ -259,7 +260,7 @@ impl BusCore {
         if !dropped.is_empty() {
             unwind::drop_each(dropped);
         }
-        if let Some(parent) = candidate.parent() {
+        if has_parent && let Some(parent) = candidate.parent() {
             self.ring_above(parent);
         }
         Ok(())
@@ -388,9 +389,15 @@ enum Entered {
 }
 
 impl Candidate {
+    fn has_parent(&self) -> bool {
+        self.below_emitter || self.given_parent.is_some()
+    }
+
     fn parent(&self) -> Option<&AnyEvent> {
-        let emitter = self.emitter.as_ref().filter(|_| self.below_emitter);
-        self.given_parent.as_ref().or(emitter.map(|emitter| &emitter.event))
+        match &self.emitter {
+            Some(emitter) if self.below_emitter => Some(&emitter.event),
+            _ => self.given_parent.as_ref(),
+        }
     }
 
     /// True if the parent waits for the child. The emitting handler must still be live; both under the parent's lock.

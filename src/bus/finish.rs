@@ -14,8 +14,6 @@ use std::sync::Arc;
 pub(crate) struct Finish {
     pub(crate) completion: Option<Completion>,
     pub(crate) slot: Option<Arc<TypeSlot>>,
-    cap_timer: Option<u64>,
-    timers: Vec<u64>,
     pub(crate) carries_loop: bool,
     pub(crate) watched: bool,
     /// How it is counted.
@@ -26,7 +24,14 @@ pub(crate) struct Finish {
     limited: bool,
     /// Other buses have it, too.
     forwarded: bool,
-    /// Failures to be kept.
+    rare: Option<Box<Rare>>,
+}
+
+/// What few deliveries leave.
+struct Rare {
+    /// To be taken back.
+    timers: Vec<u64>,
+    /// To be kept.
     letters: Vec<Failure>,
 }
 
@@ -50,33 +55,21 @@ pub(crate) fn finish(
         return None;
     }
     let watched = state.has_watchers();
-    let timers = state.take_timers(delivery);
+    let mut timers = state.take_timers(delivery);
     let d = state.deliveries.get_mut(delivery)?;
     let end = if d.cancelled { End::Cancelled } else { End::Completed };
     let verdict = (!d.cancelled).then(|| verdict(event, d));
     let letters = if keeps_letters && verdict.is_some_and(|v| v.failed) { failures(event, d) } else { Vec::new() };
     let (redrive, limited, verdict) = (d.redrive, d.limited, verdict.filter(|_| !d.redrive));
-    let (slot, cap_timer, carries_loop, counted) =
-        (d.retire_handlers(), d.take_cap_timer(), d.manner.carries_loop, d.counted);
+    timers.extend(d.take_cap_timer());
+    let rare = (!timers.is_empty() || !letters.is_empty()).then(|| Box::new(Rare { timers, letters }));
+    let (slot, carries_loop, counted) = (d.retire_handlers(), d.manner.carries_loop, d.counted);
     let completion = if counted { state.count_down(at) } else { None };
     if completion.is_some() {
         event.publish_complete();
     }
     let forwarded = state.deliveries.are_many();
-    Some(Finish {
-        completion,
-        slot,
-        cap_timer,
-        timers,
-        carries_loop,
-        watched,
-        end,
-        verdict,
-        redrive,
-        limited,
-        forwarded,
-        letters,
-    })
+    Some(Finish { completion, slot, carries_loop, watched, end, verdict, redrive, limited, forwarded, rare })
 }
 
 fn verdict(event: &AnyEvent, delivery: &Delivery) -> Verdict {
@@ -97,10 +90,21 @@ fn failures(event: &AnyEvent, delivery: &Delivery) -> Vec<Failure> {
     delivery.records.iter().enumerate().filter_map(failed).collect()
 }
 
+#[cold]
+fn settle(bus: &Arc<BusCore>, event: &AnyEvent, rare: Rare) {
+    for timer in rare.timers {
+        bus.runtime.watch.cancel(timer);
+    }
+    for Failure { handler, attempts, error, at } in rare.letters {
+        let gone = bus.dead_letters.lock().note(event, &handler, attempts, error, at);
+        unwind::drop_quietly(gone);
+    }
+}
+
 /// What follows from the end of a delivery, but for its permits and the loop.
 pub(crate) fn conclude(bus: &Arc<BusCore>, event: &AnyEvent, finish: Finish) {
-    for timer in finish.cap_timer.into_iter().chain(finish.timers) {
-        bus.runtime.watch.cancel(timer);
+    if let Some(rare) = finish.rare {
+        settle(bus, event, *rare);
     }
     if finish.limited {
         limits::settle(&bus.runtime, event);
@@ -108,10 +112,6 @@ pub(crate) fn conclude(bus: &Arc<BusCore>, event: &AnyEvent, finish: Finish) {
     match finish.verdict {
         Some(verdict) if verdict != Verdict::default() => bus.recorder.completed(verdict),
         _ => {}
-    }
-    for Failure { handler, attempts, error, at } in finish.letters {
-        let gone = bus.dead_letters.lock().note(event, &handler, attempts, error, at);
-        unwind::drop_quietly(gone);
     }
     if finish.forwarded {
         tell::deliver_everywhere(event);

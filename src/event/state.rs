@@ -180,7 +180,8 @@ pub(crate) struct State {
 /// What completing an event leaves to do, outside its lock.
 pub(crate) struct Completion {
     bell: Option<Arc<Bell>>,
-    watchers: Vec<Watcher>,
+    #[expect(clippy::box_collection, reason = "few events have some, and every end moves this")]
+    watchers: Option<Box<Vec<Watcher>>>,
     pub(crate) parent: Option<AnyEvent>,
 }
 
@@ -324,7 +325,8 @@ impl State {
             self.started = at;
         }
         self.completed = at.max(self.started);
-        let watchers = self.links.as_mut().map(|links| std::mem::take(&mut links.watchers)).unwrap_or_default();
+        let watchers = self.links.as_mut().filter(|links| !links.watchers.is_empty());
+        let watchers = watchers.map(|links| Box::new(std::mem::take(&mut links.watchers)));
         Some(Completion { bell: self.bell.take(), watchers, parent: self.parent.take() })
     }
 
@@ -403,10 +405,12 @@ impl Completion {
         if let Some(bell) = self.bell {
             bell.ring();
         }
-        for watcher in self.watchers {
-            match watcher {
-                Watcher::Bell(bell) => bell.ring(),
-                Watcher::Hook(hook) => hook.completed(event),
+        if let Some(watchers) = self.watchers {
+            for watcher in *watchers {
+                match watcher {
+                    Watcher::Bell(bell) => bell.ring(),
+                    Watcher::Hook(hook) => hook.completed(event),
+                }
             }
         }
         self.parent
