@@ -52,7 +52,7 @@ pub(crate) struct Inlet {
 
 /// What decides whether a queued event may start.
 pub(crate) struct Run {
-    /// Everything that has come through the channel.
+    /// What has come through the channel and is not started yet.
     pub(crate) lanes: Lanes<Entry>,
     /// Events that need no turn; runners take them.
     pub(crate) free: Lanes<Entry>,
