@@ -11,7 +11,7 @@ use crate::bus::turn::submit_resume;
 use crate::event::{AnyOutput, CauseKind, HandlerEntry, HandlerFailure, Outcome, RecordPhase, Retry, State};
 use crate::sys::clock;
 use crate::sys::sync::atomic::Ordering;
-use crate::sys::{random, unwind};
+use crate::sys::{planted, random, unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,7 +104,17 @@ pub(crate) fn end(
     let Returned { outcome, retry } = returned;
     let wanted = state.value_wanted();
     let Some(delivery) = state.deliveries.get_mut(driver.delivery) else { return Err(Lost { outcome }) };
-    if !delivery.is_live(invocation, number) {
+    if !delivery.is_live(invocation, number) && !planted("late_result_accepted") {
+        return Err(Lost { outcome });
+    }
+    let value = matches!(outcome, Outcome::Value(_));
+    if value && delivery.manner.first && delivery.records.iter().any(|r| matches!(r.outcome, Outcome::Value(_))) {
+        // Another was first, and is about to end this one.
+        return Err(Lost { outcome });
+    }
+    if planted("panic_not_counted_down")
+        && matches!(&outcome, Outcome::Failed(f) if matches!(**f, HandlerFailure::Panicked(_)))
+    {
         return Err(Lost { outcome });
     }
     driver
@@ -115,7 +125,6 @@ pub(crate) fn end(
         delivery.set_aside(invocation);
         return Ok(Some(Ended::Retry { delay, outcome }));
     }
-    let value = matches!(outcome, Outcome::Value(_));
     if number > 1 && !delivery.redrive && !matches!(outcome, Outcome::Failed(_)) {
         driver.bus.recorder.recovered();
     }
