@@ -30,8 +30,14 @@ fn a_late_attempt_does_not_end_the_next_one() {
         let runtime = runtime();
         let bus = bus(&runtime, "a");
         let retry = HandlerOptions::new().retry(Retry::attempts(3));
-        bus.on_with(retry, |_: &Event<Job>| {
+        let starts = AtomicUsize::new(0);
+        bus.on_with(retry, move |_: &Event<Job>| {
             let attempt = HandlerContext::current().unwrap().attempt();
+            starts.fetch_add(1, SeqCst);
+            // The first comes back while the second is at it.
+            while starts.load(SeqCst) < 2 {
+                thread::yield_now();
+            }
             thread::yield_now();
             attempt
         });
@@ -41,6 +47,7 @@ fn a_late_attempt_does_not_end_the_next_one() {
         clock.join().unwrap();
         let result = &event.results()[0];
         assert_eq!(result.value, Some(result.attempts), "the value of an attempt that was given up");
+        settled(&event);
         at_rest(&bus);
     });
 }
@@ -51,9 +58,19 @@ fn a_handler_permit_is_free_after_a_deadline() {
         let runtime = runtime();
         let global = HandlerOptions::new().concurrency(HandlerConcurrency::GlobalSerial);
         let buses = ["a", "b"].map(|name| bus(&runtime, name));
+        let second = Arc::new(AtomicUsize::new(0));
         for bus in &buses {
-            bus.on_with(global.clone(), |job: &Event<Job>| {
-                thread::yield_now();
+            let second = Arc::clone(&second);
+            bus.on_with(global.clone(), move |job: &Event<Job>| {
+                // The first overstays until the second has had the permit.
+                match job.0 {
+                    1 => {
+                        while second.load(SeqCst) == 0 {
+                            thread::yield_now();
+                        }
+                    }
+                    _ => drop(second.fetch_add(1, SeqCst)),
+                }
                 job.0
             });
         }
@@ -109,6 +126,34 @@ fn what_a_given_up_handler_emits_does_not_run() {
 }
 
 #[test]
+fn what_a_handler_emitted_ends_with_its_deadline() {
+    check(|| {
+        let runtime = runtime();
+        let (a, b) = (bus(&runtime, "a"), bus(&runtime, "b"));
+        let other = b.downgrade();
+        a.on(move |job: &Event<Job>| {
+            if let Some(other) = other.upgrade() {
+                other.emit(Child(job.0));
+            }
+            while !HandlerContext::current().unwrap().is_cancelled() {
+                thread::yield_now();
+            }
+            job.0
+        });
+        b.on(|child: &Event<Child>| child.0);
+        // It would wait there for ever.
+        b.pause();
+        let event = a.emit(Job(1));
+        let clock = time_passes(&runtime, &event);
+        event.wait().unwrap();
+        clock.join().unwrap();
+        assert!(matches!(&*event.errors()[0], HandlerFailure::TimedOut { .. }));
+        at_rest(&a);
+        at_rest(&b);
+    });
+}
+
+#[test]
 fn a_panic_is_an_end_like_any_other() {
     check(|| {
         let runtime = runtime();
@@ -148,19 +193,24 @@ fn a_retry_and_a_cancel_exclude_each_other() {
             }
         });
         let event = bus.emit(Job(1));
-        let late = event.clone();
-        let canceller = thread::spawn(move || late.cancel());
+        let (late, seen) = (event.clone(), Arc::clone(&runs));
+        let canceller = thread::spawn(move || {
+            while seen.load(SeqCst) == 0 {
+                thread::yield_now();
+            }
+            late.cancel()
+        });
         let (clock, timed) = (runtime.clone(), event.clone());
         let timers = thread::spawn(move || timers_fire_until(&clock, || timed.is_completed()));
-        let cancelled = event.wait().is_err();
-        let ran = runs.load(SeqCst);
+        // It has started, so its wait does not say that it was cancelled.
+        event.wait().unwrap();
         canceller.join().unwrap();
         timers.join().unwrap();
         // Whatever was due fires, and changes nothing.
         runtime.model_timers_fire();
         bus.wait_until_idle().unwrap();
         settled(&event);
-        assert!(ran <= 3 && (!cancelled || ran == 0), "{ran} runs of a cancelled event");
+        assert!(runs.load(SeqCst) <= 3);
         let result = &event.results()[0];
         assert_eq!(result.status, ResultStatus::Error);
         at_rest(&bus);
@@ -210,10 +260,7 @@ fn the_first_value_ends_the_others_and_their_threads_come_back() {
             });
         }
         let event = bus.emit(Job(0));
-        let clock = {
-            let runtime = runtime.clone();
-            thread::spawn(move || runtime.model_deadlines_pass())
-        };
+        let clock = time_passes(&runtime, &event);
         let value = event.first();
         event.wait().unwrap();
         clock.join().unwrap();
@@ -242,12 +289,29 @@ fn who_stands_in_line_for_a_cancelled_event_is_rung() {
             Ok(other.emit(Child(job.0)).result()?)
         });
         b.on(|child: &Event<Child>| child.0);
-        b.on(|_: &Event<Next>| thread::yield_now());
+        let over = Arc::new(AtomicUsize::new(0));
+        let cancelled = Arc::clone(&over);
+        b.on(move |_: &Event<Next>| {
+            while cancelled.load(SeqCst) == 0 {
+                thread::yield_now();
+            }
+        });
         b.emit(Next);
         let event = a.emit(Job(1));
-        let parent = event.clone();
-        let canceller = thread::spawn(move || parent.children().iter().filter(|child| child.cancel()).count());
-        b.emit(Next);
+        let (parent, queue) = (event.clone(), b.clone());
+        let canceller = thread::spawn(move || {
+            // Until it is claimed, and a little longer.
+            while parent.children().is_empty() || queue.pending() > 0 {
+                thread::yield_now();
+            }
+            (0..10).for_each(|_| thread::yield_now());
+            parent.children()[0].cancel();
+            // What keeps the permit from it goes on only when its owner is gone.
+            while !parent.is_completed() {
+                thread::yield_now();
+            }
+            over.store(1, SeqCst);
+        });
         event.wait().unwrap();
         canceller.join().unwrap();
         at_rest(&a);

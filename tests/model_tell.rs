@@ -68,6 +68,32 @@ fn a_wait_returns_when_all_is_told() {
     });
 }
 
+/// Takes its time over each call, until the event is over.
+struct Slow;
+
+impl Middleware for Slow {
+    fn on_event_change(&self, _bus: &EventBus, event: &AnyEvent, _status: EventStatus) {
+        for _ in 0..100 {
+            if event.is_completed() {
+                return;
+            }
+            thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn nothing_is_left_untold_that_came_while_somebody_told() {
+    check(|| {
+        let (runtime, told) = (runtime(), Told::default());
+        let bus = EventBus::builder("a").runtime(&runtime).middleware(Slow).middleware(told.clone()).build().unwrap();
+        bus.on(|job: &Event<Job>| job.0);
+        let event = bus.emit(Job(1));
+        bus.wait_until_idle().unwrap();
+        assert_eq!(told.of(event.id()), [EventStatus::Pending, EventStatus::Started, EventStatus::Completed]);
+    });
+}
+
 #[test]
 fn a_bus_is_idle_when_all_is_told_on_every_bus() {
     check(|| {

@@ -53,6 +53,32 @@ fn nothing_starts_in_the_middle_of_a_handler_that_waits_for_another_thread() {
 }
 
 #[test]
+fn a_global_turn_stays_with_a_handler_that_waits() {
+    check(|| {
+        let runtime = runtime();
+        let global = EventConcurrency::GlobalSerial;
+        let [a, b] =
+            ["a", "b"].map(|name| EventBus::builder(name).runtime(&runtime).event_concurrency(global).build().unwrap());
+        let inside = Arc::new(AtomicUsize::new(0));
+        let (of_parent, of_next) = (Arc::clone(&inside), Arc::clone(&inside));
+        a.on(move |job: &Event<Job>| -> Result<u32, HandlerError> {
+            of_parent.store(1, SeqCst);
+            let value = job.bus().emit_with(Child(job.0), short()).result();
+            of_parent.store(0, SeqCst);
+            Ok(value?)
+        });
+        a.on(|child: &Event<Child>| child.0);
+        b.on(move |_: &Event<Next>| assert_eq!(of_next.load(SeqCst), 0, "ran in the middle of a jump"));
+        let other = b.clone();
+        let emitter = thread::spawn(move || other.emit(Next).result());
+        assert_eq!(a.emit(Job(1)).result().unwrap(), 1);
+        emitter.join().unwrap().unwrap();
+        at_rest(&a);
+        at_rest(&b);
+    });
+}
+
+#[test]
 fn a_forwarded_event_is_handled_once_on_each_bus_whoever_claims_it() {
     check(|| {
         let runtime = runtime();
@@ -154,6 +180,43 @@ fn what_is_emitted_below_a_wait_is_seen_by_it() {
         assert_eq!(event.result().unwrap(), 1);
         at_rest(&a);
         at_rest(&b);
+    });
+}
+
+#[test]
+fn what_somebody_else_puts_below_a_wait_is_seen_by_it() {
+    check(|| {
+        let runtime = runtime();
+        let [a, b, c] = ["a", "b", "c"].map(|name| bus(&runtime, name));
+        let (other, third) = (b.downgrade(), c.downgrade());
+        a.on(move |job: &Event<Job>| -> Result<u32, HandlerError> {
+            let other = other.upgrade().ok_or("gone")?;
+            Ok(other.emit_with(Child(job.0), short()).result()?)
+        });
+        // The child is over, but for what it has emitted.
+        b.on(move |child: &Event<Child>| {
+            if let Some(third) = third.upgrade() {
+                third.emit(Next);
+            }
+            child.0
+        });
+        c.on(|_: &Event<Next>| (0..10).for_each(|_| thread::yield_now()));
+        a.on(|_: &Event<Next>| {});
+        let event = a.emit(Job(1));
+        let (parent, home) = (event.clone(), a.clone());
+        let stranger = thread::spawn(move || {
+            let child = loop {
+                if let Some(child) = parent.children().first() {
+                    break child.clone();
+                }
+                thread::yield_now();
+            };
+            // The bus stands still for the wait, so only that can run it.
+            home.emit_with(Next, EventOptions::new().parent(&child))
+        });
+        assert_eq!(event.result().unwrap(), 1);
+        stranger.join().unwrap().wait().unwrap();
+        [a, b, c].iter().for_each(at_rest);
     });
 }
 

@@ -415,9 +415,9 @@ impl Jump {
             limits::lend(runtime);
         }
         // From here on an emit below rings; what came before must be seen now.
-        let look_again = !planted("park_without_look") && is_over()
+        let look_again = is_over()
             || !self.frame.is_live()
-            || !self.waiting.in_order && !graph::claimable(event, runtime).is_empty();
+            || !self.waiting.in_order && !planted("park_without_look") && !graph::claimable(event, runtime).is_empty();
         let mut result = Ok(());
         if !look_again {
             match parked.find_cycle().filter(|_| !planted("cycle_unseen")) {

@@ -314,9 +314,7 @@ impl Pool {
                 staffing.ring.push(worker);
                 continue;
             }
-            if state.jobs() <= state.coming
-                || planted("one_idle_is_enough") && !state.idle.is_empty() && state.coming > 0
-            {
+            if state.jobs() <= state.coming {
                 break;
             }
             if let Some(worker) = state.idle.pop() {

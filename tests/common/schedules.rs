@@ -67,10 +67,13 @@ pub fn quiet_panic() -> ! {
     resume_unwind(Box::new("on purpose"))
 }
 
-/// The clock of a model: deadlines pass once, timers fire until the event is over.
-pub fn time_passes<P: Payload>(runtime: &Runtime, until: &Event<P>) -> thread::JoinHandle<()> {
-    let (runtime, event) = (runtime.clone(), until.clone());
+/// The clock of a model: once the event has started deadlines pass, and timers fire until it is over.
+pub fn time_passes<P: Payload>(runtime: &Runtime, of: &Event<P>) -> thread::JoinHandle<()> {
+    let (runtime, event) = (runtime.clone(), of.clone());
     thread::spawn(move || {
+        while event.status() == EventStatus::Pending {
+            thread::yield_now();
+        }
         runtime.model_deadlines_pass();
         timers_fire_until(&runtime, || event.is_completed());
     })
