@@ -1,4 +1,4 @@
-//! Bugs planted to see whether the models find them: `.ci/planted` builds with `--cfg threadbus_plant` and names one at a time in
+//! Bugs planted to see whether the models find them: `.ci/models` builds with `--cfg threadbus_plant` and names one at a time in
 //! `THREADBUS_PLANT`. Each is one line where it would be made by mistake; tests/README.md lists them.
 
 /// Whether this bug is in. Never, and for nothing, in any other build.
