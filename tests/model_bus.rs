@@ -6,54 +6,21 @@
     clippy::unwrap_used,
     clippy::disallowed_types,
     clippy::disallowed_methods,
+    clippy::print_stdout,
     missing_docs,
     missing_debug_implementations,
     reason = "tests"
 )]
 
+#[path = "common/schedules.rs"]
+mod schedules;
+
+use schedules::*;
 use shuttle::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use shuttle::thread;
 use std::sync::Arc;
 use std::time::Duration;
 use threadbus::*;
-
-struct Job(u32);
-impl Payload for Job {
-    type Output = u32;
-}
-struct Child(u32);
-impl Payload for Child {
-    type Output = u32;
-}
-struct Next;
-impl Payload for Next {
-    type Output = ();
-}
-
-fn check(model: impl Fn() + Send + Sync + 'static) {
-    let schedules = std::env::var("THREADBUS_SCHEDULES").ok().and_then(|n| n.parse().ok()).unwrap_or(2_000);
-    shuttle::check_random(model, schedules);
-}
-
-fn runtime() -> Runtime {
-    Runtime::builder().max_threads(8).build().unwrap()
-}
-
-fn bus(runtime: &Runtime, name: &str) -> EventBus {
-    EventBus::builder(name).runtime(runtime).build().unwrap()
-}
-
-/// Counts live handlers; more than one at a time on a serial bus is the bug.
-#[derive(Default)]
-struct Alone(AtomicUsize);
-impl Alone {
-    fn run(&self, body: impl FnOnce()) {
-        assert_eq!(self.0.fetch_add(1, SeqCst), 0, "two live handlers on a serial bus");
-        thread::yield_now();
-        body();
-        self.0.fetch_sub(1, SeqCst);
-    }
-}
 
 #[test]
 fn every_emit_is_handled_however_the_loop_is_handed_back() {

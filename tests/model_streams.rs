@@ -7,11 +7,16 @@
     clippy::unwrap_used,
     clippy::disallowed_types,
     clippy::disallowed_methods,
+    clippy::print_stdout,
     missing_docs,
     missing_debug_implementations,
     reason = "tests"
 )]
 
+#[path = "common/schedules.rs"]
+mod schedules;
+
+use schedules::check;
 use shuttle::sync::Mutex;
 use shuttle::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use shuttle::thread;
@@ -30,11 +35,6 @@ impl Payload for Starts {
 
 const LONG: Duration = Duration::from_secs(100);
 
-fn check(model: impl Fn() + Send + Sync + 'static) {
-    let schedules = std::env::var("THREADBUS_SCHEDULES").ok().and_then(|n| n.parse().ok()).unwrap_or(2_000);
-    shuttle::check_random(model, schedules);
-}
-
 fn bus(name: &str) -> EventBus {
     let runtime = Runtime::builder().max_threads(8).build().unwrap();
     EventBus::builder(name).runtime(&runtime).build().unwrap()
@@ -52,7 +52,7 @@ fn two_subscriptions_see_one_order_and_end_with_the_bus() {
         let [first, second] = [bus.subscribe::<Row>(), bus.subscribe::<Row>()];
         let [first, second] = [first, second].map(|s| thread::spawn(move || s.map(|row| row.0).collect::<Vec<_>>()));
         let emitters = [emitter(&bus, 0..2), emitter(&bus, 10..12)];
-        emitters.map(|emitter| emitter.join().unwrap());
+        emitters.into_iter().for_each(|emitter| emitter.join().unwrap());
         drop(bus);
         let seen = first.join().unwrap();
         assert_eq!(seen, second.join().unwrap());
@@ -72,7 +72,7 @@ fn emitters_that_wait_for_room_are_all_let_in() {
             assert!(narrow.backlog() <= 1);
             narrow.recv().unwrap();
         }
-        emitters.map(|emitter| emitter.join().unwrap());
+        emitters.into_iter().for_each(|emitter| emitter.join().unwrap());
         assert_eq!(reader.join().unwrap(), 4);
     });
 }
@@ -88,7 +88,7 @@ fn emitters_that_wait_for_room_are_released_by_the_end_of_the_subscription() {
         drop(subscription.recv());
         closing.join().unwrap();
         drop(subscription);
-        emitters.map(|emitter| emitter.join().unwrap());
+        emitters.into_iter().for_each(|emitter| emitter.join().unwrap());
         assert_eq!(bus.history_len(), 6);
     });
 }
@@ -123,7 +123,7 @@ fn a_find_misses_nothing_between_the_past_and_the_future() {
         let found = bus.find::<Row>().future_forever().filter(|row| row.0 == 11).first();
         assert_eq!(found.unwrap().0, 11);
         let complete = bus.find::<Row>().status(EventStatus::Completed);
-        emitters.map(|emitter| emitter.join().unwrap());
+        emitters.into_iter().for_each(|emitter| emitter.join().unwrap());
         bus.wait_until_idle().unwrap();
         assert_eq!(complete.all().len(), 4);
     });
@@ -198,7 +198,9 @@ fn two_handlers_wait_for_one_batch() {
         let starts = [a.emit(Starts), b.emit(Starts)];
         batch.emit(Row(1));
         batch.add(b.emit(Row(2)));
-        starts.map(|starts| starts.wait().unwrap());
+        for event in starts {
+            event.wait().unwrap();
+        }
         assert_eq!((batch.wait().unwrap().total, ran.load(SeqCst)), (2, 2));
         // A batch keeps its bus; the handlers kept the batch.
         a.off_all::<Starts>();

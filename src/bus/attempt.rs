@@ -12,7 +12,7 @@ use crate::bus::turn::submit_resume;
 use crate::event::{AnyEvent, CauseKind, DeliveryPhase, HandlerEntry, HandlerFailure, Outcome, RecordPhase, State};
 use crate::sys::clock;
 use crate::sys::sync::atomic::Ordering;
-use crate::sys::{random, unwind};
+use crate::sys::{planted, random, unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,7 +103,21 @@ pub(crate) fn end(driver: &Driver<'_>, state: &mut State, returned: &mut Returne
     let Attempt { invocation, number, since, .. } = driver.attempt;
     let wanted = state.value_wanted();
     let Some(delivery) = state.deliveries.get_mut(driver.delivery) else { return Ended::Lost };
-    if !delivery.is_live(invocation, number) {
+    if !delivery.is_live(invocation, number) && !planted("late_result_accepted") {
+        return Ended::Lost;
+    }
+    let value = matches!(returned.outcome, Outcome::Value(_));
+    if value
+        && delivery.manner.first
+        && !planted("two_winners")
+        && delivery.records.iter().any(|r| matches!(r.outcome, Outcome::Value(_)))
+    {
+        // Another was first, and is about to end this one.
+        return Ended::Lost;
+    }
+    if planted("panic_not_counted_down")
+        && matches!(&returned.outcome, Outcome::Failed(f) if matches!(**f, HandlerFailure::Panicked(_)))
+    {
         return Ended::Lost;
     }
     let by = if driver.via == Via::Loop { By::Loop } else { By::Anybody };
@@ -113,7 +127,6 @@ pub(crate) fn end(driver: &Driver<'_>, state: &mut State, returned: &mut Returne
         return Ended::Retry(delay);
     }
     let outcome = std::mem::take(&mut returned.outcome);
-    let value = matches!(outcome, Outcome::Value(_));
     if number > 1 && !delivery.redrive && !matches!(outcome, Outcome::Failed(_)) {
         driver.bus.recorder.recovered();
     }

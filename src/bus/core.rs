@@ -15,6 +15,7 @@ use crate::runtime::{Drive, Job, PermitKind, RuntimeCore, Turn};
 use crate::sync::{Bell, Semaphore, Spin, Token};
 use crate::sys::channel::{Receiver, Sender};
 use crate::sys::clock::Stamp;
+use crate::sys::planted;
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use crossbeam_utils::CachePadded;
@@ -382,7 +383,13 @@ impl BusCore {
 
     /// A delivery is over, and whatever it completed is complete.
     pub(crate) fn note_done(&self, how: End) {
+        if planted("idle_told_before_count") {
+            self.ring_idlers();
+        }
         self.counters.of(how).fetch_add(1, Ordering::SeqCst);
+        if planted("idle_told_before_count") {
+            return;
+        }
         self.ring_idlers();
     }
 

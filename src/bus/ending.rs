@@ -18,6 +18,7 @@ use crate::event::{
 use crate::runtime::{Job, PermitKind, RuntimeCore, Turn};
 use crate::sync::{Granted, Place, Token};
 use crate::sys::clock::{self, Stamp, Tick};
+use crate::sys::planted;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -205,7 +206,7 @@ fn follow_up(ended: Ended) {
     }
     if !was_queued {
         release_delivery(&bus, delivery_token(&event, delivery), manner.turn);
-        if carries_loop {
+        if carries_loop && !planted("cancel_loses_loop") {
             bus.submit_loop();
         }
     }
@@ -232,7 +233,7 @@ fn withdraw(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize, attempts: boo
         let own = |t: Token| t == token || attempts && t.stamp == token.stamp && t.part >> 48 == token.part >> 48;
         let withdrawn = permit.step(|s| s.withdraw(own));
         for turn in withdrawn {
-            if let Turn::Ring(bell) = turn {
+            if let (Turn::Ring(bell), false) = (turn, planted("withdraw_without_ring")) {
                 bell.ring();
             }
         }
@@ -256,7 +257,7 @@ pub(crate) fn end_pauses(event: &AnyEvent, pauses: Vec<Pause>) {
             let token = attempt_token(event, pause.of.delivery, pause.of.invocation, pause.of.attempt);
             let mut run = bus.run.lock();
             run.jumps.retain(|t| *t != token);
-            let wake = run.takes_loop_up();
+            let wake = run.takes_loop_up() && !planted("pause_ends_unseen");
             drop(run);
             if wake {
                 bus.submit_loop();

@@ -20,6 +20,7 @@ use crate::event::{
 use crate::runtime::{PermitKind, RuntimeCore, Worker};
 use crate::sync::{Bell, Place, Token};
 use crate::sys::clock::{self, NEVER, Tick};
+use crate::sys::planted;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
@@ -302,7 +303,7 @@ impl Jump {
         {
             let mut state = target.state().lock();
             let Some(delivery) = state.deliveries.get_mut(index) else { return Ok(()) };
-            if delivery.phase != DeliveryPhase::Queued {
+            if delivery.phase != DeliveryPhase::Queued && !planted("jump_claims_again") {
                 return Ok(());
             }
             delivery.phase = DeliveryPhase::Active;
@@ -416,10 +417,10 @@ impl Jump {
         // From here on an emit below rings; what came before must be seen now.
         let look_again = is_over()
             || !self.frame.is_live()
-            || !self.waiting.in_order && !graph::claimable(event, runtime).is_empty();
+            || !self.waiting.in_order && !planted("park_without_look") && !graph::claimable(event, runtime).is_empty();
         let mut result = Ok(());
         if !look_again {
-            match parked.find_cycle() {
+            match parked.find_cycle().filter(|_| !planted("cycle_unseen")) {
                 Some(chain) => result = Err(WaitError::Deadlock(chain)),
                 None if self.worker.is_deep() && runtime.pool.is_starved() => {
                     // Neither here, since the stack is used up, nor elsewhere.

@@ -11,7 +11,7 @@ use crate::event::{
     AnyEvent, AttemptKey, Cause, CauseKind, DeliveryPhase, HandlerFailure, HandlerInfo, Outcome, RecordPhase,
 };
 use crate::runtime::{Job, Overdue, Slot, Worker};
-use crate::sys::clock;
+use crate::sys::{clock, planted};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -138,8 +138,12 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
     let (bus, event, worker) = (Arc::clone(bus), event.clone(), worker.id);
     Arc::clone(&bus.runtime.watch).soon(move || {
         give_up_worker(&bus, worker);
-        cascade(&event, index, Some(key.invocation), &cause);
-        release_attempt(&bus, &event, key);
+        if !planted("timeout_spares_children") {
+            cascade(&event, index, Some(key.invocation), &cause);
+        }
+        if !planted("timeout_keeps_permit") {
+            release_attempt(&bus, &event, key);
+        }
         end_pauses(&event, pauses);
         if retry.is_none() {
             limits::settle(&bus.runtime, &event);
@@ -147,6 +151,7 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
         tell::deliver(&bus, &event);
         match retry {
             Some(retry) => decide_retry(&bus, &event, key, retry, after),
+            None if planted("timeout_replaces_nobody") => {}
             None => drive_on(&bus, &event, index),
         }
         run_hooks(&bus, hooks);

@@ -13,6 +13,7 @@ use crate::event::{AnyEvent, DeliveryPhase, Manner, Priority, TurnKind, TypeSlot
 use crate::runtime::{Drive, Job, Turn, Worker, hand_over};
 use crate::sync::{Granted, Place, Ticket, Token};
 use crate::sys::clock::{self, NEVER, Tick};
+use crate::sys::planted;
 use crate::sys::sync::MutexGuard;
 use crate::sys::sync::atomic::Ordering;
 use crate::sys::unwind;
@@ -313,7 +314,7 @@ impl BusCore {
         let run = self.run.lock();
         let mut inlet = self.inlet.lock();
         // Emits send under this lock, so an empty channel stays empty until it is released.
-        if self.arrivals.is_empty() && run.lanes.len() == 0 {
+        if self.arrivals.is_empty() && run.lanes.len() == 0 || planted("hand_back_without_look") {
             inlet.active = false;
             return None;
         }

@@ -103,6 +103,12 @@ impl Runtime {
             }
         }
     }
+
+    /// The same of timers: the delays of retries, the caps of events, waits for limits, what is to be emitted later.
+    #[doc(hidden)]
+    pub fn model_timers_fire(&self) {
+        self.core.watch.fire_timers();
+    }
 }
 
 impl BusCore {

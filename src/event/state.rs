@@ -7,6 +7,7 @@ use crate::event::envelope::AnyEvent;
 use crate::event::{BusId, EmitError, LimitGroup, Notices};
 use crate::sync::Bell;
 use crate::sys::clock::Stamp;
+use crate::sys::planted;
 use crate::sys::thread;
 use smallvec::SmallVec;
 use std::any::Any;
@@ -319,6 +320,10 @@ impl State {
         self.open = self.open.saturating_sub(1);
         if self.open > 0 || self.complete {
             return None;
+        }
+        if planted("ring_before_status") {
+            self.ring();
+            self.bell = None;
         }
         self.complete = true;
         if self.started == 0 {

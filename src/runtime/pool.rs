@@ -5,7 +5,7 @@
 use crate::runtime::worker::Worker;
 use crate::sys::clock::{self, NEVER};
 use crate::sys::sync::Mutex;
-use crate::sys::{thread, unwind};
+use crate::sys::{planted, thread, unwind};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -169,6 +169,9 @@ impl Pool {
         drop(place);
         state.waiting += 1;
         state.busy -= 1;
+        if planted("free_place_unused") {
+            return;
+        }
         let staffing = self.staff(&mut state);
         drop(state);
         self.carry_out(staffing);

@@ -182,6 +182,22 @@ impl Watch {
         }
     }
 
+    /// For models, which have no clock: all timers that are set fire now.
+    #[cfg(threadbus_shuttle)]
+    pub(crate) fn fire_timers(self: &Arc<Self>) {
+        let mut due: Vec<(u64, Entry)> = {
+            let mut state = self.state.lock();
+            state.heap.clear();
+            state.entries.drain().collect()
+        };
+        due.sort_by_key(|(id, _)| *id);
+        for (_, entry) in due {
+            if let Entry::Timer(action) = entry {
+                self.soon(action);
+            }
+        }
+    }
+
     fn look(self: &Arc<Self>, worker: &Weak<Worker>, now: Tick) {
         let Some(worker) = worker.upgrade() else { return };
         let (due, bound) = worker.look(now);

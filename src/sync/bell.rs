@@ -2,6 +2,7 @@
 
 use crate::sync::Spin;
 use crate::sys::clock::{self, Tick};
+use crate::sys::planted;
 use crate::sys::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use crate::sys::sync::{Condvar, Mutex};
 
@@ -30,7 +31,9 @@ impl Bell {
     pub(crate) fn ring(&self) {
         if self.state.swap(RUNG, SeqCst) == PARKED {
             // The waiter holds the lock from its swap until it sleeps, so the notification cannot come between the two.
-            drop(self.lock.lock());
+            if !planted("ring_without_lock") {
+                drop(self.lock.lock());
+            }
             self.rung.notify_one();
         }
     }
@@ -42,7 +45,7 @@ impl Bell {
         }
         let mut guard = self.lock.lock();
         if self.state.compare_exchange(SILENT, PARKED, SeqCst, SeqCst).is_err() {
-            self.state.store(SILENT, SeqCst);
+            self.forget();
             return true;
         }
         let limit = clock::instant(deadline);
@@ -55,7 +58,7 @@ impl Bell {
                 Some(limit) => self.rung.wait_until(&mut guard, limit).timed_out(),
             };
             if self.state.load(SeqCst) == RUNG {
-                self.state.store(SILENT, SeqCst);
+                self.forget();
                 return true;
             }
             if timed_out {
@@ -65,12 +68,20 @@ impl Bell {
         }
     }
 
+    /// A second ring may have come since the first was seen: the swap reads it, so that its news is seen too. A store would not.
+    fn forget(&self) {
+        if planted("ring_overwritten") {
+            return self.state.store(SILENT, SeqCst);
+        }
+        self.state.swap(SILENT, SeqCst);
+    }
+
     fn take(&self) -> bool {
         self.state.compare_exchange(RUNG, SILENT, SeqCst, SeqCst).is_ok()
     }
 }
 
-#[cfg(all(test, not(threadbus_shuttle)))]
+#[cfg(all(test, not(any(threadbus_loom, threadbus_shuttle))))]
 mod tests {
     use super::*;
     use std::sync::Arc;

@@ -3,6 +3,7 @@
 //! A permit belongs to a token, not to a thread, and every step is idempotent by token. Leaving and handing over is one step,
 //! so nobody slips in between. See `runtime/README.md`, section 2.
 
+use crate::sys::planted;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 
@@ -103,6 +104,7 @@ impl<T> Semaphore<T> {
         let first = match place {
             Place::First => true,
             Place::Front => self.front.is_empty(),
+            Place::Entry if planted("slip_past_the_line") => true,
             Place::Entry => self.front.is_empty() && self.entries.is_empty() && !self.is_kept(),
         };
         let free = lent || first && self.has_room();
@@ -142,6 +144,9 @@ impl<T> Semaphore<T> {
         }
         self.holders.retain(|h| h.token != token);
         self.yielded.retain(|t| *t != token);
+        if planted("release_hands_to_nobody") {
+            return Granted::new();
+        }
         self.grant()
     }
 
@@ -195,7 +200,7 @@ impl<T> Semaphore<T> {
     }
 
     fn is_kept(&self) -> bool {
-        self.kept_for_yielded && !self.yielded.is_empty()
+        self.kept_for_yielded && !self.yielded.is_empty() && !planted("yielded_turn_not_kept")
     }
 
     fn has_room(&self) -> bool {

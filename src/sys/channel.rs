@@ -35,8 +35,5 @@ mod model {
         pub(crate) fn is_empty(&self) -> bool {
             self.0.lock().is_empty()
         }
-        pub(crate) fn len(&self) -> usize {
-            self.0.lock().len()
-        }
     }
 }

@@ -6,7 +6,10 @@
 
 pub(crate) mod channel;
 pub(crate) mod clock;
+mod plant;
 pub(crate) mod random;
 pub(crate) mod sync;
 pub(crate) mod thread;
 pub(crate) mod unwind;
+
+pub(crate) use plant::planted;

@@ -76,17 +76,11 @@ mod model {
         pub(crate) fn notify_one(&self) {
             self.0.notify_one();
         }
-        pub(crate) fn notify_all(&self) {
-            self.0.notify_all();
-        }
     }
 
     #[derive(Debug, Default)]
     pub(crate) struct RwLock<T>(shuttle::sync::RwLock<T>);
     impl<T> RwLock<T> {
-        pub(crate) fn new(value: T) -> Self {
-            RwLock(shuttle::sync::RwLock::new(value))
-        }
         pub(crate) fn read(&self) -> shuttle::sync::RwLockReadGuard<'_, T> {
             self.0.read().unwrap_or_else(PoisonError::into_inner)
         }

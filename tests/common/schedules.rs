@@ -1,0 +1,104 @@
+//! What the models share: how many schedules, buses, payloads, and what must hold at rest.
+#![allow(dead_code, reason = "every model uses its own part of this module")]
+#![allow(unreachable_pub, reason = "shared by test crates, public to none")]
+
+use shuttle::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use shuttle::thread;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use threadbus::*;
+
+pub struct Job(pub u32);
+impl Payload for Job {
+    type Output = u32;
+}
+pub struct Child(pub u32);
+impl Payload for Child {
+    type Output = u32;
+}
+pub struct Next;
+impl Payload for Next {
+    type Output = ();
+}
+
+/// Runs a model on `THREADBUS_SCHEDULES` random schedules (default 2,000); `THREADBUS_DEPTH=3` takes those with few preemptions
+/// instead, which are found less easily by chance. On failure prints how many it took, and the schedule to replay.
+pub fn check(model: impl Fn() + Send + Sync + 'static) {
+    let number = |name| std::env::var(name).ok().and_then(|n| n.parse().ok());
+    let schedules = number("THREADBUS_SCHEDULES").unwrap_or(2_000);
+    let ran = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counter = Arc::clone(&ran);
+    let counted = move || {
+        counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        model();
+    };
+    let checked = catch_unwind(AssertUnwindSafe(|| match number("THREADBUS_DEPTH") {
+        Some(depth) => shuttle::check_pct(counted, schedules, depth),
+        None => shuttle::check_random(counted, schedules),
+    }));
+    if let Err(failure) = checked {
+        println!("failed on schedule {}", ran.load(std::sync::atomic::Ordering::Relaxed));
+        resume_unwind(failure);
+    }
+}
+
+pub fn runtime() -> Runtime {
+    Runtime::builder().max_threads(8).build().unwrap()
+}
+
+pub fn bus(runtime: &Runtime, name: &str) -> EventBus {
+    EventBus::builder(name).runtime(runtime).build().unwrap()
+}
+
+/// Counts live handlers; more than one at a time on a serial bus is the bug.
+#[derive(Default)]
+pub struct Alone(AtomicUsize);
+impl Alone {
+    pub fn run(&self, body: impl FnOnce()) {
+        assert_eq!(self.0.fetch_add(1, SeqCst), 0, "two live handlers on a serial bus");
+        thread::yield_now();
+        body();
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+/// A panic that prints nothing: the model checker takes a printed one for its own.
+pub fn quiet_panic() -> ! {
+    resume_unwind(Box::new("on purpose"))
+}
+
+/// The clock of a model: once the event has started deadlines pass, and timers fire until it is over.
+pub fn time_passes<P: Payload>(runtime: &Runtime, of: &Event<P>) -> thread::JoinHandle<()> {
+    let (runtime, event) = (runtime.clone(), of.clone());
+    thread::spawn(move || {
+        while event.status() == EventStatus::Pending {
+            thread::yield_now();
+        }
+        runtime.model_deadlines_pass();
+        timers_fire_until(&runtime, || event.is_completed());
+    })
+}
+
+pub fn timers_fire_until(runtime: &Runtime, over: impl Fn() -> bool) {
+    while !over() {
+        runtime.model_timers_fire();
+        thread::yield_now();
+    }
+}
+
+/// Waits until the bus is idle, and checks its books.
+pub fn at_rest(bus: &EventBus) {
+    bus.wait_until_idle().unwrap();
+    let m = bus.metrics();
+    assert_eq!(m.emitted, m.completed + m.cancelled + m.dropped, "{m:?}");
+    assert_eq!((m.queued, m.in_flight), (0, 0), "{m:?}");
+}
+
+/// Every result of a completed event is final, and has a value or an error or neither.
+pub fn settled<P: Payload>(event: &Event<P>) {
+    assert!(event.is_completed());
+    for result in event.results() {
+        let is_final = matches!(result.status, ResultStatus::Completed | ResultStatus::Error);
+        assert!(is_final && !(result.value.is_some() && result.error.is_some()), "a result that is not final");
+    }
+}
