@@ -10,6 +10,7 @@ use crate::event::{
 use crate::rules::{self, BusDefaults};
 use crate::sys::sync::RwLock;
 use crate::sys::sync::atomic::{AtomicU64, Ordering};
+use crate::sys::unwind;
 use rustc_hash::FxHashMap;
 use std::any::TypeId;
 use std::collections::HashMap;
@@ -234,8 +235,12 @@ impl Registry {
         // `Payload::options` is the user's: asked outside the lock, at most once a type unless two threads meet here.
         let known = payload.and_then(|payload| self.table.read().options.get(&payload).cloned());
         let options = known.unwrap_or_else(|| {
+            let asked = unwind::catch(options).unwrap_or_else(|panic| {
+                log::error!(target: "threadbus", "the options of an event's type panicked, and it has none: {panic}");
+                EventOptions::new()
+            });
             // Identity belongs to one event, not to a type.
-            Arc::new(EventOptions { id: None::<EventId>, parent: None, correlation_id: None, ..options() })
+            Arc::new(EventOptions { id: None::<EventId>, parent: None, correlation_id: None, ..asked })
         });
         let name = name();
         let mut table = self.table.write();

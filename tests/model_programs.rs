@@ -1,0 +1,217 @@
+//! Random programs under shuttle: another program on every schedule, with limits, forwards, retries, deadlines, cancels and waits of all kinds.
+//! `RUSTFLAGS="--cfg threadbus_shuttle" THREADBUS_SCHEDULES=100000 cargo test --release --test model_programs`.
+//!
+//! A failure prints the program's seed: `THREADBUS_SEED=17` runs that one on every schedule.
+#![cfg(threadbus_shuttle)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    missing_docs,
+    missing_debug_implementations,
+    reason = "tests"
+)]
+
+#[path = "common/schedules.rs"]
+mod schedules;
+
+use schedules::{at_rest, check, quiet_panic, settled};
+use shuttle::thread;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+use threadbus::*;
+
+struct Node {
+    seed: u64,
+    depth: u32,
+}
+impl Payload for Node {
+    type Output = u64;
+}
+
+/// xorshift64*
+struct Random(u64);
+impl Random {
+    fn new(seed: u64) -> Self {
+        let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        random.next();
+        random
+    }
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+    fn below(&mut self, n: u64) -> u64 {
+        (self.next() >> 33) % n
+    }
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+struct Program {
+    buses: Vec<WeakBus>,
+    events: Mutex<Vec<Event<Node>>>,
+}
+
+impl Program {
+    fn handle(&self, at: usize, salt: u64, event: &Event<Node>) -> Result<Option<u64>, HandlerError> {
+        let mut random = Random::new(event.seed ^ salt.rotate_left(40));
+        let context = HandlerContext::current().ok_or("outside")?;
+        for _ in 0..random.below(3) {
+            if context.is_cancelled() {
+                break;
+            }
+            match random.below(8) {
+                0..=4 if event.depth > 0 => {
+                    let child = self.emit(&mut random, event.depth - 1)?;
+                    if random.one_in(4)
+                        && let Some(bus) = self.bus(random.below(3))
+                    {
+                        let _ = bus.forward(&child);
+                    }
+                    let _ = match random.below(8) {
+                        0 => Ok(child.clone()),
+                        1 => child.wait_timeout(Duration::ZERO),
+                        2 | 3 => child.wait_in_order(),
+                        4 => {
+                            child.cancel();
+                            child.wait()
+                        }
+                        _ => child.wait(),
+                    };
+                }
+                5 => return Err("a business error".into()),
+                6 if random.one_in(3) => quiet_panic(),
+                7 if event.depth > 0 => {
+                    let Some(bus) = self.buses[at].upgrade() else { break };
+                    let now = bus.emit_now(Node { seed: random.next(), depth: event.depth - 1 });
+                    self.events.lock().unwrap().push(now);
+                }
+                _ => thread::yield_now(),
+            }
+        }
+        Ok(Some(event.seed))
+    }
+
+    fn bus(&self, n: u64) -> Option<EventBus> {
+        self.buses[n as usize % self.buses.len()].upgrade()
+    }
+
+    fn emit(&self, random: &mut Random, depth: u32) -> Result<Event<Node>, HandlerError> {
+        let mut options = EventOptions::new();
+        if random.one_in(4) {
+            options = options.handler_timeout(Duration::from_secs(1 + random.below(3)));
+        }
+        if random.one_in(8) {
+            options = options.timeout(Duration::from_secs(1 + random.below(3)));
+        }
+        if random.one_in(8) {
+            options = options.no_timeout();
+        }
+        if random.one_in(6) {
+            options = options.retry(Retry::attempts(2).delay(Duration::from_millis(random.below(2))));
+        }
+        if random.one_in(10) {
+            options = options.completion(HandlerCompletion::First);
+        }
+        let bus = self.bus(random.below(3)).ok_or("gone")?;
+        let event = bus.emit_with(Node { seed: random.next(), depth }, options);
+        self.events.lock().unwrap().push(event.clone());
+        Ok(event)
+    }
+}
+
+fn run(seed: u64) {
+    let mut random = Random::new(seed);
+    let runtime = Runtime::builder().max_threads(4 + random.below(4) as usize).hard_limit(64).build().unwrap();
+    let buses: Vec<EventBus> = (0..1 + random.below(3))
+        .map(|n| {
+            let events = match random.below(6) {
+                0 => EventConcurrency::Parallel,
+                1 => EventConcurrency::GlobalSerial,
+                _ => EventConcurrency::BusSerial,
+            };
+            let handlers = match random.below(6) {
+                0 => HandlerConcurrency::Parallel,
+                1 => HandlerConcurrency::GlobalSerial,
+                2 => HandlerConcurrency::EventSerial,
+                _ => HandlerConcurrency::BusSerial,
+            };
+            let bus = EventBus::builder(&format!("bus{n}")).runtime(&runtime);
+            bus.event_concurrency(events).handler_concurrency(handlers).build().unwrap()
+        })
+        .collect();
+    let limit = Limit::new(1 + random.below(2) as usize);
+    let events = Mutex::new(Vec::new());
+    let program = Arc::new(Program { buses: buses.iter().map(EventBus::downgrade).collect(), events });
+    for (at, bus) in buses.iter().enumerate() {
+        for salt in 0..1 + random.below(2) {
+            let own: Weak<Program> = Arc::downgrade(&program);
+            let options = HandlerOptions::new();
+            let options = if random.one_in(3) { options.limit(limit.clone()) } else { options };
+            bus.on_with(options, move |event: &Event<Node>| -> Result<Option<u64>, HandlerError> {
+                own.upgrade().ok_or("over")?.handle(at, salt + 1, event)
+            });
+        }
+    }
+    let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let clock = {
+        let (runtime, over, deadlines) = (runtime.clone(), Arc::clone(&over), random.below(4));
+        thread::spawn(move || {
+            let mut passed = 0;
+            while !over.load(Relaxed) {
+                (0..20).for_each(|_| thread::yield_now());
+                if passed < deadlines {
+                    runtime.model_deadlines_pass();
+                    passed += 1;
+                }
+                runtime.model_timers_fire();
+            }
+        })
+    };
+    for _ in 0..1 + random.below(3) {
+        let event = program.emit(&mut random, 2).ok().unwrap();
+        match random.below(4) {
+            0 => drop(event.cancel()),
+            1 => drop(event.wait()),
+            _ => {}
+        }
+    }
+    let mut checked = 0;
+    loop {
+        buses.iter().for_each(|bus| bus.wait_until_idle().unwrap());
+        let all = program.events.lock().unwrap().clone();
+        if all.len() == checked {
+            break;
+        }
+        for event in &all[checked..] {
+            let _ = event.wait();
+        }
+        checked = all.len();
+    }
+    buses.iter().for_each(at_rest);
+    program.events.lock().unwrap().iter().for_each(settled);
+    over.store(true, Relaxed);
+    clock.join().unwrap();
+}
+
+#[test]
+fn random_programs_end_on_every_schedule() {
+    static SEED: AtomicU64 = AtomicU64::new(0);
+    let one = std::env::var("THREADBUS_SEED").ok().and_then(|n| n.parse().ok());
+    let failed = std::panic::catch_unwind(|| {
+        check(move || {
+            let next = SEED.fetch_add(1, Relaxed);
+            run(one.unwrap_or(next));
+        })
+    });
+    if let Err(failure) = failed {
+        println!("seed {}", one.unwrap_or(SEED.load(Relaxed).saturating_sub(1)));
+        std::panic::resume_unwind(failure);
+    }
+}
