@@ -95,6 +95,8 @@ mod json;
 mod log_tree;
 mod metrics;
 pub mod middleware;
+#[cfg(feature = "process")]
+pub mod process;
 mod rules;
 mod runtime;
 mod schedule;
