@@ -96,6 +96,7 @@ pub(crate) fn describe(status: Option<ExitStatus>) -> String {
         Some((None, Some(signal))) => match Signal::from_named_raw(signal) {
             Some(named) => {
                 let name = format!("{named:?}").replace("Signal::", "SIG");
+                let name = name.replace("ABORT", "ABRT").replace("ALARM", "ALRM").replace("CHILD", "CHLD");
                 format!("was killed by signal {signal} ({})", name.trim_matches('"'))
             }
             None => format!("was killed by signal {signal}"),

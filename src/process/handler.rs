@@ -11,6 +11,7 @@ use crate::event::{
 };
 use crate::sys::clock;
 use std::sync::Arc;
+use std::time::Duration;
 
 impl EventBus {
     /// Registers a handler for events whose payload is a `P`: the one that [`serve`](crate::process::serve) has for `P` in a worker process of the pool.
@@ -72,7 +73,11 @@ impl EventBus {
     pub fn on_process_with<P: Payload>(&self, options: HandlerOptions, pool: &ProcessPool) -> HandlerInfo {
         let options = if options.limit.is_some() { options } else { options.limit(pool.limit()) };
         let user = pool.user();
-        self.on_with(options, move |event: &Event<P>| call(event, user.pool()))
+        let options = options.on_end({
+            let user = Arc::clone(&user);
+            move || user.leave()
+        });
+        self.on_with(options, move |event: &Event<P>| call(event, &user.pool))
     }
 }
 
@@ -81,8 +86,8 @@ fn call<P: Payload>(event: &Event<P>, pool: &ProcessPool) -> Result<Option<P::Ou
     let context = HandlerContext::current();
     let max_frame = pool.slots().config.max_frame;
     let request = Request {
-        event: described(event).map_err(|error| failed(format!("{event_type} cannot be sent to a worker: {error}")))?,
-        left: context.as_ref().and_then(HandlerContext::deadline).map(clock::left),
+        event: described(event, context.as_ref().and_then(HandlerContext::deadline).map(clock::left))
+            .map_err(|error| failed(format!("{event_type} cannot be sent to a worker: {error}")))?,
         log: log::max_level(),
     };
     let mut frame = frame::encode(0, &request, max_frame).map_err(|error| match error {
@@ -123,23 +128,24 @@ fn failed(why: String) -> HandlerError {
     HandlerFailure::Worker(why).into()
 }
 
-/// The event without what only its own bus has to do with: there it has one handler, which has all the time there is.
-fn described<P: Payload>(event: &Event<P>) -> Result<Json, JsonError> {
+/// The event as it is to run over there: alone, and with the time that is left here, whatever its type says.
+fn described<P: Payload>(event: &Event<P>, left: Option<Duration>) -> Result<Json, JsonError> {
+    /// Thirty years: there is no way to write that there is no limit.
+    const ENDLESS: f64 = 1e9;
     let mut json = event.to_json()?;
     if let Json::Object(fields) = &mut json {
-        for field in [
-            "event_timeout",
-            "event_slow_timeout",
-            "event_handler_timeout",
-            "event_handler_slow_timeout",
-            "event_concurrency",
-            "event_handler_concurrency",
-            "event_handler_completion",
-            "event_results",
-            "event_pending_bus_count",
-        ] {
-            fields.remove(field);
-        }
+        let timeout = left.map_or(ENDLESS, |left| left.as_secs_f64().min(ENDLESS));
+        let own = [
+            ("event_handler_timeout", timeout.into()),
+            ("event_timeout", ENDLESS.into()),
+            ("event_handler_slow_timeout", ENDLESS.into()),
+            ("event_slow_timeout", ENDLESS.into()),
+            ("event_concurrency", Json::Null),
+            ("event_handler_concurrency", Json::Null),
+            ("event_handler_completion", Json::Null),
+            ("event_results", Json::Null),
+        ];
+        fields.extend(own.map(|(name, value)| (name.to_owned(), value)));
     }
     Ok(json)
 }

@@ -221,8 +221,8 @@ impl Keeper {
         };
         let why = format!("{} {why}", self.name());
         log::debug!(target: "threadbus", "{why}");
-        self.link.gone(&why);
         self.slots.gone(&self.link);
+        self.link.gone(&why);
     }
 
     fn name(&self) -> String {

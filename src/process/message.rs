@@ -2,7 +2,6 @@
 
 use crate::event::Json;
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
 
 /// Both ends are of one build where the program is the current executable; else this tells.
 pub(crate) const PROTOCOL: u32 = 1;
@@ -10,10 +9,8 @@ pub(crate) const PROTOCOL: u32 = 1;
 /// From the pool to a worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Request {
-    /// As `to_json` has it, without what concerns the pool's side only.
+    /// As `to_json` has it, but for its options.
     pub(crate) event: Json,
-    /// Until the handler is given up over here.
-    pub(crate) left: Option<Duration>,
     /// The most talkative level that the log over here takes.
     pub(crate) log: log::LevelFilter,
 }

@@ -2,6 +2,7 @@
 
 use super::slots::{PoolStats, Slots};
 use crate::event::{BuildError, Limit};
+use crate::sys::sync::atomic::{AtomicBool, Ordering};
 use crate::sys::thread;
 use std::ffi::OsString;
 use std::fmt;
@@ -218,9 +219,9 @@ impl ProcessPool {
         self.0.slots.wait_until_gone()
     }
 
-    pub(crate) fn user(&self) -> User {
+    pub(crate) fn user(&self) -> Arc<User> {
         self.0.slots.user_came();
-        User(self.clone())
+        Arc::new(User { pool: self.clone(), left: AtomicBool::new(false) })
     }
 
     pub(crate) fn slots(&self) -> &Arc<Slots> {
@@ -234,19 +235,23 @@ impl ProcessPool {
 }
 
 /// A registered handler. With the last one the idle workers go.
-pub(crate) struct User(ProcessPool);
+pub(crate) struct User {
+    pub(crate) pool: ProcessPool,
+    left: AtomicBool,
+}
 
 impl User {
-    pub(crate) fn pool(&self) -> &ProcessPool {
-        &self.0
+    /// The registration is over.
+    pub(crate) fn leave(&self) {
+        if !self.left.swap(true, Ordering::SeqCst) {
+            self.pool.0.slots.user_left();
+        }
     }
 }
 
 impl Drop for User {
     fn drop(&mut self) {
-        if self.0.0.slots.user_left() {
-            self.0.0.slots.wait_until_gone();
-        }
+        self.leave();
     }
 }
 

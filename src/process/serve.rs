@@ -6,12 +6,10 @@ use super::marker::{self, Marker};
 use super::message::{Message, Outcome, PROTOCOL, Request};
 use super::outlet::{Outlet, SocketLog};
 use crate::bus::{EventBus, Shutdown};
-use crate::event::{
-    Event, Handler, HandlerError, HandlerFailure, HandlerInfo, HandlerOptions, HandlerResult, JsonLimits, Payload,
-};
+use crate::event::{Event, Handler, HandlerError, HandlerFailure, HandlerInfo, HandlerResult, JsonLimits, Payload};
 use crate::sys::sync::atomic::{AtomicBool, Ordering};
 use crate::sys::sync::{Condvar, Mutex};
-use crate::sys::thread;
+use crate::sys::{thread, unwind};
 use rustix::process::Signal;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -62,24 +60,40 @@ pub struct Worker {
     handlers: BTreeMap<&'static str, Box<Install>>,
 }
 
-/// Registers a handler, which notes whether its error was permanent: what the bus keeps of it does not say.
-type Install = dyn Fn(&EventBus, HandlerOptions, Arc<AtomicBool>) -> HandlerInfo;
+/// Registers a handler, of which the pool wants to know whether its error was permanent, if it is the one that it asked for.
+type Install = dyn Fn(&EventBus, Option<Arc<AtomicBool>>) -> HandlerInfo;
 
 impl Worker {
     /// The handler for events whose payload is a `P`: anything that [`EventBus::on`] takes. A second one for the same type takes the first one's
     /// place.
     pub fn on<P: Payload, M>(&mut self, handler: impl Handler<P, M>) -> &mut Self {
         let handler = Arc::new(handler);
-        let install = move |bus: &EventBus, options: HandlerOptions, permanent: Arc<AtomicBool>| {
+        let install = move |bus: &EventBus, permanent: Option<Arc<AtomicBool>>| {
             let handler = Arc::clone(&handler);
-            bus.on_with(options, move |event: &Event<P>| -> Result<Option<P::Output>, HandlerError> {
-                handler.handle(event).inspect_err(|error| permanent.store(error.is_permanent(), Ordering::SeqCst))
+            bus.on(move |event: &Event<P>| match &permanent {
+                Some(permanent) => once(&*handler, event, permanent),
+                None => handler.handle(event),
             })
         };
         if self.handlers.insert(P::event_type(), Box::new(install)).is_some() {
             log::warn!(target: "threadbus", "a second handler for {} takes the place of the first", P::event_type());
         }
         self
+    }
+}
+
+/// One attempt, of which no retry follows here: the pool's bus sees to that.
+fn once<P: Payload, M>(
+    handler: &impl Handler<P, M>,
+    event: &Event<P>,
+    permanent: &AtomicBool,
+) -> Result<Option<P::Output>, HandlerError> {
+    match unwind::catch(|| handler.handle(event)) {
+        Ok(returned) => returned.map_err(|error| {
+            permanent.store(error.is_permanent(), Ordering::SeqCst);
+            HandlerError { permanent: true, ..error }
+        }),
+        Err(panic) => Err(HandlerError::permanent(HandlerFailure::Panicked(panic))),
     }
 }
 
@@ -110,9 +124,12 @@ fn work(marker: &Marker, socket: UnixStream, register: impl FnOnce(&mut Worker))
     while let Some((request, body)) = inbox.next() {
         let outcome = match serde_json::from_slice(&body) {
             Ok(asked) => worker.handle(&asked, || outlet.send(request, &Message::Started), marker.max_frame),
-            Err(error) => Outcome::Refused(format!("the worker cannot read the event: {error}")),
+            Err(error) => Some(Outcome::Refused(format!("the worker cannot read the event: {error}"))),
         };
-        outlet.done(request, outcome)?;
+        match outcome {
+            Some(outcome) => outlet.done(request, outcome)?,
+            None => inbox.wait_for_the_end(),
+        }
     }
     Ok(())
 }
@@ -178,6 +195,14 @@ impl Inbox {
         }
     }
 
+    /// Until the pool ends this process.
+    fn wait_for_the_end(&self) {
+        let mut state = self.state.lock();
+        loop {
+            self.changed.wait(&mut state);
+        }
+    }
+
     /// False if something is being handled.
     fn close(&self) -> bool {
         let mut state = self.state.lock();
@@ -188,55 +213,52 @@ impl Inbox {
 }
 
 impl Worker {
-    /// On a bus of its own, since a retry comes with the same id, and a bus runs no id twice.
-    fn handle(&self, request: &Request, begin: impl FnOnce() -> io::Result<()>, max_frame: usize) -> Outcome {
+    /// On a bus of its own, since a retry comes with the same id, and a bus runs no id twice. None if it timed out: that is the pool's to say, which will
+    /// end this process.
+    fn handle(&self, request: &Request, begin: impl FnOnce() -> io::Result<()>, max_frame: usize) -> Option<Outcome> {
         log::set_max_level(request.log);
         let event_type = request.event["event_type"].as_str().unwrap_or_default();
         if !self.handlers.contains_key(event_type) {
             let known = self.handlers.keys().copied().collect::<Vec<_>>().join(", ");
             let known = if known.is_empty() { "nothing" } else { &known };
-            return Outcome::Refused(format!("no handler for {event_type} in the worker, which handles {known}"));
+            return Some(Outcome::Refused(format!("no handler for {event_type} in the worker, which handles {known}")));
         }
         let limits =
             JsonLimits::new().event_bytes(max_frame).depth(usize::MAX).name_bytes(max_frame).path_buses(usize::MAX);
         let bus = EventBus::builder("worker").json_limits(limits).handler_timeout(None).handler_slow_after(None);
         let bus = match bus.event_slow_after(None).build() {
             Ok(bus) => bus,
-            Err(error) => return Outcome::Refused(error.to_string()),
+            Err(error) => return Some(Outcome::Refused(error.to_string())),
         };
         let permanent = Arc::new(AtomicBool::new(false));
         let mut asked = None;
         for (handles, install) in &self.handlers {
             let of_this = *handles == event_type;
-            let options = HandlerOptions::new();
-            let options = match request.left.filter(|_| of_this) {
-                Some(left) => options.timeout(left),
-                None => options,
-            };
-            let info = install(&bus, options, if of_this { Arc::clone(&permanent) } else { Arc::default() });
+            let info = install(&bus, of_this.then(|| Arc::clone(&permanent)));
             if of_this {
                 asked = Some(info.id());
             }
         }
         if let Err(error) = begin() {
-            return Outcome::Refused(error.to_string());
+            return Some(Outcome::Refused(error.to_string()));
         }
         let waited = bus.emit_json(&request.event).map_err(|error| error.to_string());
         let waited = waited.and_then(|event| event.wait().map_err(|error| error.to_string()));
         let outcome = match waited {
             Ok(event) => match event.results().into_iter().find(|result| Some(result.handler.id()) == asked) {
                 Some(result) => outcome(event_type, &result, permanent.load(Ordering::SeqCst)),
-                None => Outcome::Refused(format!("the handler of {event_type} did not run")),
+                None => Some(Outcome::Refused(format!("the handler of {event_type} did not run"))),
             },
-            Err(error) => Outcome::Refused(format!("the worker cannot take {event_type}: {error}")),
+            Err(error) => Some(Outcome::Refused(format!("the worker cannot take {event_type}: {error}"))),
         };
         bus.shutdown(Shutdown::Now, Duration::ZERO);
         outcome
     }
 }
 
-fn outcome(event_type: &str, result: &HandlerResult<crate::event::AnyOutput>, permanent: bool) -> Outcome {
-    match (&result.value, result.error.as_deref()) {
+fn outcome(event_type: &str, result: &HandlerResult<crate::event::AnyOutput>, permanent: bool) -> Option<Outcome> {
+    Some(match (&result.value, result.error.as_deref()) {
+        (_, Some(HandlerFailure::TimedOut { .. })) => return None,
         (_, Some(HandlerFailure::Panicked(text))) => Outcome::Panicked(text.clone()),
         (_, Some(failure)) => Outcome::Failed { text: failure.to_string(), permanent },
         (Some(value), None) => match value.to_json() {
@@ -244,5 +266,5 @@ fn outcome(event_type: &str, result: &HandlerResult<crate::event::AnyOutput>, pe
             Err(error) => Outcome::Refused(format!("the output of {event_type} cannot be JSON: {error}")),
         },
         (None, None) => Outcome::Nothing,
-    }
+    })
 }

@@ -6,7 +6,7 @@ use super::keeper::{Keeper, Phase, Printed};
 use super::link::{Link, Order, Reply};
 use super::marker;
 use super::pool::Config;
-use crate::sys::clock::{self, NEVER, Tick};
+use crate::sys::clock;
 use crate::sys::sync::atomic::{AtomicBool, Ordering};
 use crate::sys::sync::{Condvar, Mutex};
 use crate::sys::thread;
@@ -139,7 +139,7 @@ impl Slots {
 
     fn check_in(&self, link: Arc<Link>) {
         let mut state = self.state.lock();
-        if state.closed {
+        if state.closed || state.users == 0 {
             link.order(Order::Retire);
         } else if state.all.iter().any(|other| Arc::ptr_eq(other, &link)) {
             state.idle.push(link);
@@ -178,15 +178,17 @@ impl Slots {
         self.state.lock().users += 1;
     }
 
-    /// With the last one the idle workers go. True if it was that one.
-    pub(crate) fn user_left(&self) -> bool {
-        let mut state = self.state.lock();
-        state.users -= 1;
-        let last = state.users == 0;
-        let idle = if last { std::mem::take(&mut state.idle) } else { Vec::new() };
-        drop(state);
-        idle.iter().for_each(|link| link.order(Order::Retire));
-        last
+    /// With the last one the idle workers go; waits for them, and for those that are being ended.
+    pub(crate) fn user_left(&self) {
+        {
+            let mut state = self.state.lock();
+            state.users -= 1;
+            if state.users > 0 {
+                return;
+            }
+            std::mem::take(&mut state.idle).iter().for_each(|link| link.order(Order::Retire));
+        }
+        self.wait_until(|state| state.all.iter().all(|link| link.ordered() == Order::None));
     }
 
     /// Takes nothing more, and ends all there are.
@@ -203,25 +205,24 @@ impl Slots {
         all.iter().for_each(|link| link.order(Order::Kill));
     }
 
-    /// Until no process is left; false if that takes longer than their grace and a little.
+    /// Until no process is left; false if that takes too long.
     pub(crate) fn wait_until_gone(&self) -> bool {
+        self.wait_until(|state| state.live == 0)
+    }
+
+    /// No longer than their grace and what killing may take.
+    fn wait_until(&self, done: impl Fn(&State) -> bool) -> bool {
         const KILLING: Duration = Duration::from_secs(5);
         let deadline = clock::after(clock::after(clock::now(), self.config.kill_grace), KILLING);
         let mut state = self.state.lock();
-        while state.live > state.idle.len() {
-            if clock::now() >= deadline {
-                return false;
+        while !done(&state) {
+            match clock::instant(deadline) {
+                Some(_) if clock::now() >= deadline => return false,
+                Some(instant) => drop(self.changed.wait_until(&mut state, instant)),
+                None => self.changed.wait(&mut state),
             }
-            self.wait(&mut state, deadline);
         }
         true
-    }
-
-    fn wait(&self, state: &mut crate::sys::sync::MutexGuard<'_, State>, deadline: Tick) {
-        match clock::instant(deadline).filter(|_| deadline != NEVER) {
-            Some(instant) => drop(self.changed.wait_until(state, instant)),
-            None => self.changed.wait(state),
-        }
     }
 
     fn start(self: &Arc<Self>) -> io::Result<Arc<Link>> {
