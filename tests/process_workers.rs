@@ -15,7 +15,10 @@ use threadbus::{
 };
 use workers::{Do, Inner, OddOutput, Opaque, Unknown, act, exists, failure, parallel, pool, runs};
 
-workers::worker_main!();
+#[test]
+fn worker_main() {
+    workers::serve();
+}
 
 /// A serial bus with one worker for `Do`.
 fn one_worker() -> (EventBus, ProcessPool) {

@@ -1,9 +1,8 @@
 //! What the tests of worker processes share: the events, what workers do with them, and a look at the system's processes.
 //!
-//! The worker program is the test program itself: a pool starts it with the name of the one test that serves, see [`worker_main!`].
+//! The worker program is the test program itself: a pool starts it with the name of the one test that is none, but the worker's `main`.
 #![allow(dead_code, reason = "every test file uses its own part of this module")]
 #![allow(unreachable_pub, reason = "shared by test crates, public to none")]
-#![allow(unused_macros, reason = "one of the files has no pool")]
 
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -17,17 +16,6 @@ use threadbus::{
     Event, EventBus, EventConcurrency, HandlerConcurrency, HandlerContext, HandlerError, HandlerFailure, Payload,
     ResultError, event,
 };
-
-/// In each file with a pool: the test that is none, but the worker's `main`.
-macro_rules! worker_main {
-    () => {
-        #[test]
-        fn worker_main() {
-            workers::serve();
-        }
-    };
-}
-pub(crate) use worker_main;
 
 /// What a worker is to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -132,6 +120,10 @@ fn handle(event: &Event<Do>) -> Result<String, HandlerError> {
             let deadline = context.deadline().is_some();
             format!("{} {parent} {} {:?} {deadline}", event.id(), event.correlation_id(), event.path())
         }
+        "run" => {
+            let output = process::Command::new("sleep").arg(number.to_string()).run()?;
+            format!("{:?}", output.code)
+        }
         "niceness" => rustix::process::getpriority_process(None)?.to_string(),
         "grandchild" => {
             // Another program of this crate: it has the variable of the environment, and yet is no worker.
@@ -168,6 +160,15 @@ pub fn runs(pid: u32) -> bool {
 /// Processes of this group that run.
 pub fn group_members(group: u32) -> Vec<u32> {
     processes().into_iter().filter(|pid| stat(*pid).is_some_and(|(state, _, of)| of == group && state != 'Z')).collect()
+}
+
+/// Those that run with such a command line.
+pub fn with_command_line(part: &str) -> Vec<u32> {
+    let has = |pid: &u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).replace('\0', " ").contains(part)
+    };
+    processes().into_iter().filter(|pid| runs(*pid) && has(pid)).collect()
 }
 
 /// Our children that nobody has reaped.
