@@ -108,12 +108,12 @@ fn bf_135_a_timeout_kills() {
     let began = Instant::now();
     let event = bus.emit_with(
         sh("echo $$ > pid; exec sleep 30").cwd(&dir.0),
-        EventOptions::new().handler_timeout(Duration::from_millis(300)),
+        EventOptions::new().handler_timeout(Duration::from_millis(1500)),
     );
     let pid = number_in(&dir.at("pid"));
     assert!(matches!(&*failure(&event), HandlerFailure::TimedOut { .. }));
-    assert!(began.elapsed() < Duration::from_secs(3));
     eventually(|| !exists(pid));
+    assert!(began.elapsed() < Duration::from_secs(5));
 }
 
 #[test]
@@ -138,11 +138,11 @@ fn bf_137_grandchildren_too() {
     let script = "sleep 300 & echo $! > child; (trap '' TERM; sleep 300 & sleep 300) & echo $! > other; wait";
     let event = bus.emit_with(
         sh(script).cwd(&dir.0).kill_grace(Duration::from_millis(200)),
-        EventOptions::new().handler_timeout(Duration::from_millis(400)),
+        EventOptions::new().handler_timeout(Duration::from_millis(1500)),
     );
     let pids = [number_in(&dir.at("child")), number_in(&dir.at("other"))];
     let group = group_of(pids[0]);
-    assert!(group_members(group).len() >= 5);
+    eventually(|| group_members(group).len() >= 5);
     assert!(matches!(&*failure(&event), HandlerFailure::TimedOut { .. }));
     eventually(|| group_members(group).is_empty());
     assert!(pids.iter().all(|pid| !runs(*pid)));

@@ -230,7 +230,7 @@ impl fmt::Debug for EndHook {
 
 impl HandlerOptions {
     /// For rooms above that keep something for a registration.
-    #[cfg(feature = "process")]
+    #[cfg(all(feature = "process", unix))]
     pub(crate) fn on_end(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
         self.on_end = Some(EndHook(Arc::new(hook)));
         self

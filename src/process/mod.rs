@@ -1,41 +1,28 @@
-//! Handlers in processes of their own, and external commands.
+//! Handlers in processes of their own, and external commands. With the feature `process`.
+//!
+//! - [`ProcessPool`] and [`serve`], on Unix: a handler that may crash, hang or eat memory runs in a worker process, where it can be killed;
+//! - [`Command`] and [`run_command`]: a program as an event, with a timeout that ends all of its process group. On other systems than Unix in a
+//!   reduced form: the program alone is ended, and survives if this process is killed.
+//!
+//! Nothing of either survives the bus, or this process. There is no `unsafe` in it.
+
+// A leaf: the core does not know it. It imports `event`, `bus` and `sys`, and is the only room that starts processes.
+//
+// A command (`command`, `streams`, `run`) needs no thread but its handler's, and has a `guardian`. What `workers` are is said there. `child` is
+// what both know of the system.
+
 #[cfg(unix)]
 mod child;
 mod command;
 #[cfg(unix)]
-mod frame;
-#[cfg(unix)]
 mod guardian;
-#[cfg(unix)]
-mod handler;
-#[cfg(unix)]
-mod keeper;
-#[cfg(unix)]
-mod lines;
-#[cfg(unix)]
-mod link;
-#[cfg(unix)]
-mod marker;
-#[cfg(unix)]
-mod message;
-#[cfg(unix)]
-mod outlet;
-#[cfg(unix)]
-mod pool;
-#[cfg(unix)]
+#[cfg_attr(not(unix), path = "run_plain.rs")]
 mod run;
-#[cfg(unix)]
-mod serve;
-#[cfg(unix)]
-mod slots;
 mod spelling;
-#[cfg(unix)]
 mod streams;
+#[cfg(unix)]
+mod workers;
 
 pub use command::{Captured, Command, CommandError, CommandOutput, Input, Sink, run_command};
 #[cfg(unix)]
-pub use pool::{PoolBuilder, ProcessPool};
-#[cfg(unix)]
-pub use serve::{Worker, serve};
-#[cfg(unix)]
-pub use slots::PoolStats;
+pub use workers::{PoolBuilder, PoolStats, ProcessPool, Worker, serve};

@@ -3,13 +3,13 @@
 use super::child::{CHUNK, Got, Watched, poll, read_ready, readable};
 use super::command::{Captured, Command, CommandError, CommandOutput};
 use super::guardian::Guardian;
-use super::streams::{self, Feed};
+use super::streams;
 use crate::bus::HandlerContext;
 use crate::event::WaitError;
 use crate::sys::clock::{self, NEVER, Tick};
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::Signal;
-use std::io::{self, PipeReader};
+use std::io::{self, PipeReader, PipeWriter, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ const PIPE: usize = 4 << 20;
 pub(crate) fn run(command: &Command) -> Result<CommandOutput, CommandError> {
     let given_up = GivenUp::new().map_err(command.about("pipe"))?;
     let (mut program, streams) = streams::prepare(command)?;
+    let input =
+        streams.input.map(|(pipe, bytes)| Feed::new(pipe, bytes)).transpose().map_err(command.about("stdin"))?;
     let guardian = Guardian::start(command.kill_grace).map_err(command.about("its guardian, /bin/sh"))?;
     program.process_group(guardian.group().as_raw_pid());
     let began = clock::now();
@@ -27,13 +29,8 @@ pub(crate) fn run(command: &Command) -> Result<CommandOutput, CommandError> {
     drop(program);
     let group = guardian.group();
     let [stdout, stderr] = streams.outputs.map(Capture::new);
-    let mut running = Running {
-        child: Watched::new(child, Some(group)),
-        guardian: Some(guardian),
-        input: streams.input,
-        stdout,
-        stderr,
-    };
+    let mut running =
+        Running { child: Watched::new(child, Some(group)), guardian: Some(guardian), input, stdout, stderr };
     let given_up = running.until_exit(&given_up, command.kill_grace);
     let status = running.end();
     let elapsed = Duration::from_nanos(clock::now().saturating_sub(began));
@@ -79,7 +76,7 @@ impl Running {
             }
             self.stdout.read(&mut buffer);
             self.stderr.read(&mut buffer);
-            if self.input.as_mut().is_some_and(|input| input.write().is_done()) {
+            if self.input.as_mut().is_some_and(|input| input.is_done()) {
                 self.input = None;
             }
         }
@@ -109,6 +106,38 @@ impl Running {
             left -= 1;
         }
         status
+    }
+}
+
+/// Bytes on their way into a command.
+struct Feed {
+    pipe: PipeWriter,
+    bytes: Captured,
+    written: usize,
+}
+
+impl Feed {
+    fn new(pipe: PipeWriter, bytes: Captured) -> io::Result<Self> {
+        // A reader that is slower than we are must not stop us.
+        rustix::io::ioctl_fionbio(&pipe, true)?;
+        Ok(Feed { pipe, bytes, written: 0 })
+    }
+
+    fn writable(&self) -> PollFd<'_> {
+        PollFd::new(&self.pipe, PollFlags::OUT)
+    }
+
+    /// Writes as much as it takes now. Done if that was all, or if it does not want more.
+    fn is_done(&mut self) -> bool {
+        while self.written < self.bytes.len() {
+            match self.pipe.write(&self.bytes[self.written..]) {
+                Ok(length) => self.written += length,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return true,
+            }
+        }
+        true
     }
 }
 

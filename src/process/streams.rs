@@ -1,15 +1,14 @@
 //! A command's three streams, and the system's own way to say the rest of it.
 
 use super::command::{Captured, Command, CommandError, Input, Sink};
-use rustix::event::{PollFd, PollFlags};
 use std::fs::{File, OpenOptions};
-use std::io::{self, PipeReader, PipeWriter, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, PipeReader, PipeWriter};
 use std::process::Stdio;
 
 /// Our ends of the pipes.
 pub(crate) struct Streams {
-    pub(crate) input: Option<Feed>,
+    /// With what is to go into it.
+    pub(crate) input: Option<(PipeWriter, Captured)>,
     /// Of stdout and stderr.
     pub(crate) outputs: [Option<PipeReader>; 2],
 }
@@ -31,17 +30,18 @@ pub(crate) fn prepare(command: &Command) -> Result<(std::process::Command, Strea
         };
     }
     let (stdin, input) = source(command)?;
-    let (stdout, captured) = sink(command, "stdout", &command.stdout, || io::stdout().as_fd().try_clone_to_owned())?;
-    let (stderr, captured_errors) = if command.stderr == Sink::Stdout {
-        (stdout.try_clone().map_err(command.about("stderr"))?, None)
-    } else {
-        sink(command, "stderr", &command.stderr, || io::stderr().as_fd().try_clone_to_owned())?
+    let (stdout, captured) = sink(command, "stdout", &command.stdout, Target::Output)?;
+    let (stderr, captured_errors) = match command.stderr {
+        Sink::Stdout => (stdout.try_clone().map_err(command.about("stderr"))?, None),
+        _ => sink(command, "stderr", &command.stderr, Target::ErrorOutput)?,
     };
     program.stdin(stdin).stdout(stdout).stderr(stderr);
     Ok((program, Streams { input, outputs: [captured, captured_errors] }))
 }
 
-fn source(command: &Command) -> Result<(Stdio, Option<Feed>), CommandError> {
+type Fed = Option<(PipeWriter, Captured)>;
+
+fn source(command: &Command) -> Result<(Stdio, Fed), CommandError> {
     match &command.stdin {
         Input::Null => Ok((Stdio::null(), None)),
         Input::Inherit => Ok((Stdio::inherit(), None)),
@@ -50,75 +50,60 @@ fn source(command: &Command) -> Result<(Stdio, Option<Feed>), CommandError> {
             Ok((file.into(), None))
         }
         Input::Bytes(bytes) => {
-            let (reader, pipe) = io::pipe().map_err(command.about("stdin"))?;
-            // A reader that is slower than we are must not stop us.
-            rustix::io::ioctl_fionbio(&pipe, true).map_err(|error| command.error("stdin", io::Error::from(error)))?;
-            Ok((reader.into(), Some(Feed { pipe, bytes: bytes.clone(), written: 0 })))
+            let (reader, writer) = io::pipe().map_err(command.about("stdin"))?;
+            Ok((reader.into(), Some((writer, bytes.clone()))))
+        }
+    }
+}
+
+/// A `Stdio` that there may be two of.
+enum Target {
+    Pipe(PipeWriter),
+    File(File),
+    Null,
+    Output,
+    ErrorOutput,
+}
+
+impl Target {
+    fn try_clone(&self) -> io::Result<Target> {
+        Ok(match self {
+            Target::Pipe(pipe) => Target::Pipe(pipe.try_clone()?),
+            Target::File(file) => Target::File(file.try_clone()?),
+            Target::Null => Target::Null,
+            Target::Output => Target::Output,
+            Target::ErrorOutput => Target::ErrorOutput,
+        })
+    }
+}
+
+impl From<Target> for Stdio {
+    fn from(target: Target) -> Stdio {
+        match target {
+            Target::Pipe(pipe) => pipe.into(),
+            Target::File(file) => file.into(),
+            Target::Null => Stdio::null(),
+            Target::Output => io::stdout().into(),
+            Target::ErrorOutput => io::stderr().into(),
         }
     }
 }
 
 /// Its end, and ours if it is captured.
-fn sink(
-    command: &Command,
-    name: &str,
-    sink: &Sink,
-    inherit: impl FnOnce() -> io::Result<OwnedFd>,
-) -> Result<(OwnedFd, Option<PipeReader>), CommandError> {
+fn sink(command: &Command, name: &str, sink: &Sink, own: Target) -> Result<(Target, Option<PipeReader>), CommandError> {
     let file = |path, options: &mut OpenOptions| {
         let file = options.create(true).open(path).map_err(command.about(format!("{name} {path:?}")))?;
-        Ok((OwnedFd::from(file), None))
+        Ok((Target::File(file), None))
     };
     match sink {
         Sink::Capture => {
             let (reader, writer) = io::pipe().map_err(command.about(name))?;
-            Ok((writer.into(), Some(reader)))
+            Ok((Target::Pipe(writer), Some(reader)))
         }
         Sink::File(path) => file(path, OpenOptions::new().write(true).truncate(true)),
         Sink::Append(path) => file(path, OpenOptions::new().append(true)),
-        Sink::Null => {
-            let null = OpenOptions::new().write(true).open("/dev/null").map_err(command.about(name))?;
-            Ok((null.into(), None))
-        }
-        Sink::Inherit => inherit().map(|own| (own, None)).map_err(command.about(name)),
+        Sink::Null => Ok((Target::Null, None)),
+        Sink::Inherit => Ok((own, None)),
         Sink::Stdout => Err(command.error(name, "cannot go to itself")),
-    }
-}
-
-/// Bytes on their way into a command.
-pub(crate) struct Feed {
-    pipe: PipeWriter,
-    bytes: Captured,
-    written: usize,
-}
-
-impl Feed {
-    pub(crate) fn writable(&self) -> PollFd<'_> {
-        PollFd::new(&self.pipe, PollFlags::OUT)
-    }
-
-    /// As much as it takes now. Done if that was all, or if it does not want more.
-    pub(crate) fn write(&mut self) -> Fed {
-        while self.written < self.bytes.len() {
-            match self.pipe.write(&self.bytes[self.written..]) {
-                Ok(length) => self.written += length,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Fed::Partly,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Fed::Done,
-            }
-        }
-        Fed::Done
-    }
-}
-
-#[derive(PartialEq)]
-pub(crate) enum Fed {
-    Partly,
-    Done,
-}
-
-impl Fed {
-    pub(crate) fn is_done(&self) -> bool {
-        *self == Fed::Done
     }
 }

@@ -43,7 +43,7 @@ pub(crate) fn instant(tick: Tick) -> Option<Instant> {
 }
 
 /// From now until then; zero if that is past.
-#[cfg(feature = "process")]
+#[cfg(all(feature = "process", unix))]
 pub(crate) fn left(until: Instant) -> Duration {
     until.saturating_duration_since(Instant::now())
 }

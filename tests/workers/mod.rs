@@ -82,6 +82,10 @@ fn handle(event: &Event<Do>) -> Result<String, HandlerError> {
         "fail for good" => Err(HandlerError::permanent("boom"))?,
         "panic" => panic!("oh dear"),
         "abort" => std::process::abort(),
+        "kill" => {
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)?;
+            "it survived".to_owned()
+        }
         "exit" => std::process::exit(3),
         "hang" => loop {
             std::thread::sleep(Duration::from_secs(1));

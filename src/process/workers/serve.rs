@@ -1,12 +1,12 @@
 //! The worker's side: reads requests, runs their handlers, answers.
 
-use super::child::CHUNK;
 use super::frame::Frames;
 use super::marker::{self, Marker};
 use super::message::{Message, Outcome, PROTOCOL, Request};
 use super::outlet::{Outlet, SocketLog};
 use crate::bus::{EventBus, Shutdown};
 use crate::event::{Event, Handler, HandlerError, HandlerFailure, HandlerInfo, HandlerResult, JsonLimits, Payload};
+use crate::process::child::CHUNK;
 use crate::sys::sync::atomic::{AtomicBool, Ordering};
 use crate::sys::sync::{Condvar, Mutex};
 use crate::sys::{thread, unwind};
@@ -19,7 +19,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// In a process that a [`ProcessPool`](super::ProcessPool) has started: serves it, and exits when the pool lets it go. In any other process: returns at
+/// In a process that a [`ProcessPool`](crate::process::ProcessPool) has started: serves it, and exits when the pool lets it go. In any other process: returns at
 /// once, without having called `register`.
 ///
 /// The first line of `main`, before threads are started and files opened, since a worker has no use for either. It

@@ -15,7 +15,7 @@ use std::time::Duration;
 ///
 /// A worker is started when an event needs it and none is idle, up to [`max_processes`](PoolBuilder::max_processes); it handles one event at a
 /// time, and is kept for the next until it was idle for [`idle_timeout`](PoolBuilder::idle_timeout). It runs the current
-/// executable again, or [another program](PoolBuilder::program), which calls [`serve`](super::serve) as the first line of its `main`.
+/// executable again, or [another program](PoolBuilder::program), which calls [`serve`](crate::process::serve) as the first line of its `main`.
 /// [`EventBus::on_process`](crate::EventBus::on_process) makes a bus use it.
 ///
 /// | what happens | the attempt fails with | the worker |

@@ -1,11 +1,11 @@
 //! The thread that each live worker process has: reads what it sends and prints, ends it when it should end, and reaps it.
 
-use super::child::{self, CHUNK, Got, Watched, poll, read_ready, readable};
 use super::frame::Frames;
 use super::lines::{self, Lines};
 use super::link::{Link, Order};
 use super::message::{Message, PROTOCOL};
 use super::slots::Slots;
+use crate::process::child::{self, CHUNK, Got, Watched, poll, read_ready, readable};
 use crate::sys::clock::{self, NEVER, Tick};
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::Signal;

@@ -88,7 +88,7 @@ impl Frames {
         self.bytes.drain(..HEADER + length);
         if self.bytes.is_empty() {
             // What one large frame took is not kept.
-            self.bytes.shrink_to(super::child::CHUNK);
+            self.bytes.shrink_to(crate::process::child::CHUNK);
         }
         Ok(Some((u64::from_be_bytes(request), body)))
     }

@@ -1,11 +1,11 @@
 //! The workers of a pool: so many at most, the last used first, none before it is needed.
 
-use super::child::Watched;
 use super::frame::{self, Frames};
 use super::keeper::{Keeper, Phase, Printed};
 use super::link::{Link, Order, Reply};
 use super::marker;
 use super::pool::Config;
+use crate::process::child::Watched;
 use crate::sys::clock;
 use crate::sys::sync::atomic::{AtomicBool, Ordering};
 use crate::sys::sync::{Condvar, Mutex};
