@@ -10,6 +10,7 @@
 //
 // A command (`command`, `streams`, `run`) needs no thread but its handler's, and has a `guardian`. What `workers` are is said there. `child` is
 // what both know of the system.
+#![allow(clippy::disallowed_methods, reason = "this room is the door to processes")]
 
 #[cfg(unix)]
 mod child;
