@@ -21,7 +21,7 @@ use threadbus::process::ProcessPool;
 use threadbus::{
     EventBus, EventOptions, HandlerFailure, HandlerOptions, Limit, Payload, ResultStatus, Retry, Shutdown,
 };
-use workers::{Do, Inner, OddOutput, Opaque, Unknown, act, exists, failure, parallel, pool, runs};
+use workers::{Do, Inner, OddOutput, Opaque, Stubborn, Unknown, act, exists, failure, parallel, pool, runs};
 
 #[test]
 fn worker_main() {
@@ -235,7 +235,7 @@ fn bf_123_no_handler() {
     pid(&bus);
     let began = Instant::now();
     let why = text(&failure(&bus.emit(Unknown {})));
-    assert_eq!(why, "no handler for Unknown in the worker, which handles Do, Inner, OddOutput");
+    assert_eq!(why, "no handler for Unknown in the worker, which handles Do, Inner, OddOutput, Stubborn");
     assert!(began.elapsed() < Duration::from_secs(1));
     assert_eq!(pool.stats().live, 1);
 }
@@ -360,6 +360,43 @@ fn what_is_no_worker_is_found_out() {
     assert!(echo.contains("sent what is no message"), "{echo}");
     let noise = why(other("sh").args(["-c", "yes >&0"]));
     assert!(noise.contains("bytes, more than the pool's max_frame"), "{noise}");
+}
+
+/// A worker program that has forgotten to serve, and goes on as the program proper.
+#[test]
+fn forgetful_main() {
+    if std::env::var_os("THREADBUS_WORKER").is_none() {
+        return;
+    }
+    let bus = EventBus::new("isolated");
+    let pool = ProcessPool::builder().args(["forgetful_main", "--exact"]).build().expect("it can be built");
+    bus.on_process::<Do>(&pool);
+    let why = text(&failure(&bus.emit(act("pid"))));
+    let found_out = why.ends_with("this process is a worker itself, and has not called `process::serve`");
+    std::process::exit(if found_out { 5 } else { 6 });
+}
+
+#[test]
+fn a_program_that_does_not_serve_does_not_start_itself_for_ever() {
+    let bus = EventBus::new("isolated");
+    let pool = ProcessPool::builder().args(["forgetful_main", "--exact"]).build().expect("it can be built");
+    bus.on_process::<Do>(&pool);
+    let why = text(&failure(&bus.emit(act("pid"))));
+    assert!(why.contains("exited with code 5 before it served"), "{why}");
+}
+
+#[test]
+fn what_a_type_says_of_timeouts_and_retries_is_up_to_the_bus_over_here() {
+    let bus = EventBus::new("isolated");
+    let pool = pool().max_processes(1).build().expect("it can be built");
+    bus.on_process::<Stubborn>(&pool);
+    // The type's timeout would end it after no time at all.
+    let count = done(&bus.emit_with(Stubborn { fail: false }, EventOptions::new().no_timeout()));
+    assert_eq!(count.result().expect("a value"), 1);
+    let failed = done(&bus.emit_with(Stubborn { fail: true }, EventOptions::new().no_timeout()));
+    assert_eq!(failed.results()[0].attempts, 3);
+    let count = done(&bus.emit_with(Stubborn { fail: false }, EventOptions::new().no_timeout()));
+    assert_eq!(count.result().expect("a value"), 5);
 }
 
 #[test]

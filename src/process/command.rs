@@ -86,7 +86,7 @@ pub enum Input {
     Bytes(Captured),
     /// The content of this file.
     File(PathBuf),
-    /// What this process would read.
+    /// What this process would read. Not from a terminal: a command is in the background, and the system stops whoever reads from there.
     Inherit,
 }
 

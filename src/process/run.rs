@@ -18,6 +18,9 @@ const PIPE: usize = 4 << 20;
 
 pub(crate) fn run(command: &Command) -> Result<CommandOutput, CommandError> {
     let given_up = GivenUp::new().map_err(command.about("pipe"))?;
+    if given_up.is_set() {
+        return Err(command.error("start", WaitError::Aborted));
+    }
     let (mut program, streams) = streams::prepare(command)?;
     let input =
         streams.input.map(|(pipe, bytes)| Feed::new(pipe, bytes)).transpose().map_err(command.about("stdin"))?;

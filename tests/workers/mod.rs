@@ -14,7 +14,7 @@ use std::time::Duration;
 use threadbus::process::{self, PoolBuilder, ProcessPool};
 use threadbus::{
     Event, EventBus, EventConcurrency, HandlerConcurrency, HandlerContext, HandlerError, HandlerFailure, Payload,
-    ResultError, event,
+    ResultError, Retry, event,
 };
 
 /// What a worker is to do.
@@ -45,6 +45,20 @@ impl Payload for Opaque {
 pub struct OddOutput {}
 event!(OddOutput => HashMap<Vec<u8>, u8>);
 
+/// Of a type with options of its own. Its output: how often it was asked for.
+#[derive(Serialize, Deserialize)]
+pub struct Stubborn {
+    pub fail: bool,
+}
+event!(Stubborn => u32, handler_timeout = Duration::from_millis(1), retry = Retry::attempts(3));
+
+fn stubborn(event: &Event<Stubborn>) -> Result<u32, &'static str> {
+    let asked = TOUCHED.fetch_add(1, Ordering::SeqCst) + 1;
+    // Longer than its type allows.
+    std::thread::sleep(Duration::from_millis(20));
+    if event.fail { Err("once more") } else { Ok(asked) }
+}
+
 /// Asked for by `Do`'s handler.
 #[derive(Serialize, Deserialize)]
 pub struct Inner {}
@@ -68,7 +82,11 @@ pub fn parallel() -> EventBus {
 /// Returns at once, but in a worker.
 pub fn serve() {
     process::serve(|worker| {
-        worker.on(handle).on(|_: &Event<Inner>| 7).on(|_: &Event<OddOutput>| HashMap::from([(vec![1], 1)]));
+        worker
+            .on(handle)
+            .on(stubborn)
+            .on(|_: &Event<Inner>| 7)
+            .on(|_: &Event<OddOutput>| HashMap::from([(vec![1], 1)]));
     });
 }
 

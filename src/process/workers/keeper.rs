@@ -144,9 +144,7 @@ impl Keeper {
             Message::Started => self.link.started(request),
             Message::Done(outcome) => {
                 self.idle_from_now();
-                if !self.link.answered(request, outcome) {
-                    log::debug!(target: "threadbus", "{}: a late answer was dropped", self.name());
-                }
+                self.link.answered(request, outcome);
             }
         }
     }
@@ -220,9 +218,10 @@ impl Keeper {
             None => format!("{ended} before it served: {FIRST_LINE}"),
         };
         let why = format!("{} {why}", self.name());
-        log::debug!(target: "threadbus", "{why}");
         self.slots.gone(&self.link);
         self.link.gone(&why);
+        // The last, since it is the program's logger.
+        log::debug!(target: "threadbus", "{why}");
     }
 
     fn name(&self) -> String {

@@ -125,8 +125,9 @@ impl Link {
         }
     }
 
-    pub(crate) fn answered(&self, request: u64, outcome: Outcome) -> bool {
-        self.end(Some(request), |_| Reply::Outcome(outcome))
+    /// An answer to anything but its request is nobody's.
+    pub(crate) fn answered(&self, request: u64, outcome: Outcome) {
+        self.end(Some(request), |_| Reply::Outcome(outcome));
     }
 
     /// The process is no more.

@@ -71,7 +71,7 @@ pub struct PoolBuilder {
     config: Config,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Config {
     program: Option<PathBuf>,
     pub(crate) args: Vec<OsString>,
@@ -81,6 +81,21 @@ pub(crate) struct Config {
     pub(crate) kill_grace: Duration,
     pub(crate) max_frame: usize,
     pub(crate) niceness: u8,
+}
+
+/// Without the environment, which may hold secrets.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("program", &self.name())
+            .field("args", &self.args)
+            .field("max_processes", &self.max_processes)
+            .field("idle_timeout", &self.idle_timeout)
+            .field("kill_grace", &self.kill_grace)
+            .field("max_frame", &self.max_frame)
+            .field("niceness", &self.niceness)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Config {

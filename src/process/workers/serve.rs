@@ -5,7 +5,9 @@ use super::marker::{self, Marker};
 use super::message::{Message, Outcome, PROTOCOL, Request};
 use super::outlet::{Outlet, SocketLog};
 use crate::bus::{EventBus, Shutdown};
-use crate::event::{Event, Handler, HandlerError, HandlerFailure, HandlerInfo, HandlerResult, JsonLimits, Payload};
+use crate::event::{
+    Event, Handler, HandlerError, HandlerFailure, HandlerInfo, HandlerOptions, HandlerResult, JsonLimits, Payload,
+};
 use crate::process::child::CHUNK;
 use crate::sys::sync::atomic::{AtomicBool, Ordering};
 use crate::sys::sync::{Condvar, Mutex};
@@ -70,7 +72,8 @@ impl Worker {
         let handler = Arc::new(handler);
         let install = move |bus: &EventBus, permanent: Option<Arc<AtomicBool>>| {
             let handler = Arc::clone(&handler);
-            bus.on(move |event: &Event<P>| match &permanent {
+            let options = HandlerOptions::new().name(P::event_type());
+            bus.on_with(options, move |event: &Event<P>| match &permanent {
                 Some(permanent) => once(&*handler, event, permanent),
                 None => handler.handle(event),
             })
@@ -138,15 +141,20 @@ fn work(marker: &Marker, socket: UnixStream, register: impl FnOnce(&mut Worker))
 fn read(mut socket: UnixStream, max_frame: usize, inbox: &Inbox) {
     let mut frames = Frames::new(max_frame);
     let mut buffer = vec![0; CHUNK];
-    loop {
+    'open: loop {
         match socket.read(&mut buffer) {
             Ok(0) => break,
             Ok(length) => frames.push(&buffer[..length]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => break,
         }
-        while let Ok(Some(frame)) = frames.next() {
-            inbox.put(frame);
+        loop {
+            match frames.next() {
+                Ok(Some(frame)) => inbox.put(frame),
+                Ok(None) => break,
+                // No pool of ours sends that.
+                Err(_) => break 'open,
+            }
         }
     }
     if !inbox.close() {
