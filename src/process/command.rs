@@ -15,9 +15,10 @@ use std::time::Duration;
 
 /// A program to run, as a payload; [`run_command`] is its handler.
 ///
-/// No shell is involved: the program gets its arguments as they are. It runs in a process group of its own, which is ended as a whole when the
-/// handler times out or is cancelled (terminated, and killed after [`kill_grace`](Command::kill_grace)), when this process ends, however it
-/// ends, and when the program itself has ended and has left something behind in its group. Only a process that leaves the group, as daemons do, escapes.
+/// No shell is involved: the program gets its arguments as they are. It runs in a process group of its own, which is ended as a whole when
+/// the handler times out or is cancelled (terminated, and killed after [`kill_grace`](Command::kill_grace)), when this process ends,
+/// however it ends, and when the program itself has ended and has left something behind in its group. Only a process that leaves the group,
+/// as daemons do, escapes.
 ///
 /// A handler may run for 60 s unless told otherwise: give long commands a [`timeout`](crate::HandlerOptions::timeout) of their own.
 ///
@@ -240,8 +241,8 @@ impl Command {
 
 /// The handler of [`Command`]: runs it, and waits for its end.
 ///
-/// A program that ends with a code other than 0, or by a signal, is a value like any other, and not retried. What could not be started is an error, in which
-/// [`HandlerFailure::downcast_ref`](crate::HandlerFailure::downcast_ref) finds the `std::io::Error`.
+/// A program that ends with a code other than 0, or by a signal, is a value like any other, and not retried. What could not be started is
+/// an error, in which [`HandlerFailure::downcast_ref`](crate::HandlerFailure::downcast_ref) finds the `std::io::Error`.
 ///
 /// When the handler times out or its event is cancelled, the command's whole group is terminated, and killed after its
 /// [`kill_grace`](Command::kill_grace). The handler's thread sees to that, so until then it counts as abandoned, and `shutdown` waits for

@@ -101,8 +101,8 @@ impl Running {
         if let Some(guardian) = self.guardian.take() {
             guardian.dismiss();
         }
-        // What was written is in the pipes, which hold a MiB at most. Their ends may be long in coming: who has left the group may keep them
-        // open, and may even go on writing.
+        // What was written is in the pipes, which hold a MiB at most. Their ends may be long in coming: who has left the group may keep
+        // them open, and may even go on writing.
         let mut buffer = vec![0; CHUNK];
         let mut left = PIPE / CHUNK;
         while left > 0 && (self.stdout.read(&mut buffer) | self.stderr.read(&mut buffer)) {

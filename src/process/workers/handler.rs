@@ -14,14 +14,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 impl EventBus {
-    /// Registers a handler for events whose payload is a `P`: the one that [`serve`](crate::process::serve) has for `P` in a worker process of the pool.
+    /// Registers a handler for events whose payload is a `P`: the one that [`serve`](crate::process::serve) has for `P` in a worker process
+    /// of the pool.
     ///
-    /// Payload and output travel as JSON, so `P` has a [`codec`](Payload::codec) and is written as an object. What runs over there sees the event with its id, parent's id,
-    /// correlation id, creation time, path and priority, on a bus of its own: what it emits stays there, and is waited for there; [`context`](crate::context) does not
-    /// travel, and [`attempt`](HandlerContext::attempt) is always 1. Its deadline is this one's.
+    /// Payload and output travel as JSON, so `P` has a [`codec`](Payload::codec) and is written as an object. What runs over there sees the
+    /// event with its id, parent's id, correlation id, creation time, path and priority, on a bus of its own: what it emits stays there,
+    /// and is waited for there (but for what is detached, which ends with it); [`context`](crate::context) does not travel, and
+    /// [`attempt`](HandlerContext::attempt) is always 1. Its deadline is this one's.
     ///
-    /// As many invocations run at once as the bus's modes allow and the pool has processes (a [`Limit`](crate::Limit) of the pool's, unless the options have
-    /// one): by default a bus runs one handler after the other, so give it
+    /// As many invocations run at once as the bus's modes allow and the pool has processes (a [`Limit`](crate::Limit) of the pool's, unless
+    /// the options have one): by default a bus runs one handler after the other, so give it
     /// [`EventConcurrency::Parallel`](crate::EventConcurrency::Parallel), and parallel handlers, to use several processes.
     ///
     /// When the pool's last handler is gone, by [`off`](EventBus::off) or because its bus is shut down, idle workers end.

@@ -1,7 +1,7 @@
 //! One worker as both its keeper and whoever sends it a request see it.
 //!
-//! The sender writes to the socket, the keeper reads from it: a request's end is put into `Current` by whoever knows it first, the keeper (it
-//! was answered, or the worker is gone) or the one who gave the request up. Later ends, and answers to other requests, are dropped.
+//! The sender writes to the socket, the keeper reads from it: a request's end is put into `Current` by whoever knows it first, the keeper
+//! (it was answered, or the worker is gone) or the one who gave the request up. Later ends, and answers to other requests, are dropped.
 
 use super::frame;
 use super::message::Outcome;

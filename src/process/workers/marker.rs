@@ -1,7 +1,7 @@
 //! How a process knows that a pool has started it, and that it is no child of such a process.
 //!
-//! A variable of the environment is inherited by children; so it names the socket that a worker has as its standard input, which they do not
-//! have. Command line and program may be whatever they like, even a script that starts the program proper.
+//! A variable of the environment is inherited by children; so it names the socket that a worker has as its standard input, which they do
+//! not have. Command line and program may be whatever they like, even a script that starts the program proper.
 
 use super::pool::Config;
 use std::fs::File;

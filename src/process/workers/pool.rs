@@ -13,27 +13,27 @@ use std::time::Duration;
 
 /// Worker processes in which handlers run that may crash, hang or eat memory. Cheap clone.
 ///
-/// A worker is started when an event needs it and none is idle, up to [`max_processes`](PoolBuilder::max_processes); it handles one event at a
-/// time, and is kept for the next until it was idle for [`idle_timeout`](PoolBuilder::idle_timeout). It runs the current
-/// executable again, or [another program](PoolBuilder::program), which calls [`serve`](crate::process::serve) as the first line of its `main`.
+/// A worker is started when an event needs it and none is idle, up to [`max_processes`](PoolBuilder::max_processes); it handles one event
+/// at a time, and is kept for the next until it was idle for [`idle_timeout`](PoolBuilder::idle_timeout). It runs the current executable
+/// again, or [another program](PoolBuilder::program), which calls [`serve`](crate::process::serve) as the first line of its `main`.
 /// [`EventBus::on_process`](crate::EventBus::on_process) makes a bus use it.
 ///
 /// | what happens | the attempt fails with | the worker |
 /// | --- | --- | --- |
 /// | the handler returns an error | [`Failed`](crate::HandlerFailure::Failed) and its text, permanent if it was | lives on |
 /// | the handler panics | [`Panicked`](crate::HandlerFailure::Panicked) and its text | lives on |
-/// | the process exits, crashes or is killed | [`Worker`](crate::HandlerFailure::Worker): `app (pid 4711) was killed by signal 6 (SIGABORT)` | is gone |
+/// | the process exits, crashes or is killed | [`Worker`](crate::HandlerFailure::Worker): `app (pid 4711) was killed by signal 6 (SIGABRT)` | is gone |
 /// | the program has no handler for the type | `Worker`, which says so | lives on |
 /// | payload or output cannot be JSON, or are larger than `max_frame` | `Worker`, which names the type | lives on |
 /// | the handler times out, its event is cancelled | as with any handler | is terminated, and killed after `kill_grace` |
 ///
-/// All of it at once, and retried like any other failure. One that was idle and died costs nothing: another is started. The end of a worker is the end of its
-/// process group, so of what it had started and left there. While it is being ended it counts against `max_processes`.
+/// All of it at once, and retried like any other failure. One that was idle and died costs nothing: another is started. The end of a worker
+/// is the end of its process group, so of what it had started and left there. While it is being ended it counts against `max_processes`.
 ///
-/// Nothing of it outlives its purpose: idle workers end when the last handler that uses the pool is gone (`off`, `shutdown` of the bus), all of them when the pool's last
-/// clone is dropped too, or with [`shutdown`](ProcessPool::shutdown); and when this process dies, by whatever, each sees the end of its socket and ends. What a worker prints and logs
-/// is in the log over here: records under their own target, lines of its output as `info` and of its error output (so panics) as
-/// `warn`, target `threadbus::worker`.
+/// Nothing of it outlives its purpose: idle workers end when the last handler that uses the pool is gone (`off`, `shutdown` of the bus),
+/// all of them when the pool's last clone is dropped too, or with [`shutdown`](ProcessPool::shutdown); and when this process dies, by
+/// whatever, each sees the end of its socket and ends. What a worker prints and logs is in the log over here: records under their own
+/// target, lines of its output as `info` and of its error output (so panics) as `warn`, target `threadbus::worker`.
 ///
 /// Each live worker costs a thread of 512 KiB of stack, mostly untouched, and six file descriptors.
 ///

@@ -21,12 +21,12 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// In a process that a [`ProcessPool`](crate::process::ProcessPool) has started: serves it, and exits when the pool lets it go. In any other process: returns at
-/// once, without having called `register`.
+/// In a process that a [`ProcessPool`](crate::process::ProcessPool) has started: serves it, and exits when the pool lets it go. In any
+/// other process: returns at once, without having called `register`.
 ///
-/// The first line of `main`, before threads are started and files opened, since a worker has no use for either. It
-/// reads nothing from its standard input, which is empty; what it prints ends up in the log of the pool's process, and so do records of the `log`
-/// facade. It ends when its pool's process does, and takes the rest of its process group along.
+/// The first line of `main`, before threads are started and files opened, since a worker has no use for either. It reads nothing from its
+/// standard input, which is empty; what it prints ends up in the log of the pool's process, and so do records of the `log` facade. It ends
+/// when its pool's process does, and takes the rest of its process group along.
 ///
 /// ```no_run
 /// use serde::{Deserialize, Serialize};
@@ -66,8 +66,8 @@ pub struct Worker {
 type Install = dyn Fn(&EventBus, Option<Arc<AtomicBool>>) -> HandlerInfo;
 
 impl Worker {
-    /// The handler for events whose payload is a `P`: anything that [`EventBus::on`] takes. A second one for the same type takes the first one's
-    /// place.
+    /// The handler for events whose payload is a `P`: anything that [`EventBus::on`] takes. A second one for the same type takes the first
+    /// one's place.
     pub fn on<P: Payload, M>(&mut self, handler: impl Handler<P, M>) -> &mut Self {
         let handler = Arc::new(handler);
         let install = move |bus: &EventBus, permanent: Option<Arc<AtomicBool>>| {
@@ -221,8 +221,8 @@ impl Inbox {
 }
 
 impl Worker {
-    /// On a bus of its own, since a retry comes with the same id, and a bus runs no id twice. None if it timed out: that is the pool's to say, which will
-    /// end this process.
+    /// On a bus of its own, since a retry comes with the same id, and a bus runs no id twice. None if it timed out: that is the pool's to
+    /// say, which will end this process.
     fn handle(&self, request: &Request, begin: impl FnOnce() -> io::Result<()>, max_frame: usize) -> Option<Outcome> {
         log::set_max_level(request.log);
         let event_type = request.event["event_type"].as_str().unwrap_or_default();

@@ -68,8 +68,8 @@ impl Slots {
         Slots { config, state: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// Has a worker do it; `frame` gets the request's number. A worker that was gone before its handler began is no reason to fail: another one
-    /// is asked, as long as there are such that were idle.
+    /// Has a worker do it; `frame` gets the request's number. A worker that was gone before its handler began is no reason to fail: another
+    /// one is asked, as long as there are such that were idle.
     pub(crate) fn call(self: &Arc<Self>, claim: &Claim, frame: &mut [u8]) -> Result<Reply, String> {
         loop {
             let Some((link, request, fresh)) = self.check_out(claim)? else { return Ok(Reply::GivenUp) };
@@ -112,7 +112,7 @@ impl Slots {
                     return Ok(None);
                 }
                 if state.closed {
-                    return Err(format!("the pool of {} is shut down", self.config.name()));
+                    return Err(self.is_shut_down());
                 }
                 if let Some(link) = state.idle.pop() {
                     return Ok(Some((link, request, false)));
@@ -128,6 +128,11 @@ impl Slots {
             request
         };
         match self.start() {
+            Ok(link) if self.state.lock().closed => {
+                // Whoever closed it may not have seen this one.
+                link.order(Order::Kill);
+                Err(self.is_shut_down())
+            }
             Ok(link) => Ok(Some((link, request, true))),
             Err(error) => {
                 self.state.lock().live -= 1;
@@ -135,6 +140,10 @@ impl Slots {
                 Err(format!("{} cannot be started: {error}", self.config.name()))
             }
         }
+    }
+
+    fn is_shut_down(&self) -> String {
+        format!("the pool of {} is shut down", self.config.name())
     }
 
     fn check_in(&self, link: Arc<Link>) {
