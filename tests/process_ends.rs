@@ -19,8 +19,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use threadbus::HandlerFailure;
 use threadbus::process::{Command, run_command};
-use threadbus::{HandlerFailure, ResultStatus};
 use workers::{Do, act, failure, parallel, pool, runs, with_command_line};
 
 #[test]
@@ -39,14 +39,10 @@ fn parent_main() {
     let pool = pool().max_processes(3).build().expect("it can be built");
     bus.on_process::<Do>(&pool);
     bus.on(run_command);
-    let running = |event: &threadbus::AnyEvent| {
-        eventually(|| event.results().first().is_some_and(|result| result.status == ResultStatus::Started));
-    };
-    // Three at once make three workers; one of them will be idle.
-    let first: Vec<_> = (0..3).map(|_| bus.emit(act("pid"))).collect();
-    first.iter().for_each(|event| drop(done(event)));
-    running(bus.emit(act("hang")).as_ref());
-    running(bus.emit(Do { what: "run".to_owned(), number: mark.parse().expect("a number") }).as_ref());
+    bus.emit(act("hang"));
+    bus.emit(Do { what: "run".to_owned(), number: mark.parse().expect("a number") });
+    eventually(|| pool.pids().len() == 2);
+    done(&bus.emit(act("pid")));
     let sh = |script: String| Command::new("sh").args(["-c", &script]).kill_grace(Duration::from_millis(200));
     bus.emit(sh(format!("sleep {mark}; true")));
     bus.emit(sh(format!("trap '' TERM HUP; sleep {mark} & while :; do sleep 1; done")));
