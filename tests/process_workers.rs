@@ -200,6 +200,19 @@ fn bf_118c_the_last_handler_and_the_pool_itself() {
 }
 
 #[test]
+fn bf_118e_the_shutdown_of_one_bus_is_not_the_others() {
+    let (bus, pool) = one_worker();
+    let other = EventBus::new("other");
+    other.on_process::<Do>(&pool);
+    let first = pid(&bus);
+    assert_eq!(pid(&other), first);
+    bus.shutdown(Shutdown::Drain, PATIENCE);
+    assert_eq!(pid(&other), first);
+    other.shutdown(Shutdown::Drain, PATIENCE);
+    assert!(!exists(first));
+}
+
+#[test]
 fn bf_118d_a_worker_ends_with_what_it_left_behind() {
     let (bus, pool) = one_worker();
     let left_behind: u32 = value(&bus, "background").parse().expect("a number");
@@ -418,6 +431,40 @@ fn without_the_pools_limit_its_processes_still_are_the_bound() {
         assert_eq!(done(event).result().expect("a value"), number.to_string());
     }
     assert!(pool.stats().peak <= 2);
+}
+
+#[test]
+fn who_waits_for_a_process_can_be_given_up() {
+    let bus = parallel();
+    let pool = pool().max_processes(1).build().expect("it can be built");
+    bus.on_process_with::<Do>(HandlerOptions::new().limit(Limit::new(100)), &pool);
+    let hung = bus.emit(act("hang"));
+    eventually(|| !pool.pids().is_empty());
+    let busy = pool.pids()[0];
+    let waiting = bus.emit_with(act("pid"), EventOptions::new().handler_timeout(Duration::from_millis(50)));
+    assert!(matches!(&*failure(&waiting), HandlerFailure::TimedOut { .. }));
+    // That was none of the worker's business.
+    assert!(runs(busy));
+    assert!(!hung.is_completed());
+    assert_eq!(bus.shutdown(Shutdown::Now, PATIENCE).abandoned, 0);
+    assert!(!exists(busy));
+}
+
+#[test]
+fn a_worker_that_does_not_read_is_given_up_like_any_other() {
+    let bus = EventBus::new("isolated");
+    let pool = pool().max_processes(1).kill_grace(Duration::from_millis(200)).build().expect("it can be built");
+    bus.on_process::<Do>(&pool);
+    let stopped = pid(&bus);
+    let target = rustix::process::Pid::from_raw(stopped.cast_signed()).expect("not 0");
+    rustix::process::kill_process(target, rustix::process::Signal::STOP).expect("it is there");
+    // More than the socket takes.
+    let large = act(&"x".repeat(1 << 20));
+    let event = bus.emit_with(large, EventOptions::new().handler_timeout(Duration::from_secs(2)));
+    assert!(matches!(&*failure(&event), HandlerFailure::TimedOut { .. }));
+    eventually(|| !exists(stopped));
+    assert_ne!(pid(&bus), stopped);
+    assert_eq!(bus.shutdown(Shutdown::Now, PATIENCE).abandoned, 0);
 }
 
 #[test]
