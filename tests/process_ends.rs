@@ -36,7 +36,8 @@ const PARENT: &str = "THREADBUS_TEST_PARENT";
 fn parent_main() {
     let Ok(mark) = std::env::var(PARENT) else { return };
     let bus = parallel();
-    let pool = pool().max_processes(3).build().expect("it can be built");
+    // A further filter, that fits no test, in the workers' command line.
+    let pool = pool().args([&mark]).max_processes(3).build().expect("it can be built");
     bus.on_process::<Do>(&pool);
     bus.on(run_command);
     bus.emit(act("hang"));
@@ -75,15 +76,25 @@ impl Drop for Parent {
     }
 }
 
-fn parent(abort: bool) -> Parent {
-    // Seconds to sleep, and nobody else's.
-    let mark = format!("{}{}", u8::from(abort) + 1, 1_000_000 + std::process::id());
+fn program(mark: &str) -> std::process::Command {
     let mut program = std::process::Command::new(std::env::current_exe().expect("it has one"));
-    program.args(["parent_main", "--exact", "--nocapture", "--test-threads=1"]).env(PARENT, &mark);
+    program.args(["parent_main", "--exact", "--nocapture", "--test-threads=1"]).env(PARENT, mark);
+    program.stderr(Stdio::null());
+    program
+}
+
+/// Seconds to sleep, and nobody else's.
+fn mark(number: u32) -> String {
+    format!("{number}{}", 1_000_000 + std::process::id())
+}
+
+fn parent(abort: bool) -> Parent {
+    let mark = mark(u32::from(abort) + 1);
+    let mut program = program(&mark);
     if abort {
         program.env("THREADBUS_TEST_ABORT", "1");
     }
-    let mut program = program.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+    let mut program = program.stdout(Stdio::piped()).spawn().expect("it starts");
     let mut lines = BufReader::new(program.stdout.take().expect("it is piped")).lines().map_while(Result::ok);
     let mut workers = Vec::new();
     for line in lines.by_ref().take_while(|line| line != "ready") {
@@ -95,7 +106,7 @@ fn parent(abort: bool) -> Parent {
 
 fn nothing_is_left(Parent { workers, mark, .. }: &Parent) {
     let began = Instant::now();
-    eventually(|| workers.iter().all(|pid| !runs(*pid)) && with_command_line(&format!("sleep {mark}")).is_empty());
+    eventually(|| workers.iter().all(|pid| !runs(*pid)) && with_command_line(mark).is_empty());
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
@@ -113,6 +124,21 @@ fn bf_119b_nor_of_one_that_crashes() {
     let mut parent = parent(true);
     parent.program.wait().expect("it ran");
     nothing_is_left(&parent);
+}
+
+/// Also while it starts them. `THREADBUS_ROUNDS` for more than four.
+#[test]
+fn bf_119c_nor_of_one_that_is_killed_at_any_moment() {
+    let rounds = std::env::var("THREADBUS_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(4);
+    for round in 0..rounds {
+        let mark = mark(round + 10);
+        let mut program = program(&mark).stdout(Stdio::null()).spawn().expect("it starts");
+        // From before there is anything to after there is all.
+        std::thread::sleep(Duration::from_millis(u64::from(round) * 37 % 170));
+        program.kill().expect("it was not waited for");
+        program.wait().expect("it ran");
+        eventually(|| with_command_line(&mark).is_empty());
+    }
 }
 
 #[test]
