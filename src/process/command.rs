@@ -248,6 +248,24 @@ impl Command {
 /// [`kill_grace`](Command::kill_grace). The handler's thread sees to that, so until then it counts as abandoned, and `shutdown` waits for
 /// it within its timeout.
 ///
+/// ```
+/// use std::time::Duration;
+/// use threadbus::process::{Command, Sink, run_command};
+/// use threadbus::{EventBus, EventOptions, HandlerFailure};
+///
+/// # #[cfg(unix)] {
+/// let bus = EventBus::new("tools");
+/// bus.on(run_command);
+/// let both = bus.emit(Command::new("sh").args(["-c", "echo out; echo err >&2"]).stderr(Sink::Stdout)).result()?;
+/// assert_eq!(both.stdout.text(), "out\nerr\n");
+///
+/// let short = EventOptions::new().handler_timeout(Duration::from_millis(50));
+/// let slow = bus.emit_with(Command::new("sleep").arg("30"), short).wait()?;
+/// assert!(matches!(*slow.errors()[0], HandlerFailure::TimedOut { .. })); // and `sleep` is ended
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// Whatever [`Command::run`] fails with.
 pub fn run_command(event: &Event<Command>) -> Result<CommandOutput, HandlerError> {

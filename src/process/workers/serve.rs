@@ -58,6 +58,28 @@ pub fn serve(register: impl FnOnce(&mut Worker)) {
 }
 
 /// The handlers of a worker process.
+///
+/// ```no_run
+/// use serde::{Deserialize, Serialize};
+/// use threadbus::{Event, HandlerError, event, process};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Head { path: String }
+/// event!(Head => String);
+/// #[derive(Serialize, Deserialize)]
+/// struct Size { path: String }
+/// event!(Size => u64);
+///
+/// fn head(head: &Event<Head>) -> Result<String, HandlerError> {
+///     // The other handler of this worker answers.
+///     let size = head.bus().emit(Size { path: head.path.clone() }).result()?;
+///     Ok(format!("{}: {size} bytes", head.path))
+/// }
+///
+/// process::serve(|worker| {
+///     worker.on(head).on(|size: &Event<Size>| std::fs::metadata(&size.path).map(|found| found.len()));
+/// });
+/// ```
 pub struct Worker {
     handlers: BTreeMap<&'static str, Box<Install>>,
 }
