@@ -77,6 +77,8 @@
 //! | seeing, and refusing, whatever happens on a bus | [`Middleware`], [`middleware::LogEvents`] |
 //! | numbers, and whether they are good | [`EventBus::metrics`], [`EventBus::health`]; with the feature `metrics`, `BusMetrics::publish` |
 //! | what failed for good | [`BusBuilder::dead_letters`], [`EventBus::dead_letters`], [`EventBus::redrive`] |
+//! | handlers that may crash or hang, in processes of their own | with the feature `process`, on Unix: `EventBus::on_process`, `process::serve` |
+//! | external programs | with the feature `process`: `process::Command`, `process::run_command` |
 //! | threads and their limits | [`Runtime`], [`RuntimeBuilder`], [`RuntimeStats`] |
 //! | the last line of a `main` | [`Runtime::shutdown`] |
 //!
@@ -95,6 +97,8 @@ mod json;
 mod log_tree;
 mod metrics;
 pub mod middleware;
+#[cfg(feature = "process")]
+pub mod process;
 mod rules;
 mod runtime;
 mod schedule;

@@ -1,4 +1,5 @@
-//! The direction of layers: no import in `src` goes up or sideways, and only `sys` is a door to threads, locks and clocks.
+//! The direction of layers: no import in `src` goes up or sideways, only `sys` is a door to threads, locks and clocks, and only `process` to
+//! processes.
 //!
 //! This reads names, not types. Comments (so links in documentation), strings and test code may mention what they like.
 
@@ -46,6 +47,8 @@ const DOORS: &[&[&str]] = &[
     &["parking_lot"],
     &["crossbeam_channel"],
 ];
+/// What only `process` may name.
+const PROCESSES: &[&[&str]] = &[&["std", "process"], &["std", "os", "unix", "process"], &["rustix"]];
 /// The same for names at any place of a path. `Instant` as a type is free.
 const CLOCKS: &[&[&str]] = &[&["Instant", "now"], &["Utc", "now"], &["SystemTime"]];
 
@@ -131,9 +134,10 @@ fn door_violation(room: &str, path: &NamedPath) -> Option<String> {
     let segments: Vec<_> = path.segments.iter().map(|s| if s == "core" { "std" } else { s }).collect();
     // Behind a glob, or a module imported as a whole, anything may come in without being named.
     let whole = |door: &[&str]| door.starts_with(&segments) && (path.glob || (segments.len() > 1 && path.ends_import));
-    let door = DOORS.iter().any(|door| segments.starts_with(door) || whole(door));
+    let leads = |doors: &[&[&str]]| doors.iter().any(|door| segments.starts_with(door) || whole(door));
     let clock = CLOCKS.iter().any(|clock| segments.windows(clock.len()).any(|window| window == *clock));
-    (room != "sys" && (door || clock)).then(|| format!("only sys may use `{path}`"))
+    let only = |owner: &str, wrong: bool| (room != owner && wrong).then(|| format!("only {owner} may use `{path}`"));
+    only("sys", leads(DOORS) || clock).or_else(|| only("process", leads(PROCESSES)))
 }
 
 /// A path as it is written, one per leaf of an import.
@@ -613,6 +617,20 @@ mod the_checker {
             assert!(found[0].starts_with(&format!("src/{file}: ")), "{found:?}");
         }
         passes("bus/README.md", "");
+    }
+
+    #[test]
+    fn only_process_starts_processes() {
+        for text in [
+            "use std::process::Command;",
+            "use std::os::unix::process::CommandExt;",
+            "use rustix::process::Pid;",
+            "fn f() -> ! { std::process::abort() }",
+        ] {
+            let found = check("bus/mod.rs", text);
+            assert!(found.len() == 1 && found[0].contains("1: only process may use "), "{text}: {found:?}");
+            passes("process/mod.rs", text);
+        }
     }
 
     #[test]

@@ -275,6 +275,7 @@ impl EventBus {
     fn let_go(&self, gone: Vec<Arc<HandlerEntry>>) -> usize {
         let count = gone.len();
         worker_local::forget_handlers(&self.core, &gone);
+        gone.iter().for_each(|handler| handler.has_ended());
         unwind::drop_each(gone);
         tell::deliver_handlers(&self.core);
         count

@@ -160,6 +160,7 @@ impl BusCore {
         }
         let handlers = self.registry.close(self.identity.notices.as_ref());
         worker_local::forget_handlers(self, &handlers);
+        handlers.iter().for_each(|handler| handler.has_ended());
         unwind::drop_each(handlers);
         tell::deliver_handlers(self);
         if !inside {

@@ -15,6 +15,9 @@ pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
 /// Every `Error`, `&str` and `String` converts into it, so `?` works on all of them. It is not an `Error` itself, which is
 /// what makes that conversion possible.
 ///
+/// A handler that has its work done elsewhere, and knows that it panicked there, or that no answer will come, returns
+/// [`HandlerFailure::Panicked`] or [`HandlerFailure::Worker`] as its error: its invocation ends with that failure, as it is.
+///
 /// ```
 /// use threadbus::*;
 ///
@@ -47,7 +50,11 @@ impl HandlerError {
 
     /// What the invocation ends with.
     pub(crate) fn into_failure(self) -> HandlerFailure {
-        HandlerFailure::Failed(self.error)
+        match self.error.downcast::<HandlerFailure>() {
+            Ok(failure) if matches!(*failure, HandlerFailure::Panicked(_) | HandlerFailure::Worker(_)) => *failure,
+            Ok(failure) => HandlerFailure::Failed(failure),
+            Err(error) => HandlerFailure::Failed(error),
+        }
     }
 }
 
@@ -261,6 +268,16 @@ mod tests {
         let expected = ["invalid digit found in string", "text", "string", "boxed", "itself"];
         assert_eq!(texts.each_ref().map(|(_, text)| text.as_str()), expected);
         assert_eq!(texts.map(|(permanent, _)| permanent), [false, false, false, false, true]);
+    }
+
+    #[test]
+    fn what_became_of_work_done_elsewhere_is_told_as_it_is() {
+        let failure = |failure: HandlerFailure| HandlerError::from(failure).into_failure();
+        assert!(matches!(failure(HandlerFailure::Panicked("x".into())), HandlerFailure::Panicked(text) if text == "x"));
+        assert!(matches!(failure(HandlerFailure::Worker("y".into())), HandlerFailure::Worker(text) if text == "y"));
+        // Nobody but the bus ends an invocation by its timeout.
+        let timeout = HandlerFailure::TimedOut { after: Duration::ZERO };
+        assert!(matches!(failure(timeout), HandlerFailure::Failed(_)));
     }
 
     #[test]

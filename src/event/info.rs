@@ -119,6 +119,15 @@ pub(crate) struct HandlerEntry {
     pub(crate) typed: bool,
 }
 
+impl HandlerEntry {
+    /// Its registration is over. Under no lock.
+    pub(crate) fn has_ended(&self) {
+        if let Some(hook) = &self.options.on_end {
+            (hook.0)();
+        }
+    }
+}
+
 impl fmt::Debug for HandlerEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.info.fmt(f)

@@ -1,6 +1,7 @@
 //! What may be set for one event, one event type or one handler. Everything is optional; resolving the layers against each
 //! other is the business of the rules room.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -213,9 +214,28 @@ pub struct HandlerOptions {
     pub(crate) concurrency: Option<HandlerConcurrency>,
     pub(crate) retry: Option<Retry>,
     pub(crate) limit: Option<Limit>,
+    pub(crate) on_end: Option<EndHook>,
+}
+
+/// What to do when a registration is over, on the thread that ends it, under no lock. With the handler itself it may take longer: who has just run it
+/// may still hold it.
+#[derive(Clone)]
+pub(crate) struct EndHook(pub(crate) Arc<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for EndHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EndHook")
+    }
 }
 
 impl HandlerOptions {
+    /// For rooms above that keep something for a registration.
+    #[cfg(all(feature = "process", unix))]
+    pub(crate) fn on_end(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
+        self.on_end = Some(EndHook(Arc::new(hook)));
+        self
+    }
+
     /// Nothing set.
     pub fn new() -> Self {
         Self::default()

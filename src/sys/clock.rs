@@ -42,6 +42,12 @@ pub(crate) fn instant(tick: Tick) -> Option<Instant> {
     if tick == NEVER { None } else { anchor().checked_add(Duration::from_nanos(tick)) }
 }
 
+/// From now until then; zero if that is past.
+#[cfg(all(feature = "process", unix))]
+pub(crate) fn left(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now())
+}
+
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

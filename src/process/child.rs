@@ -1,0 +1,143 @@
+//! A child process in a process group of its own: watched without being reaped, signalled with its whole group, reaped once.
+//!
+//! As long as a group's leader is not reaped its number is not given to another, so a signal never meets strangers.
+
+use crate::sys::clock::{self, NEVER, Tick};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ExitStatus};
+use std::time::Duration;
+
+/// How often to look for an exit where the system cannot announce it.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// How much is read at once.
+pub(crate) const CHUNK: usize = 64 * 1024;
+
+/// A child whose end is announced. Dropped alive, it is killed with its group.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    child: Child,
+    pid: Pid,
+    group: Pid,
+    exit: Option<OwnedFd>,
+    reaped: bool,
+}
+
+impl Watched {
+    /// `group`: the one it was started in. None: it leads its own.
+    pub(crate) fn new(child: Child, group: Option<Pid>) -> Self {
+        let pid = Pid::from_child(&child);
+        Watched { child, pid, group: group.unwrap_or(pid), exit: announcement(pid), reaped: false }
+    }
+
+    /// Readable from its end on. None where the system has no such thing.
+    pub(crate) fn exit_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.exit.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Until when to sleep at most, so that its end is not missed.
+    pub(crate) fn look_again(&self, until: Tick) -> Tick {
+        if self.exit.is_some() { until } else { until.min(clock::after(clock::now(), LOOK)) }
+    }
+
+    /// Whether it has ended; it stays a zombie, so that its group keeps its number.
+    pub(crate) fn has_exited(&self) -> bool {
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        // An error means that it is not there any more, because the program has the system reap its children.
+        self.reaped || !matches!(rustix::process::waitid(WaitId::Pid(self.pid), look), Ok(None))
+    }
+
+    /// To all of its group.
+    pub(crate) fn signal(&self, signal: Signal) {
+        if !self.reaped {
+            // That nobody is there any more is fine.
+            let _ = rustix::process::kill_process_group(self.group, signal);
+        }
+    }
+
+    /// Ends what is left of its group, waits for it and takes it off the system's list. Blocks until it has ended.
+    pub(crate) fn reap(&mut self) -> Option<ExitStatus> {
+        self.signal(Signal::KILL);
+        if !self.has_exited() {
+            // It may have left the group.
+            let _ = self.child.kill();
+        }
+        self.reaped = true;
+        self.child.wait().ok()
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if !self.reaped {
+            self.reap();
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn announcement(pid: Pid) -> Option<OwnedFd> {
+    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn announcement(_: Pid) -> Option<OwnedFd> {
+    None
+}
+
+/// `exited with code 3`, `was killed by signal 9`.
+pub(crate) fn describe(status: Option<ExitStatus>) -> String {
+    match status.map(|status| (status.code(), status.signal())) {
+        Some((Some(code), _)) => format!("exited with code {code}"),
+        Some((None, Some(signal))) => match Signal::from_named_raw(signal) {
+            Some(named) => {
+                let name = format!("{named:?}").replace("Signal::", "SIG");
+                let name = name.replace("ABORT", "ABRT").replace("ALARM", "ALRM").replace("CHILD", "CHLD");
+                format!("was killed by signal {signal} ({})", name.trim_matches('"'))
+            }
+            None => format!("was killed by signal {signal}"),
+        },
+        _ => "has ended".to_owned(),
+    }
+}
+
+pub(crate) fn readable<'fd>(fd: &'fd impl AsFd) -> PollFd<'fd> {
+    PollFd::new(fd, PollFlags::IN)
+}
+
+/// Sleeps until one of them is ready (or broken), or until then; also returns early for no reason.
+pub(crate) fn poll(fds: &mut [PollFd<'_>], until: Tick) {
+    let left = until.saturating_sub(clock::now());
+    let timeout = Timespec { tv_sec: (left / 1_000_000_000).cast_signed(), tv_nsec: (left % 1_000_000_000) as _ };
+    let _ = rustix::event::poll(fds, (until != NEVER).then_some(&timeout));
+}
+
+/// What reading from a pipe or socket gave, without waiting.
+pub(crate) enum Got {
+    /// So many bytes.
+    Some(usize),
+    /// Nothing now.
+    Nothing,
+    /// Its other end is closed.
+    End,
+}
+
+/// Reads once if there is something.
+pub(crate) fn read_ready(mut source: impl Read + AsFd, buffer: &mut [u8]) -> Got {
+    let mut fds = [readable(&source)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    match rustix::event::poll(&mut fds, Some(&now)) {
+        Ok(1..) => {}
+        _ => return Got::Nothing,
+    }
+    match source.read(buffer) {
+        Ok(0) => Got::End,
+        Ok(length) => Got::Some(length),
+        Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => Got::Nothing,
+        Err(_) => Got::End,
+    }
+}

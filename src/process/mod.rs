@@ -1,0 +1,29 @@
+//! Handlers in processes of their own, and external commands. With the feature `process`.
+//!
+//! - [`ProcessPool`] and [`serve`], on Unix: a handler that may crash, hang or eat memory runs in a worker process, where it can be killed;
+//! - [`Command`] and [`run_command`]: a program as an event, with a timeout that ends all of its process group. On other systems than Unix
+//!   in a reduced form: the program alone is ended, and survives if this process is killed.
+//!
+//! Nothing of either survives the bus, or this process. There is no `unsafe` in it.
+
+// A leaf: the core does not know it. It imports `event`, `bus` and `sys`, and is the only room that starts processes.
+//
+// A command (`command`, `streams`, `run`) needs no thread but its handler's, and has a `guardian`. What `workers` are is said there.
+// `child` is what both know of the system.
+#![allow(clippy::disallowed_methods, reason = "this room is the door to processes")]
+
+#[cfg(unix)]
+mod child;
+mod command;
+#[cfg(unix)]
+mod guardian;
+#[cfg_attr(not(unix), path = "run_plain.rs")]
+mod run;
+mod spelling;
+mod streams;
+#[cfg(unix)]
+mod workers;
+
+pub use command::{Captured, Command, CommandError, CommandOutput, Input, Sink, run_command};
+#[cfg(unix)]
+pub use workers::{PoolBuilder, PoolStats, ProcessPool, Worker, serve};

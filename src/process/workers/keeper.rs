@@ -1,0 +1,269 @@
+//! The thread that each live worker process has: reads what it sends and prints, ends it when it should end, and reaps it.
+
+use super::frame::Frames;
+use super::lines::{self, Lines};
+use super::link::{Link, Order};
+use super::message::{Message, PROTOCOL};
+use super::slots::Slots;
+use crate::process::child::{self, CHUNK, Got, Watched, poll, read_ready, readable};
+use crate::sys::clock::{self, NEVER, Tick};
+use rustix::event::{PollFd, PollFlags};
+use rustix::process::Signal;
+use std::io::PipeReader;
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A worker that has not said anything after this is none.
+const START: Duration = Duration::from_secs(30);
+
+/// After which to look again for what is about to happen.
+const SOON: Duration = Duration::from_millis(10);
+
+/// How often to read what a dead worker has left: more than the system keeps, in case somebody who has its pipes goes on writing.
+const LEFTOVERS: usize = 64;
+
+pub(crate) struct Keeper {
+    pub(crate) link: Arc<Link>,
+    pub(crate) slots: Arc<Slots>,
+    pub(crate) child: Watched,
+    pub(crate) bell: PipeReader,
+    pub(crate) stdout: Printed,
+    pub(crate) stderr: Printed,
+    pub(crate) frames: Frames,
+    pub(crate) phase: Phase,
+    /// It has said hello.
+    pub(crate) served: bool,
+    /// Why it is being ended, if that is the worker's fault.
+    pub(crate) fault: Option<String>,
+}
+
+/// Each with when to look at the clock again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Phase {
+    /// It has not said hello.
+    Starting {
+        until: Tick,
+    },
+    /// Idle since its last answer, if it is idle.
+    Serving {
+        idle_until: Tick,
+    },
+    /// Asked to end.
+    Ending {
+        kill_at: Tick,
+    },
+    Killed,
+}
+
+impl Phase {
+    pub(crate) fn first() -> Phase {
+        Phase::Starting { until: clock::after(clock::now(), START) }
+    }
+
+    fn until(self) -> Tick {
+        match self {
+            Phase::Starting { until } | Phase::Serving { idle_until: until } | Phase::Ending { kill_at: until } => {
+                until
+            }
+            Phase::Killed => NEVER,
+        }
+    }
+}
+
+impl Keeper {
+    pub(crate) fn run(mut self) {
+        let mut buffer = vec![0; CHUNK];
+        let mut open = true;
+        while !self.child.has_exited() {
+            self.sleep(open);
+            while let Got::Some(_) = read_ready(&self.bell, &mut buffer[..64]) {}
+            self.stdout.read(&mut buffer);
+            self.stderr.read(&mut buffer);
+            if open {
+                open = !matches!(self.read_socket(&mut buffer), Got::End);
+            }
+            self.act();
+        }
+        self.finish(&mut buffer);
+    }
+
+    fn sleep(&self, open: bool) {
+        let mut fds: Vec<PollFd<'_>> = vec![readable(&self.bell)];
+        fds.extend(self.child.exit_fd().map(|exit| PollFd::from_borrowed_fd(exit, PollFlags::IN)));
+        fds.extend(open.then(|| readable(&self.link.socket)));
+        fds.extend(self.stdout.pipe.as_ref().map(readable));
+        fds.extend(self.stderr.pipe.as_ref().map(readable));
+        // The end of the socket announces the worker's where nothing else does.
+        let until = self.phase.until();
+        poll(&mut fds, if open { until } else { self.child.look_again(until) });
+    }
+
+    fn read_socket(&mut self, buffer: &mut [u8]) -> Got {
+        let got = read_ready(&self.link.socket, buffer);
+        match got {
+            Got::Some(length) => {
+                self.frames.push(&buffer[..length]);
+                self.take_frames();
+            }
+            // It ends by itself, if it has not ended already.
+            Got::End => self.end(None),
+            Got::Nothing => {}
+        }
+        got
+    }
+
+    fn take_frames(&mut self) {
+        while self.fault.is_none() {
+            match self.frames.next() {
+                Ok(Some((request, body))) => match serde_json::from_slice(&body) {
+                    Ok(message) => self.take(request, message),
+                    Err(error) => self.blame(format!("sent what is no message: {error}")),
+                },
+                Ok(None) => return,
+                Err(long) => {
+                    self.blame(format!(
+                        "sent {} bytes, more than the pool's max_frame {}",
+                        long.length, self.slots.config.max_frame
+                    ));
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, request: u64, message: Message) {
+        match message {
+            Message::Hello { protocol: PROTOCOL } => {
+                self.served = true;
+                self.idle_from_now();
+            }
+            Message::Hello { protocol } => self.blame(format!("speaks protocol {protocol}, not {PROTOCOL}")),
+            _ if !self.served => self.blame("did not begin with a hello".to_owned()),
+            Message::Log { level, target, text } => lines::pass_on(self.link.pid, level, &target, &text),
+            Message::Started => self.link.started(request),
+            Message::Done(outcome) => {
+                self.idle_from_now();
+                self.link.answered(request, outcome);
+            }
+        }
+    }
+
+    fn idle_from_now(&mut self) {
+        if matches!(self.phase, Phase::Starting { .. } | Phase::Serving { .. }) {
+            self.phase = Phase::Serving { idle_until: clock::after(clock::now(), self.slots.config.idle_timeout) };
+        }
+    }
+
+    fn blame(&mut self, fault: String) {
+        self.fault.get_or_insert(fault);
+        self.end(Some(Signal::TERM));
+    }
+
+    /// What orders and the clock ask for.
+    fn act(&mut self) {
+        match self.link.ordered() {
+            Order::Kill if !matches!(self.phase, Phase::Ending { .. } | Phase::Killed) => self.end(Some(Signal::TERM)),
+            Order::Retire if matches!(self.phase, Phase::Starting { .. } | Phase::Serving { .. }) => self.end(None),
+            _ => {}
+        }
+        if clock::now() < self.phase.until() {
+            return;
+        }
+        match self.phase {
+            Phase::Starting { .. } => self.blame(format!("did not serve within {START:?}: {FIRST_LINE}")),
+            Phase::Serving { .. } if self.slots.take_idle(&self.link) => self.end(None),
+            // In use, where its answer sets the next time, or about to be put back.
+            Phase::Serving { .. } => {
+                let idle_until = if self.link.is_busy() { NEVER } else { clock::after(clock::now(), SOON) };
+                self.phase = Phase::Serving { idle_until };
+            }
+            Phase::Ending { .. } => {
+                self.child.signal(Signal::KILL);
+                self.phase = Phase::Killed;
+            }
+            Phase::Killed => {}
+        }
+    }
+
+    /// Without a signal it sees the end of its socket, which is enough for one that is idle.
+    fn end(&mut self, signal: Option<Signal>) {
+        if matches!(self.phase, Phase::Killed) {
+            return;
+        }
+        match signal {
+            Some(signal) => self.child.signal(signal),
+            None => drop(self.link.socket.shutdown(Shutdown::Write)),
+        }
+        let kill_at = clock::after(clock::now(), self.slots.config.kill_grace);
+        if !matches!(self.phase, Phase::Ending { .. }) {
+            self.phase = Phase::Ending { kill_at };
+        }
+    }
+
+    fn finish(mut self, buffer: &mut [u8]) {
+        // What it sent and printed before its end is there, and counts.
+        for _ in 0..LEFTOVERS {
+            if !matches!(self.read_socket(buffer), Got::Some(_)) {
+                break;
+            }
+        }
+        let status = self.child.reap();
+        self.stdout.finish(buffer);
+        self.stderr.finish(buffer);
+        let ended = child::describe(status);
+        let why = match self.fault.take() {
+            Some(fault) => fault,
+            None if self.served => ended,
+            None => format!("{ended} before it served: {FIRST_LINE}"),
+        };
+        let why = format!("{} {why}", self.name());
+        self.slots.gone(&self.link);
+        self.link.gone(&why);
+        // The last, since it is the program's logger.
+        log::debug!(target: "threadbus", "{why}");
+    }
+
+    fn name(&self) -> String {
+        format!("{} (pid {})", self.slots.config.name(), self.link.pid)
+    }
+}
+
+const FIRST_LINE: &str = "is `process::serve` the first line of its main?";
+
+/// What a worker prints, on its way to the log.
+pub(crate) struct Printed {
+    pipe: Option<PipeReader>,
+    lines: Lines,
+}
+
+impl Printed {
+    pub(crate) fn new(pipe: Option<OwnedFd>, level: log::Level, pid: u32) -> Self {
+        Printed { pipe: pipe.map(PipeReader::from), lines: Lines::new(level, pid) }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> bool {
+        let Some(pipe) = &self.pipe else { return false };
+        match read_ready(pipe, buffer) {
+            Got::Some(length) => {
+                self.lines.push(&buffer[..length]);
+                true
+            }
+            Got::Nothing => false,
+            Got::End => {
+                self.pipe = None;
+                false
+            }
+        }
+    }
+
+    /// What is there still; somebody who has left the group may keep it open, and go on.
+    fn finish(&mut self, buffer: &mut [u8]) {
+        for _ in 0..LEFTOVERS {
+            if !self.read(buffer) {
+                break;
+            }
+        }
+        self.lines.finish();
+    }
+}
