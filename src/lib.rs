@@ -105,7 +105,7 @@ mod sys;
 
 pub use batch::{Batch, Progress};
 pub use bus::{
-    BusBuilder, BusOptions, EventBus, HandlerContext, Middleware, Select, Shutdown, ShutdownReport, WeakBus,
+    BusBuilder, BusOptions, EventBus, ForbidBlocking, HandlerContext, Middleware, Select, Shutdown, ShutdownReport, WeakBus, forbid_blocking,
 };
 pub use dead_letter::RedriveReport;
 pub use event::{

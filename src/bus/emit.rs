@@ -13,7 +13,7 @@ use crate::event::{
     ParentLink, Payload, Rare, State, TurnKind, TypeSlot,
 };
 use crate::rules::TokenBucket;
-use crate::runtime::{Job, Worker};
+use crate::runtime::Worker;
 use crate::sys::clock::{self, NEVER};
 use crate::sys::sync::MutexGuard;
 use crate::sys::sync::atomic::Ordering;
@@ -186,7 +186,7 @@ impl BusCore {
         loop {
             match self.insert(candidate, Entrance::Queue) {
                 Err(error @ EmitError::QueueFull { .. }) => {
-                    if frame::in_callback() || clock::now() >= until {
+                    if frame::barred().is_some() || clock::now() >= until {
                         return Err(error);
                     }
                     let token = self.inlet.lock().rate.as_ref().map_or(NEVER, TokenBucket::ready_at);
@@ -325,7 +325,7 @@ impl BusCore {
         loop {
             let mut inlet = self.inlet.lock();
             refuse(&mut inlet)?;
-            if in_handler || !inlet.observers.any_bounded() || frame::in_callback() {
+            if in_handler || !inlet.observers.any_bounded() || frame::barred().is_some() {
                 return Ok(inlet);
             }
             let Some(worker) = Worker::current() else { return Ok(inlet) };
@@ -350,8 +350,7 @@ impl BusCore {
             self.submit_loop();
         }
         if turn == TurnKind::Free {
-            let bus = Arc::clone(self);
-            self.runtime.pool.submit(Job::new(move |worker| bus.run_free(worker)));
+            self.submit_free();
         }
     }
 

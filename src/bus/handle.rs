@@ -3,16 +3,17 @@
 use crate::bus::builder::{BusBuilder, BusOptions};
 use crate::bus::core::{Alive, BusCore, Doors};
 use crate::bus::emit::Entrance;
+use crate::bus::forbid::{may_block, may_block_or_log};
 use crate::bus::frame;
 use crate::bus::registry::WILDCARD;
 use crate::bus::tell;
 use crate::bus::worker_local;
 use crate::event::{
     AnyEvent, AnyOutput, BusId, BusIdentity, EmitError, Event, EventId, EventOptions, Fresh, Handler, HandlerEntry,
-    HandlerId, HandlerInfo, HandlerOptions, IntoAnyOutcome, KnownType, Notices, Payload, TryEmitError, WaitError,
+    HandlerId, HandlerInfo, HandlerOptions, IntoAnyOutcome, KnownType, Notices, OnFull, Payload, TryEmitError, WaitError,
     short_type_name,
 };
-use crate::runtime::{Job, Runtime, Worker};
+use crate::runtime::{Runtime, Serves, Worker};
 use crate::sys::clock::{self, NEVER};
 use crate::sys::{random, unwind};
 use std::any::TypeId;
@@ -290,11 +291,13 @@ impl EventBus {
     ///
     /// **Blocking**: only outside of handlers, on a bus whose queue is full under [`OnFull::Block`](crate::OnFull::Block) or
     /// [`BlockFor`](crate::OnFull::BlockFor).
+    #[track_caller]
     pub fn emit<P: Payload>(&self, payload: P) -> Event<P> {
         self.emit_or_reject(payload, None, Entrance::Queue)
     }
 
     /// The same, with options of its own.
+    #[track_caller]
     pub fn emit_with<P: Payload>(&self, payload: P, options: EventOptions) -> Event<P> {
         self.emit_or_reject(payload, Some(options), Entrance::Queue)
     }
@@ -303,6 +306,7 @@ impl EventBus {
     ///
     /// # Errors
     /// [`TryEmitError`] with the payload and the reason.
+    #[track_caller]
     pub fn try_emit<P: Payload>(&self, payload: P) -> Result<Event<P>, TryEmitError<P>> {
         self.try_emit_inner(payload, None)
     }
@@ -311,6 +315,7 @@ impl EventBus {
     ///
     /// # Errors
     /// [`TryEmitError`] with the payload and the reason.
+    #[track_caller]
     pub fn try_emit_with<P: Payload>(&self, payload: P, options: EventOptions) -> Result<Event<P>, TryEmitError<P>> {
         self.try_emit_inner(payload, Some(options))
     }
@@ -319,30 +324,56 @@ impl EventBus {
     ///
     /// Timeouts mark it but cannot unblock this thread. It needs no waiter: what the event emitted and did not wait for still runs
     /// on the bus's own threads.
+    #[track_caller]
     pub fn emit_now<P: Payload>(&self, payload: P) -> Event<P> {
         self.emit_or_reject(payload, None, Entrance::Claimed)
     }
 
     /// The same, with options of its own.
+    #[track_caller]
     pub fn emit_now_with<P: Payload>(&self, payload: P, options: EventOptions) -> Event<P> {
         self.emit_or_reject(payload, Some(options), Entrance::Claimed)
     }
 
+    #[track_caller]
     fn emit_or_reject<P: Payload>(&self, payload: P, own: Option<EventOptions>, entrance: Entrance) -> Event<P> {
         match self.core.emit(payload, own, entrance) {
-            Ok(event) => event,
-            Err((fresh, error)) => rejected(fresh, error),
+            Ok(event) => {
+                if entrance == Entrance::Claimed && !event.is_completed() {
+                    may_block_or_log("runs an event now that must wait for its turn");
+                }
+                event
+            }
+            Err((fresh, error)) => {
+                self.note_full(&error);
+                rejected(fresh, error)
+            }
         }
     }
 
+    #[track_caller]
     fn try_emit_inner<P: Payload>(&self, payload: P, own: Option<EventOptions>) -> Result<Event<P>, TryEmitError<P>> {
         match self.core.emit(payload, own, Entrance::Queue) {
             Ok(event) => Ok(event),
-            Err((fresh, error)) => match fresh.into_payload() {
+            Err((fresh, error)) => match {
+                self.note_full(&error);
+                fresh.into_payload()
+            } {
                 Ok(payload) => Err(TryEmitError { payload, error }),
                 // Nobody has seen a refused event but a middleware, which has kept it.
                 Err(fresh) => Ok(rejected(fresh, error)),
             },
+        }
+    }
+
+    /// A thread that must not block did not wait for room.
+    #[cold]
+    #[track_caller]
+    fn note_full(&self, error: &EmitError) {
+        if matches!(error, EmitError::QueueFull { .. })
+            && matches!(self.core.options.on_full, OnFull::Block | OnFull::BlockFor(_))
+        {
+            may_block_or_log("emits into a full queue");
         }
     }
 
@@ -385,6 +416,7 @@ impl EventBus {
     /// # Errors
     /// [`WaitError::Deadlock`] at once inside a handler of this bus, or in a callback that is not a handler; [`WaitError::Aborted`] in a
     /// handler of another bus that was given up meanwhile.
+    #[track_caller]
     pub fn wait_until_idle(&self) -> Result<(), WaitError> {
         self.wait_idle(None)
     }
@@ -393,10 +425,12 @@ impl EventBus {
     ///
     /// # Errors
     /// As [`wait_until_idle`](EventBus::wait_until_idle), and [`WaitError::Timeout`].
+    #[track_caller]
     pub fn wait_until_idle_timeout(&self, timeout: Duration) -> Result<(), WaitError> {
         self.wait_idle(Some(timeout))
     }
 
+    #[track_caller]
     fn wait_idle(&self, timeout: Option<Duration>) -> Result<(), WaitError> {
         let deadline = timeout.map_or(NEVER, |timeout| clock::after(clock::now(), timeout));
         let frame = frame::top();
@@ -410,6 +444,9 @@ impl EventBus {
                 "a handler or callback of {} waits for it to be idle",
                 self.label()
             )));
+        }
+        if !self.core.is_idle() {
+            may_block(|| format!("waits until {} is idle", self.label()))?;
         }
         let Some(worker) = Worker::current() else {
             return Err(WaitError::Deadlock("this thread is ending".to_owned()));
@@ -429,10 +466,10 @@ impl EventBus {
                 Some(frame) => {
                     frame::set_down_all();
                     sat = true;
-                    worker.suspended(&frame.bus.runtime, deadline, || worker.bell.wait(deadline));
+                    worker.suspended(&frame.bus.runtime, deadline, || worker.rest(deadline, Serves::All));
                 }
                 None => {
-                    worker.bell.wait(deadline);
+                    worker.rest(deadline, Serves::All);
                 }
             }
         }
@@ -462,8 +499,7 @@ impl EventBus {
             self.core.submit_loop();
         }
         for _ in 0..free {
-            let core = Arc::clone(&self.core);
-            self.core.runtime.pool.submit(Job::new(move |worker| core.run_free(worker)));
+            self.core.submit_free();
         }
     }
 }

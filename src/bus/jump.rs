@@ -3,9 +3,11 @@
 use crate::bus::core::BusCore;
 use crate::bus::drive::advance_inline;
 use crate::bus::ending;
-use crate::bus::frame::{self, Frame};
+use crate::bus::forbid::{is_forbidden, may_block};
+use crate::bus::frame::{self, Barred, Frame};
 use crate::bus::graph;
 use crate::bus::limits;
+use crate::bus::manual::Manual;
 use crate::bus::permit::{Permit, attempt_token, delivery_token, is_active};
 use crate::bus::recorder::By;
 use crate::bus::registry::{mode_for, plan_for, timing_for};
@@ -17,7 +19,7 @@ use crate::event::{
     AnyEvent, AttemptKey, DeliveryPhase, EmitError, HandlerMode, Manner, Outcome, Pause, Plan, TurnKind, TypeSlot,
     WaitError, Watcher,
 };
-use crate::runtime::{PermitKind, RuntimeCore, Worker};
+use crate::runtime::{PermitKind, RuntimeCore, Serves, Worker};
 use crate::sync::{Bell, Place, Token};
 use crate::sys::clock::{self, NEVER, Tick};
 use smallvec::SmallVec;
@@ -46,10 +48,12 @@ fn has_value(event: &AnyEvent) -> bool {
     state.deliveries.iter().flat_map(|d| &d.records).any(|r| matches!(r.outcome, Outcome::Value(_)))
 }
 
+#[track_caller]
 pub(crate) fn wait(event: &AnyEvent, waiting: Waiting) -> Result<(), WaitError> {
     let deadline = waiting.timeout.map_or(NEVER, |timeout| clock::after(clock::now(), timeout));
     if !waiting.is_over(event) {
-        if frame::in_callback() {
+        let barred = frame::barred();
+        if let Some(Barred::Callback) = barred {
             return Err(WaitError::Deadlock(format!("a callback that is not a handler waits for {event}")));
         }
         if waiting.first_value {
@@ -58,11 +62,14 @@ pub(crate) fn wait(event: &AnyEvent, waiting: Waiting) -> Result<(), WaitError> 
         if waiting == Waiting::JUMP && straight::run(event) {
             return Ok(());
         }
+        if barred.is_some() {
+            may_block(|| format!("waits for {event}"))?;
+        }
         match (Worker::current(), frame::top()) {
             (Some(worker), Some(frame)) => Jump { worker, frame, waiting, deadline }.wait(event)?,
-            (Some(worker), None) => wait_outside(event, &worker.bell, waiting, deadline)?,
+            (Some(worker), None) => wait_outside(event, Some(&worker), waiting, deadline)?,
             // The thread is ending, and its locals are gone.
-            (None, _) => wait_outside(event, &Arc::new(Bell::new()), waiting, deadline)?,
+            (None, _) => wait_outside(event, None, waiting, deadline)?,
         }
     }
     let state = event.state().lock();
@@ -79,7 +86,14 @@ pub(crate) fn wait(event: &AnyEvent, waiting: Waiting) -> Result<(), WaitError> 
     if cancelled { Err(WaitError::Cancelled) } else { Ok(()) }
 }
 
-fn wait_outside(event: &AnyEvent, bell: &Arc<Bell>, waiting: Waiting, deadline: Tick) -> Result<(), WaitError> {
+/// A pump thread runs what is queued on its manual buses meanwhile, in order: it may be what the event needs.
+fn wait_outside(
+    event: &AnyEvent,
+    worker: Option<&Arc<Worker>>,
+    waiting: Waiting,
+    deadline: Tick,
+) -> Result<(), WaitError> {
+    let bell = &worker.map_or_else(|| Arc::new(Bell::new()), |worker| Arc::clone(&worker.bell));
     if !register(event, bell) {
         return Ok(());
     }
@@ -93,14 +107,15 @@ fn wait_outside(event: &AnyEvent, bell: &Arc<Bell>, waiting: Waiting, deadline: 
             return Err(WaitError::Timeout(waiting.timeout.unwrap_or_default()));
         }
         // With no thread left to run anything, the caller's own is one.
-        match (runtime_of(event), Worker::current()) {
+        match (runtime_of(event), worker) {
             (Some(runtime), Some(worker)) if deadline == NEVER && runtime.pool.is_deserted() => {
-                runtime.pool.list(&worker);
-                runtime.pool.serve_if_starved(&worker);
+                runtime.pool.list(worker);
+                if !runtime.pool.serve_if_starved(worker) && worker.has_pumps() {
+                    worker.serve(Serves::All);
+                }
             }
-            _ => {
-                bell.wait(deadline);
-            }
+            (_, Some(worker)) => drop(worker.rest(deadline, Serves::All)),
+            (_, None) => drop(bell.wait(deadline)),
         }
     }
 }
@@ -146,12 +161,28 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
     };
     let frame = frame::top();
     let parallel = !redrive && is_parallel(bus, event, &slot);
-    run_here(bus, &worker, event, index, plan, parallel);
+    match bus.manual.as_ref().map(|manual| bus.go_inside(manual, &worker, false, None)) {
+        // On another thread than its pump thread it goes to the front there.
+        Some(None) => {
+            if ensure_turn(bus, event, index, Place::Front) {
+                submit_resume(bus, event, index);
+            }
+        }
+        // Where it must not block it runs here only if nobody is in its way.
+        _ if is_forbidden() => {
+            if ensure_turn(bus, event, index, Place::Front) {
+                run_here(bus, &worker, event, index, plan, parallel);
+            }
+        }
+        _inside => run_here(bus, &worker, event, index, plan, parallel),
+    }
     match frame {
+        _ if is_barred(bus, &worker) => {}
         None => wait_for_delivery(bus, &worker, event, index),
         Some(frame) => {
             let jump = Jump { worker, frame, waiting: Waiting::JUMP, deadline: NEVER };
-            if let Err(error) = jump.until_done(event, index) {
+            let attached = if bus.runs_on(&jump.worker) { Ok(()) } else { jump.check_attached(bus, event) };
+            if let Err(error) = attached.and_then(|()| jump.until_done(event, index)) {
                 log::warn!(target: "threadbus", "{event} is left to others: {error}");
             }
             jump.end_pauses();
@@ -163,6 +194,15 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
 pub(crate) fn manner(plan: Plan, inline: bool) -> Manner {
     let bus_handler = plan.bus_handler;
     Manner { turn: plan.turn, bus_handler, first: plan.first, jumped: true, inline, ..Manner::PLAIN }
+}
+
+/// The caller of `emit_now` must not wait for those who go on with it.
+fn is_barred(bus: &BusCore, worker: &Worker) -> bool {
+    match frame::barred() {
+        None => false,
+        Some(Barred::Callback) => !bus.runs_on(worker),
+        Some(Barred::Forbidden(_)) => true,
+    }
 }
 
 /// Which delivery on this thread's stack could lend the turn.
@@ -297,7 +337,12 @@ impl Jump {
         let Some(bus) = identity.and_then(|identity| BusCore::of(&identity)) else { return Ok(()) };
         let slot = bus.registry.slot(target.body(), &bus.defaults);
         let plan = plan_for(target, &slot, &bus.defaults);
-        let elsewhere = self.must_run_elsewhere(&bus, target, &slot, plan, awaited);
+        let inside = bus.manual.as_ref().map(|manual| bus.go_inside(manual, &self.worker, false, None));
+        let foreign = matches!(inside, Some(None));
+        if foreign {
+            self.check_attached(&bus, target)?;
+        }
+        let elsewhere = foreign || self.must_run_elsewhere(&bus, target, &slot, plan, awaited);
         let lender = lender(&bus, plan);
         {
             let mut state = target.state().lock();
@@ -324,6 +369,7 @@ impl Jump {
         } else {
             run_here(&bus, &self.worker, target, index, plan, is_parallel(&bus, target, &slot));
         }
+        drop(inside);
         self.until_done(target, index)
     }
 
@@ -342,6 +388,23 @@ impl Jump {
             }
         }
         Ok(())
+    }
+
+    /// Inside `attach`: the handler's own thread most likely stands still until this one is through, so what only that thread can run
+    /// would never come.
+    fn check_attached(&self, bus: &BusCore, target: &AnyEvent) -> Result<(), WaitError> {
+        let own = &self.frame.bus;
+        let same = |own: &Manual, other: &Manual| own.thread() == other.thread();
+        match (&own.manual, &bus.manual) {
+            (Some(pump), Some(other)) if !own.runs_on(&self.worker) && same(pump, other) => {
+                Err(WaitError::Deadlock(format!(
+                    "a thread attached to {} waits for {target}, which only the thread of that handler can run, the pump thread of {}",
+                    self.frame.label(),
+                    bus.label()
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// "Here or over there?" in DESIGN.md: wherever something could end the target earlier than this frame.
@@ -425,13 +488,19 @@ impl Jump {
                     // Neither here, since the stack is used up, nor elsewhere.
                     result = Err(WaitError::NoThread(runtime.pool.limits().hard_limit));
                 }
+                None if self.worker.is_deep() && self.worker.has_pumps() && self.worker.has_fronted() => {
+                    // Nobody but this thread could, and its stack is used up.
+                    result = Err(WaitError::NoThread(1));
+                }
                 None => drop(self.worker.suspended(runtime, self.deadline, || {
                     log::debug!(
                         target: "threadbus",
                         "{} parks: {} on {} waits for {event}",
                         self.worker.name, self.frame.label(), self.frame.event
                     );
-                    self.worker.bell.wait(self.deadline)
+                    // In order: what it waits for may be queued on another manual bus of this thread.
+                    let serves = if self.waiting.in_order { Serves::All } else { Serves::Fronted };
+                    self.worker.rest(self.deadline, serves)
                 })),
             }
         }

@@ -10,7 +10,7 @@ use crate::bus::start::{self, Attempt, Fixed, Start};
 use crate::bus::tell;
 use crate::bus::turn::resume_job;
 use crate::event::{AnyEvent, DeliveryPhase, Manner, TurnKind, TypeSlot};
-use crate::runtime::{Drive, Job, Turn, Worker, hand_over};
+use crate::runtime::{Turn, Worker, hand_over};
 use crate::sync::{Granted, Place, Ticket, Token};
 use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::sync::MutexGuard;
@@ -18,12 +18,6 @@ use crate::sys::sync::atomic::Ordering;
 use crate::sys::unwind;
 use std::any::TypeId;
 use std::sync::Arc;
-
-impl Drive for BusCore {
-    fn drive(self: Arc<Self>, worker: &Arc<Worker>) {
-        self.run_loop(worker, None);
-    }
-}
 
 /// What a finished delivery leaves to be released.
 pub(crate) type Finished = (Token, TurnKind);
@@ -105,7 +99,11 @@ impl BusCore {
     /// Starts one queued event after another, until there is none or something is in the way.
     pub(crate) fn run_loop(self: &Arc<Self>, worker: &Arc<Worker>, finished: Option<Finished>) {
         let mut pass = Pass { finished, ..Pass::default() };
-        while let Next::Run(ready) = self.next(worker, &mut pass) {
+        loop {
+            if self.manual.is_some() && self.set_down_if_spent(&mut pass.finished) {
+                return;
+            }
+            let Next::Run(ready) = self.next(worker, &mut pass) else { return };
             let (delivery, turn) = (ready.entry.delivery as usize, ready.entry.turn);
             let (after, entry) = self.run_ready(worker, ready, &mut pass, Via::Loop);
             if let After::Done(at) = after {
@@ -277,7 +275,7 @@ impl BusCore {
     fn hand_back<'a>(&'a self, run: MutexGuard<'a, Run>, slots: &mut Snapshot) -> Option<MutexGuard<'a, Run>> {
         drop(run);
         unwind::drop_each(slots.old.drain(..));
-        if self.spin.until(|| !self.arrivals.is_empty()) {
+        if self.manual.is_none() && self.spin.until(|| !self.arrivals.is_empty()) {
             return Some(self.run.lock());
         }
         let run = self.run.lock();
@@ -368,7 +366,7 @@ impl BusCore {
             return true;
         }
         run.loop_in_global_line = true;
-        let turn = Turn::Job(Job::Loop(Arc::clone(self) as Arc<dyn Drive>));
+        let turn = Turn::Job(self.loop_job());
         let granted = global.event.stand(Place::Entry, Ticket { token: own, under: None, turn });
         drop(global);
         debug_assert!(granted.is_empty(), "a permit that could not be taken was granted");
@@ -412,6 +410,10 @@ impl BusCore {
             let (_, entry) = self.run_ready(worker, ready, &mut pass, Via::Job);
             pass.now = None;
             unwind::drop_quietly(entry);
+            if self.manual.as_ref().is_some_and(|manual| manual.is_spent()) {
+                unwind::drop_each(pass.slots.old.drain(..));
+                return self.submit_free();
+            }
         }
     }
 

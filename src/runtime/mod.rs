@@ -10,6 +10,6 @@ mod worker;
 
 pub(crate) use self::core::{ParkedWait, PermitKind, RuntimeCore, Turn, hand_over};
 pub use self::core::{Runtime, RuntimeBuilder, RuntimeStats};
-pub(crate) use pool::{Drive, Job};
+pub(crate) use pool::{Drive, Job, NotHere, Pumped, Serves, Work};
 pub(crate) use watch::{Overdue, Watch, is_service_thread};
 pub(crate) use worker::{Slot, Stack, Worker};

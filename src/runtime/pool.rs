@@ -2,6 +2,7 @@
 //!
 //! A *place* is the right to run user code; there are `max_threads`. A suspended or abandoned worker has none. See `README.md`, 3.8.
 
+use crate::event::AnyEvent;
 use crate::runtime::worker::Worker;
 use crate::sys::clock::{self, NEVER};
 use crate::sys::sync::Mutex;
@@ -32,14 +33,49 @@ pub(crate) enum Place {
 /// What a bus is to the pool.
 pub(crate) trait Drive: Send + Sync {
     fn drive(self: Arc<Self>, worker: &Arc<Worker>);
+
+    /// Work that may run on the bus's pump thread only.
+    fn keep(self: Arc<Self>, work: Pumped);
+
+    /// On the pump thread, inside a call of ours that waits: runs what may not wait any longer, or one queued event. False if there is
+    /// nothing of the kind. `Err` on any other thread.
+    fn serve(self: Arc<Self>, worker: &Arc<Worker>, serves: Serves) -> Result<bool, NotHere>;
+
+    /// Somebody waits for its pump thread.
+    fn has_fronted(&self) -> bool;
 }
 
-type Work = dyn FnOnce(&Arc<Worker>) + Send;
+/// The thread is not the bus's pump thread any more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NotHere;
+
+/// What a pump thread runs while it waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Serves {
+    /// What somebody waits for, or has begun.
+    Fronted,
+    /// And what is queued, in its order.
+    All,
+}
+
+pub(crate) type Work = dyn FnOnce(&Arc<Worker>) + Send;
+
+/// Work of a manual bus.
+pub(crate) enum Pumped {
+    /// Its loop may go on.
+    Loop,
+    /// There are events that need no turn.
+    Free,
+    /// A delivery that was claimed goes on.
+    Delivery { event: AnyEvent, delivery: usize, work: Box<Work> },
+}
 
 pub(crate) enum Job {
     /// The loop of a bus; these go first.
     Loop(Arc<dyn Drive>),
     Work(Box<Work>),
+    /// Not for a thread of the pool: the bus's pump thread runs it.
+    Pumped(Arc<dyn Drive>, Pumped),
 }
 
 impl Job {
@@ -51,6 +87,7 @@ impl Job {
         match self {
             Job::Loop(bus) => bus.drive(worker),
             Job::Work(work) => work(worker),
+            Job::Pumped(bus, work) => bus.keep(work),
         }
     }
 }
@@ -139,10 +176,16 @@ impl Pool {
     }
 
     pub(crate) fn submit(self: &Arc<Self>, job: Job) {
+        let granted = match job {
+            Job::Loop(_) => true,
+            Job::Work(_) => false,
+            Job::Pumped(bus, work) => return bus.keep(work),
+        };
         let mut state = self.state.lock();
-        match job {
-            Job::Loop(_) => state.first.push_back(job),
-            Job::Work(_) => state.work.push_back(job),
+        if granted {
+            state.first.push_back(job);
+        } else {
+            state.work.push_back(job);
         }
         let staffing = self.staff(&mut state);
         drop(state);
@@ -151,6 +194,9 @@ impl Pool {
 
     /// A job whose turn has come: it holds permits, so it goes with the loops.
     pub(crate) fn submit_granted(self: &Arc<Self>, job: Job) {
+        if let Job::Pumped(bus, work) = job {
+            return bus.keep(work);
+        }
         let mut state = self.state.lock();
         state.first.push_back(job);
         let staffing = self.staff(&mut state);
