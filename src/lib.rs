@@ -77,6 +77,9 @@
 //! | seeing, and refusing, whatever happens on a bus | [`Middleware`], [`middleware::LogEvents`] |
 //! | numbers, and whether they are good | [`EventBus::metrics`], [`EventBus::health`]; with the feature `metrics`, `BusMetrics::publish` |
 //! | what failed for good | [`BusBuilder::dead_letters`], [`EventBus::dead_letters`], [`EventBus::redrive`] |
+//! | a program with a loop of its own: games, GUIs | [`BusBuilder::manual`], [`EventBus::run_pending`], [`BusBuilder::on_ready`] |
+//! | a thread that must never block | [`forbid_blocking`] |
+//! | testing one handler | [`testing`] |
 //! | threads and their limits | [`Runtime`], [`RuntimeBuilder`], [`RuntimeStats`] |
 //! | the last line of a `main` | [`Runtime::shutdown`] |
 //!
@@ -102,6 +105,7 @@ pub mod scope;
 mod subscribe;
 mod sync;
 mod sys;
+pub mod testing;
 
 pub use batch::{Batch, Progress};
 pub use bus::{

@@ -341,6 +341,9 @@ impl Jump {
         let foreign = matches!(inside, Some(None));
         if foreign {
             self.check_attached(&bus, target)?;
+        } else if inside.is_some() && self.worker.is_deep() {
+            // Nobody but this thread could, and its stack is used up.
+            return Err(WaitError::NoThread(1));
         }
         let elsewhere = foreign || self.must_run_elsewhere(&bus, target, &slot, plan, awaited);
         let lender = lender(&bus, plan);
@@ -488,7 +491,7 @@ impl Jump {
                     // Neither here, since the stack is used up, nor elsewhere.
                     result = Err(WaitError::NoThread(runtime.pool.limits().hard_limit));
                 }
-                None if self.worker.is_deep() && self.worker.has_pumps() && self.worker.has_fronted() => {
+                None if self.worker.has_pumps() && self.worker.is_out_of_stack() && self.worker.has_fronted() => {
                     // Nobody but this thread could, and its stack is used up.
                     result = Err(WaitError::NoThread(1));
                 }

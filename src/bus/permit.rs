@@ -118,7 +118,7 @@ impl Permit {
     /// does not come to a thread that is busy with something else, which may need it too.
     #[cold]
     fn serves_meanwhile(&self, worker: &Arc<Worker>, token: Token) -> bool {
-        if worker.is_deep() || !worker.has_fronted() {
+        if worker.is_out_of_stack() || !worker.has_fronted() {
             return false;
         }
         let mine = |turn: &Turn| matches!(turn, Turn::Ring(bell) if Arc::ptr_eq(bell, &worker.bell));

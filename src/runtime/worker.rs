@@ -82,6 +82,8 @@ pub(crate) struct Worker {
     pub(crate) place: Mutex<Place>,
     /// The lowest stack address that may still be used, if the stack's size is known.
     floor: Option<usize>,
+    /// The same for what nobody else can run, and which others wait for.
+    last: Option<usize>,
     stack: Mutex<Stack>,
     /// What only this thread can do: dropping what it keeps for a handler that is gone.
     chores: Mutex<Vec<Chore>>,
@@ -104,13 +106,16 @@ impl Worker {
     pub(crate) fn new(place: Place, stack_size: Option<usize>) -> Arc<Worker> {
         let here = thread::stack_position();
         // A quarter of the stack, at least 128 KiB, is left to whatever a handler calls.
-        let floor = stack_size.map(|size| here.saturating_sub(size - (size / 4).max(128 * 1024).min(size / 2)));
+        let reserve = |size: usize| (size / 4).max(128 * 1024).min(size / 2);
+        let floor = stack_size.map(|size| here.saturating_sub(size - reserve(size)));
+        let last = stack_size.map(|size| here.saturating_sub(size - reserve(size) / 2));
         Arc::new(Worker {
             id: thread::next_number(),
             name: thread::name(),
             bell: Arc::new(Bell::new()),
             place: Mutex::new(place),
             floor,
+            last,
             stack: Mutex::new(Stack { slots: Vec::new(), bound: NEVER }),
             chores: Mutex::new(Vec::new()),
             pumps: Mutex::new(Vec::new()),
@@ -169,7 +174,7 @@ impl Worker {
     /// Runs one thing of a manual bus, if this is its pump thread and it has any. Not when the stack is nearly used up.
     #[cold]
     pub(crate) fn serve(self: &Arc<Self>, serves: Serves) -> bool {
-        if self.is_deep() {
+        if self.is_out_of_stack() {
             return false;
         }
         let buses: Vec<Weak<dyn Drive>> = self.pumps.lock().clone();
@@ -195,6 +200,11 @@ impl Worker {
 
     pub(crate) fn has_pumps(&self) -> bool {
         self.has_pumps.load(Ordering::SeqCst)
+    }
+
+    /// Not even what somebody else waits for can run on top any more.
+    pub(crate) fn is_out_of_stack(&self) -> bool {
+        self.last.is_some_and(|last| thread::stack_position() < last)
     }
 
     /// Somebody waits for what only this thread may run.
