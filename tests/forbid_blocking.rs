@@ -165,7 +165,6 @@ fn calls_without_an_error_do_not_wait_and_log_where() -> Anything {
         assert_eq!(now.result().ok(), Some(9));
         assert!(first.is_completed());
         bus.wait_until_idle().expect("it drains by itself");
-        assert_eq!(full.shutdown(Shutdown::Now, PATIENCE).cancelled, 1);
     });
     Ok(())
 }

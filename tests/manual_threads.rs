@@ -355,12 +355,15 @@ fn a_shutdown_elsewhere_waits_for_the_pump_until_its_timeout() -> Anything {
         ui.on(|ask: &Event<Ask>| ask.n);
         let ask = ui.emit(Ask { n: 1 });
         let bus = ui.clone();
-        let report = thread::spawn(move || bus.shutdown(Shutdown::Drain, Duration::from_millis(20))).join().expect("ends");
+        let report =
+            thread::spawn(move || bus.shutdown(Shutdown::Drain, Duration::from_millis(20))).join().expect("ends");
         assert_eq!((report.completed, report.cancelled), (0, 1));
         assert_eq!(ask.wait().map(drop), Err(WaitError::Cancelled));
 
         let Pair { ui, .. } = Pair::new();
         ui.on(|ask: &Event<Ask>| ask.n);
+        // Until the shutdown has begun, which ends the pause.
+        ui.pause();
         let ask = ui.emit(Ask { n: 2 });
         let bus = ui.clone();
         let report = thread::spawn(move || bus.shutdown(Shutdown::Drain, PATIENCE));

@@ -10,8 +10,8 @@ use crate::bus::tell;
 use crate::bus::worker_local;
 use crate::event::{
     AnyEvent, AnyOutput, BusId, BusIdentity, EmitError, Event, EventId, EventOptions, Fresh, Handler, HandlerEntry,
-    HandlerId, HandlerInfo, HandlerOptions, IntoAnyOutcome, KnownType, Notices, OnFull, Payload, TryEmitError, WaitError,
-    short_type_name,
+    HandlerId, HandlerInfo, HandlerOptions, IntoAnyOutcome, KnownType, Notices, OnFull, Payload, TryEmitError,
+    WaitError, short_type_name,
 };
 use crate::runtime::{Runtime, Serves, Worker};
 use crate::sys::clock::{self, NEVER};
