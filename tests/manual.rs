@@ -1,4 +1,12 @@
 //! Manual buses on one thread: what runs, in which order, and when the application is told.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a test"
+)]
 
 #[macro_use]
 mod common;
@@ -74,7 +82,7 @@ fn program() -> Vec<String> {
         l.push(format!("outer {}", outer.n));
         let later = outer.bus().emit(Inner { n: outer.n * 10 });
         let now = outer.bus().emit(Inner { n: outer.n * 10 + 1 }).result()?;
-        if let Some(second) = to.upgrade().filter(|_| outer.n % 2 == 0) {
+        if let Some(second) = to.upgrade().filter(|_| outer.n.is_multiple_of(2)) {
             second.forward(outer)?;
             second.emit(Ping { n: outer.n });
         }
@@ -86,7 +94,7 @@ fn program() -> Vec<String> {
     bus.on_with(HandlerOptions::new().retry(Retry::attempts(2)), move |inner: &Event<Inner>| {
         let attempt = HandlerContext::current().map_or(0, |context| context.attempt());
         l.push(format!("inner {} attempt {attempt}", inner.n));
-        if inner.n % 3 == 0 && attempt < 2 { Err("again") } else { Ok(inner.n) }
+        if inner.n.is_multiple_of(3) && attempt < 2 { Err("again") } else { Ok(inner.n) }
     });
     for name in ["a", "b", "c"] {
         let l = log.clone();

@@ -103,9 +103,10 @@ fn in_real_time(game: &Game, settings: &Settings, seconds: f64, frames: &mut Fra
         }
         frames.begin();
         player.tick(game, tick);
-        if tick % SEEK_EVERY == 0 {
+        if tick.is_multiple_of(SEEK_EVERY) {
             game.seek(tick);
         }
+        frames.pump();
         let ran = game.bus.run_pending_for(settings.budget);
         frames.end(ran, game.bus.pending());
         if Instant::now() > due + period {
@@ -126,9 +127,10 @@ fn fast_forward(game: &Game, settings: &Settings, ticks: u64, frames: &mut Frame
         }
         frames.begin();
         player.tick(game, tick);
-        if tick % SEEK_EVERY == 0 {
+        if tick.is_multiple_of(SEEK_EVERY) {
             asked = Some(game.seek(tick + SEEK_TAKES));
         }
+        frames.pump();
         // To the end: a budget would make the game depend on the machine.
         let ran = game.bus.run_pending();
         frames.end(ran, game.bus.pending());
@@ -149,7 +151,7 @@ impl Player {
     }
 
     fn tick(&mut self, game: &Game, tick: u64) {
-        if tick % TURN_EVERY == 0 {
+        if tick.is_multiple_of(TURN_EVERY) {
             self.direction = Cell { x: 0, y: 0 }.neighbours()[self.random.below(4) as usize];
         }
         game.bus.emit(Input { direction: self.direction });

@@ -3,10 +3,10 @@
 use crate::bus::core::{BusCore, Doors, Entry, Inlet};
 use crate::bus::frame::{self, Emitter};
 use crate::bus::history::Evicted;
-use crate::bus::jump;
 use crate::bus::kind::{self, Kind};
 use crate::bus::observers::Seen;
 use crate::bus::run_loop::Room;
+use crate::bus::run_now;
 use crate::bus::tell;
 use crate::event::{
     AnyEvent, ContextMap, DeliveryPhase, EmitError, Event, EventId, EventOptions, Fresh, Head, Manner, OnFull,
@@ -62,7 +62,7 @@ impl BusCore {
                 let event = fresh.into_event();
                 if entered == Entered::ToRun {
                     drop(candidate);
-                    jump::run_claimed(self, event.any(), 0);
+                    run_now::run_claimed(self, event.any(), 0);
                 }
                 Ok(event)
             }
@@ -88,7 +88,7 @@ impl BusCore {
             Ok(entered) => {
                 if entered == Entered::ToRun {
                     drop(candidate);
-                    jump::run_claimed(self, &event, 0);
+                    run_now::run_claimed(self, &event, 0);
                 }
                 Ok(event)
             }

@@ -3,7 +3,7 @@
 use crate::bus::core::BusCore;
 use crate::bus::drive::advance_inline;
 use crate::bus::ending;
-use crate::bus::forbid::{is_forbidden, may_block};
+use crate::bus::forbid::may_block;
 use crate::bus::frame::{self, Barred, Frame};
 use crate::bus::graph;
 use crate::bus::limits;
@@ -138,88 +138,33 @@ fn deregister(event: &AnyEvent, bell: &Arc<Bell>) {
     event.state().lock().unwatch(bell);
 }
 
-/// Runs a delivery that was claimed at birth, on the calling thread.
-pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
-    let Some(worker) = Worker::current() else {
-        submit_resume(bus, event, index);
-        return;
-    };
-    if worker.is_outside() {
-        bus.runtime.pool.list(&worker);
-    }
-    let slot = bus.registry.slot(event.body(), &bus.defaults);
-    let plan = plan_for(event, &slot, &bus.defaults);
-    let redrive = {
-        let mut state = event.state().lock();
-        let Some(delivery) = state.deliveries.get_mut(index) else { return };
-        delivery.manner = manner(plan, frame::top().is_some());
-        delivery.set_lender(lender(bus, plan));
-        if !delivery.redrive {
-            bus.recorder.queued_for(start::queued_for(event, delivery, clock::now()), By::Anybody);
-        }
-        delivery.redrive
-    };
-    let frame = frame::top();
-    let parallel = !redrive && is_parallel(bus, event, &slot);
-    match bus.manual.as_ref().map(|manual| bus.go_inside(manual, &worker, false, None)) {
-        // On another thread than its pump thread it goes to the front there.
-        Some(None) => {
-            if ensure_turn(bus, event, index, Place::Front) {
-                submit_resume(bus, event, index);
-            }
-        }
-        // Where it must not block it runs here only if nobody is in its way.
-        _ if is_forbidden() => {
-            if ensure_turn(bus, event, index, Place::Front) {
-                run_here(bus, &worker, event, index, plan, parallel);
-            }
-        }
-        _inside => run_here(bus, &worker, event, index, plan, parallel),
-    }
-    match frame {
-        _ if is_barred(bus, &worker) => {}
-        None => wait_for_delivery(bus, &worker, event, index),
-        Some(frame) => {
-            let jump = Jump { worker, frame, waiting: Waiting::JUMP, deadline: NEVER };
-            let attached = if bus.runs_on(&jump.worker) { Ok(()) } else { jump.check_attached(bus, event) };
-            if let Err(error) = attached.and_then(|()| jump.until_done(event, index)) {
-                log::warn!(target: "threadbus", "{event} is left to others: {error}");
-            }
-            jump.end_pauses();
-            frame::take_back(&jump.worker, &jump.frame);
-        }
-    }
-}
-
 pub(crate) fn manner(plan: Plan, inline: bool) -> Manner {
     let bus_handler = plan.bus_handler;
     Manner { turn: plan.turn, bus_handler, first: plan.first, jumped: true, inline, ..Manner::PLAIN }
 }
 
-/// The caller of `emit_now` must not wait for those who go on with it.
-fn is_barred(bus: &BusCore, worker: &Worker) -> bool {
-    match frame::barred() {
-        None => false,
-        Some(Barred::Callback) => !bus.runs_on(worker),
-        Some(Barred::Forbidden(_)) => true,
-    }
-}
-
 /// Which delivery on this thread's stack could lend the turn.
-fn lender(bus: &Arc<BusCore>, plan: Plan) -> Option<Token> {
+pub(super) fn lender(bus: &Arc<BusCore>, plan: Plan) -> Option<Token> {
     let home = bus.turn_home(plan.turn)?;
     frame::lender(&Permit { home, kind: PermitKind::Event })
 }
 
 /// Some of its handlers may run on other threads at the same time.
-fn is_parallel(bus: &BusCore, event: &AnyEvent, slot: &TypeSlot) -> bool {
+pub(super) fn is_parallel(bus: &BusCore, event: &AnyEvent, slot: &TypeSlot) -> bool {
     let own = event.head().options();
     let count = slot.handlers.len();
     count > 1 && (0..count).any(|at| mode_for(own, slot, at, &bus.defaults) == HandlerMode::Parallel)
 }
 
 /// Runs a claimed delivery on this stack, under lent permits where they are in hand, else under its own.
-fn run_here(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent, index: usize, plan: Plan, parallel: bool) {
+pub(super) fn run_here(
+    bus: &Arc<BusCore>,
+    worker: &Arc<Worker>,
+    event: &AnyEvent,
+    index: usize,
+    plan: Plan,
+    parallel: bool,
+) {
     let hand = frame::hand_len();
     let token = delivery_token(event, index);
     let turn = bus.turn_home(plan.turn).map(|home| Permit { home, kind: PermitKind::Event });
@@ -259,23 +204,12 @@ fn run_here(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent, index: u
     }
 }
 
-/// The caller of `emit_now` outside of handlers: parks until somebody else has brought the delivery to its end.
-fn wait_for_delivery(bus: &BusCore, worker: &Arc<Worker>, event: &AnyEvent, index: usize) {
-    if !is_active(event, index) {
-        return;
-    }
-    let _watch = bus.watch_idle(&worker.bell);
-    while is_active(event, index) {
-        worker.sit(&bus.runtime, NEVER);
-    }
-}
-
 /// A wait inside a handler.
-struct Jump {
-    worker: Arc<Worker>,
-    frame: Frame,
-    waiting: Waiting,
-    deadline: Tick,
+pub(super) struct Jump {
+    pub(super) worker: Arc<Worker>,
+    pub(super) frame: Frame,
+    pub(super) waiting: Waiting,
+    pub(super) deadline: Tick,
 }
 
 impl Jump {
@@ -377,7 +311,7 @@ impl Jump {
     }
 
     /// A delivery that goes on without this thread: parks until it is done, and claims what it needs meanwhile.
-    fn until_done(&self, target: &AnyEvent, index: usize) -> Result<(), WaitError> {
+    pub(super) fn until_done(&self, target: &AnyEvent, index: usize) -> Result<(), WaitError> {
         while is_active(target, index) && self.frame.is_live() {
             if self.deadline != NEVER && clock::now() >= self.deadline {
                 return Ok(());
@@ -395,7 +329,7 @@ impl Jump {
 
     /// Inside `attach`: the handler's own thread most likely stands still until this one is through, so what only that thread can run
     /// would never come.
-    fn check_attached(&self, bus: &BusCore, target: &AnyEvent) -> Result<(), WaitError> {
+    pub(super) fn check_attached(&self, bus: &BusCore, target: &AnyEvent) -> Result<(), WaitError> {
         let own = &self.frame.bus;
         let same = |own: &Manual, other: &Manual| own.thread() == other.thread();
         match (&own.manual, &bus.manual) {
@@ -450,7 +384,7 @@ impl Jump {
         }
     }
 
-    fn end_pauses(&self) {
+    pub(super) fn end_pauses(&self) {
         let pauses = {
             let mut state = self.frame.event.state().lock();
             let key = self.key();

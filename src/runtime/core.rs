@@ -1,7 +1,8 @@
 //! What the buses of one runtime share, and the public `Runtime`.
 
 use crate::event::{AnyEvent, BuildError, BusId, LimitNames};
-use crate::runtime::pool::{Job, Limits, Pool, Serves};
+use crate::runtime::drive::Serves;
+use crate::runtime::pool::{Job, Limits, Pool};
 use crate::runtime::watch::Watch;
 use crate::runtime::worker::Worker;
 use crate::sync::{Bell, Semaphore};

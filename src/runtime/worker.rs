@@ -1,7 +1,8 @@
 //! A thread while it is inside ours: its bell, and the stack of handlers it runs, shared with the watch and with diagnostics.
 
 use crate::event::AnyEvent;
-use crate::runtime::pool::{Drive, NotHere, Place, Serves};
+use crate::runtime::drive::{Drive, NotHere, Serves};
+use crate::runtime::pool::Place;
 use crate::runtime::watch::Overdue;
 use crate::sync::Bell;
 use crate::sys::clock::{NEVER, Tick};
