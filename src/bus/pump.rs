@@ -8,6 +8,7 @@ use crate::bus::run_loop::Finished;
 use crate::bus::turn::release_delivery;
 use crate::runtime::{Drive, NotHere, Serves, Worker};
 use crate::sys::clock::{self, NEVER, Tick};
+use crate::sys::sync::atomic::Ordering;
 use crate::sys::unwind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -123,7 +124,9 @@ impl BusCore {
     }
 
     fn run_due(self: &Arc<Self>, worker: &Arc<Worker>, due: Due) {
-        // What is below on this stack has nothing to do with it.
+        // What is below on this stack has nothing to do with it, nor does what that is parked for: it is no wait of what runs here.
+        let parked = self.runtime.parked_count.load(Ordering::SeqCst) > 0;
+        let below = if parked { self.runtime.parked.lock().remove(&worker.id) } else { None };
         let floor = frame::local(|local| std::mem::replace(&mut local.floor, local.frames.len()));
         let ran = unwind::catch(|| match due {
             Due::Loop => Arc::clone(self).drive(worker),
@@ -131,6 +134,9 @@ impl BusCore {
             Due::Work(work) => work(worker),
         });
         frame::local(|local| local.floor = floor.unwrap_or(0));
+        if let Some(below) = below {
+            self.runtime.parked.lock().insert(worker.id, below);
+        }
         if let Err(panic) = ran {
             log::error!(target: "threadbus", "a pump thread survived a panic outside of handlers: {panic}");
         }
