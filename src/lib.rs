@@ -79,6 +79,9 @@
 //! | what failed for good | [`BusBuilder::dead_letters`], [`EventBus::dead_letters`], [`EventBus::redrive`] |
 //! | handlers that may crash or hang, in processes of their own | with the feature `process`, on Unix: `EventBus::on_process`, `process::serve` |
 //! | external programs | with the feature `process`: `process::Command`, `process::run_command` |
+//! | a program with a loop of its own: games, GUIs | [`BusBuilder::manual`], [`EventBus::run_pending`], [`BusBuilder::on_ready`] |
+//! | a thread that must never block | [`forbid_blocking`] |
+//! | testing one handler | [`testing`] |
 //! | threads and their limits | [`Runtime`], [`RuntimeBuilder`], [`RuntimeStats`] |
 //! | the last line of a `main` | [`Runtime::shutdown`] |
 //!
@@ -106,10 +109,12 @@ pub mod scope;
 mod subscribe;
 mod sync;
 mod sys;
+pub mod testing;
 
 pub use batch::{Batch, Progress};
 pub use bus::{
-    BusBuilder, BusOptions, EventBus, HandlerContext, Middleware, Select, Shutdown, ShutdownReport, WeakBus,
+    BusBuilder, BusOptions, EventBus, ForbidBlocking, HandlerContext, Middleware, Select, Shutdown, ShutdownReport,
+    WeakBus, forbid_blocking,
 };
 pub use dead_letter::RedriveReport;
 pub use event::{

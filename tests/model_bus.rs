@@ -260,3 +260,95 @@ fn parallel_handlers_that_wait_share_the_turn_of_their_event() {
         bus.wait_until_idle().unwrap();
     });
 }
+
+fn manual(runtime: &Runtime, name: &str) -> BusBuilder {
+    EventBus::builder(name).runtime(runtime).manual()
+}
+
+#[test]
+fn a_manual_bus_says_so_whenever_it_has_work_that_nobody_saw() {
+    check(|| {
+        let runtime = runtime();
+        let calls = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&calls);
+        let bus = manual(&runtime, "ui")
+            .on_ready(move || {
+                count.fetch_add(1, SeqCst);
+            })
+            .build()
+            .unwrap();
+        let seen = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&seen);
+        bus.on(move |_: &Event<Next>| {
+            counter.fetch_add(1, SeqCst);
+        });
+        let emitters: Vec<_> = (0..2)
+            .map(|_| {
+                let bus = bus.clone();
+                thread::spawn(move || drop(bus.emit(Next)))
+            })
+            .collect();
+        // A program that looks only when it was told to.
+        let mut heard = 0;
+        while seen.load(SeqCst) < 2 {
+            let now = calls.load(SeqCst);
+            if now > heard {
+                heard = now;
+                bus.run_pending();
+            } else {
+                thread::yield_now();
+            }
+        }
+        for emitter in emitters {
+            emitter.join().unwrap();
+        }
+        assert!(bus.is_idle());
+    });
+}
+
+#[test]
+fn a_threaded_handler_waits_for_an_event_of_a_pump_that_waits_for_it() {
+    check(|| {
+        let runtime = runtime();
+        let (ui, work) = (manual(&runtime, "ui").build().unwrap(), bus(&runtime, "work"));
+        let pump = std::thread::current().id();
+        ui.on(move |child: &Event<Child>| {
+            assert_eq!(std::thread::current().id(), pump);
+            child.0 + 1
+        });
+        let to = ui.downgrade();
+        work.on(move |job: &Event<Job>| -> Result<u32, HandlerError> {
+            Ok(to.upgrade().ok_or("gone")?.emit(Child(job.0)).result()?)
+        });
+        // Inside a handler of the manual bus, for an event that goes to another thread; and outside.
+        let to = work.downgrade();
+        ui.on(move |_: &Event<Next>| {
+            let work = to.upgrade().unwrap();
+            assert_eq!(work.emit_with(Job(1), EventOptions::new().detached()).result().unwrap(), 2);
+        });
+        let next = ui.emit(Next);
+        ui.run_pending();
+        assert!(next.is_completed() && next.errors().is_empty());
+        assert_eq!(work.emit(Job(5)).result().unwrap(), 6);
+        ui.wait_until_idle().unwrap();
+    });
+}
+
+#[test]
+fn the_last_handle_goes_while_somebody_waits_for_the_pump() {
+    check(|| {
+        let runtime = runtime();
+        let (ui, work) = (manual(&runtime, "ui").build().unwrap(), bus(&runtime, "work"));
+        ui.on(|child: &Event<Child>| child.0);
+        let to = ui.downgrade();
+        work.on(move |job: &Event<Job>| -> Result<u32, HandlerError> {
+            let Some(ui) = to.upgrade() else { return Ok(1) };
+            let child = ui.emit(Child(job.0));
+            drop(ui);
+            Ok(u32::from(child.wait().is_err()))
+        });
+        let job = work.emit(Job(1));
+        drop(ui);
+        assert_eq!(job.result().unwrap(), 1);
+    });
+}

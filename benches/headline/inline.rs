@@ -15,21 +15,42 @@ impl Payload for Ask {
     type Output = u64;
 }
 
-/// S12, per event, without timeouts. The half about a manual bus's `run_pending` is not measured yet: there is none.
+/// S12, per event, without timeouts: `emit_now`, and `emit` with `run_pending` on a manual bus.
 pub fn emit_now(rounds: &Rounds) {
-    let bus = EventBus::builder("S12")
-        .handler_timeout(None)
-        .handler_slow_after(None)
-        .event_slow_after(None)
-        .build()
-        .expect("valid options");
+    let without_timeouts =
+        || EventBus::builder("S12").handler_timeout(None).handler_slow_after(None).event_slow_after(None);
+    let bus = without_timeouts().build().expect("valid options");
     bus.on(|ask: &Event<Ask>| ask.0[0]);
+    let manual = without_timeouts().manual().build().expect("valid options");
+    manual.on(|ask: &Event<Ask>| ask.0[0]);
     let by_hand = ByHand::default();
     by_hand.on(|ask: &Ask| ask.0[0]);
     let each = |ask: &dyn Fn(Ask)| nanos_each(EVENTS, || (0..EVENTS).for_each(|n| ask(Ask([n as u64; 8]))));
     rounds.in_turns(
         "S12",
         || median_piece(PIECES, || each(&|ask| drop(bus.emit_now(ask)))),
+        || median_piece(PIECES, || each(&|ask| drop(black_box(by_hand.ask(&ask))))),
+    );
+    let pumped = |ask| {
+        drop(manual.emit(ask));
+        black_box(manual.run_pending());
+    };
+    rounds.in_turns(
+        "S12 manual",
+        || median_piece(PIECES, || each(&pumped)),
+        || median_piece(PIECES, || each(&|ask| drop(black_box(by_hand.ask(&ask))))),
+    );
+    let frame = || {
+        nanos_each(EVENTS, || {
+            for n in 0..EVENTS {
+                drop(manual.emit(Ask([n as u64; 8])));
+            }
+            assert_eq!(manual.run_pending(), EVENTS);
+        })
+    };
+    rounds.in_turns(
+        "S12 frame",
+        || median_piece(PIECES, frame),
         || median_piece(PIECES, || each(&|ask| drop(black_box(by_hand.ask(&ask))))),
     );
 }

@@ -9,8 +9,6 @@
 //! - `--rounds N`: rounds of each figure (default 11; a figure to be quoted needs 9).
 //! - `--idle`: processor time of ten idle buses over ten seconds, instead of the table.
 //! - `--flat`: cost and memory from 1,000 to 10,000,000 events as CSV, for `benches/plot.py`, instead of the table.
-//!
-//! Of S12 the half about a manual bus is still to come.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,

@@ -57,6 +57,8 @@ const ROWS: &[Row] = &[
     ratio("S10 waited", "the same, each event waited for", &[]),
     ratio("S11", "50,000 parallel handlers; per handler", &[(Free, 5.0)]),
     ratio("S12", "emit_now without timeouts; per event", &[(Free, 6.0)]),
+    ratio("S12 manual", "emit and run_pending, one by one", &[(Free, 6.0)]),
+    ratio("S12 frame", "the same, 1,000 events at a time", &[]),
     row("allocations S1", "allocations per event", Unit::Each, &[(Free, 1.1), (Pinned, 1.1)]),
     row("allocations S2", "the same, each waited for", Unit::Each, &[(Free, 1.1), (Pinned, 1.1)]),
     row("allocations boxed", "the same, with a result of 64 bytes", Unit::Each, &[(Free, 2.1), (Pinned, 2.1)]),

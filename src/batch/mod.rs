@@ -10,7 +10,7 @@
 
 mod tally;
 
-use crate::bus::{EventBus, Parked, Seat, in_callback};
+use crate::bus::{EventBus, Parked, Seat, is_forbidden, may_block};
 use crate::event::{AnyEvent, Event, EventOptions, Payload, WaitError};
 use crate::sys::clock::{self, NEVER, Tick};
 use std::fmt;
@@ -148,6 +148,7 @@ impl Batch {
     /// # Errors
     /// [`WaitError::Deadlock`] where that can never end, and in a callback that is not a handler; [`WaitError::Aborted`] if the
     /// waiting handler was given up. That events of it were refused, cancelled or failed is no error; they tell themselves.
+    #[track_caller]
     pub fn wait(&self) -> Result<Progress, WaitError> {
         self.wait_until(NEVER, Duration::MAX)
     }
@@ -172,17 +173,18 @@ impl Batch {
     /// bus.resume();
     /// assert!(batch.wait().is_ok());
     /// ```
+    #[track_caller]
     pub fn wait_timeout(&self, timeout: Duration) -> Result<Progress, WaitError> {
         self.wait_until(clock::after(clock::now(), timeout), timeout)
     }
 
+    #[track_caller]
     fn wait_until(&self, deadline: Tick, timeout: Duration) -> Result<Progress, WaitError> {
         let Some(seat) = Seat::take() else {
-            return Err(if in_callback() {
-                WaitError::Deadlock("a callback that is not a handler waits for a batch".to_owned())
-            } else {
-                WaitError::Aborted
-            });
+            if is_forbidden() && self.tally.is_settled() {
+                return Ok(self.progress());
+            }
+            return may_block(|| "waits for a batch".to_owned()).and(Err(WaitError::Aborted));
         };
         let _waiter = self.tally.wait_with(seat.bell());
         let jumps = seat.in_handler();
@@ -202,6 +204,7 @@ impl Batch {
     }
 
     /// Inside a handler: the events one after another, until none is incomplete.
+    #[track_caller]
     fn jump(&self, deadline: Tick, timeout: Duration) -> Result<(), WaitError> {
         while let Some(event) = self.tally.first_incomplete() {
             let waited = if deadline == NEVER {

@@ -2,15 +2,17 @@
 
 use crate::bus::core::{Alive, BusCore, Doors, Parts};
 use crate::bus::handle::EventBus;
+use crate::bus::manual::{Manual, Wake};
 use crate::bus::middleware::{Middleware, Middlewares};
 use crate::event::{
     BuildError, BusId, BusIdentity, EventConcurrency, Fairness, HandlerCompletion, HandlerConcurrency, HistoryPolicy,
     JsonLimits, Notices, OnFull, Retry,
 };
 use crate::rules::{BusDefaults, TokenBucket};
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, Worker};
 use crate::sys::{clock, random};
 use std::any::Any;
+use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -48,6 +50,8 @@ pub struct BusOptions {
     pub json_limits: JsonLimits,
     /// How many final failures of handlers are kept.
     pub dead_letters: usize,
+    /// Whether the application runs it, by [`EventBus::run_pending`].
+    pub manual: bool,
 }
 
 /// Settles an [`EventBus`]; every option has a default.
@@ -74,6 +78,17 @@ pub struct BusBuilder {
     max_emit_rate: Option<(f64, usize)>,
     runtime: Option<Runtime>,
     middlewares: Middlewares,
+    on_ready: OnReady,
+}
+
+/// With nothing to show.
+#[derive(Default)]
+struct OnReady(Option<Wake>);
+
+impl fmt::Debug for OnReady {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "a closure" } else { "nothing" })
+    }
 }
 
 impl BusBuilder {
@@ -94,10 +109,12 @@ impl BusBuilder {
             require_handler: false,
             json_limits: JsonLimits::new(),
             dead_letters: 0,
+            manual: false,
         };
         let name = name.to_owned();
         let middlewares = Middlewares::default();
-        BusBuilder { name, id: None, options, retry: None, max_emit_rate: None, runtime: None, middlewares }
+        let on_ready = OnReady::default();
+        BusBuilder { name, id: None, options, retry: None, max_emit_rate: None, runtime: None, middlewares, on_ready }
     }
 
     /// The bus's id. Default: a new UUIDv7.
@@ -241,11 +258,65 @@ impl BusBuilder {
         self
     }
 
+    /// No thread runs the bus: the application does, with [`EventBus::run_pending`] in its own loop. Default: a thread of the runtime.
+    ///
+    /// Its handlers run on its *pump thread* and nowhere else, one after another: the thread that builds the bus, until another calls
+    /// `run_pending`. [`HandlerConcurrency::Parallel`] is `EventSerial` here, and parallel events come one after another too. While the
+    /// pump thread blocks in a call of ours, it serves those who wait for the bus: a handler elsewhere that waits for an event of it gets
+    /// it at once; outside of handlers it runs what is queued, too. Elsewhere a wait for an event of this bus waits for the pump thread.
+    ///
+    /// A pump thread has one stack: a chain of events that wait for each other on manual buses ends with
+    /// [`WaitError::NoThread`](crate::WaitError::NoThread) when about 1.5 MiB of it are used.
+    ///
+    /// ```
+    /// use threadbus::{Event, EventBus, Payload};
+    /// struct Paint(&'static str);
+    /// impl Payload for Paint { type Output = usize; }
+    ///
+    /// let ui = EventBus::builder("ui").manual().build()?;
+    /// ui.on(|paint: &Event<Paint>| paint.0.len());
+    /// let painted = ui.emit(Paint("window"));
+    /// assert_eq!(ui.run_pending(), 1);
+    /// assert_eq!(painted.result()?, 6);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn manual(mut self) -> Self {
+        self.options.manual = true;
+        self
+    }
+
+    /// Called when an idle [manual](Self::manual) bus gets work, from the thread that gives it: wake the program's own loop here. Default:
+    /// nothing.
+    ///
+    /// Once, until the pump thread has seen that nothing is left. Not for what the pump thread emits while it runs the bus. With nothing
+    /// locked; it must not block, and a wait in it answers `Deadlock`. A panic in it is logged.
+    ///
+    /// ```
+    /// use std::sync::mpsc::channel;
+    /// use threadbus::{EventBus, Payload};
+    /// struct Resized;
+    /// impl Payload for Resized { type Output = (); }
+    ///
+    /// let (wake, woken) = channel();
+    /// let bus = EventBus::builder("ui").manual().on_ready(move || drop(wake.send(()))).build()?;
+    /// let emitter = bus.clone();
+    /// let thread = std::thread::spawn(move || { emitter.emit(Resized); emitter.emit(Resized); });
+    /// woken.recv()?; // the program's own loop sleeps in its system's call
+    /// # thread.join().unwrap();
+    /// assert_eq!(bus.run_pending(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_ready(mut self, wake: impl Fn() + Send + Sync + 'static) -> Self {
+        self.on_ready = OnReady(Some(Box::new(wake)));
+        self
+    }
+
     /// The bus.
     ///
     /// # Errors
     /// [`BuildError`] naming the option: `name` if it is empty, `id` if a live bus of the runtime has it, `queue_capacity` if it is 0,
-    /// `fairness` if all weights are 0, `max_emit_rate` if the rate is not a number above 0 or the burst is 0.
+    /// `fairness` if all weights are 0, `max_emit_rate` if the rate is not a number above 0 or the burst is 0, `on_ready` if the bus is not
+    /// manual.
     pub fn build(self) -> Result<EventBus, BuildError> {
         if self.name.is_empty() {
             return Err(BuildError { option: "name", reason: "it is empty".to_owned() });
@@ -257,6 +328,10 @@ impl BusBuilder {
         if self.options.fairness == (Fairness::Weighted { high: 0, normal: 0, low: 0 }) {
             let reason = "with all weights 0 no band could have a share".to_owned();
             return Err(BuildError { option: "fairness", reason });
+        }
+        if self.on_ready.0.is_some() && !self.options.manual {
+            let reason = "only a manual bus waits for its application".to_owned();
+            return Err(BuildError { option: "on_ready", reason });
         }
         let rate = self.max_emit_rate.map(|(rate, burst)| TokenBucket::new(rate, burst)).transpose()?;
         let runtime = self.runtime.clone().unwrap_or_else(Runtime::global);
@@ -277,7 +352,9 @@ impl BusBuilder {
     fn make_with(self, runtime: &Runtime, doors: Doors, rate: Option<TokenBucket>) -> EventBus {
         let id = self.id.unwrap_or_else(|| BusId(random::uuid_v7(clock::unique_stamp(clock::now()))));
         let label: Arc<str> = Arc::from(format!("{}#{}", self.name, id.last4()));
-        let BusBuilder { name, options, retry, middlewares, .. } = self;
+        let BusBuilder { name, options, retry, middlewares, on_ready, .. } = self;
+        let pump = options.manual.then(Worker::current).flatten();
+        let manual = options.manual.then(|| Box::new(Manual::new(pump.as_deref(), on_ready.0)));
         let defaults = BusDefaults {
             event_concurrency: options.event_concurrency,
             handler_concurrency: options.handler_concurrency,
@@ -287,14 +364,20 @@ impl BusBuilder {
             handler_slow_after: options.handler_slow_after,
             event_slow_after: options.event_slow_after,
             retry,
+            manual: options.manual,
         };
         let core = Arc::new_cyclic(|weak: &Weak<BusCore>| {
             let link: Weak<dyn Any + Send + Sync> = weak.clone();
             let notices = (!middlewares.is_empty()).then(Notices::default);
             let identity = Arc::new(BusIdentity { id, name, label, link, notices });
             let runtime = Arc::clone(&runtime.core);
-            BusCore::new(Parts { identity, options, defaults, runtime, doors, rate, middlewares })
+            BusCore::new(Parts { identity, options, defaults, runtime, doors, rate, middlewares, manual })
         });
+        if let Some(pump) = pump {
+            let weak = Arc::downgrade(&core);
+            pump.add_pump(weak);
+            runtime.core.pool.list(&pump);
+        }
         if doors == Doors::Open {
             let weak = Arc::downgrade(&core);
             runtime.core.buses.lock().insert(id, weak);

@@ -2,6 +2,7 @@
 
 use crate::bus::builder::BusOptions;
 use crate::bus::history::History;
+use crate::bus::manual::Manual;
 use crate::bus::middleware::Middlewares;
 use crate::bus::observers::Observers;
 use crate::bus::outbox::Outbox;
@@ -11,7 +12,7 @@ use crate::bus::registry::Registry;
 use crate::bus::seen_ids::SeenIds;
 use crate::event::{AnyEvent, BusIdentity, TurnKind, WeakEvent};
 use crate::rules::{BusDefaults, DeadLetters, Lanes, TokenBucket};
-use crate::runtime::{Drive, Job, PermitKind, RuntimeCore, Turn};
+use crate::runtime::{Drive, Job, PermitKind, Pumped, RuntimeCore, Turn, Work};
 use crate::sync::{Bell, Semaphore, Spin, Token};
 use crate::sys::channel::{Receiver, Sender};
 use crate::sys::clock::Stamp;
@@ -200,6 +201,8 @@ pub(crate) struct BusCore {
     /// What is to be emitted later.
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) spin: Spin,
+    /// Of a manual bus: what waits for its pump thread.
+    pub(crate) manual: Option<Box<Manual>>,
     /// Slots that threads keep for handlers of this bus.
     pub(crate) locals: AtomicUsize,
     /// Started deliveries that no thread runs at the moment: in line for a permit, or between two attempts.
@@ -239,12 +242,13 @@ pub(crate) struct Parts {
     pub(crate) doors: Doors,
     pub(crate) rate: Option<TokenBucket>,
     pub(crate) middlewares: Middlewares,
+    pub(crate) manual: Option<Box<Manual>>,
 }
 
 impl BusCore {
     pub(crate) fn new(parts: Parts) -> BusCore {
         let (queue, arrivals) = crate::sys::channel::unbounded();
-        let Parts { identity, options, defaults, runtime, doors, rate, middlewares } = parts;
+        let Parts { identity, options, defaults, runtime, doors, rate, middlewares, manual } = parts;
         let history = History::new(options.max_history, options.history_policy);
         BusCore {
             serial: u64::from(crate::sys::thread::next_number()),
@@ -279,6 +283,7 @@ impl BusCore {
             recorder: Recorder::default(),
             dead_letters: Mutex::new(DeadLetters::new(options.dead_letters)),
             spin: Spin::new(),
+            manual,
             locals: AtomicUsize::new(0),
             set_aside: Mutex::new(Vec::new()),
             idlers: Mutex::new(Vec::new()),
@@ -298,7 +303,36 @@ impl BusCore {
     }
 
     pub(crate) fn submit_loop(self: &Arc<Self>) {
-        self.runtime.pool.submit(Job::Loop(Arc::clone(self) as Arc<dyn Drive>));
+        match &self.manual {
+            None => self.runtime.pool.submit(Job::Loop(Arc::clone(self) as Arc<dyn Drive>)),
+            Some(_) => self.put_by(Pumped::Loop),
+        }
+    }
+
+    /// The loop as a job: for the pool, or the pump thread.
+    pub(crate) fn loop_job(self: &Arc<Self>) -> Job {
+        let bus = Arc::clone(self) as Arc<dyn Drive>;
+        if self.manual.is_some() { Job::Pumped(bus, Pumped::Loop) } else { Job::Loop(bus) }
+    }
+
+    /// A job that drives a claimed delivery of this bus on: for the pool, or the pump thread.
+    pub(crate) fn job(self: &Arc<Self>, event: &AnyEvent, delivery: usize, work: Box<Work>) -> Job {
+        match &self.manual {
+            None => Job::Work(work),
+            Some(_) => {
+                let work = Pumped::Delivery { event: event.clone(), delivery, work };
+                Job::Pumped(Arc::clone(self) as Arc<dyn Drive>, work)
+            }
+        }
+    }
+
+    /// Somebody takes events that need no turn.
+    pub(crate) fn submit_free(self: &Arc<Self>) {
+        if self.manual.is_some() {
+            return self.put_by(Pumped::Free);
+        }
+        let bus = Arc::clone(self);
+        self.runtime.pool.submit(Job::new(move |worker| bus.run_free(worker)));
     }
 
     /// The token under which the loop itself stands in the global line.
@@ -439,6 +473,9 @@ impl BusCore {
             self.submit_loop();
         }
         self.outbox.close();
+        if self.manual.is_some() {
+            self.cancel_what_nobody_pumps();
+        }
     }
 }
 

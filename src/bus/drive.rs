@@ -316,7 +316,8 @@ impl<'a> Driver<'a> {
                 frame.invocation = invocation;
                 frame.attempt = number;
                 frame.handler = self.slot.handlers[invocation].id;
-                frame.deadline = deadline.min(below.last().map_or(NEVER, |f| f.deadline));
+                let below = below.get(local.floor..).and_then(<[Frame]>::last);
+                frame.deadline = deadline.min(below.map_or(NEVER, |f| f.deadline));
             });
             return;
         }
@@ -333,7 +334,7 @@ impl<'a> Driver<'a> {
         };
         let context = self.event.head().context().cloned();
         self.seated = frame::local(|local| {
-            frame.deadline = deadline.min(local.frames.last().map_or(NEVER, |f| f.deadline));
+            frame.deadline = deadline.min(local.below().map_or(NEVER, |f| f.deadline));
             local.frames.push(frame);
             std::mem::replace(&mut local.context, context)
         });
@@ -425,7 +426,7 @@ impl<'a> Driver<'a> {
     fn job_with_permit(&self, wanted: Wanted, token: Token) -> Job {
         let permit = self.permit_for(wanted.mode);
         let (bus, event, delivery) = (Arc::clone(self.bus), self.event.clone(), self.delivery);
-        Job::new(move |worker| {
+        let work = move |worker: &Arc<Worker>| {
             let now = clock::now();
             let Some((slot, fixed)) = fix_handlers(&bus, &event, delivery, now) else {
                 permit.release(token);
@@ -436,7 +437,8 @@ impl<'a> Driver<'a> {
             let goes_on = driver.start_set_aside(wanted.invocation, Some((permit, token)));
             let ran = if goes_on { driver.run(None) } else { Ran::Left };
             driver.leave(ran);
-        })
+        };
+        self.bus.job(self.event, self.delivery, Box::new(work))
     }
 
     /// Runs an invocation that was set aside for its permit. True if this thread goes on driving.

@@ -3,17 +3,17 @@
 use crate::bus::core::{BusCore, Doors, Entry, Inlet, Until};
 use crate::bus::frame::{self, Emitter};
 use crate::bus::history::Evicted;
-use crate::bus::jump;
 use crate::bus::kind::{self, Kind};
 use crate::bus::observers::Seen;
 use crate::bus::run_loop::{Room, needs_lanes};
+use crate::bus::run_now;
 use crate::bus::tell;
 use crate::event::{
     AnyEvent, ContextMap, DeliveryPhase, EmitError, Event, EventId, EventOptions, Fresh, Head, LetGo, Manner, OnFull,
     ParentLink, Payload, Rare, State, TurnKind, TypeSlot,
 };
 use crate::rules::TokenBucket;
-use crate::runtime::{Job, Worker};
+use crate::runtime::Worker;
 use crate::sys::clock::{self, NEVER};
 use crate::sys::sync::MutexGuard;
 use crate::sys::sync::atomic::Ordering;
@@ -64,7 +64,7 @@ impl BusCore {
                 let event = fresh.into_event();
                 if entered == Entered::ToRun {
                     drop(candidate);
-                    jump::run_claimed(self, event.any(), 0);
+                    run_now::run_claimed(self, event.any(), 0);
                 }
                 Ok(event)
             }
@@ -90,7 +90,7 @@ impl BusCore {
             Ok(entered) => {
                 if entered == Entered::ToRun {
                     drop(candidate);
-                    jump::run_claimed(self, &event, 0);
+                    run_now::run_claimed(self, &event, 0);
                 }
                 Ok(event)
             }
@@ -195,7 +195,7 @@ impl BusCore {
         loop {
             match self.insert(candidate, Entrance::Queue) {
                 Err(error @ EmitError::QueueFull { .. }) => {
-                    if frame::in_callback() || clock::now() >= until {
+                    if frame::barred().is_some() || clock::now() >= until {
                         return Err(error);
                     }
                     let token = self.inlet.lock().rate.as_ref().map_or(NEVER, TokenBucket::ready_at);
@@ -335,7 +335,7 @@ impl BusCore {
         loop {
             let mut inlet = self.inlet.lock();
             refuse(&mut inlet)?;
-            if in_handler || !inlet.observers.any_bounded() || frame::in_callback() {
+            if in_handler || !inlet.observers.any_bounded() || frame::barred().is_some() {
                 return Ok(inlet);
             }
             let Some(worker) = Worker::current() else { return Ok(inlet) };
@@ -363,8 +363,7 @@ impl BusCore {
             self.submit_loop();
         }
         if turn == TurnKind::Free {
-            let bus = Arc::clone(self);
-            self.runtime.pool.submit(Job::new(move |worker| bus.run_free(worker)));
+            self.submit_free();
         }
     }
 

@@ -9,6 +9,7 @@ use crate::sys::clock::Tick;
 use crate::sys::thread;
 use smallvec::SmallVec;
 use std::cell::RefCell;
+use std::panic::Location;
 use std::sync::Arc;
 
 /// One handler on this thread's stack.
@@ -149,9 +150,19 @@ pub(crate) struct Local {
     pub(crate) context: Option<Arc<ContextMap>>,
     /// Inside a callback of the user's that is not a handler.
     pub(crate) callbacks: u32,
+    /// So many of the frames only wait until those above are gone, which they have nothing to do with: a pump thread that is parked serves
+    /// others.
+    pub(crate) floor: usize,
+    /// Who forbade this thread to block.
+    pub(crate) forbidden: Vec<&'static Location<'static>>,
 }
 
 impl Local {
+    /// The handler that waits for the one to be put on top.
+    pub(crate) fn below(&self) -> Option<&Frame> {
+        self.frames.get(self.floor..)?.last()
+    }
+
     /// The handler that runs on this thread, once what it runs under is in the hand.
     fn top_in_hand(&mut self) -> Option<&Frame> {
         let Local { frames, hand, .. } = self;
@@ -239,6 +250,25 @@ pub(crate) fn emitter() -> (Option<Emitter>, Option<Arc<ContextMap>>) {
 /// Inside a middleware, filter, hook or tracker, where a blocking call could never be right.
 pub(crate) fn in_callback() -> bool {
     local(|local| local.callbacks > 0).unwrap_or(false)
+}
+
+/// Why no call of ours may block here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Barred {
+    Callback,
+    /// Since then, and there.
+    Forbidden(&'static Location<'static>),
+}
+
+/// Whether a call of ours may block on this thread.
+pub(crate) fn barred() -> Option<Barred> {
+    local(|local| {
+        if local.callbacks > 0 {
+            return Some(Barred::Callback);
+        }
+        local.forbidden.last().map(|since| Barred::Forbidden(since))
+    })
+    .flatten()
 }
 
 /// Runs a callback of the user's that is not a handler. A panic in it becomes its text.

@@ -101,6 +101,8 @@ pub(crate) struct Parked<'a> {
     frame: &'a Frame,
     event: AnyEvent,
     in_order: bool,
+    /// What a handler further down on this thread is parked for, which runs this one in its park.
+    below: Option<ParkedWait>,
 }
 
 impl<'a> Parked<'a> {
@@ -108,7 +110,7 @@ impl<'a> Parked<'a> {
         let runtime = &frame.bus.runtime;
         runtime.parked_count.fetch_add(1, Ordering::SeqCst);
         let wait = ParkedWait { event: event.clone(), in_order };
-        runtime.parked.lock().insert(worker.id, wait);
+        let below = runtime.parked.lock().insert(worker.id, wait);
         if in_order {
             // A jump above claims what this one would wait for in vain.
             let events: Vec<AnyEvent> =
@@ -121,7 +123,7 @@ impl<'a> Parked<'a> {
                 limits::ring_the_jumps(runtime);
             }
         }
-        Parked { worker, frame, event: event.clone(), in_order }
+        Parked { worker, frame, event: event.clone(), in_order, below }
     }
 
     /// Why this wait can never end, if that is so.
@@ -137,7 +139,13 @@ impl<'a> Parked<'a> {
 impl Drop for Parked<'_> {
     fn drop(&mut self) {
         let runtime = &self.frame.bus.runtime;
-        let gone = runtime.parked.lock().remove(&self.worker.id);
+        let gone = {
+            let mut parked = runtime.parked.lock();
+            match self.below.take() {
+                Some(below) => parked.insert(self.worker.id, below),
+                None => parked.remove(&self.worker.id),
+            }
+        };
         runtime.parked_count.fetch_sub(1, Ordering::SeqCst);
         drop(gone);
     }

@@ -1,25 +1,24 @@
 //! The bus as users hold it.
 
 use crate::bus::builder::{BusBuilder, BusOptions};
-use crate::bus::core::{Alive, BusCore, Doors, Until};
+use crate::bus::core::{Alive, BusCore, Doors};
 use crate::bus::emit::Entrance;
-use crate::bus::frame;
+use crate::bus::forbid::may_block_or_log;
 use crate::bus::registry::WILDCARD;
 use crate::bus::tell;
 use crate::bus::worker_local;
 use crate::event::{
     AnyEvent, AnyOutput, BusId, BusIdentity, EmitError, Event, EventId, EventOptions, Fresh, Handler, HandlerEntry,
-    HandlerError, HandlerId, HandlerInfo, HandlerOptions, IntoAnyOutcome, KnownType, Notices, Outcome, Payload,
-    TryEmitError, WaitError, short_type_name,
+    HandlerError, HandlerId, HandlerInfo, HandlerOptions, IntoAnyOutcome, KnownType, Notices, OnFull, Outcome, Payload,
+    TryEmitError, short_type_name,
 };
-use crate::runtime::{Job, Runtime, Worker};
-use crate::sys::clock::{self, NEVER};
+use crate::runtime::Runtime;
+use crate::sys::clock;
 use crate::sys::{random, unwind};
 use std::any::TypeId;
 use std::fmt;
 use std::panic::Location;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 /// A bus: takes events, keeps their order, runs their handlers. Cheap clone.
 ///
@@ -298,11 +297,13 @@ impl EventBus {
     ///
     /// **Blocking**: only outside of handlers, on a bus whose queue is full under [`OnFull::Block`](crate::OnFull::Block) or
     /// [`BlockFor`](crate::OnFull::BlockFor).
+    #[track_caller]
     pub fn emit<P: Payload>(&self, payload: P) -> Event<P> {
         self.emit_or_reject(payload, None, Entrance::Queue)
     }
 
     /// The same, with options of its own.
+    #[track_caller]
     pub fn emit_with<P: Payload>(&self, payload: P, options: EventOptions) -> Event<P> {
         self.emit_or_reject(payload, Some(options), Entrance::Queue)
     }
@@ -311,6 +312,7 @@ impl EventBus {
     ///
     /// # Errors
     /// [`TryEmitError`] with the payload and the reason.
+    #[track_caller]
     pub fn try_emit<P: Payload>(&self, payload: P) -> Result<Event<P>, TryEmitError<P>> {
         self.try_emit_inner(payload, None)
     }
@@ -319,6 +321,7 @@ impl EventBus {
     ///
     /// # Errors
     /// [`TryEmitError`] with the payload and the reason.
+    #[track_caller]
     pub fn try_emit_with<P: Payload>(&self, payload: P, options: EventOptions) -> Result<Event<P>, TryEmitError<P>> {
         self.try_emit_inner(payload, Some(options))
     }
@@ -327,30 +330,56 @@ impl EventBus {
     ///
     /// Timeouts mark it but cannot unblock this thread. It needs no waiter: what the event emitted and did not wait for still runs
     /// on the bus's own threads.
+    #[track_caller]
     pub fn emit_now<P: Payload>(&self, payload: P) -> Event<P> {
         self.emit_or_reject(payload, None, Entrance::Claimed)
     }
 
     /// The same, with options of its own.
+    #[track_caller]
     pub fn emit_now_with<P: Payload>(&self, payload: P, options: EventOptions) -> Event<P> {
         self.emit_or_reject(payload, Some(options), Entrance::Claimed)
     }
 
+    #[track_caller]
     fn emit_or_reject<P: Payload>(&self, payload: P, own: Option<EventOptions>, entrance: Entrance) -> Event<P> {
         match self.core.emit(payload, own, entrance) {
-            Ok(event) => event,
-            Err((fresh, error)) => rejected(fresh, error),
+            Ok(event) => {
+                if entrance == Entrance::Claimed && !event.is_completed() {
+                    may_block_or_log("runs an event now that must wait for its turn");
+                }
+                event
+            }
+            Err((fresh, error)) => {
+                self.note_full(&error);
+                rejected(fresh, error)
+            }
         }
     }
 
+    #[track_caller]
     fn try_emit_inner<P: Payload>(&self, payload: P, own: Option<EventOptions>) -> Result<Event<P>, TryEmitError<P>> {
         match self.core.emit(payload, own, Entrance::Queue) {
             Ok(event) => Ok(event),
-            Err((fresh, error)) => match fresh.into_payload() {
-                Ok(payload) => Err(TryEmitError { payload, error }),
-                // Nobody has seen a refused event but a middleware, which has kept it.
-                Err(fresh) => Ok(rejected(fresh, error)),
-            },
+            Err((fresh, error)) => {
+                self.note_full(&error);
+                match fresh.into_payload() {
+                    Ok(payload) => Err(TryEmitError { payload, error }),
+                    // Nobody has seen a refused event but a middleware, which has kept it.
+                    Err(fresh) => Ok(rejected(fresh, error)),
+                }
+            }
+        }
+    }
+
+    /// A thread that must not block did not wait for room.
+    #[cold]
+    #[track_caller]
+    fn note_full(&self, error: &EmitError) {
+        if matches!(error, EmitError::QueueFull { .. })
+            && matches!(self.core.options.on_full, OnFull::Block | OnFull::BlockFor(_))
+        {
+            may_block_or_log("emits into a full queue");
         }
     }
 
@@ -379,100 +408,6 @@ impl EventBus {
     /// Events queued and not started.
     pub fn pending(&self) -> usize {
         self.core.pending()
-    }
-
-    // Running.
-
-    /// Queue empty, nothing running, no retry waiting.
-    pub fn is_idle(&self) -> bool {
-        self.core.is_idle()
-    }
-
-    /// Waits until the bus is idle.
-    ///
-    /// # Errors
-    /// [`WaitError::Deadlock`] at once inside a handler of this bus, or in a callback that is not a handler; [`WaitError::Aborted`] in a
-    /// handler of another bus that was given up meanwhile.
-    pub fn wait_until_idle(&self) -> Result<(), WaitError> {
-        self.wait_idle(None)
-    }
-
-    /// The same, for so long at most.
-    ///
-    /// # Errors
-    /// As [`wait_until_idle`](EventBus::wait_until_idle), and [`WaitError::Timeout`].
-    pub fn wait_until_idle_timeout(&self, timeout: Duration) -> Result<(), WaitError> {
-        self.wait_idle(Some(timeout))
-    }
-
-    fn wait_idle(&self, timeout: Option<Duration>) -> Result<(), WaitError> {
-        let deadline = timeout.map_or(NEVER, |timeout| clock::after(clock::now(), timeout));
-        let frame = frame::top();
-        if frame.as_ref().is_some_and(|frame| !frame.is_live()) {
-            return Err(WaitError::Aborted);
-        }
-        let inside =
-            frame::local(|local| local.frames.iter().any(|f| Arc::ptr_eq(&f.bus, &self.core))).unwrap_or(false);
-        if inside || frame::in_callback() {
-            return Err(WaitError::Deadlock(format!(
-                "a handler or callback of {} waits for it to be idle",
-                self.label()
-            )));
-        }
-        let Some(worker) = Worker::current() else {
-            return Err(WaitError::Deadlock("this thread is ending".to_owned()));
-        };
-        let _watch = self.core.watch(&worker.bell, Until::Idle);
-        let mut result = Ok(());
-        let mut sat = false;
-        while !self.core.is_idle() {
-            if frame.as_ref().is_some_and(|frame| !frame.is_live()) {
-                return Err(WaitError::Aborted);
-            }
-            if deadline != NEVER && clock::now() >= deadline {
-                result = Err(WaitError::Timeout(timeout.unwrap_or_default()));
-                break;
-            }
-            match &frame {
-                Some(frame) => {
-                    frame::set_down_all();
-                    sat = true;
-                    worker.suspended(&frame.bus.runtime, deadline, || worker.bell.wait(deadline));
-                }
-                None => {
-                    worker.bell.wait(deadline);
-                }
-            }
-        }
-        match frame {
-            Some(frame) if sat && !frame::take_back(&worker, &frame) => Err(WaitError::Aborted),
-            _ => result,
-        }
-    }
-
-    /// Starts no further event until [`resume`](EventBus::resume); running ones finish, and what a handler waits for still runs. Nests.
-    pub fn pause(&self) {
-        self.core.run.lock().paused += 1;
-    }
-
-    /// Ends one [`pause`](EventBus::pause).
-    pub fn resume(&self) {
-        let mut run = self.core.run.lock();
-        run.paused = run.paused.saturating_sub(1);
-        if run.paused > 0 {
-            return;
-        }
-        let wake = run.takes_loop_up();
-        self.core.fetch(&mut run);
-        let free = run.free.len();
-        drop(run);
-        if wake {
-            self.core.submit_loop();
-        }
-        for _ in 0..free {
-            let core = Arc::clone(&self.core);
-            self.core.runtime.pool.submit(Job::new(move |worker| core.run_free(worker)));
-        }
     }
 }
 

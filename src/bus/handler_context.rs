@@ -1,10 +1,11 @@
 //! The running handler's view of itself.
 
 use crate::bus::core::BusCore;
+use crate::bus::forbid::may_block;
 use crate::bus::frame::{self, Frame};
 use crate::bus::handle::EventBus;
 use crate::event::{AnyEvent, AttemptKey, HandlerInfo, Hook, WaitError};
-use crate::runtime::Worker;
+use crate::runtime::{Serves, Worker};
 use crate::sys::clock::{self, NEVER};
 use std::fmt;
 use std::sync::Arc;
@@ -87,19 +88,25 @@ impl HandlerContext {
     /// Sleeps, keeping what the handler holds.
     ///
     /// # Errors
-    /// [`WaitError::Aborted`] as soon as this invocation is given up.
+    /// [`WaitError::Aborted`] as soon as this invocation is given up; [`WaitError::Deadlock`] at once where no call may block, under
+    /// [`forbid_blocking`](crate::forbid_blocking).
+    #[track_caller]
     pub fn sleep(&self, duration: Duration) -> Result<(), WaitError> {
+        may_block(|| format!("sleeps for {duration:?}"))?;
         let until = clock::after(clock::now(), duration);
-        let bell = Worker::current().map(|worker| worker.bell.clone());
+        let worker = Worker::current();
         loop {
             self.check()?;
             if until != NEVER && clock::now() >= until {
                 return Ok(());
             }
-            match &bell {
-                Some(bell) => bell.wait(until),
-                None => return Ok(()),
-            };
+            let Some(worker) = &worker else { return Ok(()) };
+            if worker.rest(until, Serves::Fronted)
+                && let Some(frame) = frame::top()
+            {
+                // What ran on top may have given up what this handler keeps.
+                frame::take_back(worker, &frame);
+            }
         }
     }
 

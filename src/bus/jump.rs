@@ -1,11 +1,13 @@
 //! Waiting: outside of handlers a park; inside of one the queue-jump (`runtime/README.md`, 3.5).
 
-use crate::bus::core::{BusCore, Until};
+use crate::bus::core::BusCore;
 use crate::bus::drive::advance_inline;
 use crate::bus::ending;
-use crate::bus::frame::{self, Frame};
+use crate::bus::forbid::may_block;
+use crate::bus::frame::{self, Barred, Frame};
 use crate::bus::graph;
 use crate::bus::limits;
+use crate::bus::manual::Manual;
 use crate::bus::permit::{Permit, attempt_token, delivery_token, is_active};
 use crate::bus::recorder::By;
 use crate::bus::registry::{mode_for, plan_for, timing_for};
@@ -17,7 +19,7 @@ use crate::event::{
     AnyEvent, AttemptKey, DeliveryPhase, EmitError, HandlerMode, Manner, Outcome, Pause, Plan, TurnKind, TypeSlot,
     WaitError, Watcher,
 };
-use crate::runtime::{PermitKind, RuntimeCore, Worker};
+use crate::runtime::{PermitKind, RuntimeCore, Serves, Worker};
 use crate::sync::{Bell, Place, Token};
 use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::planted;
@@ -47,10 +49,12 @@ fn has_value(event: &AnyEvent) -> bool {
     state.deliveries.iter().flat_map(|d| &d.records).any(|r| matches!(r.outcome, Outcome::Value(_)))
 }
 
+#[track_caller]
 pub(crate) fn wait(event: &AnyEvent, waiting: Waiting) -> Result<(), WaitError> {
     let deadline = waiting.timeout.map_or(NEVER, |timeout| clock::after(clock::now(), timeout));
     if !waiting.is_over(event) {
-        if frame::in_callback() {
+        let barred = frame::barred();
+        if let Some(Barred::Callback) = barred {
             return Err(WaitError::Deadlock(format!("a callback that is not a handler waits for {event}")));
         }
         if waiting.first_value {
@@ -59,11 +63,14 @@ pub(crate) fn wait(event: &AnyEvent, waiting: Waiting) -> Result<(), WaitError> 
         if waiting == Waiting::JUMP && straight::run(event) {
             return Ok(());
         }
+        if barred.is_some() {
+            may_block(|| format!("waits for {event}"))?;
+        }
         match (Worker::current(), frame::top()) {
             (Some(worker), Some(frame)) => Jump { worker, frame, waiting, deadline }.wait(event)?,
-            (Some(worker), None) => wait_outside(event, &worker.bell, waiting, deadline)?,
+            (Some(worker), None) => wait_outside(event, Some(&worker), waiting, deadline)?,
             // The thread is ending, and its locals are gone.
-            (None, _) => wait_outside(event, &Arc::new(Bell::new()), waiting, deadline)?,
+            (None, _) => wait_outside(event, None, waiting, deadline)?,
         }
     }
     let state = event.state().lock();
@@ -80,7 +87,14 @@ pub(crate) fn wait(event: &AnyEvent, waiting: Waiting) -> Result<(), WaitError> 
     if cancelled { Err(WaitError::Cancelled) } else { Ok(()) }
 }
 
-fn wait_outside(event: &AnyEvent, bell: &Arc<Bell>, waiting: Waiting, deadline: Tick) -> Result<(), WaitError> {
+/// A pump thread runs what is queued on its manual buses meanwhile, in order: it may be what the event needs.
+fn wait_outside(
+    event: &AnyEvent,
+    worker: Option<&Arc<Worker>>,
+    waiting: Waiting,
+    deadline: Tick,
+) -> Result<(), WaitError> {
+    let bell = &worker.map_or_else(|| Arc::new(Bell::new()), |worker| Arc::clone(&worker.bell));
     if !register(event, bell) {
         return Ok(());
     }
@@ -94,14 +108,15 @@ fn wait_outside(event: &AnyEvent, bell: &Arc<Bell>, waiting: Waiting, deadline: 
             return Err(WaitError::Timeout(waiting.timeout.unwrap_or_default()));
         }
         // With no thread left to run anything, the caller's own is one.
-        match (runtime_of(event), Worker::current()) {
+        match (runtime_of(event), worker) {
             (Some(runtime), Some(worker)) if deadline == NEVER && runtime.pool.is_deserted() => {
-                runtime.pool.list(&worker);
-                runtime.pool.serve_if_starved(&worker);
+                runtime.pool.list(worker);
+                if !runtime.pool.serve_if_starved(worker) && worker.has_pumps() {
+                    worker.serve(Serves::All);
+                }
             }
-            _ => {
-                bell.wait(deadline);
-            }
+            (_, Some(worker)) => drop(worker.rest(deadline, Serves::All)),
+            (_, None) => drop(bell.wait(deadline)),
         }
     }
 }
@@ -124,63 +139,33 @@ fn deregister(event: &AnyEvent, bell: &Arc<Bell>) {
     event.state().lock().unwatch(bell);
 }
 
-/// Runs a delivery that was claimed at birth, on the calling thread.
-pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
-    let Some(worker) = Worker::current() else {
-        submit_resume(bus, event, index);
-        return;
-    };
-    if worker.is_outside() {
-        bus.runtime.pool.list(&worker);
-    }
-    let slot = bus.registry.slot(event.body(), &bus.defaults);
-    let plan = plan_for(event, &slot, &bus.defaults);
-    let redrive = {
-        let mut state = event.state().lock();
-        let Some(delivery) = state.deliveries.get_mut(index) else { return };
-        delivery.manner = manner(plan, frame::top().is_some());
-        delivery.set_lender(lender(bus, plan));
-        if !delivery.redrive {
-            bus.recorder.queued_for(start::queued_for(event, delivery, clock::now()), By::Anybody);
-        }
-        delivery.redrive
-    };
-    let frame = frame::top();
-    let parallel = !redrive && is_parallel(bus, event, &slot);
-    run_here(bus, &worker, event, index, plan, parallel);
-    match frame {
-        None => wait_for_delivery(bus, &worker, event, index),
-        Some(frame) => {
-            let jump = Jump { worker, frame, waiting: Waiting::JUMP, deadline: NEVER };
-            if let Err(error) = jump.until_done(event, index) {
-                log::warn!(target: "threadbus", "{event} is left to others: {error}");
-            }
-            jump.end_pauses();
-            frame::take_back(&jump.worker, &jump.frame);
-        }
-    }
-}
-
 pub(crate) fn manner(plan: Plan, inline: bool) -> Manner {
     let bus_handler = plan.bus_handler;
     Manner { turn: plan.turn, bus_handler, first: plan.first, jumped: true, inline, ..Manner::PLAIN }
 }
 
 /// Which delivery on this thread's stack could lend the turn.
-fn lender(bus: &Arc<BusCore>, plan: Plan) -> Option<Token> {
+pub(super) fn lender(bus: &Arc<BusCore>, plan: Plan) -> Option<Token> {
     let home = bus.turn_home(plan.turn)?;
     frame::lender(&Permit { home, kind: PermitKind::Event })
 }
 
 /// Some of its handlers may run on other threads at the same time.
-fn is_parallel(bus: &BusCore, event: &AnyEvent, slot: &TypeSlot) -> bool {
+pub(super) fn is_parallel(bus: &BusCore, event: &AnyEvent, slot: &TypeSlot) -> bool {
     let own = event.head().options();
     let count = slot.handlers.len();
     count > 1 && (0..count).any(|at| mode_for(own, slot, at, &bus.defaults) == HandlerMode::Parallel)
 }
 
 /// Runs a claimed delivery on this stack, under lent permits where they are in hand, else under its own.
-fn run_here(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent, index: usize, plan: Plan, parallel: bool) {
+pub(super) fn run_here(
+    bus: &Arc<BusCore>,
+    worker: &Arc<Worker>,
+    event: &AnyEvent,
+    index: usize,
+    plan: Plan,
+    parallel: bool,
+) {
     let hand = frame::hand_len();
     let token = delivery_token(event, index);
     let turn = bus.turn_home(plan.turn).map(|home| Permit { home, kind: PermitKind::Event });
@@ -220,23 +205,12 @@ fn run_here(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent, index: u
     }
 }
 
-/// The caller of `emit_now` outside of handlers: parks until somebody else has brought the delivery to its end.
-fn wait_for_delivery(bus: &BusCore, worker: &Arc<Worker>, event: &AnyEvent, index: usize) {
-    if !is_active(event, index) {
-        return;
-    }
-    let _watch = bus.watch(&worker.bell, Until::Change);
-    while is_active(event, index) {
-        worker.sit(&bus.runtime, NEVER);
-    }
-}
-
 /// A wait inside a handler.
-struct Jump {
-    worker: Arc<Worker>,
-    frame: Frame,
-    waiting: Waiting,
-    deadline: Tick,
+pub(super) struct Jump {
+    pub(super) worker: Arc<Worker>,
+    pub(super) frame: Frame,
+    pub(super) waiting: Waiting,
+    pub(super) deadline: Tick,
 }
 
 impl Jump {
@@ -298,7 +272,15 @@ impl Jump {
         let Some(bus) = identity.and_then(|identity| BusCore::of(&identity)) else { return Ok(()) };
         let slot = bus.registry.slot(target.body(), &bus.defaults);
         let plan = plan_for(target, &slot, &bus.defaults);
-        let elsewhere = self.must_run_elsewhere(&bus, target, &slot, plan, awaited);
+        let inside = bus.manual.as_ref().map(|manual| bus.go_inside(manual, &self.worker, false, None));
+        let foreign = matches!(inside, Some(None));
+        if foreign {
+            self.check_attached(&bus, target)?;
+        } else if inside.is_some() && self.worker.is_deep() {
+            // Nobody but this thread could, and its stack is used up.
+            return Err(WaitError::NoThread(1));
+        }
+        let elsewhere = foreign || self.must_run_elsewhere(&bus, target, &slot, plan, awaited);
         let lender = lender(&bus, plan);
         {
             let mut state = target.state().lock();
@@ -325,11 +307,12 @@ impl Jump {
         } else {
             run_here(&bus, &self.worker, target, index, plan, is_parallel(&bus, target, &slot));
         }
+        drop(inside);
         self.until_done(target, index)
     }
 
     /// A delivery that goes on without this thread: parks until it is done, and claims what it needs meanwhile.
-    fn until_done(&self, target: &AnyEvent, index: usize) -> Result<(), WaitError> {
+    pub(super) fn until_done(&self, target: &AnyEvent, index: usize) -> Result<(), WaitError> {
         while is_active(target, index) && self.frame.is_live() {
             if self.deadline != NEVER && clock::now() >= self.deadline {
                 return Ok(());
@@ -343,6 +326,23 @@ impl Jump {
             }
         }
         Ok(())
+    }
+
+    /// Inside `attach`: the handler's own thread most likely stands still until this one is through, so what only that thread can run
+    /// would never come.
+    pub(super) fn check_attached(&self, bus: &BusCore, target: &AnyEvent) -> Result<(), WaitError> {
+        let own = &self.frame.bus;
+        let same = |own: &Manual, other: &Manual| own.thread() == other.thread();
+        match (&own.manual, &bus.manual) {
+            (Some(pump), Some(other)) if !own.runs_on(&self.worker) && same(pump, other) => {
+                Err(WaitError::Deadlock(format!(
+                    "a thread attached to {} waits for {target}, which only the thread of that handler can run, the pump thread of {}",
+                    self.frame.label(),
+                    bus.label()
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// "Here or over there?" in DESIGN.md: wherever something could end the target earlier than this frame.
@@ -385,7 +385,7 @@ impl Jump {
         }
     }
 
-    fn end_pauses(&self) {
+    pub(super) fn end_pauses(&self) {
         let pauses = {
             let mut state = self.frame.event.state().lock();
             let key = self.key();
@@ -426,13 +426,19 @@ impl Jump {
                     // Neither here, since the stack is used up, nor elsewhere.
                     result = Err(WaitError::NoThread(runtime.pool.limits().hard_limit));
                 }
+                None if self.worker.has_pumps() && self.worker.is_out_of_stack() && self.worker.has_fronted() => {
+                    // Nobody but this thread could, and its stack is used up.
+                    result = Err(WaitError::NoThread(1));
+                }
                 None => drop(self.worker.suspended(runtime, self.deadline, || {
                     log::debug!(
                         target: "threadbus",
                         "{} parks: {} on {} waits for {event}",
                         self.worker.name, self.frame.label(), self.frame.event
                     );
-                    self.worker.bell.wait(self.deadline)
+                    // In order: what it waits for may be queued on another manual bus of this thread.
+                    let serves = if self.waiting.in_order { Serves::All } else { Serves::Fronted };
+                    self.worker.rest(self.deadline, serves)
                 })),
             }
         }

@@ -17,7 +17,7 @@ use crate::bus::turn::submit_resume;
 use crate::event::{
     AnyEvent, DeliveryPhase, HandlerFailure, Limit, LimitGroup, LimitTurn, Outcome, Placed, RecordPhase, State,
 };
-use crate::runtime::{ParkedWait, RuntimeCore, Slot, Worker};
+use crate::runtime::{ParkedWait, RuntimeCore, Serves, Slot, Worker};
 use crate::sync::{Granted, Token};
 use crate::sys::clock::{self, NEVER};
 use crate::sys::sync::atomic::Ordering;
@@ -403,7 +403,7 @@ pub(crate) fn take_back(worker: &Arc<Worker>, frame: &Frame, awaited: &AnyEvent)
                 told = true;
                 ring_the_parked(&frame.bus.runtime);
             }
-            worker.suspended(&frame.bus.runtime, NEVER, || worker.bell.wait(NEVER));
+            worker.suspended(&frame.bus.runtime, NEVER, || worker.rest(NEVER, Serves::Fronted));
             drop(parked);
         }
     }

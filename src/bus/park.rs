@@ -1,7 +1,7 @@
 //! Parking in a call that is no wait for an event: a future find, a `recv`, a full subscription, a batch's last report.
 
 use crate::bus::frame::{self, Frame};
-use crate::runtime::Worker;
+use crate::runtime::{Serves, Worker};
 use crate::sync::Bell;
 use crate::sys::clock::{self, NEVER, Tick};
 use std::sync::Arc;
@@ -22,10 +22,10 @@ pub(crate) enum Parked {
 }
 
 impl Seat {
-    /// `None` where no call of ours may block: in a callback that is not a handler, in a handler that was given up, and while the
-    /// thread ends.
+    /// `None` where no call of ours may block: in a callback that is not a handler, on a thread that must not, in a handler that was
+    /// given up, and while the thread ends.
     pub(crate) fn take() -> Option<Seat> {
-        if frame::in_callback() {
+        if frame::barred().is_some() {
             return None;
         }
         let seat = Seat { worker: Worker::current()?, frame: frame::top() };
@@ -62,10 +62,15 @@ impl Seat {
             if is_past(deadline) {
                 return Parked::TimedOut;
             }
-            let sit = || self.worker.bell.wait(deadline);
-            match &self.frame {
-                None => drop(sit()),
-                Some(frame) => drop(self.worker.suspended(&frame.bus.runtime, deadline, sit)),
+            let Some(frame) = &self.frame else {
+                self.worker.rest(deadline, Serves::All);
+                continue;
+            };
+            let rest = || self.worker.rest(deadline, Serves::Fronted);
+            let served = self.worker.suspended(&frame.bus.runtime, deadline, rest) == Some(true);
+            // What ran on top may have given up what this handler keeps.
+            if served && !frame::take_back(&self.worker, frame) {
+                return Parked::GivenUp;
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::bus::core::BusCore;
 use crate::event::{AnyEvent, DeliveryPhase};
-use crate::runtime::{Job, PermitKind, RuntimeCore, Turn, Worker, hand_over};
+use crate::runtime::{Job, PermitKind, RuntimeCore, Serves, Turn, Worker, hand_over};
 use crate::sync::{Granted, Place, Semaphore, Ticket, Token};
 use crate::sys::clock::NEVER;
 use std::sync::Arc;
@@ -114,6 +114,21 @@ impl Permit {
         })
     }
 
+    /// A pump thread in line runs what others wait for, since that may be who has the permit. It leaves the line first, so that the permit
+    /// does not come to a thread that is busy with something else, which may need it too.
+    #[cold]
+    fn serves_meanwhile(&self, worker: &Arc<Worker>, token: Token) -> bool {
+        if worker.is_out_of_stack() || !worker.has_fronted() {
+            return false;
+        }
+        let mine = |turn: &Turn| matches!(turn, Turn::Ring(bell) if Arc::ptr_eq(bell, &worker.bell));
+        let came = self.step(|s| {
+            let granted = s.forget_ticket(token, mine);
+            (s.holds(token), granted)
+        });
+        came || worker.serve(Serves::Fronted)
+    }
+
     /// Stands in line on the calling thread until the permit is there, or `live` is not any more.
     pub(crate) fn stand(
         &self,
@@ -153,6 +168,9 @@ impl Permit {
                     if !parked {
                         self.runtime().pool.suspend(worker);
                         parked = true;
+                    }
+                    if worker.has_pumps() && self.serves_meanwhile(worker, token) {
+                        continue;
                     }
                     if !self.runtime().pool.serve_if_starved(worker) {
                         worker.bell.wait(NEVER);

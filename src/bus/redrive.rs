@@ -3,9 +3,9 @@
 //! The event gets another delivery on the same bus, with that handler alone. It runs on the calling thread, ahead of the queue.
 
 use crate::bus::core::BusCore;
-use crate::bus::jump;
 use crate::bus::recorder::is_own;
 use crate::bus::registry::plan_for;
+use crate::bus::run_now;
 use crate::bus::start;
 use crate::bus::tell;
 use crate::event::{AnyEvent, Delivery, DeliveryPhase, HandlerInfo, Manner, Outcome};
@@ -41,7 +41,7 @@ impl BusCore {
             crate::bus::ending::watch_cap(self, event, index, cap);
         }
         tell::deliver(self, event);
-        jump::run_claimed(self, event, index);
+        run_now::run_claimed(self, event, index);
         let state = event.state().lock();
         match state.deliveries.get(index).and_then(|d| d.records.first()).map(|record| &record.outcome) {
             Some(Outcome::Value(_)) => Redriven::Succeeded,

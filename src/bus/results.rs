@@ -17,6 +17,7 @@ impl<P: Payload> Event<P> {
     /// # Errors
     /// [`ResultError::Wait`] as for [`wait`](Event::wait); [`ResultError::Handler`] with the earliest failure if a handler failed;
     /// [`ResultError::NoHandler`] if there was none; [`ResultError::Empty`] if none returned a value.
+    #[track_caller]
     pub fn result(&self) -> Result<P::Output, ResultError> {
         self.select().one()?.ok_or(ResultError::Empty)
     }
@@ -25,6 +26,7 @@ impl<P: Payload> Event<P> {
     ///
     /// # Errors
     /// As [`result`](Event::result).
+    #[track_caller]
     pub fn result_list(&self) -> Result<Vec<P::Output>, ResultError> {
         self.select().list()
     }
@@ -35,6 +37,7 @@ impl<P: Payload> Event<P> {
     /// # Errors
     /// [`ResultError::Wait`] as for [`wait`](Event::wait); [`ResultError::Handler`] with the earliest failure if no handler returned a
     /// value and one failed.
+    #[track_caller]
     pub fn first(&self) -> Result<Option<P::Output>, ResultError> {
         {
             let mut state = self.any().state().lock();
@@ -141,6 +144,7 @@ impl<'a, P: Payload> Select<'a, P> {
     ///
     /// # Errors
     /// As [`Event::result`], but for what was allowed.
+    #[track_caller]
     pub fn one(self) -> Result<Option<P::Output>, ResultError> {
         Ok(self.list()?.into_iter().next())
     }
@@ -149,6 +153,7 @@ impl<'a, P: Payload> Select<'a, P> {
     ///
     /// # Errors
     /// As [`Event::result`], but for what was allowed.
+    #[track_caller]
     pub fn list(self) -> Result<Vec<P::Output>, ResultError> {
         match jump::wait(self.event.any(), Waiting { timeout: self.timeout, ..Waiting::JUMP }) {
             Ok(()) => {}

@@ -10,7 +10,7 @@ use crate::bus::start::{self, Attempt, Fixed, Start};
 use crate::bus::tell;
 use crate::bus::turn::resume_job;
 use crate::event::{AnyEvent, DeliveryPhase, Manner, Priority, TurnKind, TypeSlot};
-use crate::runtime::{Drive, Job, Turn, Worker, hand_over};
+use crate::runtime::{Turn, Worker, hand_over};
 use crate::sync::{Granted, Place, Ticket, Token};
 use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::planted;
@@ -30,12 +30,6 @@ fn sort(run: &mut Run, entry: Entry) {
     match entry.turn {
         TurnKind::Free => run.free.push_back(priority, entry),
         TurnKind::Bus | TurnKind::Global => run.lanes.push_back(priority, entry),
-    }
-}
-
-impl Drive for BusCore {
-    fn drive(self: Arc<Self>, worker: &Arc<Worker>) {
-        self.run_loop(worker, None);
     }
 }
 
@@ -126,7 +120,13 @@ impl BusCore {
     /// Starts one queued event after another, until there is none or something is in the way.
     pub(crate) fn run_loop(self: &Arc<Self>, worker: &Arc<Worker>, finished: Option<Finished>) {
         let mut pass = Pass { finished, ..Pass::default() };
-        while self.next(worker, &mut pass) == Next::Run {
+        loop {
+            if self.manual.is_some() && self.set_down_if_spent(&mut pass.finished) {
+                return;
+            }
+            if self.next(worker, &mut pass) == Next::Leave {
+                return;
+            }
             let Some((after, entry)) = self.run_ready(worker, &mut pass, Via::Loop) else { return };
             if let After::Done(at) = after {
                 pass.finished = Some((delivery_token(&entry.event, entry.delivery as usize), entry.turn));
@@ -308,7 +308,7 @@ impl BusCore {
     fn hand_back<'a>(&'a self, run: MutexGuard<'a, Run>, slots: &mut Snapshot) -> Option<MutexGuard<'a, Run>> {
         drop(run);
         unwind::drop_each(slots.old.drain(..));
-        if self.spin.until(|| !self.arrivals.is_empty()) {
+        if self.manual.is_none() && self.spin.until(|| !self.arrivals.is_empty()) {
             return Some(self.run.lock());
         }
         let run = self.run.lock();
@@ -401,7 +401,7 @@ impl BusCore {
             return true;
         }
         run.loop_in_global_line = true;
-        let turn = Turn::Job(Job::Loop(Arc::clone(self) as Arc<dyn Drive>));
+        let turn = Turn::Job(self.loop_job());
         let granted = global.event.stand(Place::Entry, Ticket { token: own, under: None, turn });
         drop(global);
         debug_assert!(granted.is_empty(), "a permit that could not be taken was granted");
@@ -442,6 +442,10 @@ impl BusCore {
             let Some((_, entry)) = self.run_ready(worker, &mut pass, Via::Job) else { return };
             pass.now = None;
             unwind::drop_quietly(entry);
+            if self.manual.as_ref().is_some_and(|manual| manual.is_spent()) {
+                unwind::drop_each(pass.slots.old.drain(..));
+                return self.submit_free();
+            }
         }
     }
 

@@ -2,13 +2,15 @@
 
 use crate::bus::core::{BusCore, Doors, End, Until};
 use crate::bus::ending;
+use crate::bus::forbid::may_block_or_log;
 use crate::bus::frame;
 use crate::bus::handle::{EventBus, WeakBus};
 use crate::bus::tell;
 use crate::bus::worker_local;
 use crate::event::{AnyEvent, DeliveryPhase};
-use crate::runtime::{Runtime, Worker};
+use crate::runtime::{Runtime, Serves, Worker};
 use crate::sys::clock::{self, Tick};
+use crate::sys::sync::atomic::Ordering;
 use crate::sys::unwind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +47,7 @@ impl EventBus {
     ///
     /// **Blocking**: for `timeout` at most, plus what it takes to cancel. On a thread inside a handler of this bus: closes and
     /// returns at once.
+    #[track_caller]
     pub fn shutdown(&self, mode: Shutdown, timeout: Duration) -> ShutdownReport {
         let deadline = clock::after(clock::now(), timeout);
         self.core().shut_down(mode, deadline)
@@ -60,13 +63,14 @@ impl Runtime {
     /// Shuts down all its buses: the last line of a `main`. The timeout is for all of them together.
     ///
     /// Buses drain side by side, so that handlers which emit on each other's buses can finish.
+    #[track_caller]
     pub fn shutdown(&self, mode: Shutdown, timeout: Duration) -> ShutdownReport {
         let deadline = clock::after(clock::now(), timeout);
         let cores = self.cores();
         for core in &cores {
             core.close_doors(Doors::Draining);
         }
-        if mode == Shutdown::Drain {
+        if mode == Shutdown::Drain && frame::barred().is_none() {
             // One after the other is not enough: an idle bus may be given work again by one that still drains.
             while cores.iter().any(|core| !core.is_idle()) && clock::now() < deadline {
                 for core in &cores {
@@ -112,7 +116,7 @@ impl Runtime {
 }
 
 impl BusCore {
-    fn close_doors(self: &Arc<Self>, doors: Doors) {
+    pub(crate) fn close_doors(self: &Arc<Self>, doors: Doors) {
         {
             // First of all, and with no other lock: emitters in full flow keep the workers at `run`.
             let mut inlet = self.inlet.lock();
@@ -134,10 +138,13 @@ impl BusCore {
         self.outbox.close();
     }
 
+    #[track_caller]
     fn shut_down(self: &Arc<Self>, mode: Shutdown, deadline: Tick) -> ShutdownReport {
         let before = self.ends();
         let inside = frame::in_callback()
             || frame::local(|local| local.frames.iter().any(|f| Arc::ptr_eq(&f.bus, self))).unwrap_or(false);
+        let at_once = self.is_idle() && self.locals.load(Ordering::SeqCst) == 0;
+        let inside = inside || !at_once && !may_block_or_log("shuts a bus down that is not idle");
         if mode == Shutdown::Drain {
             self.close_doors(Doors::Draining);
             if inside {
@@ -184,7 +191,7 @@ impl BusCore {
     }
 
     /// Everything that is queued, and everything that runs.
-    fn give_up_all(self: &Arc<Self>) {
+    pub(crate) fn give_up_all(self: &Arc<Self>) {
         loop {
             let queued: Vec<(AnyEvent, usize)> = {
                 let mut run = self.run.lock();
@@ -238,10 +245,10 @@ impl BusCore {
                 Some(frame) => {
                     frame::set_down_all();
                     sat = true;
-                    worker.suspended(&frame.bus.runtime, deadline, || worker.bell.wait(deadline));
+                    worker.suspended(&frame.bus.runtime, deadline, || worker.rest(deadline, Serves::All));
                 }
                 None => {
-                    worker.bell.wait(deadline);
+                    worker.rest(deadline, Serves::All);
                 }
             }
         }
@@ -255,7 +262,7 @@ impl BusCore {
         let Some(worker) = Worker::current() else { return };
         while self.abandoned_here() > 0 && clock::now() < deadline {
             let soon = clock::after(clock::now(), Duration::from_millis(2));
-            worker.bell.wait(soon.min(deadline));
+            worker.rest(soon.min(deadline), Serves::Fronted);
         }
     }
 

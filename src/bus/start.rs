@@ -159,6 +159,9 @@ pub(crate) fn fix(
     now: Tick,
 ) -> bool {
     let own = event.head().options();
+    if let Some(manual) = &bus.manual {
+        manual.count_start();
+    }
     delivery.fix_handlers(slot, |at| mode_for(own, slot, at, &bus.defaults));
     delivery.manner.first |= wants_first;
     delivery.begun = now;

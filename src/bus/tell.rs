@@ -334,7 +334,10 @@ pub(crate) fn wait_told(event: &AnyEvent, buses: &[Arc<BusIdentity>], until: Tic
             {
                 break;
             }
-            worker.sit(&bus.runtime, until);
+            match &frame {
+                Some(_) => worker.sit_still(&bus.runtime, until),
+                None => worker.sit(&bus.runtime, until),
+            }
         }
     }
 }

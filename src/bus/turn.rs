@@ -22,22 +22,28 @@ pub(crate) fn release_delivery(bus: &Arc<BusCore>, token: Token, turn: TurnKind)
 }
 
 pub(crate) fn submit_helper(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize) {
-    let (bus, event, pool) = (Arc::clone(bus), event.clone(), Arc::clone(&bus.runtime.pool));
-    pool.submit(Job::new(move |worker| {
-        if let Some(d) = event.state().lock().deliveries.get_mut(delivery) {
+    let pool = Arc::clone(&bus.runtime.pool);
+    let (own, of) = (Arc::clone(bus), event.clone());
+    let work = move |worker: &Arc<Worker>| {
+        if let Some(d) = of.state().lock().deliveries.get_mut(delivery) {
             d.helpers = d.helpers.saturating_sub(1);
         }
-        resume(&bus, worker, &event, delivery);
-    }));
+        resume(&own, worker, &of, delivery);
+    };
+    pool.submit(bus.job(event, delivery, Box::new(work)));
 }
 
 /// A job that drives a delivery on.
 pub(crate) fn resume_job(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize) -> Job {
-    let (bus, event) = (Arc::clone(bus), event.clone());
-    Job::new(move |worker| resume(&bus, worker, &event, delivery))
+    let (own, of) = (Arc::clone(bus), event.clone());
+    bus.job(event, delivery, Box::new(move |worker| resume(&own, worker, &of, delivery)))
 }
 
 pub(crate) fn submit_resume(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize) {
+    if bus.manual.is_some() {
+        // It may be long before its pump thread comes.
+        bus.note_set_aside(event, delivery);
+    }
     bus.runtime.pool.submit_granted(resume_job(bus, event, delivery));
 }
 

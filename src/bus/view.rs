@@ -126,6 +126,7 @@ macro_rules! on_both_event_types {
             /// [`WaitError::Rejected`] if the event was refused; [`WaitError::Cancelled`] only if no handler started on any bus;
             /// [`WaitError::Deadlock`] where the wait can never end, and in a callback that is not a handler;
             /// [`WaitError::Aborted`] if the waiting handler was given up meanwhile.
+            #[track_caller]
             pub fn wait(&self) -> Result<Self, WaitError> {
                 jump::wait(self.$any(), Waiting::JUMP).map(|()| self.clone())
             }
@@ -138,6 +139,7 @@ macro_rules! on_both_event_types {
             ///
             /// # Errors
             /// As [`wait`](Self::wait), and [`WaitError::Timeout`].
+            #[track_caller]
             pub fn wait_timeout(&self, timeout: Duration) -> Result<Self, WaitError> {
                 jump::wait(self.$any(), Waiting { timeout: Some(timeout), ..Waiting::JUMP }).map(|()| self.clone())
             }
@@ -147,6 +149,7 @@ macro_rules! on_both_event_types {
             /// # Errors
             /// As [`wait`](Self::wait); [`WaitError::Deadlock`] at once where that can never end: on a serial bus, inside a handler,
             /// for an event that is queued there.
+            #[track_caller]
             pub fn wait_in_order(&self) -> Result<Self, WaitError> {
                 jump::wait(self.$any(), Waiting { in_order: true, ..Waiting::JUMP }).map(|()| self.clone())
             }

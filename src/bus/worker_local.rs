@@ -7,7 +7,7 @@ use crate::event::{
     AnyEvent, AnyOutput, Event, HandlerEntry, HandlerError, HandlerId, HandlerOptions, KnownType, Payload,
     short_type_name,
 };
-use crate::runtime::Worker;
+use crate::runtime::{Serves, Worker};
 use crate::sys::clock::Tick;
 use crate::sys::sync::atomic::Ordering;
 use crate::sys::{clock, thread, unwind};
@@ -91,7 +91,7 @@ pub(crate) fn wait_for_locals(bus: &BusCore, deadline: Tick) {
     while bus.locals.load(Ordering::SeqCst) > 0 && clock::now() < deadline {
         worker.do_chores();
         let soon = clock::after(clock::now(), Duration::from_millis(1));
-        worker.bell.wait(soon.min(deadline));
+        worker.rest(soon.min(deadline), Serves::Fronted);
     }
 }
 

@@ -26,7 +26,7 @@
 
 mod waiter;
 
-use crate::bus::{BusCore, Doors, EventBus, Parked, Seat, callback};
+use crate::bus::{BusCore, Doors, EventBus, Parked, Seat, callback, may_block_or_log};
 use crate::event::{AnyEvent, Event, EventStatus, KnownType, Payload};
 use crate::sys::clock::{self, Tick};
 use crate::sys::unwind;
@@ -181,6 +181,7 @@ impl<'bus, E> Find<'bus, E> {
     ///
     /// **Blocking**: for as long as `future` says, or until the bus is shut down. Inside a handler it parks and keeps the handler's
     /// permits, and ends with `None` when the handler is given up. In a callback that is not a handler it does not wait.
+    #[track_caller]
     pub fn first(self) -> Option<E> {
         let deadline = match self.future {
             None | Some(Duration::ZERO) => None,
@@ -188,7 +189,13 @@ impl<'bus, E> Find<'bus, E> {
         };
         // Where it may not block, it looks at the past only.
         let seat = deadline.and_then(|_| Seat::take());
-        let (Some(deadline), Some(seat)) = (deadline, seat) else { return self.past_match(u64::MAX, None) };
+        let (Some(deadline), Some(seat)) = (deadline, seat) else {
+            let found = self.past_match(u64::MAX, None);
+            if found.is_none() && deadline.is_some() {
+                may_block_or_log("finds an event that is still to come");
+            }
+            return found;
+        };
         let (waiting, before) = Waiting::register(self.bus.core(), &self.wanted, &seat);
         let mut unfinished = Vec::new();
         let newest = self.past_match(before, Some(&mut unfinished));

@@ -18,6 +18,8 @@ pub(crate) struct BusDefaults {
     pub(crate) handler_slow_after: Option<Duration>,
     pub(crate) event_slow_after: Option<Duration>,
     pub(crate) retry: Option<Retry>,
+    /// One thread runs everything, so nothing is parallel.
+    pub(crate) manual: bool,
 }
 
 pub(crate) fn plan(event: Option<&EventOptions>, defaults: &EventOptions, bus: &BusDefaults) -> Plan {
@@ -54,6 +56,7 @@ pub(crate) fn handler_mode(
         HandlerConcurrency::GlobalSerial => HandlerMode::GlobalSerial,
         HandlerConcurrency::BusSerial => HandlerMode::BusSerial,
         HandlerConcurrency::EventSerial => HandlerMode::EventSerial,
+        HandlerConcurrency::Parallel if bus.manual => HandlerMode::EventSerial,
         HandlerConcurrency::Parallel => HandlerMode::Parallel,
     }
 }
@@ -101,6 +104,7 @@ mod tests {
             handler_slow_after: Some(Duration::from_secs(30)),
             event_slow_after: None,
             retry: None,
+            manual: false,
         }
     }
 

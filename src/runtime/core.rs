@@ -1,6 +1,7 @@
 //! What the buses of one runtime share, and the public `Runtime`.
 
 use crate::event::{AnyEvent, BuildError, BusId, LimitNames};
+use crate::runtime::drive::Serves;
 use crate::runtime::pool::{Job, Limits, Pool};
 use crate::runtime::watch::Watch;
 use crate::runtime::worker::Worker;
@@ -281,10 +282,15 @@ impl Worker {
     /// Waits for its bell outside of handlers: a thread of the pool gives up its place meanwhile.
     pub(crate) fn sit(self: &Arc<Self>, runtime: &RuntimeCore, until: Tick) {
         if self.is_outside() {
-            self.bell.wait(until);
+            self.rest(until, Serves::All);
         } else {
-            self.suspended(runtime, until, || self.bell.wait(until));
+            self.suspended(runtime, until, || self.rest(until, Serves::All));
         }
+    }
+
+    /// Inside of them, for something that no handler is needed for.
+    pub(crate) fn sit_still(self: &Arc<Self>, runtime: &RuntimeCore, until: Tick) {
+        self.suspended(runtime, until, || self.bell.wait(until));
     }
 
     /// Gives up the place in the pool for the length of a park.

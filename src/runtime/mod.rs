@@ -4,12 +4,14 @@
 //! are in `README.md` beside this file.
 
 mod core;
+mod drive;
 mod pool;
 mod watch;
 mod worker;
 
 pub(crate) use self::core::{ParkedWait, PermitKind, RuntimeCore, Turn, hand_over};
 pub use self::core::{Runtime, RuntimeBuilder, RuntimeStats};
-pub(crate) use pool::{Drive, Job};
+pub(crate) use drive::{Drive, NotHere, Pumped, Serves, Work};
+pub(crate) use pool::Job;
 pub(crate) use watch::{Overdue, Watch, is_service_thread};
 pub(crate) use worker::{Slot, Stack, Worker};

@@ -2,6 +2,7 @@
 //!
 //! A *place* is the right to run user code; there are `max_threads`. A suspended or abandoned worker has none. See `README.md`, 3.8.
 
+use crate::runtime::drive::{Drive, Pumped, Work};
 use crate::runtime::worker::Worker;
 use crate::sys::clock::{self, NEVER};
 use crate::sys::sync::Mutex;
@@ -29,17 +30,12 @@ pub(crate) enum Place {
     Idle,
 }
 
-/// What a bus is to the pool.
-pub(crate) trait Drive: Send + Sync {
-    fn drive(self: Arc<Self>, worker: &Arc<Worker>);
-}
-
-type Work = dyn FnOnce(&Arc<Worker>) + Send;
-
 pub(crate) enum Job {
     /// The loop of a bus; these go first.
     Loop(Arc<dyn Drive>),
     Work(Box<Work>),
+    /// Not for a thread of the pool: the bus's pump thread runs it.
+    Pumped(Arc<dyn Drive>, Pumped),
 }
 
 impl Job {
@@ -51,6 +47,7 @@ impl Job {
         match self {
             Job::Loop(bus) => bus.drive(worker),
             Job::Work(work) => work(worker),
+            Job::Pumped(bus, work) => bus.keep(work),
         }
     }
 }
@@ -139,10 +136,16 @@ impl Pool {
     }
 
     pub(crate) fn submit(self: &Arc<Self>, job: Job) {
+        let granted = match job {
+            Job::Loop(_) => true,
+            Job::Work(_) => false,
+            Job::Pumped(bus, work) => return bus.keep(work),
+        };
         let mut state = self.state.lock();
-        match job {
-            Job::Loop(_) => state.first.push_back(job),
-            Job::Work(_) => state.work.push_back(job),
+        if granted {
+            state.first.push_back(job);
+        } else {
+            state.work.push_back(job);
         }
         let staffing = self.staff(&mut state);
         drop(state);
@@ -151,6 +154,9 @@ impl Pool {
 
     /// A job whose turn has come: it holds permits, so it goes with the loops.
     pub(crate) fn submit_granted(self: &Arc<Self>, job: Job) {
+        if let Job::Pumped(bus, work) = job {
+            return bus.keep(work);
+        }
         let mut state = self.state.lock();
         state.first.push_back(job);
         let staffing = self.staff(&mut state);

@@ -1,14 +1,16 @@
 //! A thread while it is inside ours: its bell, and the stack of handlers it runs, shared with the watch and with diagnostics.
 
 use crate::event::AnyEvent;
+use crate::runtime::drive::{Drive, NotHere, Serves};
 use crate::runtime::pool::Place;
 use crate::runtime::watch::Overdue;
 use crate::sync::Bell;
 use crate::sys::clock::{NEVER, Tick};
+use crate::sys::sync::atomic::{AtomicBool, Ordering};
 use crate::sys::sync::{Mutex, MutexGuard};
 use crate::sys::thread;
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// What the watch and diagnostics see of one handler on a thread's stack.
 #[derive(Clone)]
@@ -81,12 +83,21 @@ pub(crate) struct Worker {
     pub(crate) place: Mutex<Place>,
     /// The lowest stack address that may still be used, if the stack's size is known.
     floor: Option<usize>,
+    /// The same for what nobody else can run, and which others wait for.
+    last: Option<usize>,
     stack: Mutex<Stack>,
     /// What only this thread can do: dropping what it keeps for a handler that is gone.
     chores: Mutex<Vec<Chore>>,
+    /// Manual buses whose pump thread this is, or was.
+    pumps: Mutex<Vec<Weak<dyn Drive>>>,
+    /// There are any. Changed and read on its own thread only.
+    has_pumps: AtomicBool,
 }
 
 type Chore = Box<dyn FnOnce() + Send>;
+
+/// What a thread of the user's is taken to have: what Rust gives a thread unless told otherwise.
+const OUTSIDE_STACK: usize = 2 << 20;
 
 thread::local! {
     static CURRENT: RefCell<Option<Arc<Worker>>> = RefCell::new(None);
@@ -96,15 +107,20 @@ impl Worker {
     pub(crate) fn new(place: Place, stack_size: Option<usize>) -> Arc<Worker> {
         let here = thread::stack_position();
         // A quarter of the stack, at least 128 KiB, is left to whatever a handler calls.
-        let floor = stack_size.map(|size| here.saturating_sub(size - (size / 4).max(128 * 1024).min(size / 2)));
+        let reserve = |size: usize| (size / 4).max(128 * 1024).min(size / 2);
+        let floor = stack_size.map(|size| here.saturating_sub(size - reserve(size)));
+        let last = stack_size.map(|size| here.saturating_sub(size - reserve(size) / 2));
         Arc::new(Worker {
             id: thread::next_number(),
             name: thread::name(),
             bell: Arc::new(Bell::new()),
             place: Mutex::new(place),
             floor,
+            last,
             stack: Mutex::new(Stack { slots: Vec::new(), bound: NEVER }),
             chores: Mutex::new(Vec::new()),
+            pumps: Mutex::new(Vec::new()),
+            has_pumps: AtomicBool::new(false),
         })
     }
 
@@ -113,7 +129,7 @@ impl Worker {
         CURRENT
             .try_with(|current| {
                 let mut current = current.borrow_mut();
-                Arc::clone(current.get_or_insert_with(|| Worker::new(Place::Outside, None)))
+                Arc::clone(current.get_or_insert_with(|| Worker::new(Place::Outside, Some(OUTSIDE_STACK))))
             })
             .ok()
     }
@@ -136,6 +152,66 @@ impl Worker {
         for chore in std::mem::take(&mut *self.chores.lock()) {
             chore();
         }
+    }
+
+    /// On its own thread: from now on it is the pump thread of `bus`.
+    pub(crate) fn add_pump(&self, bus: Weak<dyn Drive>) {
+        let mut pumps = self.pumps.lock();
+        pumps.retain(|other| other.strong_count() > 0 && !other.ptr_eq(&bus));
+        pumps.push(bus);
+        self.has_pumps.store(true, Ordering::SeqCst);
+    }
+
+    /// A park, on its own thread: until it is rung, or `until`. True if it ran something of a manual bus instead; as after a ring, whoever
+    /// parks looks again.
+    pub(crate) fn rest(self: &Arc<Self>, until: Tick, serves: Serves) -> bool {
+        if self.has_pumps.load(Ordering::SeqCst) && self.serve(serves) {
+            return true;
+        }
+        self.bell.wait(until);
+        false
+    }
+
+    /// Runs one thing of a manual bus, if this is its pump thread and it has any. Not when the stack is nearly used up.
+    #[cold]
+    pub(crate) fn serve(self: &Arc<Self>, serves: Serves) -> bool {
+        if self.is_out_of_stack() {
+            return false;
+        }
+        let buses: Vec<Weak<dyn Drive>> = self.pumps.lock().clone();
+        let mut moved = Vec::new();
+        let mut served = false;
+        for weak in buses {
+            match weak.upgrade().map(|bus| bus.serve(self, serves)) {
+                Some(Ok(false)) => {}
+                Some(Ok(true)) => {
+                    served = true;
+                    break;
+                }
+                Some(Err(NotHere)) | None => moved.push(weak),
+            }
+        }
+        if !moved.is_empty() {
+            let mut pumps = self.pumps.lock();
+            pumps.retain(|bus| !moved.iter().any(|gone| gone.ptr_eq(bus)));
+            self.has_pumps.store(!pumps.is_empty(), Ordering::SeqCst);
+        }
+        served
+    }
+
+    pub(crate) fn has_pumps(&self) -> bool {
+        self.has_pumps.load(Ordering::SeqCst)
+    }
+
+    /// Not even what somebody else waits for can run on top any more.
+    pub(crate) fn is_out_of_stack(&self) -> bool {
+        self.last.is_some_and(|last| thread::stack_position() < last)
+    }
+
+    /// Somebody waits for what only this thread may run.
+    pub(crate) fn has_fronted(&self) -> bool {
+        let buses: Vec<Weak<dyn Drive>> = self.pumps.lock().clone();
+        buses.iter().filter_map(Weak::upgrade).any(|bus| bus.has_fronted())
     }
 
     /// True when the stack is nearly used up.

@@ -1,0 +1,110 @@
+//! Waiting for a bus to be idle, and keeping it from starting anything.
+
+use crate::bus::core::Until;
+use crate::bus::forbid::may_block;
+use crate::bus::frame;
+use crate::bus::handle::EventBus;
+use crate::event::WaitError;
+use crate::runtime::{Serves, Worker};
+use crate::sys::clock::{self, NEVER};
+use std::sync::Arc;
+use std::time::Duration;
+
+impl EventBus {
+    /// Queue empty, nothing running, no retry waiting.
+    pub fn is_idle(&self) -> bool {
+        self.core().is_idle()
+    }
+
+    /// Waits until the bus is idle.
+    ///
+    /// # Errors
+    /// [`WaitError::Deadlock`] at once inside a handler of this bus, or in a callback that is not a handler; [`WaitError::Aborted`] in a
+    /// handler of another bus that was given up meanwhile.
+    #[track_caller]
+    pub fn wait_until_idle(&self) -> Result<(), WaitError> {
+        self.wait_idle(None)
+    }
+
+    /// The same, for so long at most.
+    ///
+    /// # Errors
+    /// As [`wait_until_idle`](EventBus::wait_until_idle), and [`WaitError::Timeout`].
+    #[track_caller]
+    pub fn wait_until_idle_timeout(&self, timeout: Duration) -> Result<(), WaitError> {
+        self.wait_idle(Some(timeout))
+    }
+
+    #[track_caller]
+    fn wait_idle(&self, timeout: Option<Duration>) -> Result<(), WaitError> {
+        let deadline = timeout.map_or(NEVER, |timeout| clock::after(clock::now(), timeout));
+        let frame = frame::top();
+        if frame.as_ref().is_some_and(|frame| !frame.is_live()) {
+            return Err(WaitError::Aborted);
+        }
+        let inside =
+            frame::local(|local| local.frames.iter().any(|f| Arc::ptr_eq(&f.bus, self.core()))).unwrap_or(false);
+        if inside || frame::in_callback() {
+            return Err(WaitError::Deadlock(format!(
+                "a handler or callback of {} waits for it to be idle",
+                self.label()
+            )));
+        }
+        if !self.core().is_idle() {
+            may_block(|| format!("waits until {} is idle", self.label()))?;
+        }
+        let Some(worker) = Worker::current() else {
+            return Err(WaitError::Deadlock("this thread is ending".to_owned()));
+        };
+        let _watch = self.core().watch(&worker.bell, Until::Idle);
+        let mut result = Ok(());
+        let mut sat = false;
+        while !self.core().is_idle() {
+            if frame.as_ref().is_some_and(|frame| !frame.is_live()) {
+                return Err(WaitError::Aborted);
+            }
+            if deadline != NEVER && clock::now() >= deadline {
+                result = Err(WaitError::Timeout(timeout.unwrap_or_default()));
+                break;
+            }
+            match &frame {
+                Some(frame) => {
+                    frame::set_down_all();
+                    sat = true;
+                    worker.suspended(&frame.bus.runtime, deadline, || worker.rest(deadline, Serves::All));
+                }
+                None => {
+                    worker.rest(deadline, Serves::All);
+                }
+            }
+        }
+        match frame {
+            Some(frame) if sat && !frame::take_back(&worker, &frame) => Err(WaitError::Aborted),
+            _ => result,
+        }
+    }
+
+    /// Starts no further event until [`resume`](EventBus::resume); running ones finish, and what a handler waits for still runs. Nests.
+    pub fn pause(&self) {
+        self.core().run.lock().paused += 1;
+    }
+
+    /// Ends one [`pause`](EventBus::pause).
+    pub fn resume(&self) {
+        let mut run = self.core().run.lock();
+        run.paused = run.paused.saturating_sub(1);
+        if run.paused > 0 {
+            return;
+        }
+        let wake = run.takes_loop_up();
+        self.core().fetch(&mut run);
+        let free = run.free.len();
+        drop(run);
+        if wake {
+            self.core().submit_loop();
+        }
+        for _ in 0..free {
+            self.core().submit_free();
+        }
+    }
+}

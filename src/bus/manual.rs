@@ -1,0 +1,285 @@
+//! What waits for the pump thread of a manual bus (`runtime/README.md`, 3.12).
+//!
+//! Everything that would be a job of the pool is kept here instead: the loop, the runner of events that need no turn, and deliveries that
+//! were claimed and go on. The bus has a *pump thread*, and is *announced* from the call of `on_ready` until the pump thread has seen
+//! that nothing is left.
+//!
+//! *Race: something is put by just when the pump thread leaves.* Seeing that nothing is left takes the announcement back, in one section;
+//! and who leaves announces what has come since. So whichever comes second announces.
+
+use crate::bus::core::BusCore;
+use crate::bus::ending;
+use crate::bus::frame;
+use crate::runtime::{Drive, Job, Pumped, Serves, Work, Worker, is_service_thread};
+use crate::sync::Bell;
+use crate::sys::clock::{self, NEVER, Tick};
+use crate::sys::sync::Mutex;
+use crate::sys::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sys::unwind;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// The user's `on_ready`.
+pub(crate) type Wake = Box<dyn Fn() + Send + Sync>;
+
+pub(crate) struct Manual {
+    state: Mutex<State>,
+    wake: Option<Wake>,
+    /// Deliveries that have begun to run.
+    starts: AtomicUsize,
+    /// From then on the pump thread starts nothing more from the queue. Written by itself only.
+    until: AtomicU64,
+}
+
+struct State {
+    /// The pump thread, by its number.
+    thread: u32,
+    bell: Arc<Bell>,
+    /// How many calls of ours on the pump thread run handlers of the bus, one inside the other.
+    inside: usize,
+    fronted: VecDeque<Claimed>,
+    wants_loop: bool,
+    wants_free: bool,
+    announced: bool,
+    /// The last handle is gone.
+    closed: bool,
+}
+
+/// A claimed delivery that goes on when the pump thread comes to it.
+struct Claimed {
+    event: crate::event::AnyEvent,
+    delivery: usize,
+    work: Box<Work>,
+}
+
+/// What the pump thread does next.
+pub(crate) enum Due {
+    Loop,
+    Free,
+    Work(Box<Work>),
+}
+
+impl State {
+    fn has_work(&self) -> bool {
+        self.wants_loop || self.wants_free || !self.fronted.is_empty()
+    }
+
+    /// True if the user is to be told; the caller does, after unlocking.
+    fn announces(&mut self) -> bool {
+        self.inside == 0 && self.has_work() && !std::mem::replace(&mut self.announced, true)
+    }
+}
+
+impl Manual {
+    /// `pump`: the thread that builds the bus.
+    pub(crate) fn new(pump: Option<&Worker>, wake: Option<Wake>) -> Self {
+        let state = State {
+            thread: pump.map_or(0, |worker| worker.id),
+            bell: pump.map_or_else(|| Arc::new(Bell::new()), |worker| Arc::clone(&worker.bell)),
+            inside: 0,
+            fronted: VecDeque::new(),
+            wants_loop: false,
+            wants_free: false,
+            announced: false,
+            closed: false,
+        };
+        Manual { state: Mutex::new(state), wake, starts: AtomicUsize::new(0), until: AtomicU64::new(NEVER) }
+    }
+
+    pub(crate) fn count_start(&self) {
+        self.starts.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn starts(&self) -> usize {
+        self.starts.load(Ordering::SeqCst)
+    }
+
+    /// Nothing more may be started from the queue.
+    pub(crate) fn is_spent(&self) -> bool {
+        let until = self.until.load(Ordering::SeqCst);
+        until != NEVER && (until == 0 || clock::now() >= until)
+    }
+
+    pub(crate) fn thread(&self) -> u32 {
+        self.state.lock().thread
+    }
+
+    pub(crate) fn is_pumped_by(&self, worker: &Worker) -> bool {
+        self.state.lock().thread == worker.id
+    }
+
+    /// Another thread runs handlers of the bus at this moment.
+    pub(crate) fn is_pumped_elsewhere(&self, worker: &Worker) -> bool {
+        let state = self.state.lock();
+        state.thread != worker.id && state.inside > 0
+    }
+
+    pub(crate) fn has_fronted(&self) -> bool {
+        !self.state.lock().fronted.is_empty()
+    }
+
+    /// What is next; if there is nothing at all, who puts something by announces it.
+    pub(crate) fn due(&self, serves: Serves) -> Option<Due> {
+        let mut state = self.state.lock();
+        if let Some(claimed) = state.fronted.pop_front() {
+            return Some(Due::Work(claimed.work));
+        }
+        if serves == Serves::All && std::mem::take(&mut state.wants_loop) {
+            return Some(Due::Loop);
+        }
+        if serves == Serves::All && std::mem::take(&mut state.wants_free) {
+            return Some(Due::Free);
+        }
+        state.announced &= state.has_work();
+        None
+    }
+}
+
+/// The pump thread runs handlers of the bus, until this goes. It keeps the bus: nothing of it is cancelled under the handlers' feet.
+pub(crate) struct Inside<'a> {
+    bus: &'a Arc<BusCore>,
+    manual: &'a Manual,
+    until: Tick,
+    _handle: crate::bus::handle::EventBus,
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.manual.until.store(self.until, Ordering::SeqCst);
+        let announces = {
+            let mut state = self.manual.state.lock();
+            state.inside -= 1;
+            state.announced &= state.has_work();
+            state.announces()
+        };
+        if announces {
+            self.bus.announce();
+        }
+    }
+}
+
+impl BusCore {
+    /// May the calling thread run handlers of this bus?
+    pub(crate) fn runs_on(&self, worker: &Worker) -> bool {
+        self.manual.as_ref().is_none_or(|manual| manual.is_pumped_by(worker))
+    }
+
+    /// On the pump thread: handlers of the bus run here until the guard goes, but none from the queue after `until`. `becomes`: another
+    /// thread becomes the pump thread, unless the one that is runs some at the moment.
+    pub(crate) fn go_inside<'a>(
+        self: &'a Arc<Self>,
+        manual: &'a Manual,
+        worker: &Arc<Worker>,
+        becomes: bool,
+        until: Option<Tick>,
+    ) -> Option<Inside<'a>> {
+        let comes = {
+            let mut state = manual.state.lock();
+            let comes = state.thread != worker.id;
+            if comes && (!becomes || state.inside > 0) {
+                return None;
+            }
+            if comes {
+                state.thread = worker.id;
+                state.bell = Arc::clone(&worker.bell);
+            }
+            state.inside += 1;
+            comes
+        };
+        if comes {
+            let weak = Arc::downgrade(self);
+            worker.add_pump(weak);
+            self.runtime.pool.list(worker);
+        }
+        let before = manual.until.load(Ordering::SeqCst);
+        manual.until.store(until.unwrap_or(before), Ordering::SeqCst);
+        let _handle = crate::bus::handle::EventBus::from_core(Arc::clone(self));
+        Some(Inside { bus: self, manual, until: before, _handle })
+    }
+
+    /// Keeps work until the pump thread comes to it, and calls `on_ready` if the bus was idle. With nothing locked.
+    #[cold]
+    pub(crate) fn put_by(self: &Arc<Self>, work: Pumped) {
+        let Some(manual) = &self.manual else { return };
+        let (bell, announces) = {
+            let mut state = manual.state.lock();
+            match work {
+                Pumped::Delivery { event, delivery, work } if state.closed => {
+                    drop(state);
+                    // Nobody will ever come; who waits for it is told.
+                    drop(work);
+                    ending::shut_down_delivery(&event, delivery);
+                    return;
+                }
+                _ if state.closed => return,
+                Pumped::Delivery { event, delivery, work } => {
+                    state.fronted.push_back(Claimed { event, delivery, work });
+                }
+                Pumped::Loop => state.wants_loop = true,
+                Pumped::Free => state.wants_free = true,
+            }
+            // Also while it is inside: it may be parked there.
+            (Arc::clone(&state.bell), state.announces())
+        };
+        bell.ring();
+        if announces {
+            self.announce();
+        }
+    }
+
+    /// Tells the user that an idle bus has got work; from a thread that may run user code.
+    fn announce(self: &Arc<Self>) {
+        if self.manual.as_ref().is_none_or(|manual| manual.wake.is_none()) {
+            return;
+        }
+        if is_service_thread() {
+            let bus = Arc::clone(self);
+            self.runtime.pool.submit(Job::new(move |_| bus.call_on_ready()));
+        } else {
+            self.call_on_ready();
+        }
+    }
+
+    fn call_on_ready(&self) {
+        if let Some(wake) = self.manual.as_ref().and_then(|manual| manual.wake.as_ref())
+            && let Err(panic) = frame::callback_apart(None, wake)
+        {
+            log::error!(target: "threadbus", "the on_ready of {} panicked: {panic}", self.label());
+        }
+    }
+
+    /// The last handle of a manual bus is gone, so nobody can pump it any more: what is left is cancelled.
+    pub(crate) fn cancel_what_nobody_pumps(self: &Arc<Self>) {
+        let Some(manual) = &self.manual else { return };
+        self.close_doors(crate::bus::core::Doors::Closed);
+        self.give_up_all();
+        let left = {
+            let mut state = manual.state.lock();
+            state.closed = true;
+            (state.wants_loop, state.wants_free) = (false, false);
+            std::mem::take(&mut state.fronted)
+        };
+        for Claimed { event, delivery, work } in left {
+            ending::shut_down_delivery(&event, delivery);
+            unwind::drop_quietly(work);
+        }
+    }
+}
+
+impl Drive for BusCore {
+    fn drive(self: Arc<Self>, worker: &Arc<Worker>) {
+        self.run_loop(worker, None);
+    }
+
+    fn keep(self: Arc<Self>, work: Pumped) {
+        self.put_by(work);
+    }
+
+    fn serve(self: Arc<Self>, worker: &Arc<Worker>, serves: Serves) -> Result<bool, crate::runtime::NotHere> {
+        self.serve_one(worker, serves)
+    }
+
+    fn has_fronted(&self) -> bool {
+        self.manual.as_ref().is_some_and(|manual| manual.has_fronted())
+    }
+}

@@ -1,0 +1,89 @@
+//! Running a delivery that was claimed at birth: `emit_now`, `OnFull::RunInline`, a redrive.
+
+use crate::bus::core::{BusCore, Until};
+use crate::bus::forbid::is_forbidden;
+use crate::bus::frame::{self, Barred};
+use crate::bus::jump::{Jump, Waiting, is_parallel, lender, manner, run_here};
+use crate::bus::permit::is_active;
+use crate::bus::recorder::By;
+use crate::bus::registry::plan_for;
+use crate::bus::start;
+use crate::bus::turn::{ensure_turn, submit_resume};
+use crate::event::AnyEvent;
+use crate::runtime::Worker;
+use crate::sync::Place;
+use crate::sys::clock::{self, NEVER};
+use std::sync::Arc;
+
+/// Runs a delivery that was claimed at birth, on the calling thread.
+pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
+    let Some(worker) = Worker::current() else {
+        submit_resume(bus, event, index);
+        return;
+    };
+    if worker.is_outside() {
+        bus.runtime.pool.list(&worker);
+    }
+    let slot = bus.registry.slot(event.body(), &bus.defaults);
+    let plan = plan_for(event, &slot, &bus.defaults);
+    let redrive = {
+        let mut state = event.state().lock();
+        let Some(delivery) = state.deliveries.get_mut(index) else { return };
+        delivery.manner = manner(plan, frame::top().is_some());
+        delivery.set_lender(lender(bus, plan));
+        if !delivery.redrive {
+            bus.recorder.queued_for(start::queued_for(event, delivery, clock::now()), By::Anybody);
+        }
+        delivery.redrive
+    };
+    let frame = frame::top();
+    let parallel = !redrive && is_parallel(bus, event, &slot);
+    match bus.manual.as_ref().map(|manual| bus.go_inside(manual, &worker, false, None)) {
+        // On another thread than its pump thread it goes to the front there.
+        Some(None) => {
+            if ensure_turn(bus, event, index, Place::Front) {
+                submit_resume(bus, event, index);
+            }
+        }
+        // Where it must not block it runs here only if nobody is in its way.
+        _ if is_forbidden() => {
+            if ensure_turn(bus, event, index, Place::Front) {
+                run_here(bus, &worker, event, index, plan, parallel);
+            }
+        }
+        _inside => run_here(bus, &worker, event, index, plan, parallel),
+    }
+    match frame {
+        _ if is_barred(bus, &worker) => {}
+        None => wait_for_delivery(bus, &worker, event, index),
+        Some(frame) => {
+            let jump = Jump { worker, frame, waiting: Waiting::JUMP, deadline: NEVER };
+            let attached = if bus.runs_on(&jump.worker) { Ok(()) } else { jump.check_attached(bus, event) };
+            if let Err(error) = attached.and_then(|()| jump.until_done(event, index)) {
+                log::warn!(target: "threadbus", "{event} is left to others: {error}");
+            }
+            jump.end_pauses();
+            frame::take_back(&jump.worker, &jump.frame);
+        }
+    }
+}
+
+/// The caller of `emit_now` must not wait for those who go on with it.
+fn is_barred(bus: &BusCore, worker: &Worker) -> bool {
+    match frame::barred() {
+        None => false,
+        Some(Barred::Callback) => !bus.runs_on(worker),
+        Some(Barred::Forbidden(_)) => true,
+    }
+}
+
+/// The caller of `emit_now` outside of handlers: parks until somebody else has brought the delivery to its end.
+fn wait_for_delivery(bus: &BusCore, worker: &Arc<Worker>, event: &AnyEvent, index: usize) {
+    if !is_active(event, index) {
+        return;
+    }
+    let _watch = bus.watch(&worker.bell, Until::Change);
+    while is_active(event, index) {
+        worker.sit(&bus.runtime, NEVER);
+    }
+}

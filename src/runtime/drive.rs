@@ -1,0 +1,45 @@
+//! What a bus is to this room, and what a manual one keeps for its pump thread.
+
+use crate::event::AnyEvent;
+use crate::runtime::worker::Worker;
+use std::sync::Arc;
+
+/// What a bus is to the pool.
+pub(crate) trait Drive: Send + Sync {
+    fn drive(self: Arc<Self>, worker: &Arc<Worker>);
+
+    /// Work that may run on the bus's pump thread only.
+    fn keep(self: Arc<Self>, work: Pumped);
+
+    /// On the pump thread, inside a call of ours that waits: runs what may not wait any longer, or one queued event. False if there is
+    /// nothing of the kind. `Err` on any other thread.
+    fn serve(self: Arc<Self>, worker: &Arc<Worker>, serves: Serves) -> Result<bool, NotHere>;
+
+    /// Somebody waits for its pump thread.
+    fn has_fronted(&self) -> bool;
+}
+
+/// The thread is not the bus's pump thread any more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NotHere;
+
+/// What a pump thread runs while it waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Serves {
+    /// What somebody waits for, or has begun.
+    Fronted,
+    /// And what is queued, in its order.
+    All,
+}
+
+pub(crate) type Work = dyn FnOnce(&Arc<Worker>) + Send;
+
+/// Work of a manual bus.
+pub(crate) enum Pumped {
+    /// Its loop may go on.
+    Loop,
+    /// There are events that need no turn.
+    Free,
+    /// A delivery that was claimed goes on.
+    Delivery { event: AnyEvent, delivery: usize, work: Box<Work> },
+}
