@@ -640,3 +640,59 @@ fn values_per_thread_live_on_the_pump_thread() -> Anything {
     assert_eq!(bus.shutdown(Shutdown::Drain, PATIENCE).abandoned, 0);
     Ok(())
 }
+
+#[test]
+fn middlewares_are_told_on_the_pump_thread() -> Anything {
+    struct Tell(Log, ThreadId);
+    impl Middleware for Tell {
+        fn on_event_change(&self, _: &EventBus, event: &AnyEvent, status: EventStatus) {
+            self.0.push(format!("{} {status:?} {}", event.event_type(), thread::current().id() == self.1));
+        }
+    }
+    let log = Log::new();
+    let tell = Tell(log.clone(), thread::current().id());
+    let bus = EventBus::builder("told").manual().middleware(tell).build()?;
+    bus.on(|ping: &Event<Ping>| ping.n);
+    bus.emit(Ping { n: 1 });
+    assert_eq!(log.entries(), ["Ping Pending true"]);
+    bus.run_pending();
+    assert_eq!(log.entries()[1..], ["Ping Started true", "Ping Completed true"]);
+    assert!(bus.is_idle());
+    Ok(())
+}
+
+#[test]
+fn a_global_turn_comes_back_to_the_pump() -> Anything {
+    let runtime = Runtime::builder().max_threads(2).build()?;
+    let ready = Gate::new();
+    let (wake, first) = (ready.clone(), AtomicUsize::new(0));
+    let bus = EventBus::builder("global")
+        .manual()
+        .runtime(&runtime)
+        .on_ready(move || {
+            if first.fetch_add(1, Ordering::SeqCst) == 1 {
+                wake.open();
+            }
+        })
+        .build()?;
+    let work = EventBus::builder("work").runtime(&runtime).build()?;
+    let (entered, go_on) = (Gate::new(), Gate::new());
+    let _opener = go_on.opener();
+    let (e, g) = (entered.clone(), go_on.clone());
+    work.on(move |_: &Event<Other>| {
+        e.open();
+        g.wait();
+    });
+    bus.on(|ping: &Event<Ping>| ping.n);
+    let global = EventOptions::new().concurrency(EventConcurrency::GlobalSerial);
+    let other = work.emit_with(Other, global.clone());
+    entered.wait();
+    let ping = bus.emit_with(Ping { n: 4 }, global);
+    assert_eq!(bus.run_pending(), 0, "somebody else's turn");
+    go_on.open();
+    ready.wait();
+    assert_eq!(bus.run_pending(), 1);
+    assert_eq!(ping.result()?, 4);
+    other.wait()?;
+    Ok(())
+}

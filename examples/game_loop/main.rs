@@ -97,10 +97,7 @@ fn in_real_time(game: &Game, settings: &Settings, seconds: f64, frames: &mut Fra
     let began = Instant::now();
     for tick in 0..ticks {
         let due = began + period.mul_f64(tick as f64);
-        let early = due.saturating_duration_since(Instant::now());
-        if !early.is_zero() {
-            std::thread::sleep(early);
-        }
+        sleep_until(due);
         frames.begin();
         player.tick(game, tick);
         if tick.is_multiple_of(SEEK_EVERY) {
@@ -112,6 +109,15 @@ fn in_real_time(game: &Game, settings: &Settings, seconds: f64, frames: &mut Fra
         if Instant::now() > due + period {
             frames.miss();
         }
+    }
+}
+
+/// Sleeps come back late, by little: the last bit is waited for awake.
+fn sleep_until(due: Instant) {
+    let early = due.saturating_duration_since(Instant::now());
+    std::thread::sleep(early.saturating_sub(Duration::from_micros(300)));
+    while Instant::now() < due {
+        std::hint::spin_loop();
     }
 }
 

@@ -22,7 +22,8 @@ use std::sync::{Arc, Weak};
 
 /// A bus: takes events, keeps their order, runs their handlers. Cheap clone.
 ///
-/// When the last clone is dropped the bus takes nothing new, finishes what is queued in the background, and ends. What is still
+/// When the last clone is dropped the bus takes nothing new, finishes what is queued in the background, and ends; a
+/// [manual](crate::BusBuilder::manual) one, which nobody can pump any more, cancels it. What is still
 /// queued when `main` returns is lost: [`Runtime::shutdown`] first. A handler that needs its bus asks the event
 /// ([`Event::bus`]) or captures a [`WeakBus`], so that the bus does not keep itself alive.
 ///
@@ -330,6 +331,10 @@ impl EventBus {
     ///
     /// Timeouts mark it but cannot unblock this thread. It needs no waiter: what the event emitted and did not wait for still runs
     /// on the bus's own threads.
+    ///
+    /// On a [manual](crate::BusBuilder::manual) bus it runs on the pump thread and no other: from elsewhere it goes to the front there.
+    ///
+    /// **Blocking**: until the event has run; elsewhere than on the pump thread of a manual bus until that has run it.
     #[track_caller]
     pub fn emit_now<P: Payload>(&self, payload: P) -> Event<P> {
         self.emit_or_reject(payload, None, Entrance::Claimed)

@@ -18,6 +18,9 @@ impl EventBus {
 
     /// Waits until the bus is idle.
     ///
+    /// **Blocking**: until then. The pump thread of [manual](crate::BusBuilder::manual) buses runs what is queued on them meanwhile;
+    /// elsewhere this waits for the pump thread of such a bus.
+    ///
     /// # Errors
     /// [`WaitError::Deadlock`] at once inside a handler of this bus, or in a callback that is not a handler; [`WaitError::Aborted`] in a
     /// handler of another bus that was given up meanwhile.

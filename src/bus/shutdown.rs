@@ -46,7 +46,8 @@ impl EventBus {
     /// left waiting.
     ///
     /// **Blocking**: for `timeout` at most, plus what it takes to cancel. On a thread inside a handler of this bus: closes and
-    /// returns at once.
+    /// returns at once. On the pump thread of a [manual](crate::BusBuilder::manual) bus `Drain` runs its queue; elsewhere it waits for the
+    /// pump thread to do so.
     #[track_caller]
     pub fn shutdown(&self, mode: Shutdown, timeout: Duration) -> ShutdownReport {
         let deadline = clock::after(clock::now(), timeout);

@@ -120,7 +120,8 @@ macro_rules! on_both_event_types {
             ///
             /// **Blocking**: outside of handlers it parks. Inside a handler the event, and what it emitted, runs now, ahead of the
             /// queue (queue-jump), to any depth; permits that this handler holds are lent or given up meanwhile, and taken back
-            /// before this returns.
+            /// before this returns. On the pump thread of [manual](crate::BusBuilder::manual) buses it serves those who wait for them;
+            /// outside of handlers it runs what is queued on them, in order, until the event is complete.
             ///
             /// # Errors
             /// [`WaitError::Rejected`] if the event was refused; [`WaitError::Cancelled`] only if no handler started on any bus;

@@ -175,6 +175,7 @@ impl Worker {
     /// Runs one thing of a manual bus, if this is its pump thread and it has any. Not when the stack is nearly used up.
     #[cold]
     pub(crate) fn serve(self: &Arc<Self>, serves: Serves) -> bool {
+        self.do_chores();
         if self.is_out_of_stack() {
             return false;
         }
