@@ -7,6 +7,7 @@
     clippy::unwrap_used,
     clippy::disallowed_types,
     clippy::disallowed_methods,
+    clippy::panic,
     clippy::print_stdout,
     missing_docs,
     missing_debug_implementations,
@@ -51,6 +52,15 @@ impl Random {
     fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
+}
+
+/// Rounds of the clock after which nothing moves any more. It keeps the model checker from seeing a deadlock by itself.
+const PATIENCE: u32 = 2_000;
+
+fn explain(event: &Event<Node>) -> String {
+    let results: Vec<_> = event.results().iter().map(|r| format!("{:?}/{}", r.status, r.attempts)).collect();
+    let (stamp, parent) = (event.created_at().timestamp_nanos_opt().unwrap_or(0), event.parent_id());
+    format!("{event} {stamp:x} {:?} on {:?}, child of {parent:?}: {results:?}", event.status(), event.path())
 }
 
 struct Program {
@@ -162,9 +172,19 @@ fn run(seed: u64) {
     let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let clock = {
         let (runtime, over, deadlines) = (runtime.clone(), Arc::clone(&over), random.below(4));
+        let (program, buses) = (Arc::clone(&program), buses.clone());
         thread::spawn(move || {
             let mut passed = 0;
-            while !over.load(Relaxed) {
+            for round in 0.. {
+                if over.load(Relaxed) {
+                    break;
+                }
+                if round == PATIENCE {
+                    let events = program.events.lock().unwrap().clone();
+                    let open: Vec<_> = events.iter().filter(|event| !event.is_completed()).map(explain).collect();
+                    let scene = format!("{open:#?} {buses:#?} {runtime:#?}");
+                    panic!("seed {seed} does not end: {scene}");
+                }
                 (0..20).for_each(|_| thread::yield_now());
                 if passed < deadlines {
                     runtime.model_deadlines_pass();

@@ -280,6 +280,13 @@ pub(crate) fn holders(runtime: &RuntimeCore, group: &Arc<LimitGroup>) -> Vec<u32
     workers.filter(|worker| worker.slots().into_iter().any(holds)).map(|worker| worker.id).collect()
 }
 
+/// False if an invocation has a place and no thread: between two attempts, or in line for a permit.
+pub(crate) fn all_on_threads(runtime: &RuntimeCore, group: &Arc<LimitGroup>) -> bool {
+    let slots = runtime.pool.all_workers().into_iter().flat_map(|worker| worker.slots());
+    let on_threads = slots.filter(|slot| Place::of_slot(slot.clone()).is_in(group)).count();
+    group.step(|cap| (cap.inside(), Granted::new())) <= on_threads
+}
+
 /// What has ended gives its place back, or leaves the line.
 pub(crate) fn settle(runtime: &RuntimeCore, event: &AnyEvent) {
     let due: Vec<Placed> = {

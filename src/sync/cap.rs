@@ -50,6 +50,10 @@ impl<T> Cap<T> {
         self.holders.iter().any(|h| h.token == token)
     }
 
+    pub(crate) fn inside(&self) -> usize {
+        self.holders.len()
+    }
+
     pub(crate) fn in_line(&self, token: Token) -> bool {
         self.line.iter().any(|t| t.token == token)
     }
