@@ -374,9 +374,12 @@ impl Search<'_> {
             true => Some((self.awaited, !jump)),
             false => self.parked.get(holder).map(|wait| (&wait.event, wait.in_order)),
         };
-        // Who waits for the event lends it the place.
-        let stays =
-            |holder: &u32| waits_for(holder).is_some_and(|(awaited, _)| !limits::needs(self.parked, awaited, event));
+        // Who waits for the event lends it the place, unless somebody else has that already.
+        let stays = |holder: &u32| {
+            waits_for(holder).is_some_and(|(awaited, _)| {
+                !(limits::needs(self.parked, awaited, event) && limits::can_lend(self.runtime, group, *holder))
+            })
+        };
         if holders.is_empty() || !holders.iter().all(stays) || !limits::all_on_threads(self.runtime, group) {
             return false;
         }

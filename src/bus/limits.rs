@@ -280,6 +280,13 @@ pub(crate) fn holders(runtime: &RuntimeCore, group: &Arc<LimitGroup>) -> Vec<u32
     workers.filter(|worker| worker.slots().into_iter().any(holds)).map(|worker| worker.id).collect()
 }
 
+/// Whether a handler on that thread has a place that nobody shares.
+pub(crate) fn can_lend(runtime: &RuntimeCore, group: &Arc<LimitGroup>, worker: u32) -> bool {
+    let slots = runtime.pool.worker(worker).map(|worker| worker.slots()).unwrap_or_default();
+    let mut tokens = slots.into_iter().map(|slot| Place::of_slot(slot).token());
+    group.step(|cap| (tokens.any(|token| cap.lends(token)), Granted::new()))
+}
+
 /// False if an invocation has a place and no thread: between two attempts, or in line for a permit.
 pub(crate) fn all_on_threads(runtime: &RuntimeCore, group: &Arc<LimitGroup>) -> bool {
     let slots = runtime.pool.all_workers().into_iter().flat_map(|worker| worker.slots());

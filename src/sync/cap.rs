@@ -132,7 +132,8 @@ impl<T> Cap<T> {
         self.holders.iter().any(|h| h.under == Some(token))
     }
 
-    fn lends(&self, lender: Token) -> bool {
+    /// It has a place, keeps it, and shares it with nobody.
+    pub(crate) fn lends(&self, lender: Token) -> bool {
         let has_place = |h: &Holder<T>| h.token == lender && !h.uncounted && h.comes_back.is_none();
         self.holders.iter().any(has_place) && !self.is_lent(lender)
     }
