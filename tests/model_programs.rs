@@ -1,5 +1,6 @@
-//! Random programs under shuttle: another program on every schedule, with limits, forwards, retries, deadlines, cancels and waits of all kinds.
-//! `RUSTFLAGS="--cfg threadbus_shuttle" THREADBUS_SCHEDULES=100000 cargo test --release --test model_programs`.
+//! Random programs under shuttle: another program on every schedule, with forwards, retries, deadlines, cancels and waits of all kinds.
+//! `RUSTFLAGS="--cfg threadbus_shuttle" THREADBUS_SCHEDULES=100000 cargo test --release --test model_programs`,
+//! and with limits on some handlers by `THREADBUS_LIMITS=1`.
 //!
 //! A failure prints the program's seed: `THREADBUS_SEED=17` runs that one on every schedule.
 #![cfg(threadbus_shuttle)]
@@ -156,6 +157,7 @@ fn run(seed: u64) {
             bus.event_concurrency(events).handler_concurrency(handlers).build().unwrap()
         })
         .collect();
+    let limits = std::env::var_os("THREADBUS_LIMITS").is_some();
     let limit = Limit::new(1 + random.below(2) as usize);
     let events = Mutex::new(Vec::new());
     let program = Arc::new(Program { buses: buses.iter().map(EventBus::downgrade).collect(), events });
@@ -163,7 +165,7 @@ fn run(seed: u64) {
         for salt in 0..1 + random.below(2) {
             let own: Weak<Program> = Arc::downgrade(&program);
             let options = HandlerOptions::new();
-            let options = if random.one_in(3) { options.limit(limit.clone()) } else { options };
+            let options = if random.one_in(3) && limits { options.limit(limit.clone()) } else { options };
             bus.on_with(options, move |event: &Event<Node>| -> Result<Option<u64>, HandlerError> {
                 own.upgrade().ok_or("over")?.handle(at, salt + 1, event)
             });

@@ -317,10 +317,15 @@ pub(crate) fn settle(runtime: &RuntimeCore, event: &AnyEvent) {
             runtime.watch.cancel(timer);
         }
         let token = token_of(event, delivery, invocation);
-        let turn = group.step(|cap| {
+        let (turn, others) = group.step(|cap| {
             let turn = cap.leave_line(token);
-            (turn, if planted("ended_keeps_place") { Granted::new() } else { cap.release(token) })
+            let granted = if planted("ended_keeps_place") { Granted::new() } else { cap.release(token) };
+            ((turn, cap.has_line()), granted)
         });
+        if others {
+            // A search for a circle took this place for one that may come free.
+            ring_the_parked(runtime);
+        }
         unwind::drop_quietly(turn);
     }
 }

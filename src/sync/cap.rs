@@ -54,6 +54,10 @@ impl<T> Cap<T> {
         self.holders.len()
     }
 
+    pub(crate) fn has_line(&self) -> bool {
+        !self.line.is_empty()
+    }
+
     pub(crate) fn in_line(&self, token: Token) -> bool {
         self.line.iter().any(|t| t.token == token)
     }
