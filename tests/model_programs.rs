@@ -1,5 +1,6 @@
-//! Random programs under shuttle: another program on every schedule, with limits, forwards, retries, deadlines, cancels and waits of all kinds.
-//! `RUSTFLAGS="--cfg threadbus_shuttle" THREADBUS_SCHEDULES=100000 cargo test --release --test model_programs`.
+//! Random programs under shuttle: another program on every schedule, with forwards, retries, deadlines, cancels and waits of all kinds.
+//! `RUSTFLAGS="--cfg threadbus_shuttle" THREADBUS_SCHEDULES=100000 cargo test --release --test model_programs`,
+//! and with limits on some handlers by `THREADBUS_LIMITS=1`.
 //!
 //! A failure prints the program's seed: `THREADBUS_SEED=17` runs that one on every schedule.
 #![cfg(threadbus_shuttle)]
@@ -7,6 +8,7 @@
     clippy::unwrap_used,
     clippy::disallowed_types,
     clippy::disallowed_methods,
+    clippy::panic,
     clippy::print_stdout,
     missing_docs,
     missing_debug_implementations,
@@ -51,6 +53,15 @@ impl Random {
     fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
+}
+
+/// Rounds of the clock after which nothing moves any more. It keeps the model checker from seeing a deadlock by itself.
+const PATIENCE: u32 = 2_000;
+
+fn explain(event: &Event<Node>) -> String {
+    let results: Vec<_> = event.results().iter().map(|r| format!("{:?}/{}", r.status, r.attempts)).collect();
+    let (stamp, parent) = (event.created_at().timestamp_nanos_opt().unwrap_or(0), event.parent_id());
+    format!("{event} {stamp:x} {:?} on {:?}, child of {parent:?}: {results:?}", event.status(), event.path())
 }
 
 struct Program {
@@ -146,6 +157,7 @@ fn run(seed: u64) {
             bus.event_concurrency(events).handler_concurrency(handlers).build().unwrap()
         })
         .collect();
+    let limits = std::env::var_os("THREADBUS_LIMITS").is_some();
     let limit = Limit::new(1 + random.below(2) as usize);
     let events = Mutex::new(Vec::new());
     let program = Arc::new(Program { buses: buses.iter().map(EventBus::downgrade).collect(), events });
@@ -153,7 +165,7 @@ fn run(seed: u64) {
         for salt in 0..1 + random.below(2) {
             let own: Weak<Program> = Arc::downgrade(&program);
             let options = HandlerOptions::new();
-            let options = if random.one_in(3) { options.limit(limit.clone()) } else { options };
+            let options = if random.one_in(3) && limits { options.limit(limit.clone()) } else { options };
             bus.on_with(options, move |event: &Event<Node>| -> Result<Option<u64>, HandlerError> {
                 own.upgrade().ok_or("over")?.handle(at, salt + 1, event)
             });
@@ -162,9 +174,19 @@ fn run(seed: u64) {
     let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let clock = {
         let (runtime, over, deadlines) = (runtime.clone(), Arc::clone(&over), random.below(4));
+        let (program, buses) = (Arc::clone(&program), buses.clone());
         thread::spawn(move || {
             let mut passed = 0;
-            while !over.load(Relaxed) {
+            for round in 0.. {
+                if over.load(Relaxed) {
+                    break;
+                }
+                if round == PATIENCE {
+                    let events = program.events.lock().unwrap().clone();
+                    let open: Vec<_> = events.iter().filter(|event| !event.is_completed()).map(explain).collect();
+                    let scene = format!("{open:#?} {buses:#?} {runtime:#?}");
+                    panic!("seed {seed} does not end: {scene}");
+                }
                 (0..20).for_each(|_| thread::yield_now());
                 if passed < deadlines {
                     runtime.model_deadlines_pass();

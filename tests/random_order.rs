@@ -102,8 +102,7 @@ fn on_the_bus(roots: &[Node]) -> Order {
     roots.iter().for_each(|root| drop(emit(&bus, root)));
     bus.resume();
     bus.wait_until_idle_timeout(Duration::from_secs(30)).unwrap();
-    let order = order.lock().unwrap().clone();
-    order
+    std::mem::take(&mut *order.lock().unwrap())
 }
 
 fn options(node: &Node) -> EventOptions {

@@ -3,7 +3,7 @@
 use crate::bus::core::BusCore;
 use crate::bus::frame::{self, Frame};
 use crate::bus::limits;
-use crate::event::{AnyEvent, BusId, BusIdentity, DeliveryPhase, RecordPhase, TurnKind};
+use crate::event::{AnyEvent, BusId, BusIdentity, DeliveryPhase, LimitGroup, RecordPhase, TurnKind};
 use crate::runtime::{ParkedWait, RuntimeCore, Worker};
 use crate::sys::sync::atomic::Ordering;
 use std::collections::{HashMap, HashSet};
@@ -130,8 +130,9 @@ impl<'a> Parked<'a> {
     pub(crate) fn find_cycle(&self) -> Option<String> {
         let runtime = &self.frame.bus.runtime;
         let parked = runtime.parked.lock();
-        let search = Search { parked: &parked, runtime, me: self.worker.id, own: Standing::of_this_thread() };
-        let chain = search.run(&self.event, self.in_order)?;
+        let (me, own) = (self.worker.id, Standing::of_this_thread());
+        let search = Search { parked: &parked, runtime, me, own, awaited: &self.event };
+        let chain = search.run(&self.event, self.in_order, !self.in_order, false, &mut Vec::new())?;
         Some(format!("{} on {} waits for {}{chain}", self.frame.label(), self.frame.event, self.event))
     }
 }
@@ -265,16 +266,25 @@ struct Search<'a> {
     runtime: &'a RuntimeCore,
     me: u32,
     own: Standing,
+    /// What this worker waits for.
+    awaited: &'a AnyEvent,
 }
 
 impl Search<'_> {
     /// From an event along what it needs, until that is this worker.
     ///
     /// A way over a queue is no dead end if a jump lies on it: that one claims what is queued.
-    fn run(&self, start: &AnyEvent, in_order: bool) -> Option<String> {
+    fn run(
+        &self,
+        start: &AnyEvent,
+        in_order: bool,
+        jump: bool,
+        queue: bool,
+        lines: &mut Vec<Arc<LimitGroup>>,
+    ) -> Option<String> {
         let mut seen = HashSet::new();
         let mut trail = Trail::default();
-        let mut pending = vec![Step { event: start.clone(), hop: 0, in_order, jump: !in_order, queue: false }];
+        let mut pending = vec![Step { event: start.clone(), hop: 0, in_order, jump, queue }];
         while let Some(step) = pending.pop() {
             let Step { event, hop, in_order, jump, queue } = step;
             if event.is_completed() || !seen.insert((event.head().stamp, in_order, jump, queue)) {
@@ -295,16 +305,19 @@ impl Search<'_> {
                 children.extend(state.children().map(|c| c.event.clone()).filter(|e| !e.is_completed()));
                 in_line = limits::lines_of(&state);
             }
-            // With holders on several threads any of them may free its place, so nothing is certain there.
-            let only = |group| match limits::holders(self.runtime, group)[..] {
-                [holder] => Some(holder),
-                _ => None,
-            };
-            for worker in in_line.iter().filter_map(only) {
+            for group in &in_line {
+                let holders = limits::holders(self.runtime, group);
+                let [worker] = holders[..] else {
+                    if self.none_can_leave(group, &holders, &event, jump, queue, lines) {
+                        let words = ", which stands in line for a place under a limit, and whoever has one waits, too";
+                        return Some(format!("{}{words}", trail.words(hop)));
+                    }
+                    continue;
+                };
                 // Who waits for the event lends it the place.
                 let words = |who: &str| format!(", which stands in line for a place under a limit that {who} has");
                 if worker == self.me {
-                    if jump && queue || limits::needs(self.parked, start, &event) {
+                    if jump && queue || limits::needs(self.parked, self.awaited, &event) {
                         continue;
                     }
                     return Some(format!("{}{}", trail.words(hop), words("this very handler")));
@@ -352,6 +365,43 @@ impl Search<'_> {
             }
         }
         None
+    }
+
+    /// Whether all that have a place wait, directly or not, for this worker or for a place in the same line; then `event` stands there for
+    /// ever. `lines`: those that the search is in already. One is as dead as its other holders make it.
+    fn none_can_leave(
+        &self,
+        group: &Arc<LimitGroup>,
+        holders: &[u32],
+        event: &AnyEvent,
+        jump: bool,
+        queue: bool,
+        lines: &mut Vec<Arc<LimitGroup>>,
+    ) -> bool {
+        let waits_for = |holder: &u32| match *holder == self.me {
+            true => Some((self.awaited, !jump)),
+            false => self.parked.get(holder).map(|wait| (&wait.event, wait.in_order)),
+        };
+        // Who waits for the event lends it the place, unless somebody else has that already.
+        let stays = |holder: &u32| {
+            waits_for(holder).is_some_and(|(awaited, _)| {
+                !(limits::needs(self.parked, awaited, event) && limits::can_lend(self.runtime, group, *holder))
+            })
+        };
+        if holders.is_empty() || !holders.iter().all(stays) || !limits::all_on_threads(self.runtime, group) {
+            return false;
+        }
+        if lines.iter().any(|line| Arc::ptr_eq(line, group)) {
+            return true;
+        }
+        lines.push(Arc::clone(group));
+        let dead = holders.iter().all(|holder| match waits_for(holder) {
+            _ if *holder == self.me => !(jump && queue),
+            Some((awaited, in_order)) => self.run(awaited, in_order, jump || !in_order, queue, lines).is_some(),
+            None => false,
+        });
+        lines.pop();
+        dead
     }
 
     /// What the parked handlers wait for that keep a queue from starting.

@@ -280,6 +280,20 @@ pub(crate) fn holders(runtime: &RuntimeCore, group: &Arc<LimitGroup>) -> Vec<u32
     workers.filter(|worker| worker.slots().into_iter().any(holds)).map(|worker| worker.id).collect()
 }
 
+/// Whether a handler on that thread has a place that nobody shares.
+pub(crate) fn can_lend(runtime: &RuntimeCore, group: &Arc<LimitGroup>, worker: u32) -> bool {
+    let slots = runtime.pool.worker(worker).map(|worker| worker.slots()).unwrap_or_default();
+    let mut tokens = slots.into_iter().map(|slot| Place::of_slot(slot).token());
+    group.step(|cap| (tokens.any(|token| cap.lends(token)), Granted::new()))
+}
+
+/// False if an invocation has a place and no thread: between two attempts, or in line for a permit.
+pub(crate) fn all_on_threads(runtime: &RuntimeCore, group: &Arc<LimitGroup>) -> bool {
+    let slots = runtime.pool.all_workers().into_iter().flat_map(|worker| worker.slots());
+    let on_threads = slots.filter(|slot| Place::of_slot(slot.clone()).is_in(group)).count();
+    group.step(|cap| (cap.inside(), Granted::new())) <= on_threads
+}
+
 /// What has ended gives its place back, or leaves the line.
 pub(crate) fn settle(runtime: &RuntimeCore, event: &AnyEvent) {
     let due: Vec<Placed> = {
@@ -303,10 +317,15 @@ pub(crate) fn settle(runtime: &RuntimeCore, event: &AnyEvent) {
             runtime.watch.cancel(timer);
         }
         let token = token_of(event, delivery, invocation);
-        let turn = group.step(|cap| {
+        let (turn, others) = group.step(|cap| {
             let turn = cap.leave_line(token);
-            (turn, if planted("ended_keeps_place") { Granted::new() } else { cap.release(token) })
+            let granted = if planted("ended_keeps_place") { Granted::new() } else { cap.release(token) };
+            ((turn, cap.has_line()), granted)
         });
+        if others {
+            // A search for a circle took this place for one that may come free.
+            ring_the_parked(runtime);
+        }
         unwind::drop_quietly(turn);
     }
 }

@@ -50,6 +50,14 @@ impl<T> Cap<T> {
         self.holders.iter().any(|h| h.token == token)
     }
 
+    pub(crate) fn inside(&self) -> usize {
+        self.holders.len()
+    }
+
+    pub(crate) fn has_line(&self) -> bool {
+        !self.line.is_empty()
+    }
+
     pub(crate) fn in_line(&self, token: Token) -> bool {
         self.line.iter().any(|t| t.token == token)
     }
@@ -128,7 +136,8 @@ impl<T> Cap<T> {
         self.holders.iter().any(|h| h.under == Some(token))
     }
 
-    fn lends(&self, lender: Token) -> bool {
+    /// It has a place, keeps it, and shares it with nobody.
+    pub(crate) fn lends(&self, lender: Token) -> bool {
         let has_place = |h: &Holder<T>| h.token == lender && !h.uncounted && h.comes_back.is_none();
         self.holders.iter().any(has_place) && !self.is_lent(lender)
     }
