@@ -188,6 +188,9 @@ fn errors_that_panic_when_shown() {
     works(&bus);
 }
 
+/// What a factory makes.
+type Kept = fn(&Event<Ping>) -> Result<Option<u32>, HandlerError>;
+
 #[test]
 fn what_handlers_capture_and_keep_panics_when_dropped() {
     let bus = EventBus::new("kept");
@@ -203,10 +206,8 @@ fn what_handlers_capture_and_keep_panics_when_dropped() {
             Ok(Some(2))
         })
     });
-    let broken = bus.on_per_worker(
-        HandlerOptions::new(),
-        || -> Result<fn(&Event<Ping>) -> Result<Option<u32>, HandlerError>, _> { panic!("a factory, on purpose") },
-    );
+    let broken =
+        bus.on_per_worker(HandlerOptions::new(), || -> Result<Kept, HandlerError> { panic!("a factory, on purpose") });
     let local = bus.on(|_: &Event<Ping>| HandlerContext::current().unwrap().local(|| Bomb, |_| 3));
     let event = done(&bus.emit(Ping { n: 0 }));
     assert_eq!(event.select().allow_errors().list().unwrap(), [1, 2, 3]);

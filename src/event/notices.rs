@@ -183,7 +183,7 @@ impl Notices {
         left
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(threadbus_shuttle)))]
     pub(crate) fn events(&self) -> usize {
         self.lanes.lock().events.len()
     }
