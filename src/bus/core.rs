@@ -2,6 +2,7 @@
 
 use crate::bus::builder::BusOptions;
 use crate::bus::history::History;
+use crate::bus::limits;
 use crate::bus::manual::Manual;
 use crate::bus::middleware::Middlewares;
 use crate::bus::observers::Observers;
@@ -13,7 +14,7 @@ use crate::bus::seen_ids::SeenIds;
 use crate::event::{AnyEvent, BusIdentity, TurnKind, WeakEvent};
 use crate::rules::{BusDefaults, DeadLetters, Lanes, TokenBucket};
 use crate::runtime::{Drive, Job, PermitKind, Pumped, RuntimeCore, Turn, Work};
-use crate::sync::{Bell, Semaphore, Spin, Token};
+use crate::sync::{Bell, Granted, Semaphore, Spin, Token};
 use crate::sys::channel::{Receiver, Sender};
 use crate::sys::clock::Stamp;
 use crate::sys::planted;
@@ -362,9 +363,14 @@ impl BusCore {
     /// What stands in whose way, for `Debug` and for a log of a program that hangs.
     pub(crate) fn describe_permits(&self) -> String {
         let name = |token: Token| format!("{:x}/{:x}", token.stamp, token.part);
+        let lines: Vec<_> = self.set_aside().iter().flat_map(|event| limits::lines_of(&event.state().lock())).collect();
+        let limits: String = lines
+            .iter()
+            .map(|group| group.step(|cap| (format!("; limit: {}", cap.describe(&name)), Granted::new())))
+            .collect();
         let run = self.run.lock();
         format!(
-            "event permit {}; handler permit {}; paused {} times, by {} jumps; {} in lanes, {} free; loop set aside: {}, in the global line: {}",
+            "event permit {}; handler permit {}; paused {} times, by {} jumps; {} in lanes, {} free; loop set aside: {}, in the global line: {}{limits}",
             run.event.describe(&name),
             run.handler.describe(&name),
             run.paused,

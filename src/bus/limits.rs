@@ -404,7 +404,8 @@ pub(crate) fn needs(parked: &HashMap<u32, ParkedWait>, awaited: &AnyEvent, event
 /// The wait of the top handler is over: its place is its own again, once whoever shares it has left.
 pub(crate) fn take_back(worker: &Arc<Worker>, frame: &Frame, awaited: &AnyEvent) {
     let place = Place { event: frame.event.clone(), delivery: frame.delivery, invocation: frame.invocation };
-    let mut told = false;
+    // Who has the place is below what was waited for, and must find this thread in its way, at any time: nobody asks it to look itself.
+    let mut parked = None;
     for group in place.groups() {
         loop {
             let turn = || -> LimitTurn {
@@ -416,14 +417,11 @@ pub(crate) fn take_back(worker: &Arc<Worker>, frame: &Frame, awaited: &AnyEvent)
                 break;
             }
             frame::set_down_all();
-            // Who has the place is below what was waited for, and must find this thread in its way.
-            let parked = graph::Parked::enter(worker, frame, awaited, true);
-            if !told {
-                told = true;
+            if parked.is_none() {
+                parked = Some(graph::Parked::enter(worker, frame, awaited, true));
                 ring_the_parked(&frame.bus.runtime);
             }
             worker.suspended(&frame.bus.runtime, NEVER, || worker.rest(NEVER, Serves::Fronted));
-            drop(parked);
         }
     }
 }

@@ -127,6 +127,22 @@ impl<T> Cap<T> {
         Some(turn)
     }
 
+    /// Who is inside, under whom, and who stands in line with which lenders: for people.
+    pub(crate) fn describe(&self, name: &dyn Fn(Token) -> String) -> String {
+        let holder = |h: &Holder<T>| {
+            let under = h.under.map(|under| format!(" under {}", name(under))).unwrap_or_default();
+            let back = if h.comes_back.is_some() { ", wants it back" } else { "" };
+            format!("{}{under}{back}", name(h.token))
+        };
+        let ticket = |t: &Ticket<T>| {
+            let lenders: Vec<_> = t.lenders.iter().map(|lender| name(*lender)).collect();
+            format!("{} lent to by [{}]", name(t.token), lenders.join(", "))
+        };
+        let inside: Vec<_> = self.holders.iter().map(holder).collect();
+        let line: Vec<_> = self.line.iter().map(ticket).collect();
+        format!("{} of {} inside [{}], in line [{}]", inside.len(), self.max, inside.join("; "), line.join("; "))
+    }
+
     fn has_room(&self) -> bool {
         let roots = self.holders.iter().filter(|h| !h.uncounted && h.under.is_none_or(|u| !self.holds(u)));
         roots.count() < self.max
