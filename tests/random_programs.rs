@@ -133,7 +133,8 @@ impl Program {
                     self.events.lock().unwrap().push(now);
                     self.enter(side, &context);
                 }
-                10 if random.one_in(2) => {
+                // A few: each of them may register the next.
+                10 if self.extra.lock().unwrap().len() < 16 => {
                     let Some(bus) = self.buses[at].upgrade() else { break };
                     let info = self.register(&bus, at, random.below(1000), HandlerOptions::new());
                     self.extra.lock().unwrap().push(info);

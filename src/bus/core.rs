@@ -299,6 +299,12 @@ impl BusCore {
         identity.link.upgrade()?.downcast::<BusCore>().ok()
     }
 
+    /// Those that are still there.
+    pub(crate) fn all_of(runtime: &RuntimeCore) -> Vec<Arc<BusCore>> {
+        let buses: Vec<_> = runtime.buses.lock().values().cloned().collect();
+        buses.into_iter().filter_map(|bus| bus.upgrade()?.downcast::<BusCore>().ok()).collect()
+    }
+
     pub(crate) fn label(&self) -> &str {
         &self.identity.label
     }

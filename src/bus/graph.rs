@@ -3,7 +3,7 @@
 use crate::bus::core::BusCore;
 use crate::bus::frame::{self, Frame};
 use crate::bus::limits;
-use crate::event::{AnyEvent, BusId, BusIdentity, DeliveryPhase, LimitGroup, RecordPhase, TurnKind};
+use crate::event::{AnyEvent, BusId, BusIdentity, Delivery, DeliveryPhase, LimitGroup, RecordPhase, TurnKind};
 use crate::runtime::{ParkedWait, RuntimeCore, Worker};
 use crate::sys::sync::atomic::Ordering;
 use std::collections::{HashMap, HashSet};
@@ -215,10 +215,24 @@ impl Queue {
         Queue { bus: Arc::clone(bus), global, jumps }
     }
 
-    /// What has left it and keeps it waiting, standing in line for a place under a limit.
-    fn in_line(&self) -> Vec<AnyEvent> {
-        let Some(core) = BusCore::of(&self.bus).filter(|core| core.has_limits()) else { return Vec::new() };
-        core.set_aside().into_iter().filter(|event| !limits::lines_of(&event.state().lock()).is_empty()).collect()
+    /// What has started and keeps it waiting, standing in line for a place under a limit. Global turns keep all buses waiting.
+    fn in_line(&self, runtime: &RuntimeCore) -> Vec<AnyEvent> {
+        if !runtime.has_limits.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let keeps = |delivery: &Delivery| {
+            let turn = delivery.manner.turn;
+            delivery.phase == DeliveryPhase::Active
+                && (delivery.bus.id == self.bus.id && turn != TurnKind::Free || self.global && turn == TurnKind::Global)
+        };
+        let waits = |event: &AnyEvent| {
+            let state = event.state().lock();
+            state.deliveries.iter().any(keeps) && !limits::lines_of(&state).is_empty()
+        };
+        // Let go of after the lock: one may be the last hold of its bus.
+        let cores: Vec<Arc<BusCore>> =
+            if self.global { BusCore::all_of(runtime) } else { BusCore::of(&self.bus).into_iter().collect() };
+        cores.iter().flat_map(|core| core.set_aside()).filter(waits).collect()
     }
 }
 
@@ -349,7 +363,7 @@ impl Search<'_> {
                     let chain = trail.words(hop);
                     return Some(format!("{chain}, which is queued on {} behind this very handler", queue.bus.label));
                 }
-                for event in queue.in_line() {
+                for event in queue.in_line(self.runtime) {
                     let hop = trail.add(hop, format!(", queued on {} behind {event}", queue.bus.label));
                     pending.push(Step { event, hop, in_order, jump, queue: true });
                 }

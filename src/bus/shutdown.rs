@@ -90,8 +90,7 @@ impl Runtime {
     }
 
     fn cores(&self) -> Vec<Arc<BusCore>> {
-        let buses: Vec<_> = self.core.buses.lock().values().cloned().collect();
-        buses.into_iter().filter_map(|bus| bus.upgrade()?.downcast::<BusCore>().ok()).collect()
+        BusCore::all_of(&self.core)
     }
 }
 
