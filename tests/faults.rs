@@ -330,17 +330,22 @@ fn waits_in_rayon_jobs_end() {
         pool.install(|| (0..64_u32).into_par_iter().map(|n| emitting.emit(Ping { n }).result().unwrap()).sum())
     });
     assert_eq!(sum, 63 * 64 / 2);
-    // Inside a handler, whose thread waits for the jobs.
-    let inner = bus.clone().downgrade();
-    bus.on(move |_: &Event<Fuse>| -> Result<Arc<Bomb>, HandlerError> {
+    // Inside a handler, whose bus waits for it: each job belongs to the handler.
+    struct Both;
+    impl Payload for Both {
+        type Output = u32;
+    }
+    let inner = bus.downgrade();
+    bus.on(move |_: &Event<Both>| -> Result<u32, HandlerError> {
         let (bus, context) = (inner.upgrade().ok_or("gone")?, HandlerContext::current().ok_or("outside")?);
-        let jobs = || rayon::join(|| bus.emit(Ping { n: 1 }).result(), || bus.emit(Ping { n: 2 }).result());
-        let (one, two) = context.attach(jobs);
-        // One of the two ran on a thread that is not this handler's: it must not wait for the bus that the handler keeps.
-        drop((one, two));
-        Ok(Arc::new(Bomb))
+        let ask = |n| context.attach(|| bus.emit(Ping { n }).result());
+        let (one, two) = rayon::join(|| ask(1), || ask(2));
+        Ok(one? + two?)
     });
-    works(&EventBus::new("other"));
+    for _ in 0..100 {
+        let both = bus.emit(Both);
+        assert_eq!(within(PATIENCE, move || both.result().unwrap()), 3);
+    }
 }
 
 thread_local! {
