@@ -320,6 +320,51 @@ fn who_stands_in_line_for_a_cancelled_event_is_rung() {
 }
 
 #[test]
+fn a_global_turn_is_not_left_with_who_was_cancelled_as_it_came() {
+    check(|| {
+        let runtime = runtime();
+        let buses = ["a", "b"].map(|name| {
+            let bus = EventBus::builder(name).runtime(&runtime).event_concurrency(EventConcurrency::GlobalSerial);
+            let bus = bus.build().unwrap();
+            bus.on(|job: &Event<Job>| job.0);
+            bus
+        });
+        let event = buses[0].emit(Job(1));
+        let late = event.clone();
+        let canceller = thread::spawn(move || late.cancel());
+        assert_eq!(buses[1].emit(Job(2)).result().unwrap(), 2);
+        let _ = event.wait();
+        let _ = canceller.join().unwrap();
+        assert_eq!(buses[1].emit(Job(3)).result().unwrap(), 3);
+        buses.iter().for_each(at_rest);
+    });
+}
+
+#[test]
+fn a_retry_below_a_wait_leaves_no_turn_behind() {
+    check(|| {
+        let runtime = runtime();
+        let bus = bus(&runtime, "a");
+        bus.on(|job: &Event<Job>| -> Result<u32, HandlerError> {
+            let retry = Retry::attempts(2).delay(Duration::from_millis(1));
+            Ok(job.bus().emit_with(Child(job.0), EventOptions::new().retry(retry)).result()?)
+        });
+        bus.on(|child: &Event<Child>| -> Result<u32, HandlerError> {
+            match HandlerContext::current().ok_or("outside")?.attempt() {
+                1 => Err("once".into()),
+                _ => Ok(child.0),
+            }
+        });
+        let events = [bus.emit(Job(1)), bus.emit(Job(2))];
+        let (clock, late) = (runtime.clone(), events[1].clone());
+        let clock = thread::spawn(move || timers_fire_until(&clock, || late.is_completed()));
+        assert_eq!(events.map(|event| event.result().unwrap()), [1, 2]);
+        clock.join().unwrap();
+        at_rest(&bus);
+    });
+}
+
+#[test]
 fn cancelling_what_runs_leaves_the_loop_to_the_next() {
     check(|| {
         let runtime = runtime();

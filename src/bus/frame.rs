@@ -1,7 +1,7 @@
 //! What a thread carries while it runs handlers: its frames, and the permits it has in hand.
 
 use crate::bus::core::BusCore;
-use crate::bus::permit::{Permit, delivery_token};
+use crate::bus::permit::{Permit, delivery_token, is_active};
 use crate::event::{AnyEvent, ContextMap, EventId, HandlerId, HandlerInfo, Manner, RecordPhase, State, TurnKind};
 use crate::runtime::{PermitKind, Worker};
 use crate::sync::{Granted, Place, Token};
@@ -342,6 +342,10 @@ pub(crate) fn take_back(worker: &Arc<Worker>, frame: &Frame) -> bool {
         let live = || frame.is_live() && (owner.is(&frame.event, frame.delivery, frame.invocation) || owner.is_live());
         let lender = hold.event.state().lock().deliveries.get(hold.delivery).and_then(|d| d.lender());
         if !hold.permit.stand(worker, Place::Front, hold.token, lender, live) {
+            if !is_active(&hold.event, hold.delivery) {
+                // The turn may have come after the delivery's end, which found nothing to release.
+                hold.permit.release(hold.token);
+            }
             if hold.shared {
                 // Its turn may have come for the delivery just when this handler was given up.
                 crate::bus::ending::give_up_if_all_sit(&frame.bus, &hold.event, hold.delivery);

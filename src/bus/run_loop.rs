@@ -4,7 +4,7 @@ use crate::bus::core::{BusCore, Entry, Run};
 use crate::bus::drive::{After, Driver, Via};
 use crate::bus::ending;
 use crate::bus::frame::Under;
-use crate::bus::permit::{Home, delivery_token};
+use crate::bus::permit::{Home, delivery_token, is_active};
 use crate::bus::recorder::By;
 use crate::bus::start::{self, Attempt, Fixed, Start};
 use crate::bus::tell;
@@ -211,15 +211,13 @@ impl BusCore {
             }
             match self.claim(&mut run, worker, entry, pass, None) {
                 Claimed::ToRun => {
-                    if let Some(ready) = pass.ready.as_ref().filter(|_| global) {
-                        // Not before the claim: a jump that claims instead must not find its token holding.
-                        let token = delivery_token(&ready.entry.event, ready.entry.delivery as usize);
-                        self.runtime.global.lock().event.rename(self.loop_token(), token);
-                    }
+                    let claimed = pass.ready.as_ref().map(|ready| &ready.entry);
+                    global_turn |= global && !claimed.is_some_and(|entry| self.hand_on_global_turn(entry));
                     break Next::Run;
                 }
                 // The delivery has taken the loop along.
                 Claimed::InLine(entry) => {
+                    global_turn |= global && !self.hand_on_global_turn(&entry);
                     in_line = Some(entry);
                     break Next::Leave;
                 }
@@ -406,6 +404,18 @@ impl BusCore {
         drop(global);
         debug_assert!(granted.is_empty(), "a permit that could not be taken was granted");
         false
+    }
+
+    /// The turn is the claimed delivery's from here on. Not before the claim: a jump that claims instead must not find its token holding.
+    /// False if that is over already, and has given back whatever it had.
+    fn hand_on_global_turn(&self, entry: &Entry) -> bool {
+        let index = entry.delivery as usize;
+        let mut global = self.runtime.global.lock();
+        let active = is_active(&entry.event, index);
+        if active {
+            global.event.rename(self.loop_token(), delivery_token(&entry.event, index));
+        }
+        active
     }
 
     /// One runner for parallel events: takes them in order, as long as there are any.

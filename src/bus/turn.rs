@@ -93,7 +93,11 @@ pub(crate) fn ensure_turn(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize,
                 bus.note_set_aside(event, delivery);
                 return false;
             }
-            Taken::Dead => return false,
+            Taken::Dead => {
+                // Its end may have come between two permits, when there was nothing to release.
+                release_delivery(bus, token, manner.turn);
+                return false;
+            }
         }
     }
     true
