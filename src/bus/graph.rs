@@ -316,7 +316,10 @@ impl Search<'_> {
                         queued.push((Arc::clone(&delivery.bus), delivery.manner.turn));
                     }
                 }
-                children.extend(state.children().map(|c| c.event.clone()).filter(|e| !e.is_completed()));
+                // While its handlers run they may still wait for what they have emitted; who waits in order looks again at their end.
+                if !state.deliveries.iter().any(|d| d.phase == DeliveryPhase::Active) {
+                    children.extend(state.children().map(|c| c.event.clone()).filter(|e| !e.is_completed()));
+                }
                 in_line = limits::lines_of(&state);
             }
             for group in &in_line {
