@@ -362,7 +362,8 @@ impl Search<'_> {
             }
             // Who jumps claims what is queued; only an in-order wait depends on the queue.
             for queue in queued.iter().filter(|_| in_order).map(|(bus, turn)| Queue::of(bus, *turn)) {
-                if self.own.keeps(&queue) {
+                // A jump on the way claims it, whatever is before it.
+                if self.own.keeps(&queue) && !jump {
                     let chain = trail.words(hop);
                     return Some(format!("{chain}, which is queued on {} behind this very handler", queue.bus.label));
                 }
