@@ -188,7 +188,7 @@ impl Program {
         }
         if random.one_in(8) {
             let delay = Duration::from_micros(random.below(500));
-            // Open: in a delay another event can slip in (tests/README.md).
+            // In a delay another event could slip in; see tests/README.md.
             let delay = if self.calm && !self.delays { Duration::ZERO } else { delay };
             options = options.retry(Retry::attempts(2).delay(delay));
         }

@@ -123,6 +123,7 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
         .cloned();
     if retry.is_some() {
         delivery.set_aside(key.invocation);
+        delivery.set_lender(None);
     } else {
         let failure = Arc::new(HandlerFailure::TimedOut { after });
         delivery.end_record(key.invocation, Outcome::Failed(failure), at);
