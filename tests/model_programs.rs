@@ -15,9 +15,12 @@
     reason = "tests"
 )]
 
+#[path = "common/random.rs"]
+mod random;
 #[path = "common/schedules.rs"]
 mod schedules;
 
+use random::Random;
 use schedules::{at_rest, check, quiet_panic, settled};
 use shuttle::thread;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -31,28 +34,6 @@ struct Node {
 }
 impl Payload for Node {
     type Output = u64;
-}
-
-/// xorshift64*
-struct Random(u64);
-impl Random {
-    fn new(seed: u64) -> Self {
-        let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-        random.next();
-        random
-    }
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-    fn below(&mut self, n: u64) -> u64 {
-        (self.next() >> 33) % n
-    }
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
 }
 
 /// Rounds of the clock after which nothing moves any more. It keeps the model checker from seeing a deadlock by itself.

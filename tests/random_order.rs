@@ -13,6 +13,10 @@
 )]
 #![cfg(not(threadbus_shuttle))]
 
+#[path = "common/random.rs"]
+mod random;
+
+use random::Random;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -41,16 +45,7 @@ impl Payload for Run {
     type Output = ();
 }
 
-/// xorshift64*
-struct Random(u64);
 impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % n
-    }
-
     fn node(&mut self, depth: u32, names: &mut u32) -> Node {
         *names += 1;
         let (name, priority) = (*names, if self.below(3) == 0 { self.below(11) as u8 } else { 5 });
@@ -247,7 +242,7 @@ fn programs_run_in_the_order_of_the_model() {
     let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default);
     let first = number("THREADBUS_SEED", 1);
     for seed in first..first + number("THREADBUS_PROGRAMS", 2_000) {
-        let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        let mut random = Random::new(seed);
         let mut names = 0;
         let roots: Vec<Node> = (0..1 + random.below(4)).map(|_| random.node(4, &mut names)).collect();
         let differs = |roots: &[Node]| on_the_bus(roots) != Model::order(roots);
@@ -262,7 +257,7 @@ fn programs_run_in_the_order_of_the_model() {
 #[test]
 fn a_program_is_made_as_small_as_what_fails_of_it() {
     let mut names = 0;
-    let mut random = Random(4711);
+    let mut random = Random::new(4711);
     let panics = |roots: &[Node]| format!("{roots:?}").contains("Panic");
     let roots: Vec<Node> = std::iter::repeat_with(|| random.node(4, &mut names))
         .filter(|node| panics(std::slice::from_ref(node)))
