@@ -1,12 +1,12 @@
 //! Waiting for a bus to be idle, and keeping it from starting anything.
 
-use crate::bus::core::Until;
+use crate::bus::core::{BusCore, Until};
 use crate::bus::forbid::may_block;
-use crate::bus::frame;
+use crate::bus::frame::{self, Frame};
 use crate::bus::handle::EventBus;
 use crate::event::WaitError;
 use crate::runtime::{Serves, Worker};
-use crate::sys::clock::{self, NEVER};
+use crate::sys::clock::{self, NEVER, Tick};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,31 +59,10 @@ impl EventBus {
         let Some(worker) = Worker::current() else {
             return Err(WaitError::Deadlock("this thread is ending".to_owned()));
         };
-        let _watch = self.core().watch(&worker.bell, Until::Idle);
-        let mut result = Ok(());
-        let mut sat = false;
-        while !self.core().is_idle() {
-            if frame.as_ref().is_some_and(|frame| !frame.is_live()) {
-                return Err(WaitError::Aborted);
-            }
-            if deadline != NEVER && clock::now() >= deadline {
-                result = Err(WaitError::Timeout(timeout.unwrap_or_default()));
-                break;
-            }
-            match &frame {
-                Some(frame) => {
-                    frame::set_down_all();
-                    sat = true;
-                    worker.suspended(&frame.bus.runtime, deadline, || worker.rest(deadline, Serves::All));
-                }
-                None => {
-                    worker.rest(deadline, Serves::All);
-                }
-            }
-        }
-        match frame {
-            Some(frame) if sat && !frame::take_back(&worker, &frame) => Err(WaitError::Aborted),
-            _ => result,
+        match self.core().rest_until_idle(&worker, frame.as_ref(), deadline) {
+            Rested::Idle => Ok(()),
+            Rested::TimedOut => Err(WaitError::Timeout(timeout.unwrap_or_default())),
+            Rested::GivenUp => Err(WaitError::Aborted),
         }
     }
 
@@ -108,6 +87,48 @@ impl EventBus {
         }
         for _ in 0..free {
             self.core().submit_free();
+        }
+    }
+}
+
+/// How a wait for an idle bus ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rested {
+    Idle,
+    TimedOut,
+    /// The handler that waits is not live any more.
+    GivenUp,
+}
+
+impl BusCore {
+    /// Parks until the bus is idle, the deadline, or the end of the handler that waits, if one does: it gives up what it holds meanwhile.
+    pub(super) fn rest_until_idle(&self, worker: &Arc<Worker>, frame: Option<&Frame>, deadline: Tick) -> Rested {
+        let _watch = self.watch(&worker.bell, Until::Idle);
+        let mut sat = false;
+        let rested = loop {
+            if self.is_idle() {
+                break Rested::Idle;
+            }
+            if frame.is_some_and(|frame| !frame.is_live()) {
+                break Rested::GivenUp;
+            }
+            if clock::now() >= deadline {
+                break Rested::TimedOut;
+            }
+            match frame {
+                Some(frame) => {
+                    frame::set_down_all();
+                    sat = true;
+                    worker.suspended(&frame.bus.runtime, deadline, || worker.rest(deadline, Serves::All));
+                }
+                None => {
+                    worker.rest(deadline, Serves::All);
+                }
+            }
+        };
+        match frame {
+            Some(frame) if sat && !frame::take_back(worker, frame) => Rested::GivenUp,
+            _ => rested,
         }
     }
 }

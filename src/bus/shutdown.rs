@@ -1,6 +1,6 @@
 //! The end of a bus, and of all buses of a runtime.
 
-use crate::bus::core::{BusCore, Doors, End, Until};
+use crate::bus::core::{BusCore, Doors, End};
 use crate::bus::ending;
 use crate::bus::forbid::may_block_or_log;
 use crate::bus::frame;
@@ -237,24 +237,8 @@ impl BusCore {
 
     fn wait_idle_until(&self, deadline: Tick) {
         let Some(worker) = Worker::current() else { return };
-        let frame = frame::top();
-        let _watch = self.watch(&worker.bell, Until::Idle);
-        let mut sat = false;
-        while !self.is_idle() && clock::now() < deadline && frame.as_ref().is_none_or(frame::Frame::is_live) {
-            match &frame {
-                Some(frame) => {
-                    frame::set_down_all();
-                    sat = true;
-                    worker.suspended(&frame.bus.runtime, deadline, || worker.rest(deadline, Serves::All));
-                }
-                None => {
-                    worker.rest(deadline, Serves::All);
-                }
-            }
-        }
-        if let Some(frame) = frame.filter(|_| sat) {
-            frame::take_back(&worker, &frame);
-        }
+        // However it ends, the rest of the shutdown follows.
+        let _ = self.rest_until_idle(&worker, frame::top().as_ref(), deadline);
     }
 
     /// Handlers that were given up get until the deadline to come back.
