@@ -123,9 +123,7 @@ pub(crate) fn end(driver: &Driver<'_>, state: &mut State, returned: &mut Returne
     let by = if driver.via == Via::Loop { By::Loop } else { By::Anybody };
     driver.bus.recorder.handled_in(driver.now.saturating_sub(since), by);
     if let Some(delay) = returned.retry.take() {
-        delivery.set_aside(invocation);
-        // Who goes on with it stands in line for a turn: whoever lends one now may run something else meanwhile.
-        delivery.set_lender(None);
+        delivery.await_retry(invocation);
         return Ended::Retry(delay);
     }
     let outcome = std::mem::take(&mut returned.outcome);

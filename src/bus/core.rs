@@ -310,10 +310,7 @@ impl BusCore {
     }
 
     pub(crate) fn submit_loop(self: &Arc<Self>) {
-        match &self.manual {
-            None => self.runtime.pool.submit(Job::Loop(Arc::clone(self) as Arc<dyn Drive>)),
-            Some(_) => self.put_by(Pumped::Loop),
-        }
+        self.runtime.pool.submit(self.loop_job());
     }
 
     /// The loop as a job: for the pool, or the pump thread.

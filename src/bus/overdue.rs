@@ -122,8 +122,7 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
         .filter(|retry| key.attempt < retry.max_attempts())
         .cloned();
     if retry.is_some() {
-        delivery.set_aside(key.invocation);
-        delivery.set_lender(None);
+        delivery.await_retry(key.invocation);
     } else {
         let failure = Arc::new(HandlerFailure::TimedOut { after });
         delivery.end_record(key.invocation, Outcome::Failed(failure), at);

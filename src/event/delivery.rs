@@ -330,11 +330,18 @@ impl Delivery {
         }
     }
 
-    /// A pending invocation that waits for its permit, or a failed one that will be tried again: not startable until then.
+    /// A pending invocation that waits for its permit or place: not startable until then.
     pub(crate) fn set_aside(&mut self, invocation: usize) {
         let record = &mut self.records[invocation];
         record.phase = RecordPhase::Delayed;
         self.serial_busy |= record.mode != HandlerMode::Parallel;
+    }
+
+    /// A failed invocation will be tried again. Whoever goes on with it stands in line for a turn: who lends one now may run something
+    /// else meanwhile.
+    pub(crate) fn await_retry(&mut self, invocation: usize) {
+        self.set_aside(invocation);
+        self.set_lender(None);
     }
 
     /// The delay is over.
