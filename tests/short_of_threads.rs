@@ -404,3 +404,44 @@ fn a_process_that_is_refused_threads_finishes_its_work() {
     assert!(output.status.success(), "{:?}: {said}{}", output.status, String::from_utf8_lossy(&output.stdout));
     assert!(said.contains("child: finished with"), "it ran: {said}");
 }
+
+/// The last thread runs an event on top of its own wait; what it waits for there is no wait of that event.
+#[test]
+fn what_runs_on_top_of_a_wait_does_not_wait_for_the_same() {
+    let runtime = threads(2).hard_limit(2).build().expect("a runtime");
+    let [outer, inner, top] = ["Outer", "Inner", "Top"].map(|name| parallel(&runtime, name));
+    let (running, parked) = (Gate::new(), Gate::new());
+    let _opener = parked.opener();
+    top.on(|quick: &Event<Quick>| {
+        // Whoever waits for this event looks again at what is emitted below it.
+        for _ in 0..20 {
+            quick.bus().emit(Child { n: 0 });
+            linger();
+        }
+    });
+    top.on(|child: &Event<Child>| child.n);
+    inner.on({
+        let (running, parked, top) = (running.clone(), parked.clone(), top.clone());
+        move |_: &Event<Work>| {
+            running.open();
+            parked.wait();
+            // With a time limit, so this thread runs nothing on top of its own wait.
+            top.emit(Quick).wait_timeout(PATIENCE).map(drop)
+        }
+    });
+    let work = inner.emit(Work);
+    running.wait();
+    outer.on({
+        let work = work.clone();
+        move |parent: &Event<Parent>| -> Result<usize, WaitError> {
+            work.wait()?;
+            Ok(parent.n)
+        }
+    });
+    let parent = outer.emit(Parent { n: 7 });
+    eventually(|| runtime.stats().waiting == 1);
+    parked.open();
+    clean(&done(&work));
+    assert_eq!(done(&parent).result().expect("no circle"), 7);
+    at_rest(&runtime, &[outer, inner, top]);
+}

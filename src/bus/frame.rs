@@ -340,26 +340,54 @@ pub(crate) fn take_back(worker: &Arc<Worker>, frame: &Frame) -> bool {
         }
         let Some(owner) = owner_of(&hold) else { return false };
         let live = || frame.is_live() && (owner.is(&frame.event, frame.delivery, frame.invocation) || owner.is_live());
-        let lender = hold.event.state().lock().deliveries.get(hold.delivery).and_then(|d| d.lender());
-        if !hold.permit.stand(worker, Place::Front, hold.token, lender, live) {
-            if !is_active(&hold.event, hold.delivery) {
-                // The turn may have come after the delivery's end, which found nothing to release.
-                hold.permit.release(hold.token);
-            }
+        if !stand_again(worker, at, &hold, &owner, live) {
             if hold.shared {
                 // Its turn may have come for the delivery just when this handler was given up.
                 crate::bus::ending::give_up_if_all_sit(&frame.bus, &hold.event, hold.delivery);
             }
             return false;
         }
-        if let Some(delivery) = hold.event.state().lock().deliveries.get_mut(hold.delivery)
-            && delivery.is_live(owner.invocation, owner.attempt)
-        {
-            delivery.records[owner.invocation].sitting = false;
-        }
-        local(|local| local.hand[at].in_hand = true);
     }
     frame.is_live()
+}
+
+/// What this thread has in hand now, for [`retake`].
+pub(crate) fn all_in_hand() -> Places {
+    local(|local| (0..local.hand.len()).filter(|&at| local.hand[at].in_hand).collect()).unwrap_or_default()
+}
+
+/// Something ran on top, and may have given up what this thread had in hand. What belongs to an ended handler stays where it is.
+pub(crate) fn retake(worker: &Arc<Worker>, had: &[usize]) {
+    for &at in had {
+        let Some(hold) = local(|local| local.hand.get(at).cloned()).flatten() else { return };
+        if hold.in_hand {
+            continue;
+        }
+        match owner_of(&hold) {
+            Some(owner) => drop(stand_again(worker, at, &hold, &owner, || owner.is_live())),
+            // Nobody's to give up yet.
+            None => drop(local(|local| local.hand[at].in_hand = true)),
+        }
+    }
+}
+
+/// Takes back one hold that was given up in a wait of its owner, or of something above it.
+fn stand_again(worker: &Arc<Worker>, at: usize, hold: &Hold, owner: &Frame, live: impl Fn() -> bool) -> bool {
+    let lender = hold.event.state().lock().deliveries.get(hold.delivery).and_then(|d| d.lender());
+    if !hold.permit.stand(worker, Place::Front, hold.token, lender, live) {
+        if !is_active(&hold.event, hold.delivery) {
+            // The turn may have come after the delivery's end, which found nothing to release.
+            hold.permit.release(hold.token);
+        }
+        return false;
+    }
+    if let Some(delivery) = hold.event.state().lock().deliveries.get_mut(hold.delivery)
+        && delivery.is_live(owner.invocation, owner.attempt)
+    {
+        delivery.records[owner.invocation].sitting = false;
+    }
+    local(|local| local.hand[at].in_hand = true);
+    true
 }
 
 /// Where in the hand a permit lies that this thread may lend to what it runs on top, without any lock.

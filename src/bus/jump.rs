@@ -111,7 +111,7 @@ fn wait_outside(
         match (runtime_of(event), worker) {
             (Some(runtime), Some(worker)) if deadline == NEVER && runtime.pool.is_deserted() => {
                 runtime.pool.list(worker);
-                if !runtime.pool.serve_if_starved(worker) && worker.has_pumps() {
+                if !worker.serve_if_starved(&runtime) && worker.has_pumps() {
                     worker.serve(Serves::All);
                 }
             }

@@ -37,6 +37,7 @@ mod pump;
 mod recorder;
 mod redrive;
 mod registry;
+mod rest;
 mod results;
 mod run_loop;
 mod run_now;

@@ -67,7 +67,7 @@ impl Seat {
                 continue;
             };
             let rest = || self.worker.rest(deadline, Serves::Fronted);
-            let served = self.worker.suspended(&frame.bus.runtime, deadline, rest) == Some(true);
+            let served = self.worker.suspended(&frame.bus.runtime, deadline, rest);
             // What ran on top may have given up what this handler keeps.
             if served && !frame::take_back(&self.worker, frame) {
                 return Parked::GivenUp;

@@ -1,6 +1,7 @@
 //! A permit as a thing that can be taken, yielded and given back, wherever it lives: in a bus's `run` or in the runtime's `global`.
 
 use crate::bus::core::BusCore;
+use crate::bus::frame;
 use crate::event::{AnyEvent, DeliveryPhase};
 use crate::runtime::{Job, PermitKind, RuntimeCore, Serves, Turn, Worker, hand_over};
 use crate::sync::{Granted, Place, Semaphore, Ticket, Token};
@@ -114,19 +115,30 @@ impl Permit {
         })
     }
 
-    /// A pump thread in line runs what others wait for, since that may be who has the permit. It leaves the line first, so that the permit
-    /// does not come to a thread that is busy with something else, which may need it too.
+    /// A thread in line runs what others wait for and only it can run, since that may be who has the permit. It leaves the line first, so
+    /// that the permit does not come to a thread that is busy with something else, which may need it too. `None`: there is nothing of the
+    /// kind, and it is in line as before; else whether anything ran.
     #[cold]
-    fn serves_meanwhile(&self, worker: &Arc<Worker>, token: Token) -> bool {
-        if worker.is_out_of_stack() || !worker.has_fronted() {
-            return false;
+    fn serves_meanwhile(&self, worker: &Arc<Worker>, token: Token) -> Option<bool> {
+        let runtime = self.runtime();
+        let pumps = worker.has_pumps() && !worker.is_out_of_stack() && worker.has_fronted();
+        if !pumps && !runtime.pool.is_starved() {
+            return None;
         }
         let mine = |turn: &Turn| matches!(turn, Turn::Ring(bell) if Arc::ptr_eq(bell, &worker.bell));
         let came = self.step(|s| {
             let granted = s.forget_ticket(token, mine);
             (s.holds(token), granted)
         });
-        came || worker.serve(Serves::Fronted)
+        if came {
+            return Some(true);
+        }
+        let had = frame::all_in_hand();
+        let served = pumps && worker.serve(Serves::Fronted) || worker.serve_if_starved(runtime);
+        if served {
+            frame::retake(worker, &had);
+        }
+        Some(served)
     }
 
     /// Stands in line on the calling thread until the permit is there, or `live` is not any more.
@@ -138,7 +150,7 @@ impl Permit {
         under: Option<Token>,
         live: impl Fn() -> bool,
     ) -> bool {
-        let mut parked = false;
+        let (mut parked, mut in_vain) = (false, false);
         loop {
             let taken = self.step(|s| {
                 let mine = |turn: &Turn| matches!(turn, Turn::Ring(bell) if Arc::ptr_eq(bell, &worker.bell));
@@ -169,12 +181,12 @@ impl Permit {
                         self.runtime().pool.suspend(worker);
                         parked = true;
                     }
-                    if worker.has_pumps() && self.serves_meanwhile(worker, token) {
+                    if !in_vain && let Some(served) = self.serves_meanwhile(worker, token) {
+                        in_vain = !served;
                         continue;
                     }
-                    if !self.runtime().pool.serve_if_starved(worker) {
-                        worker.bell.wait(NEVER);
-                    }
+                    in_vain = false;
+                    worker.bell.wait(NEVER);
                 }
             }
         }

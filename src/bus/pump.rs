@@ -4,12 +4,11 @@ use crate::bus::core::BusCore;
 use crate::bus::frame;
 use crate::bus::handle::EventBus;
 use crate::bus::manual::Due;
+use crate::bus::rest::apart;
 use crate::bus::run_loop::Finished;
 use crate::bus::turn::release_delivery;
 use crate::runtime::{Drive, NotHere, Serves, Worker};
 use crate::sys::clock::{self, NEVER, Tick};
-use crate::sys::sync::atomic::Ordering;
-use crate::sys::unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,19 +123,11 @@ impl BusCore {
     }
 
     fn run_due(self: &Arc<Self>, worker: &Arc<Worker>, due: Due) {
-        // What is below on this stack has nothing to do with it, nor does what that is parked for: it is no wait of what runs here.
-        let parked = self.runtime.parked_count.load(Ordering::SeqCst) > 0;
-        let below = if parked { self.runtime.parked.lock().remove(&worker.id) } else { None };
-        let floor = frame::local(|local| std::mem::replace(&mut local.floor, local.frames.len()));
-        let ran = unwind::catch(|| match due {
+        let ran = apart(&self.runtime, worker, || match due {
             Due::Loop => Arc::clone(self).drive(worker),
             Due::Free => self.run_free(worker),
             Due::Work(work) => work(worker),
         });
-        frame::local(|local| local.floor = floor.unwrap_or(0));
-        if let Some(below) = below {
-            self.runtime.parked.lock().insert(worker.id, below);
-        }
         if let Err(panic) = ran {
             log::error!(target: "threadbus", "a pump thread survived a panic outside of handlers: {panic}");
         }

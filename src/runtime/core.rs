@@ -1,12 +1,9 @@
 //! What the buses of one runtime share, and the public `Runtime`.
 
 use crate::event::{AnyEvent, BuildError, BusId, LimitNames};
-use crate::runtime::drive::Serves;
 use crate::runtime::pool::{Job, Limits, Pool};
 use crate::runtime::watch::Watch;
-use crate::runtime::worker::Worker;
 use crate::sync::{Bell, Semaphore};
-use crate::sys::clock::{NEVER, Tick};
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, AtomicUsize};
 use std::any::Any;
@@ -276,35 +273,4 @@ pub struct RuntimeStats {
     pub max_threads: usize,
     /// The most there have been at once.
     pub peak_threads: usize,
-}
-
-impl Worker {
-    /// Waits for its bell outside of handlers: a thread of the pool gives up its place meanwhile.
-    pub(crate) fn sit(self: &Arc<Self>, runtime: &RuntimeCore, until: Tick) {
-        if self.is_outside() {
-            self.rest(until, Serves::All);
-        } else {
-            self.suspended(runtime, until, || self.rest(until, Serves::All));
-        }
-    }
-
-    /// Inside of them, for something that no handler is needed for.
-    pub(crate) fn sit_still(self: &Arc<Self>, runtime: &RuntimeCore, until: Tick) {
-        self.suspended(runtime, until, || self.bell.wait(until));
-    }
-
-    /// Gives up the place in the pool for the length of a park.
-    ///
-    /// `None` if there was none: when no other thread is left, this one ran a job instead; not if it must be back by some time.
-    pub(crate) fn suspended<R>(
-        self: &Arc<Self>,
-        runtime: &RuntimeCore,
-        until: Tick,
-        park: impl FnOnce() -> R,
-    ) -> Option<R> {
-        runtime.pool.suspend(self);
-        let parked = if until == NEVER && runtime.pool.serve_if_starved(self) { None } else { Some(park()) };
-        runtime.pool.resume(self);
-        parked
-    }
 }

@@ -43,7 +43,7 @@ impl Job {
         Job::Work(Box::new(work))
     }
 
-    fn run(self, worker: &Arc<Worker>) {
+    pub(crate) fn run(self, worker: &Arc<Worker>) {
         match self {
             Job::Loop(bus) => bus.drive(worker),
             Job::Work(work) => work(worker),
@@ -273,31 +273,20 @@ impl Pool {
         state.threads == 0 && state.is_starved(self.limits.hard_limit)
     }
 
-    /// What a thread about to park does first: when nobody else can, it runs a job itself. True if it has.
-    pub(crate) fn serve_if_starved(self: &Arc<Self>, worker: &Arc<Worker>) -> bool {
-        if worker.is_deep() {
-            return false;
+    /// A job that no thread will come for, for one that is suspended: it has its place again.
+    pub(crate) fn take_if_starved(&self, worker: &Worker) -> Option<Job> {
+        let mut state = self.state.lock();
+        if !state.is_starved(self.limits.hard_limit) {
+            return None;
         }
-        let job = {
-            let mut state = self.state.lock();
-            if !state.is_starved(self.limits.hard_limit) {
-                return false;
-            }
-            let Some(job) = state.take_job() else { return false };
-            let mut place = worker.place.lock();
-            if *place == Place::Waiting {
-                *place = Place::Busy;
-                state.waiting -= 1;
-                state.busy += 1;
-            }
-            job
-        };
-        log::debug!(target: "threadbus", "no thread is left: {} runs a job inside its wait", worker.name);
-        if let Err(panic) = unwind::catch(|| job.run(worker)) {
-            log::error!(target: "threadbus", "a worker survived a panic outside of handlers: {panic}");
+        let job = state.take_job()?;
+        let mut place = worker.place.lock();
+        if *place == Place::Waiting {
+            *place = Place::Busy;
+            state.waiting -= 1;
+            state.busy += 1;
         }
-        self.suspend(worker);
-        true
+        Some(job)
     }
 
     /// Somebody who waits must come and serve.
