@@ -27,12 +27,7 @@ impl Worker {
     /// Gives up the place in the pool for the length of a park, which says whether anything ran in it.
     ///
     /// True if so: when no other thread is left, this one runs a job instead of the park; not if it must be back by some time.
-    pub(crate) fn suspended(
-        self: &Arc<Self>,
-        runtime: &RuntimeCore,
-        until: Tick,
-        park: impl FnOnce() -> bool,
-    ) -> bool {
+    pub(crate) fn suspended(self: &Arc<Self>, runtime: &RuntimeCore, until: Tick, park: impl FnOnce() -> bool) -> bool {
         runtime.pool.suspend(self);
         let served = until == NEVER && self.serve_if_starved(runtime) || park();
         runtime.pool.resume(self);
