@@ -1,8 +1,9 @@
 //! Random programs under shuttle: another program on every schedule, with forwards, retries, deadlines, cancels and waits of all kinds.
 //! `RUSTFLAGS="--cfg threadbus_shuttle" THREADBUS_SCHEDULES=100000 cargo test --release --test model_programs`,
-//! and with limits on some handlers by `THREADBUS_LIMITS=1`.
+//! and two of three with limits on some handlers.
 //!
-//! A failure prints the program's seed: `THREADBUS_SEED=17` runs that one on every schedule.
+//! A failure prints the program's seed, and how it was made smaller: `THREADBUS_SEED=17 THREADBUS_BOUNDS="buses=1"` runs that one on every
+//! schedule.
 #![cfg(threadbus_shuttle)]
 #![allow(
     clippy::unwrap_used,
@@ -20,7 +21,7 @@ mod random;
 #[path = "common/schedules.rs"]
 mod schedules;
 
-use random::Random;
+use random::{Bounds, Random};
 use schedules::{at_rest, check, quiet_panic, settled};
 use shuttle::thread;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -46,6 +47,7 @@ fn explain(event: &Event<Node>) -> String {
 }
 
 struct Program {
+    bounds: Bounds,
     buses: Vec<WeakBus>,
     events: Mutex<Vec<Event<Node>>>,
 }
@@ -54,7 +56,7 @@ impl Program {
     fn handle(&self, at: usize, salt: u64, event: &Event<Node>) -> Result<Option<u64>, HandlerError> {
         let mut random = Random::new(event.seed ^ salt.rotate_left(40));
         let context = HandlerContext::current().ok_or("outside")?;
-        for _ in 0..random.below(3) {
+        for _ in 0..self.bounds.cut("actions", random.below(3)) {
             if context.is_cancelled() {
                 break;
             }
@@ -118,10 +120,10 @@ impl Program {
     }
 }
 
-fn run(seed: u64) {
+fn run(seed: u64, bounds: Bounds) {
     let mut random = Random::new(seed);
     let runtime = Runtime::builder().max_threads(4 + random.below(4) as usize).hard_limit(64).build().unwrap();
-    let buses: Vec<EventBus> = (0..1 + random.below(3))
+    let buses: Vec<EventBus> = (0..1 + bounds.cut("buses", random.below(3)))
         .map(|n| {
             let events = match random.below(6) {
                 0 => EventConcurrency::Parallel,
@@ -138,15 +140,15 @@ fn run(seed: u64) {
             bus.event_concurrency(events).handler_concurrency(handlers).build().unwrap()
         })
         .collect();
-    let limits = std::env::var_os("THREADBUS_LIMITS").is_some();
+    let limited = !seed.is_multiple_of(3);
     let limit = Limit::new(1 + random.below(2) as usize);
     let events = Mutex::new(Vec::new());
-    let program = Arc::new(Program { buses: buses.iter().map(EventBus::downgrade).collect(), events });
+    let program = Arc::new(Program { bounds, buses: buses.iter().map(EventBus::downgrade).collect(), events });
     for (at, bus) in buses.iter().enumerate() {
-        for salt in 0..1 + random.below(2) {
+        for salt in 0..1 + bounds.cut("handlers", random.below(2)) {
             let own: Weak<Program> = Arc::downgrade(&program);
             let options = HandlerOptions::new();
-            let options = if random.one_in(3) && limits { options.limit(limit.clone()) } else { options };
+            let options = if random.one_in(3) && limited { options.limit(limit.clone()) } else { options };
             bus.on_with(options, move |event: &Event<Node>| -> Result<Option<u64>, HandlerError> {
                 own.upgrade().ok_or("over")?.handle(at, salt + 1, event)
             });
@@ -177,8 +179,8 @@ fn run(seed: u64) {
             }
         })
     };
-    for _ in 0..1 + random.below(3) {
-        let event = program.emit(&mut random, 2).ok().unwrap();
+    for _ in 0..1 + bounds.cut("emits", random.below(3)) {
+        let event = program.emit(&mut random, bounds.cut("depth", 2) as u32).ok().unwrap();
         match random.below(4) {
             0 => drop(event.cancel()),
             1 => drop(event.wait()),
@@ -206,15 +208,19 @@ fn run(seed: u64) {
 #[test]
 fn random_programs_end_on_every_schedule() {
     static SEED: AtomicU64 = AtomicU64::new(0);
-    let one = std::env::var("THREADBUS_SEED").ok().and_then(|n| n.parse().ok());
+    let chosen = std::env::var("THREADBUS_SEED").ok().and_then(|n| n.parse().ok());
+    let bounds = Bounds::chosen();
     let failed = std::panic::catch_unwind(|| {
         check(move || {
             let next = SEED.fetch_add(1, Relaxed);
-            run(one.unwrap_or(next));
+            run(chosen.unwrap_or(next), bounds);
         })
     });
     if let Err(failure) = failed {
-        println!("seed {}", one.unwrap_or(SEED.load(Relaxed).saturating_sub(1)));
+        let seed = chosen.unwrap_or(SEED.load(Relaxed).saturating_sub(1));
+        println!("THREADBUS_SEED={seed}");
+        let smaller = bounds.shrink(|bounds| std::panic::catch_unwind(|| check(move || run(seed, bounds))).is_err());
+        println!("made smaller: THREADBUS_SEED={seed} THREADBUS_BOUNDS=\"{smaller}\"");
         std::panic::resume_unwind(failure);
     }
 }

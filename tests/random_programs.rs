@@ -1,6 +1,7 @@
 //! Random programs: handlers that emit, wait in any of the ways, forward, fail, panic, overstay and cancel, on buses of random modes.
 //!
-//! Each program is made from a seed, printed when it fails: `THREADBUS_SEED=17 THREADBUS_PROGRAMS=1 cargo test --test random_programs`.
+//! Each program is made from a seed. One that fails is made smaller as long as it still does, now and then; what is printed then runs it again:
+//! `THREADBUS_SEED=17 THREADBUS_BOUNDS="buses=2 depth=1" THREADBUS_PROGRAMS=1 cargo test --test random_programs`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,6 +9,7 @@
     clippy::disallowed_methods,
     clippy::panic,
     clippy::print_stderr,
+    clippy::print_stdout,
     missing_docs,
     missing_debug_implementations,
     reason = "tests"
@@ -17,8 +19,9 @@
 #[path = "common/random.rs"]
 mod random;
 
-use random::Random;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use random::{Bounds, Random};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use threadbus::*;
@@ -43,8 +46,7 @@ struct Bus {
 struct Program {
     /// Nothing is ever given up: no deadlines, cancels, losers or shutdowns.
     calm: bool,
-    /// Retries of calm programs have delays.
-    delays: bool,
+    bounds: Bounds,
     buses: Vec<WeakBus>,
     sides: Vec<Bus>,
     events: Mutex<Vec<Event<Node>>>,
@@ -59,7 +61,7 @@ impl Program {
         let side = &self.sides[at];
         let context = HandlerContext::current().expect("inside a handler");
         self.enter(side, &context);
-        let actions = random.below(4);
+        let actions = self.bounds.cut("actions", random.below(4));
         let mut result = Ok(Some(event.seed));
         for _ in 0..actions {
             if context.is_cancelled() {
@@ -67,12 +69,11 @@ impl Program {
             }
             match random.below(15) {
                 0..=4 if event.depth > 0 => {
-                    let to = random.below(self.buses.len() as u64) as usize;
-                    let Some(bus) = self.buses[to].upgrade() else { break };
+                    let Some(bus) = self.any_bus(&mut random).1.upgrade() else { break };
                     let child = self.emit(&bus, &mut random, event.depth - 1);
                     if random.one_in(3) {
-                        let other = random.below(self.buses.len() as u64) as usize;
-                        if let Some(other) = self.buses[other].upgrade() {
+                        let (_, other) = self.any_bus(&mut random);
+                        if let Some(other) = other.upgrade() {
                             let _ = other.forward(&child);
                         }
                     }
@@ -103,10 +104,7 @@ impl Program {
                 }
                 8 if random.one_in(4) => {
                     // Deaf: overstays whatever the deadline is.
-                    let until = Instant::now() + Duration::from_micros(1000 + random.below(3000));
-                    while Instant::now() < until {
-                        std::thread::yield_now();
-                    }
+                    std::thread::sleep(Duration::from_micros(1000 + random.below(3000)));
                 }
                 9 if event.depth > 0 => {
                     let Some(bus) = self.buses[at].upgrade() else { break };
@@ -142,6 +140,11 @@ impl Program {
         result
     }
 
+    fn any_bus(&self, random: &mut Random) -> (usize, &WeakBus) {
+        let at = random.below(self.buses.len() as u64) as usize;
+        (at, &self.buses[at])
+    }
+
     fn register(self: &Arc<Self>, bus: &EventBus, at: usize, salt: u64, options: HandlerOptions) -> HandlerInfo {
         // Weakly: a handler that keeps the program would keep itself.
         let program = Arc::downgrade(self);
@@ -169,8 +172,6 @@ impl Program {
         }
         if random.one_in(8) {
             let delay = Duration::from_micros(random.below(500));
-            // In a delay another event could slip in; see tests/README.md.
-            let delay = if self.calm && !self.delays { Duration::ZERO } else { delay };
             options = options.retry(Retry::attempts(2).delay(delay));
         }
         if self.calm {
@@ -197,14 +198,14 @@ impl Program {
     }
 }
 
-fn run(seed: u64) {
+fn run(seed: u64, bounds: Bounds, runtime: &Runtime) {
     let calm = seed.is_multiple_of(4);
+    let limited = seed % 3 == 2;
     let mut random = Random::new(seed);
-    let runtime = Runtime::builder().keep_alive(Duration::from_millis(20)).build().unwrap();
     let mut buses = Vec::new();
     let mut sides = Vec::new();
     let mut in_order = Vec::new();
-    for n in 0..1 + random.below(3) {
+    for n in 0..1 + bounds.cut("buses", random.below(3)) {
         let events = match random.below(6) {
             0 => EventConcurrency::Parallel,
             1 => EventConcurrency::GlobalSerial,
@@ -223,7 +224,7 @@ fn run(seed: u64) {
         let serial = calm && serial_events && serial_handlers;
         buses.push(
             EventBus::builder(&format!("bus{n}"))
-                .runtime(&runtime)
+                .runtime(runtime)
                 .event_concurrency(events)
                 .handler_concurrency(handlers)
                 .handler_timeout(Some(Duration::from_millis(if random.one_in(2) || calm { 60_000 } else { 20 })))
@@ -238,30 +239,30 @@ fn run(seed: u64) {
     let program = Arc::new(Program {
         buses: buses.iter().map(EventBus::downgrade).collect(),
         calm,
-        delays: std::env::var_os("THREADBUS_DELAYS").is_some(),
+        bounds,
         sides,
         events: Mutex::new(Vec::new()),
         extra: Mutex::new(Vec::new()),
     });
     for (at, bus) in buses.iter().enumerate() {
-        for salt in 0..1 + random.below(3) {
+        for salt in 0..1 + bounds.cut("handlers", random.below(3)) {
             // One limit a program: two of them, held one inside the other in both orders, are a deadlock of the program's own.
             let options = HandlerOptions::new();
-            let options = if limits() && random.one_in(5) { options.limit(limit.clone()) } else { options };
+            let options = if limited && random.one_in(5) { options.limit(limit.clone()) } else { options };
             program.register(bus, at, salt, options);
         }
         if random.one_in(3) {
             bus.forward_all_to(&buses[random.below(buses.len() as u64) as usize]);
         }
     }
-    let emitters: Vec<_> = (0..1 + random.below(3))
+    let emitters: Vec<_> = (0..1 + bounds.cut("emitters", random.below(3)))
         .map(|n| {
             let (program, buses, mut random) = (Arc::clone(&program), buses.clone(), Random::new(seed ^ (n + 7) << 20));
             std::thread::spawn(move || {
                 let mut emitted = Vec::new();
-                for _ in 0..1 + random.below(6) {
-                    let at = random.below(buses.len() as u64) as usize;
-                    let event = program.emit(&buses[at], &mut random, 3);
+                for _ in 0..1 + program.bounds.cut("emits", random.below(6)) {
+                    let (at, _) = program.any_bus(&mut random);
+                    let event = program.emit(&buses[at], &mut random, program.bounds.cut("depth", 3) as u32);
                     emitted.push((at, event.clone()));
                     match random.below(5) {
                         0 => drop(event.wait_timeout(Duration::from_millis(1))),
@@ -330,15 +331,12 @@ fn run(seed: u64) {
     }
 }
 
-/// Whether some handlers have a limit.
-fn limits() -> bool {
-    std::env::var_os("THREADBUS_LIMITS").is_some()
+/// How long nothing may take; far more than anything does. Less while a failing program is made smaller.
+fn patience() -> Duration {
+    Duration::from_secs(PATIENCE.load(SeqCst))
 }
 
-/// How long nothing may take; far more than anything does.
-fn patience() -> Duration {
-    Duration::from_secs(std::env::var("THREADBUS_PATIENCE").ok().and_then(|n| n.parse().ok()).unwrap_or(30))
-}
+static PATIENCE: AtomicU64 = AtomicU64::new(30);
 
 /// What one thread emits on a serial bus starts in that order, priority by priority; nobody waits for these inside a handler.
 fn check_order(seed: u64, emitted: &[(usize, Event<Node>)], in_order: &[bool]) {
@@ -402,12 +400,40 @@ fn random_programs_end_well() {
             eprintln!("{text}");
         }
     }));
-    let first = number("THREADBUS_SEED", 1);
-    let started = Instant::now();
-    for seed in first..first + number("THREADBUS_PROGRAMS", 300) {
-        run(seed);
-        if started.elapsed() > Duration::from_secs(number("THREADBUS_SECONDS", 60)) {
+    PATIENCE.store(number("THREADBUS_PATIENCE", 30), SeqCst);
+    let (first, bounds) = (number("THREADBUS_SEED", 1), Bounds::chosen());
+    let last = first + number("THREADBUS_PROGRAMS", 300);
+    let until = Instant::now() + Duration::from_secs(number("THREADBUS_SECONDS", 60));
+    let runtime = runtime();
+    for seed in first..last {
+        if Instant::now() >= until {
+            println!("{} of {} programs in that time", seed - first, last - first);
             break;
         }
+        // Most find threads of the ones before; some start their own, and see them end.
+        let own = (seed % 8 == 0).then(self::runtime);
+        let failure = catch_unwind(AssertUnwindSafe(|| run(seed, bounds, own.as_ref().unwrap_or(&runtime))));
+        if let Err(failure) = failure {
+            println!("{}", smaller(seed, bounds));
+            resume_unwind(failure);
+        }
     }
+}
+
+fn runtime() -> Runtime {
+    Runtime::builder().keep_alive(Duration::from_millis(20)).build().unwrap()
+}
+
+/// How to run a smaller program that still fails, in one of some tries.
+fn smaller(seed: u64, bounds: Bounds) -> String {
+    PATIENCE.store(5, SeqCst);
+    let until = Instant::now() + Duration::from_secs(300);
+    let mut tries = 0;
+    let bounds = bounds.shrink(|bounds| {
+        let fails = |_| catch_unwind(AssertUnwindSafe(|| run(seed, bounds, &runtime()))).is_err();
+        (0..50).take_while(|_| Instant::now() < until).inspect(|_| tries += 1).any(fails)
+    });
+    format!(
+        "after {tries} tries to make it smaller: THREADBUS_SEED={seed} THREADBUS_BOUNDS=\"{bounds}\" THREADBUS_PROGRAMS=1"
+    )
 }

@@ -1,6 +1,8 @@
-//! Numbers from a seed, for programs that are made from one: the same seed, the same program.
+//! Numbers from a seed, for programs that are made from one: the same seed, the same program. And smaller programs from one that fails.
 #![allow(dead_code, reason = "every test file uses its own part of this module")]
 #![allow(unreachable_pub, reason = "shared by test crates, public to none")]
+
+use std::fmt;
 
 /// xorshift64*
 #[derive(Clone)]
@@ -26,5 +28,56 @@ impl Random {
 
     pub fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
+    }
+}
+
+/// How much of each kind a program may have, beyond the one that it must. What a smaller program leaves out is drawn all the same, so the rest of it stays as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds([u64; Self::NAMES.len()]);
+
+impl Bounds {
+    const NAMES: [&str; 6] = ["buses", "handlers", "emitters", "emits", "depth", "actions"];
+    pub const NONE: Bounds = Bounds([u64::MAX; Self::NAMES.len()]);
+
+    /// From `THREADBUS_BOUNDS`, as a failure prints it.
+    pub fn chosen() -> Bounds {
+        let mut bounds = Bounds::NONE;
+        let chosen = std::env::var("THREADBUS_BOUNDS").unwrap_or_default();
+        for part in chosen.split_whitespace() {
+            let (name, most) = part.split_once('=').unwrap_or_else(|| panic!("THREADBUS_BOUNDS: {part:?}"));
+            let at =
+                Self::NAMES.iter().position(|n| *n == name).unwrap_or_else(|| panic!("THREADBUS_BOUNDS: {name:?}"));
+            bounds.0[at] = most.parse().unwrap_or_else(|_| panic!("THREADBUS_BOUNDS: {most:?}"));
+        }
+        bounds
+    }
+
+    /// Of what was drawn, so many at most.
+    pub fn cut(&self, name: &str, drawn: u64) -> u64 {
+        let at = Self::NAMES.iter().position(|n| *n == name).unwrap_or_else(|| panic!("no bound is called {name:?}"));
+        drawn.min(self.0[at])
+    }
+
+    /// The smallest bounds, one kind after the other, under which it still `fails`.
+    pub fn shrink(mut self, mut fails: impl FnMut(Bounds) -> bool) -> Bounds {
+        for at in 0..self.0.len() {
+            for most in 0..self.0[at].min(8) {
+                let mut smaller = self;
+                smaller.0[at] = most;
+                if fails(smaller) {
+                    self = smaller;
+                    break;
+                }
+            }
+        }
+        self
+    }
+}
+
+impl fmt::Display for Bounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bounded = Self::NAMES.iter().zip(self.0).filter(|(_, most)| *most != u64::MAX);
+        let words: Vec<_> = bounded.map(|(name, most)| format!("{name}={most}")).collect();
+        f.write_str(&words.join(" "))
     }
 }
