@@ -192,6 +192,12 @@ impl Program {
         self.keep(bus.emit_with(Node { seed: random.next(), depth }, options))
     }
 
+    /// What is not over, for people.
+    fn open(&self) -> Vec<String> {
+        let events = self.events.lock().unwrap().clone();
+        events.iter().filter(|e| !e.is_completed()).map(explain).take(20).collect()
+    }
+
     fn keep(&self, event: Event<Node>) -> Event<Node> {
         self.events.lock().unwrap().push(event.clone());
         event
@@ -272,8 +278,8 @@ fn run(seed: u64, bounds: Bounds, runtime: &Runtime) {
                         2 => drop(event.wait_timeout(patience()).map_err(|e| {
                             assert!(
                                 !matches!(e, WaitError::Timeout(_)),
-                                "seed {seed}: stuck waiting for {event}: {} {buses:#?} {:?}",
-                                explain(&event),
+                                "seed {seed}: stuck waiting for {event}: {:#?} {buses:#?} {:?}",
+                                program.open(),
                                 buses[0].runtime()
                             )
                         })),
@@ -287,8 +293,7 @@ fn run(seed: u64, bounds: Bounds, runtime: &Runtime) {
     let emitted: Vec<_> = emitters.into_iter().map(|emitter| emitter.join().unwrap()).collect();
     for bus in &buses {
         if let Err(error) = bus.wait_until_idle_timeout(patience()) {
-            let events = program.events.lock().unwrap().clone();
-            let open: Vec<_> = events.iter().filter(|e| !e.is_completed()).map(explain).take(20).collect();
+            let open = program.open();
             panic!("seed {seed}: {} is not idle: {error}; open: {open:#?}; {buses:#?} {:#?}", bus.label(), runtime);
         }
     }

@@ -426,3 +426,30 @@ fn a_filter_sees_timeouts_too() {
     assert_eq!(event.results()[0].attempts, 2);
     assert!(matches!(event.result(), Err(ResultError::Handler { .. })));
 }
+
+/// Whether the handler's own thread or the timer's job comes to the next attempt first, that one runs once, and under one turn.
+#[test]
+fn a_child_whose_delay_is_over_at_once_takes_one_turn() {
+    let bus = alone("Soon");
+    let calls = Arc::new(AtomicUsize::new(0));
+    let of = Arc::clone(&calls);
+    // The child waits in its turn, so it gives up what it runs under, and takes it back.
+    bus.on(move |work: &Event<Work>| -> Result<(), HandlerError> {
+        if of.fetch_add(1, SeqCst).is_multiple_of(2) {
+            return Err("the first attempt".into());
+        }
+        work.bus().emit(Other).wait_in_order()?;
+        Ok(())
+    });
+    bus.on(|_: &Event<Other>| ());
+    bus.on(|_: &Event<Buy>| -> Result<Result<u32, Declined>, WaitError> {
+        let bus = HandlerContext::current().unwrap().bus();
+        let retry = Retry::attempts(2).delay(Duration::from_nanos(1));
+        Ok(bus.emit_with(Work, EventOptions::new().retry(retry)).wait().map(|_| Ok(1))?)
+    });
+    for _ in 0..1000 {
+        done(&bus.emit(Buy));
+    }
+    assert_eq!(calls.load(SeqCst), 2000);
+    idle(&bus);
+}

@@ -3,12 +3,10 @@
 
 use crate::bus::drive::{After, Driver, Via};
 use crate::bus::frame::{self, Lent, Under};
-use crate::bus::permit::delivery_token;
 use crate::bus::recorder::By;
-use crate::bus::registry::{mode_for, plan_for, retry_for, timing_for};
+use crate::bus::registry::{mode_for, plan_for, timing_for};
 use crate::bus::start::{self, Fixed, Start};
 use crate::bus::tell;
-use crate::bus::turn::release_delivery;
 use crate::event::{AnyEvent, DeliveryPhase, HandlerMode, TypeSlot};
 use crate::runtime::Worker;
 use crate::sys::clock;
@@ -76,9 +74,5 @@ fn run_under(lent: &Lent, worker: &Arc<Worker>, event: &AnyEvent, slot: &Arc<Typ
     tell::deliver(bus, event);
     let after = driver.drive(started.map(|(attempt, _)| attempt));
     let done = matches!(after, After::Done(_));
-    if done && (0..slot.handlers.len()).any(|at| retry_for(event, slot, at, &bus.defaults).is_some()) {
-        // A retry's timer may have got a turn for it, before this thread went on with the next attempt.
-        release_delivery(bus, delivery_token(event, 0), lent.holding.turn);
-    }
     done && event.is_completed()
 }
