@@ -1,11 +1,12 @@
 //! From a payload to an event that everybody can see (`runtime/README.md`, 3.1).
 
-use crate::bus::core::{BusCore, Doors, Entry, Inlet, Until};
+use crate::bus::core::{BusCore, Doors, Entry, Inlet};
+use crate::bus::counters::Until;
 use crate::bus::frame::{self, Emitter};
 use crate::bus::history::Evicted;
 use crate::bus::kind::{self, Kind};
 use crate::bus::observers::Seen;
-use crate::bus::run_loop::{Room, needs_lanes};
+use crate::bus::queue::{Room, needs_lanes};
 use crate::bus::run_now;
 use crate::bus::tell;
 use crate::event::{

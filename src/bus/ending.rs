@@ -2,7 +2,8 @@
 //!
 //! First the word under the event's lock, then what follows from it (`runtime/README.md`, 3.4 and 3.6).
 
-use crate::bus::core::{BusCore, End};
+use crate::bus::core::BusCore;
+use crate::bus::counters::End;
 use crate::bus::finish::{Finish, conclude, finish};
 use crate::bus::frame;
 use crate::bus::limits;

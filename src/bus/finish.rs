@@ -1,6 +1,7 @@
 //! The end of a delivery: the word under the lock, and what follows from it outside.
 
-use crate::bus::core::{BusCore, End};
+use crate::bus::core::BusCore;
+use crate::bus::counters::End;
 use crate::bus::ending;
 use crate::bus::limits;
 use crate::bus::recorder::{Verdict, is_own};

@@ -1,6 +1,7 @@
 //! Waiting for a bus to be idle, and keeping it from starting anything.
 
-use crate::bus::core::{BusCore, Until};
+use crate::bus::core::BusCore;
+use crate::bus::counters::Until;
 use crate::bus::forbid::may_block;
 use crate::bus::frame::{self, Frame};
 use crate::bus::handle::EventBus;

@@ -2,7 +2,7 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::frame;
-use crate::event::{AnyEvent, DeliveryPhase};
+use crate::event::{AnyEvent, DeliveryPhase, TurnKind};
 use crate::runtime::{Job, PermitKind, RuntimeCore, Serves, Turn, Worker, hand_over};
 use crate::sync::{Granted, Place, Semaphore, Ticket, Token};
 use crate::sys::clock::NEVER;
@@ -13,6 +13,21 @@ use std::sync::Arc;
 pub(crate) enum Home {
     Bus(Arc<BusCore>),
     Runtime(Arc<RuntimeCore>),
+}
+
+impl BusCore {
+    pub(crate) fn home(self: &Arc<Self>) -> Home {
+        Home::Bus(Arc::clone(self))
+    }
+
+    /// Where the event permit of a turn lives.
+    pub(crate) fn turn_home(self: &Arc<Self>, turn: TurnKind) -> Option<Home> {
+        match turn {
+            TurnKind::Free => None,
+            TurnKind::Bus => Some(self.home()),
+            TurnKind::Global => Some(Home::Runtime(Arc::clone(&self.runtime))),
+        }
+    }
 }
 
 #[derive(Clone)]

@@ -4,12 +4,12 @@ use crate::bus::core::{BusCore, Entry, Run};
 use crate::bus::drive::{After, Driver, Via};
 use crate::bus::ending;
 use crate::bus::frame::Under;
-use crate::bus::permit::{Home, delivery_token, is_active};
+use crate::bus::permit::{delivery_token, is_active};
 use crate::bus::recorder::By;
 use crate::bus::start::{self, Attempt, Fixed, Start};
 use crate::bus::tell;
 use crate::bus::turn::resume_job;
-use crate::event::{AnyEvent, DeliveryPhase, Manner, Priority, TurnKind, TypeSlot};
+use crate::event::{AnyEvent, DeliveryPhase, Manner, TurnKind, TypeSlot};
 use crate::runtime::{Turn, Worker, hand_over};
 use crate::sync::{Granted, Place, Ticket, Token};
 use crate::sys::clock::{self, NEVER, Tick};
@@ -19,19 +19,6 @@ use crate::sys::sync::atomic::Ordering;
 use crate::sys::unwind;
 use std::any::TypeId;
 use std::sync::Arc;
-
-/// It does not simply go after the one before it.
-pub(crate) fn needs_lanes(entry: &Entry) -> bool {
-    entry.turn != TurnKind::Bus || entry.event.head().priority != Priority::NORMAL
-}
-
-fn sort(run: &mut Run, entry: Entry) {
-    let priority = entry.event.head().priority;
-    match entry.turn {
-        TurnKind::Free => run.free.push_back(priority, entry),
-        TurnKind::Bus | TurnKind::Global => run.lanes.push_back(priority, entry),
-    }
-}
 
 /// What a finished delivery leaves to be released.
 pub(crate) type Finished = (Token, TurnKind);
@@ -52,17 +39,6 @@ struct Ready {
     started: Option<Attempt>,
     /// What the watch must be told.
     look: Option<Tick>,
-}
-
-/// Whether another try to get into a full queue makes sense.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Room {
-    /// Everything in it is above the arrival.
-    None,
-    /// Something went.
-    Made,
-    /// Nothing is queued any more.
-    Empty,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -276,32 +252,6 @@ impl BusCore {
         unwind::drop_each(stale);
     }
 
-    /// The next entry of the queue; past the lanes where all events go one way, since they would only be moved twice.
-    #[inline]
-    fn take(&self, run: &mut Run, wanted: impl Fn(&Entry) -> bool) -> Option<Entry> {
-        if run.lanes.len() == 0 && !self.is_sorted.load(Ordering::Acquire) {
-            let entry = self.arrivals.try_recv().ok()?;
-            if !needs_lanes(&entry) {
-                return Some(entry);
-            }
-            // The first of its kind, just sent.
-            sort(run, entry);
-        }
-        self.fetch(run);
-        run.lanes.peek().filter(|next| wanted(next))?;
-        run.lanes.pop()
-    }
-
-    /// From the channel into the lanes.
-    pub(crate) fn fetch(&self, run: &mut Run) {
-        // The look is cheaper than a try: that one begins with a fence.
-        while !self.arrivals.is_empty()
-            && let Ok(entry) = self.arrivals.try_recv()
-        {
-            sort(run, entry);
-        }
-    }
-
     /// Nothing is queued: spin shortly, then give the loop up. `None` if it was given up.
     fn hand_back<'a>(&'a self, run: MutexGuard<'a, Run>, slots: &mut Snapshot) -> Option<MutexGuard<'a, Run>> {
         drop(run);
@@ -456,63 +406,6 @@ impl BusCore {
                 unwind::drop_each(pass.slots.old.drain(..));
                 return self.submit_free();
             }
-        }
-    }
-
-    /// Somebody else than the loop took a delivery out of the queue. Its entry is skipped later; too many are swept out.
-    pub(crate) fn note_stale(self: &Arc<Self>) {
-        let stale = self.counters.stale.fetch_add(1, Ordering::Relaxed) + 1;
-        if stale < 64 || stale < i64::try_from(self.pending()).unwrap_or(i64::MAX) {
-            return;
-        }
-        let mut run = self.run.lock();
-        self.fetch(&mut run);
-        let queued = |entry: &Entry| crate::bus::permit::is_queued(&entry.event, entry.delivery as usize);
-        let mut swept = run.lanes.sift(queued);
-        swept.extend(run.free.sift(queued));
-        drop(run);
-        self.counters.stale.fetch_sub(i64::try_from(swept.len()).unwrap_or(0), Ordering::Relaxed);
-        unwind::drop_each(swept);
-    }
-
-    pub(crate) fn home(self: &Arc<Self>) -> Home {
-        Home::Bus(Arc::clone(self))
-    }
-
-    /// Where the event permit of a turn lives.
-    pub(crate) fn turn_home(self: &Arc<Self>, turn: TurnKind) -> Option<Home> {
-        match turn {
-            TurnKind::Free => None,
-            TurnKind::Bus => Some(self.home()),
-            TurnKind::Global => Some(Home::Runtime(Arc::clone(&self.runtime))),
-        }
-    }
-
-    /// The oldest queued event of the lowest occupied priority ends, unless all are above `arriving`.
-    pub(crate) fn drop_oldest(self: &Arc<Self>, arriving: crate::event::Priority) -> Room {
-        let mut run = self.run.lock();
-        self.fetch(&mut run);
-        let is_queued = |entry: &&Entry| crate::bus::permit::is_queued(&entry.event, entry.delivery as usize);
-        let serial = run.lanes.iter_from_lowest().find(is_queued);
-        let free = run.free.iter_from_lowest().find(is_queued);
-        let oldest = match (serial, free) {
-            (Some(a), Some(b)) => {
-                let key = |e: &Entry| (e.event.head().priority, e.event.head().stamp);
-                Some(if key(a) <= key(b) { a } else { b })
-            }
-            (a, b) => a.or(b),
-        };
-        let is_above = oldest.is_some_and(|entry| entry.event.head().priority > arriving);
-        let victim: Option<(AnyEvent, usize)> =
-            oldest.filter(|_| !is_above).map(|entry| (entry.event.clone(), entry.delivery as usize));
-        drop(run);
-        match victim {
-            Some((event, delivery)) => {
-                ending::end_queued(self, &event, delivery);
-                Room::Made
-            }
-            None if is_above => Room::None,
-            None => Room::Empty,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Running a delivery that was claimed at birth: `emit_now`, `OnFull::RunInline`, a redrive.
 
-use crate::bus::core::{BusCore, Until};
+use crate::bus::core::BusCore;
+use crate::bus::counters::Until;
 use crate::bus::forbid::is_forbidden;
 use crate::bus::frame::{self, Barred};
 use crate::bus::jump::{Jump, Waiting, is_parallel, lender, manner, run_here};

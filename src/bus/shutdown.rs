@@ -1,6 +1,7 @@
 //! The end of a bus, and of all buses of a runtime.
 
-use crate::bus::core::{BusCore, Doors, End};
+use crate::bus::core::{BusCore, Doors};
+use crate::bus::counters::End;
 use crate::bus::ending;
 use crate::bus::forbid::may_block_or_log;
 use crate::bus::frame;

@@ -1,0 +1,105 @@
+//! What is queued: from the channel into the lanes, out of them, and what falls out of a full queue.
+
+use crate::bus::core::{BusCore, Entry, Run};
+use crate::bus::ending;
+use crate::bus::permit::is_queued;
+use crate::event::{AnyEvent, Priority, TurnKind};
+use crate::sys::sync::atomic::Ordering;
+use crate::sys::unwind;
+use std::sync::Arc;
+
+/// It does not simply go after the one before it.
+pub(crate) fn needs_lanes(entry: &Entry) -> bool {
+    entry.turn != TurnKind::Bus || entry.event.head().priority != Priority::NORMAL
+}
+
+fn sort(run: &mut Run, entry: Entry) {
+    let priority = entry.event.head().priority;
+    match entry.turn {
+        TurnKind::Free => run.free.push_back(priority, entry),
+        TurnKind::Bus | TurnKind::Global => run.lanes.push_back(priority, entry),
+    }
+}
+
+/// Whether another try to get into a full queue makes sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// Everything in it is above the arrival.
+    None,
+    /// Something went.
+    Made,
+    /// Nothing is queued any more.
+    Empty,
+}
+
+impl BusCore {
+    /// The next entry of the queue; past the lanes where all events go one way, since they would only be moved twice.
+    #[inline]
+    pub(super) fn take(&self, run: &mut Run, wanted: impl Fn(&Entry) -> bool) -> Option<Entry> {
+        if run.lanes.len() == 0 && !self.is_sorted.load(Ordering::Acquire) {
+            let entry = self.arrivals.try_recv().ok()?;
+            if !needs_lanes(&entry) {
+                return Some(entry);
+            }
+            // The first of its kind, just sent.
+            sort(run, entry);
+        }
+        self.fetch(run);
+        run.lanes.peek().filter(|next| wanted(next))?;
+        run.lanes.pop()
+    }
+
+    /// From the channel into the lanes.
+    pub(crate) fn fetch(&self, run: &mut Run) {
+        // The look is cheaper than a try: that one begins with a fence.
+        while !self.arrivals.is_empty()
+            && let Ok(entry) = self.arrivals.try_recv()
+        {
+            sort(run, entry);
+        }
+    }
+
+    /// Somebody else than the loop took a delivery out of the queue. Its entry is skipped later; too many are swept out.
+    pub(crate) fn note_stale(self: &Arc<Self>) {
+        let stale = self.counters.stale.fetch_add(1, Ordering::Relaxed) + 1;
+        if stale < 64 || stale < i64::try_from(self.pending()).unwrap_or(i64::MAX) {
+            return;
+        }
+        let mut run = self.run.lock();
+        self.fetch(&mut run);
+        let queued = |entry: &Entry| is_queued(&entry.event, entry.delivery as usize);
+        let mut swept = run.lanes.sift(queued);
+        swept.extend(run.free.sift(queued));
+        drop(run);
+        self.counters.stale.fetch_sub(i64::try_from(swept.len()).unwrap_or(0), Ordering::Relaxed);
+        unwind::drop_each(swept);
+    }
+
+    /// The oldest queued event of the lowest occupied priority ends, unless all are above `arriving`.
+    pub(crate) fn drop_oldest(self: &Arc<Self>, arriving: Priority) -> Room {
+        let mut run = self.run.lock();
+        self.fetch(&mut run);
+        let waits = |entry: &&Entry| is_queued(&entry.event, entry.delivery as usize);
+        let serial = run.lanes.iter_from_lowest().find(waits);
+        let free = run.free.iter_from_lowest().find(waits);
+        let oldest = match (serial, free) {
+            (Some(a), Some(b)) => {
+                let key = |e: &Entry| (e.event.head().priority, e.event.head().stamp);
+                Some(if key(a) <= key(b) { a } else { b })
+            }
+            (a, b) => a.or(b),
+        };
+        let is_above = oldest.is_some_and(|entry| entry.event.head().priority > arriving);
+        let victim: Option<(AnyEvent, usize)> =
+            oldest.filter(|_| !is_above).map(|entry| (entry.event.clone(), entry.delivery as usize));
+        drop(run);
+        match victim {
+            Some((event, delivery)) => {
+                ending::end_queued(self, &event, delivery);
+                Room::Made
+            }
+            None if is_above => Room::None,
+            None => Room::Empty,
+        }
+    }
+}
