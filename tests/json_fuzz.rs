@@ -16,22 +16,21 @@
 mod common;
 #[path = "common/json_check.rs"]
 mod json_check;
+#[path = "common/random.rs"]
+mod random;
 
 use common::{PATIENCE, done_any};
+use random::Random;
 use serde_json::{Value as Json, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use threadbus::{AnyOutput, Event, EventBus};
 
-/// xorshift64*.
-struct Dice(u64);
+struct Dice(Random);
 
 impl Dice {
     fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % sides.max(1)
+        self.0.below(sides.max(1) as u64) as usize
     }
 
     fn of<'a, T>(&mut self, list: &'a [T]) -> &'a T {
@@ -182,7 +181,7 @@ fn any_bytes_are_refused_or_go_through() {
     while Instant::now() < until {
         // Each round can be had again by its seed alone.
         seed = seed.wrapping_add(1);
-        let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        let mut dice = Dice(Random::new(seed));
         let mut text = dice.of(&seeds).clone();
         let parsed = serde_json::from_slice::<Json>(&text);
         if let (Ok(mut event), 0..3) = (parsed, dice.roll(4)) {
