@@ -218,6 +218,36 @@ fn a_retry_and_a_cancel_exclude_each_other() {
 }
 
 #[test]
+fn a_retry_runs_once_and_under_one_turn_however_soon_its_time_comes() {
+    check(|| {
+        let runtime = runtime();
+        let [bus, other] = ["a", "b"].map(|name| bus(&runtime, name));
+        let retry = HandlerOptions::new().retry(Retry::attempts(2).delay(Duration::from_millis(1)));
+        let to = other.downgrade();
+        bus.on_with(retry, move |child: &Event<Child>| -> Result<u32, HandlerError> {
+            if HandlerContext::current().unwrap().attempt() == 1 {
+                return Err("once more".into());
+            }
+            // Gives up what it runs under, and takes it back.
+            to.upgrade().ok_or("gone")?.emit(Next).wait_in_order()?;
+            Ok(child.0)
+        });
+        other.on(|_: &Event<Next>| ());
+        bus.on(|job: &Event<Job>| -> Result<u32, HandlerError> { Ok(job.bus().emit(Child(job.0)).result()?) });
+        // Some rounds, since few schedules have the timer's job come in between.
+        for round in 0..8 {
+            let event = bus.emit(Job(round));
+            let (clock, timed) = (runtime.clone(), event.clone());
+            let timers = thread::spawn(move || timers_fire_until(&clock, || timed.is_completed()));
+            assert_eq!(event.result().unwrap(), round);
+            timers.join().unwrap();
+            settled(&event);
+        }
+        at_rest(&bus);
+    });
+}
+
+#[test]
 fn the_cap_of_an_event_ends_whatever_it_is_at() {
     check(|| {
         let runtime = runtime();

@@ -164,7 +164,7 @@ pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Return
             unwind::drop_quietly(std::mem::take(returned));
             try_again(driver, driver.attempt, delay);
             // After a delay a job goes on, under the delivery's own turn: on this stack there may only be a lent one.
-            return delay.is_zero() || driver.fixed.manner.parallel;
+            return delay.is_zero() || driver.fixed.manner.parallel || planted("retry_under_a_lent_turn");
         }
         Ended::Notable { watched, won, sitting, limited } => {
             if limited {
