@@ -19,9 +19,10 @@
 #[path = "common/random.rs"]
 mod random;
 
+use chrono::{DateTime, Utc};
 use random::{Bounds, Random};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use threadbus::*;
@@ -39,9 +40,21 @@ impl Payload for Node {
 struct Bus {
     serial: bool,
     /// Live handlers that are not inside a wait.
-    running: AtomicUsize,
-    overlap: AtomicBool,
+    running: Mutex<Vec<Running>>,
+    overlap: Mutex<Option<String>>,
 }
+
+impl Bus {
+    fn leave(&self, own: &Running) {
+        let mut running = self.running.lock().unwrap();
+        let at = running.iter().position(|other| other == own).expect("it is inside");
+        running.swap_remove(at);
+    }
+}
+
+/// A live handler: its event, which of the bus's it is, and which attempt.
+#[derive(Clone, Debug, PartialEq)]
+struct Running(EventId, u64, u32);
 
 struct Program {
     /// Nothing is ever given up: no deadlines, cancels, losers or shutdowns.
@@ -60,7 +73,8 @@ impl Program {
         let mut random = Random::new(event.seed ^ salt.rotate_left(40));
         let side = &self.sides[at];
         let context = HandlerContext::current().expect("inside a handler");
-        self.enter(side, &context);
+        let own = Running(event.id(), salt, context.attempt());
+        self.enter(side, &own, &context);
         let actions = self.bounds.cut("actions", random.below(4));
         let mut result = Ok(Some(event.seed));
         for _ in 0..actions {
@@ -77,7 +91,7 @@ impl Program {
                             let _ = other.forward(&child);
                         }
                     }
-                    side.running.fetch_sub(1, SeqCst);
+                    side.leave(&own);
                     let _ = match random.below(8) {
                         0 => Ok(child.clone()),
                         1 if !self.calm => child.wait_timeout(Duration::from_micros(random.below(3000))),
@@ -89,14 +103,14 @@ impl Program {
                         4 if !self.calm => child.first().map(|_| child.clone()).map_err(|_| WaitError::Aborted),
                         _ => child.wait(),
                     };
-                    self.enter(side, &context);
+                    self.enter(side, &own, &context);
                 }
                 5 => {
                     result = Err("a business error".into());
                     break;
                 }
                 6 if random.one_in(3) => {
-                    self.leave(side, &context);
+                    side.leave(&own);
                     panic!("a panic on purpose");
                 }
                 7 => {
@@ -108,11 +122,11 @@ impl Program {
                 }
                 9 if event.depth > 0 => {
                     let Some(bus) = self.buses[at].upgrade() else { break };
-                    side.running.fetch_sub(1, SeqCst);
+                    side.leave(&own);
                     let payload = Node { seed: random.next(), depth: event.depth - 1 };
                     let now = bus.emit_now(payload);
                     self.events.lock().unwrap().push(now);
-                    self.enter(side, &context);
+                    self.enter(side, &own, &context);
                 }
                 // A few: each of them may register the next.
                 10 if self.extra.lock().unwrap().len() < 16 => {
@@ -129,14 +143,14 @@ impl Program {
                 12 if !self.calm && random.one_in(60) => {
                     let Some(bus) = self.buses[at].upgrade() else { break };
                     let mode = if random.one_in(2) { Shutdown::Now } else { Shutdown::Drain };
-                    side.running.fetch_sub(1, SeqCst);
+                    side.leave(&own);
                     bus.shutdown(mode, Duration::from_millis(random.below(3)));
-                    self.enter(side, &context);
+                    self.enter(side, &own, &context);
                 }
                 _ => {}
             }
         }
-        self.leave(side, &context);
+        side.leave(&own);
         result
     }
 
@@ -153,16 +167,13 @@ impl Program {
         })
     }
 
-    fn enter(&self, side: &Bus, context: &HandlerContext) {
-        let others = side.running.fetch_add(1, SeqCst);
+    fn enter(&self, side: &Bus, own: &Running, context: &HandlerContext) {
+        let mut running = side.running.lock().unwrap();
         // Who was given up is not live; it may overlap.
-        if side.serial && others > 0 && !context.is_cancelled() {
-            side.overlap.store(true, SeqCst);
+        if side.serial && !running.is_empty() && !context.is_cancelled() {
+            side.overlap.lock().unwrap().get_or_insert(format!("{own:?} came to {running:?}"));
         }
-    }
-
-    fn leave(&self, side: &Bus, _context: &HandlerContext) {
-        side.running.fetch_sub(1, SeqCst);
+        running.push(own.clone());
     }
 
     fn emit(&self, bus: &EventBus, random: &mut Random, depth: u32) -> Event<Node> {
@@ -239,7 +250,7 @@ fn run(seed: u64, bounds: Bounds, runtime: &Runtime) {
                 .unwrap(),
         );
         in_order.push(serial_events);
-        sides.push(Bus { serial, running: AtomicUsize::new(0), overlap: AtomicBool::new(false) });
+        sides.push(Bus { serial, running: Mutex::default(), overlap: Mutex::default() });
     }
     let limit = Limit::new(1 + random.below(2) as usize);
     let program = Arc::new(Program {
@@ -313,7 +324,10 @@ fn run(seed: u64, bounds: Bounds, runtime: &Runtime) {
         check_order(seed, emitted, &in_order);
     }
     for (side, bus) in program.sides.iter().zip(&buses) {
-        assert!(!side.overlap.load(SeqCst), "seed {seed}: two live handlers on {}", bus.label());
+        if let Some(overlap) = &*side.overlap.lock().unwrap() {
+            let events: Vec<_> = program.events.lock().unwrap().iter().map(describe).collect();
+            panic!("seed {seed}: two live handlers on {}: {overlap}; {events:#?}", bus.label());
+        }
         // Nothing of the program is left in its way.
         let after = bus.emit_with(Node { seed: 0, depth: 0 }, EventOptions::new().no_timeout());
         match after.wait_timeout(patience()) {
@@ -394,6 +408,17 @@ fn explain(event: &Event<Node>) -> String {
         })
         .collect();
     format!("{event}: {open:?}")
+}
+
+/// How an event ran.
+fn describe(event: &Event<Node>) -> String {
+    let time = |at: Option<DateTime<Utc>>| at.map_or(0, |at| (at - event.created_at()).num_microseconds().unwrap_or(0));
+    let ran = |r: &HandlerResult<u64>| {
+        format!("{:?} {} attempts {}..{} µs", r.status, r.attempts, time(r.started_at), time(r.completed_at))
+    };
+    let results: Vec<_> = event.results().iter().map(ran).collect();
+    let (id, parent, path) = (event.id(), event.parent_id(), event.path());
+    format!("{id} child of {parent:?} on {path:?} at {}: {results:?}", event.created_at())
 }
 
 #[test]

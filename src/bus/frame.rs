@@ -395,6 +395,12 @@ pub(crate) fn lendable(permit: &Permit) -> Option<usize> {
     local(|local| local.hand.iter().rposition(|h| h.in_hand && !h.shared && h.permit.is(permit))).flatten()
 }
 
+/// Nobody has borrowed it.
+pub(crate) fn is_free(at: usize) -> bool {
+    let hold = local(|local| local.hand.get(at).cloned()).flatten();
+    hold.is_some_and(|hold| hold.permit.step(|s| (s.lends(hold.token), Granted::new())))
+}
+
 /// Where in the hand a permit lies, lent or not.
 pub(crate) fn held(permit: &Permit) -> Option<usize> {
     local(|local| local.hand.iter().rposition(|h| h.in_hand && h.permit.is(permit))).flatten()

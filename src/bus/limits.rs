@@ -87,6 +87,10 @@ pub(crate) fn take(driver: &mut Driver<'_>, wanted: Wanted) -> bool {
             return (Taken::Now, Granted::new());
         }
         claim.note(&mut state);
+        if let Some(delivery) = state.deliveries.get_mut(claim.delivery) {
+            // The thread that drives it leaves it to the turn.
+            delivery.leave_stack();
+        }
         drop(state);
         let turn: LimitTurn = Box::new({
             let claim = claim.clone();
@@ -131,8 +135,6 @@ impl Claim {
     fn note(&self, state: &mut State) {
         if let Some(delivery) = state.deliveries.get_mut(self.delivery) {
             delivery.limited = true;
-            // The thread that drives it leaves it to the turn.
-            delivery.manner.inline = false;
         }
         let (delivery, invocation) = (self.delivery, self.invocation);
         let limits = &mut state.links().limits;
@@ -148,10 +150,8 @@ impl Claim {
 
     /// It may start. The timer of its wait is the caller's to take back.
     fn place(&self, state: &mut State) -> Option<u64> {
-        let inline = state.deliveries.get(self.delivery).is_some_and(|d| d.manner.inline);
         self.note(state);
         if let Some(delivery) = state.deliveries.get_mut(self.delivery) {
-            delivery.manner.inline = inline;
             delivery.records[self.invocation].placed = true;
             delivery.retry(self.invocation, self.attempt);
         }

@@ -109,7 +109,8 @@ impl Permit {
         self.step(|s| (live() && s.try_take(place, token, under), Granted::new()))
     }
 
-    /// Takes it, or leaves a job in line that runs when it has been taken. True if taken now.
+    /// Takes it, or leaves a job in line that runs when it has been taken. That one borrows from nobody: a lender lends to what runs on its
+    /// own stack.
     pub(crate) fn take_or_queue(
         &self,
         place: Place,
@@ -125,7 +126,7 @@ impl Permit {
             if s.try_take(place, token, under) {
                 return (Taken::Now, Granted::new());
             }
-            let granted = s.stand(place, Ticket { token, under, turn: Turn::Job(job()) });
+            let granted = s.stand(place, Ticket { token, under: None, turn: Turn::Job(job()) });
             (Taken::Later, granted)
         })
     }

@@ -27,11 +27,13 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
     }
     let slot = bus.registry.slot(event.body(), &bus.defaults);
     let plan = plan_for(event, &slot, &bus.defaults);
+    let inside = bus.manual.as_ref().map(|manual| bus.go_inside(manual, &worker, false, None));
+    let foreign = matches!(inside, Some(None));
     let redrive = {
         let mut state = event.state().lock();
         let Some(delivery) = state.deliveries.get_mut(index) else { return };
         delivery.manner = manner(plan, frame::top().is_some());
-        delivery.set_lender(lender(bus, plan));
+        delivery.set_lender(if foreign { None } else { lender(bus, plan) });
         if !delivery.redrive {
             bus.recorder.queued_for(start::queued_for(event, delivery, clock::now()), By::Anybody);
         }
@@ -39,21 +41,18 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
     };
     let frame = frame::top();
     let parallel = !redrive && is_parallel(bus, event, &slot);
-    match bus.manual.as_ref().map(|manual| bus.go_inside(manual, &worker, false, None)) {
+    if foreign {
         // On another thread than its pump thread it goes to the front there.
-        Some(None) => {
-            if ensure_turn(bus, event, index, Place::Front) {
-                submit_resume(bus, event, index);
-            }
+        if ensure_turn(bus, event, index, Place::Front) {
+            submit_resume(bus, event, index);
         }
+    } else if !is_forbidden() || ensure_turn(bus, event, index, Place::Front) {
+        run_here(bus, &worker, event, index, plan, parallel);
+    } else if let Some(delivery) = event.state().lock().deliveries.get_mut(index) {
         // Where it must not block it runs here only if nobody is in its way.
-        _ if is_forbidden() => {
-            if ensure_turn(bus, event, index, Place::Front) {
-                run_here(bus, &worker, event, index, plan, parallel);
-            }
-        }
-        _inside => run_here(bus, &worker, event, index, plan, parallel),
+        delivery.leave_stack();
     }
+    drop(inside);
     match frame {
         _ if is_barred(bus, &worker) => {}
         None => wait_for_delivery(bus, &worker, event, index),

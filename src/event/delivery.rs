@@ -211,6 +211,12 @@ impl Delivery {
         self.lender_delivery = lender.map_or(0, |token| (token.part >> 48) as u16);
     }
 
+    /// The thread that drove it on its stack does not any more; jobs will, and those borrow from nobody.
+    pub(crate) fn leave_stack(&mut self) {
+        self.manner.inline = false;
+        self.set_lender(None);
+    }
+
     pub(crate) fn cap(&self) -> Tick {
         self.cap.as_ref().map_or(NEVER, |cap| cap.at)
     }

@@ -209,8 +209,9 @@ impl<T> Semaphore<T> {
         roots < self.capacity
     }
 
+    /// It holds, and nobody has borrowed from it.
     #[inline]
-    fn lends(&self, to: Token) -> bool {
+    pub(crate) fn lends(&self, to: Token) -> bool {
         self.holds(to) && self.holders.iter().all(|h| h.under != Some(to))
     }
 

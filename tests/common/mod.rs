@@ -236,10 +236,15 @@ pub fn logs<P: Payload<Output = ()>>(bus: &EventBus, log: &Log, name: &'static s
     });
 }
 
-/// Gives every other thread the chance to do what it should not do now. Nothing relies on how long it takes.
+/// Gives every other thread the chance to do what it should not do now. Nothing relies on how long it takes; on a busy machine a yield takes
+/// long, and is chance enough.
 pub fn linger() {
+    let until = Instant::now() + Duration::from_millis(2);
     for _ in 0..50 {
         thread::yield_now();
+        if Instant::now() >= until {
+            break;
+        }
     }
 }
 
