@@ -218,6 +218,39 @@ fn a_retry_and_a_cancel_exclude_each_other() {
 }
 
 #[test]
+fn an_event_that_runs_at_once_ends_with_its_emitter() {
+    check(|| {
+        let runtime = runtime();
+        let bus =
+            EventBus::builder("a").runtime(&runtime).event_concurrency(EventConcurrency::GlobalSerial).build().unwrap();
+        let emitting = Arc::new(AtomicUsize::new(0));
+        let emits = Arc::clone(&emitting);
+        bus.on(move |job: &Event<Job>| {
+            // Some, so that the end finds one on its way often enough.
+            for n in 0..8 {
+                emits.fetch_add(1, SeqCst);
+                job.bus().emit_now(Child(n));
+            }
+            job.0
+        });
+        bus.on(|child: &Event<Child>| child.0);
+        let event = bus.emit_with(Job(1), EventOptions::new().timeout(SHORT));
+        let (clock, timed) = (runtime.clone(), event.clone());
+        let timers = thread::spawn(move || {
+            while emitting.load(SeqCst) < 2 && !timed.is_completed() {
+                thread::yield_now();
+            }
+            timers_fire_until(&clock, || timed.is_completed());
+        });
+        let _ = event.wait();
+        timers.join().unwrap();
+        settled(&event);
+        assert_eq!(bus.emit(Child(3)).result().unwrap(), 3);
+        at_rest(&bus);
+    });
+}
+
+#[test]
 fn a_retry_runs_once_and_under_one_turn_however_soon_its_time_comes() {
     check(|| {
         let runtime = runtime();

@@ -219,18 +219,18 @@ impl BusCore {
         if !in_handler && entrance == Entrance::Queue {
             self.ask_for_token(&mut inlet)?;
         }
+        if entrance == Entrance::Claimed
+            && let Some(delivery) = event.state().lock().deliveries.first_mut()
+        {
+            // Before its parent knows it: from then on whoever ends that ends this.
+            delivery.phase = DeliveryPhase::Active;
+        }
         let has_parent = candidate.has_parent();
         let awaited = if in_handler || has_parent { candidate.link_to_parent(event, &mut dropped)? } else { false };
 
         // Nobody can refuse it any more.
-        if entrance == Entrance::Claimed || has_parent && !awaited {
-            let mut state = event.state().lock();
-            if !awaited {
-                state.parent = None;
-            }
-            if let (Entrance::Claimed, Some(delivery)) = (entrance, state.deliveries.first_mut()) {
-                delivery.phase = DeliveryPhase::Active;
-            }
+        if has_parent && !awaited {
+            event.state().lock().parent = None;
         }
         let watched = tell::enter_new(self, event);
         if candidate.explicit_id {
