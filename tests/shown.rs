@@ -10,7 +10,7 @@
 
 mod common;
 
-use common::{done, payload};
+use common::{done, eventually, payload};
 use std::fmt::Debug;
 use std::time::Duration;
 use threadbus::middleware::LogEvents;
@@ -91,7 +91,11 @@ fn a_runtime_shows_who_waits_for_what() {
     let bus = EventBus::builder("Waits").runtime(&runtime).build().unwrap();
     let other = EventBus::builder("Prints").runtime(&runtime).build().unwrap();
     let prints = runtime.clone();
-    other.on(move |_: &Event<Child>| shown(&prints));
+    other.on(move |_: &Event<Child>| {
+        // It may be here before the other has parked.
+        eventually(|| shown(&prints).contains(" waits "));
+        shown(&prints)
+    });
     // In order, so that it is another thread that prints.
     bus.on(move |_: &Event<Ask>| vec![other.emit(Child).wait_in_order().unwrap().result().unwrap()]);
     let texts = done(&bus.emit(Ask)).result().unwrap();
