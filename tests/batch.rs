@@ -413,7 +413,7 @@ fn inside_a_handler_it_waits_for_the_trackers_and_for_what_comes_meanwhile() {
     bus.on(move |_: &Event<Starts>| waits.wait().map(drop));
     let starts = bus.emit(Starts);
     eventually(|| runtime.stats().waiting == 1);
-    batch.add(&bus.emit(Job { n: 2 }));
+    batch.add(bus.emit(Job { n: 2 }));
     gate.open();
     assert!(done(&starts).errors().is_empty());
     assert_eq!(finish(&batch), (2, 2, 0));
