@@ -12,6 +12,7 @@ mod common;
 
 use common::{Gate, Log, PATIENCE, done, eventually, idle, lock, payload, within};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -240,14 +241,19 @@ fn a_tracker_may_emit_and_add_but_not_wait() {
     let bus = EventBus::new("InTracker");
     let batch = bus.batch();
     let (log, logs) = (Log::new(), Log::new());
-    let (inner, writes) = (batch.clone(), logs.clone());
+    let (mut inner, writes) = (Some(batch.clone()), logs.clone());
     let more = log.clone();
     batch.on_progress(move |progress| {
+        let Some(batch) = &inner else { panic!("two jobs were enough") };
         if progress.completed == 1 {
-            inner.emit(Job { n: 2 });
+            batch.emit(Job { n: 2 });
             more.push("added");
         }
-        writes.push(matches!(inner.wait(), Err(WaitError::Deadlock(_))));
+        writes.push(matches!(batch.wait(), Err(WaitError::Deadlock(_))));
+        if progress.completed == 2 {
+            // A batch has its trackers: one that has its batch keeps both.
+            inner = None;
+        }
     });
     batch.emit(Job { n: 1 });
     eventually(|| log.len() == 1);
@@ -378,4 +384,66 @@ fn a_long_batch_keeps_nothing_of_what_is_complete() {
     assert_eq!(seen.load(Ordering::SeqCst), total);
     eventually(|| dropped.load(Ordering::SeqCst) == total);
     drop(batch);
+}
+
+/// A batch whose one job is done, and whose tracker stands at the gate, so it is not settled.
+fn told_of_one(bus: &EventBus, gate: &Gate) -> Batch {
+    let (batch, begun) = (bus.batch(), Gate::new());
+    let (stands, at_it) = (gate.clone(), begun.clone());
+    batch.on_progress(move |_| {
+        at_it.open();
+        stands.wait();
+    });
+    // Not complete before it is added, or this thread would be the one to tell.
+    bus.pause();
+    batch.emit(Job { n: 1 });
+    bus.resume();
+    begun.wait();
+    batch
+}
+
+#[test]
+fn inside_a_handler_it_waits_for_the_trackers_and_for_what_comes_meanwhile() {
+    let runtime = Runtime::builder().build().unwrap();
+    let bus = EventBus::builder("Waits").runtime(&runtime).build().unwrap();
+    let (other, gate) = (EventBus::new("Works"), Gate::new());
+    let _open = gate.opener();
+    let batch = told_of_one(&other, &gate);
+    let waits = batch.clone();
+    bus.on(move |_: &Event<Starts>| waits.wait().map(drop));
+    let starts = bus.emit(Starts);
+    eventually(|| runtime.stats().waiting == 1);
+    batch.add(bus.emit(Job { n: 2 }));
+    gate.open();
+    assert!(done(&starts).errors().is_empty());
+    assert_eq!(finish(&batch), (2, 2, 0));
+}
+
+#[test]
+fn inside_a_handler_that_is_given_up_it_does_not_wait_for_trackers() {
+    let (bus, other, gate) = (EventBus::new("Waits"), EventBus::new("Works"), Gate::new());
+    let _open = gate.opener();
+    let batch = told_of_one(&other, &gate);
+    let (said, heard) = channel();
+    bus.on(move |_: &Event<Starts>| said.send(batch.wait().map(drop)).unwrap());
+    bus.emit_with(Starts, EventOptions::new().handler_timeout(SOON));
+    assert_eq!(heard.recv_timeout(PATIENCE), Ok(Err(WaitError::Aborted)));
+}
+
+#[test]
+fn inside_a_handler_it_waits_no_longer_than_it_was_told() {
+    let (bus, other, gate) = (EventBus::new("Waits"), EventBus::new("Works"), Gate::new());
+    let _open = gate.opener();
+    let stands = gate.clone();
+    other.on(move |_: &Event<Job>| stands.wait());
+    let batch = other.batch();
+    let standing = batch.emit(Job { n: 1 });
+    eventually(|| standing.started_at().is_some());
+    let (said, heard) = channel();
+    bus.on(move |_: &Event<Starts>| {
+        said.send([SOON, Duration::ZERO].map(|limit| batch.wait_timeout(limit).err())).unwrap();
+    });
+    bus.emit(Starts);
+    let expected = [SOON, Duration::ZERO].map(|limit| Some(WaitError::Timeout(limit)));
+    assert_eq!(heard.recv_timeout(PATIENCE), Ok(expected));
 }

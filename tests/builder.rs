@@ -12,7 +12,7 @@ mod common;
 
 use common::warnings_naming;
 use std::time::Duration;
-use threadbus::{BusBuilder, EventBus, Fairness, Limit, OnFull, Retry, Runtime};
+use threadbus::{BusBuilder, EventBus, Fairness, Limit, OnFull, Retry, Runtime, RuntimeBuilder};
 
 #[track_caller]
 fn refused(name: &str, settle: impl FnOnce(BusBuilder) -> BusBuilder) {
@@ -68,4 +68,27 @@ fn bf_008_a_runtime_needs_threads() {
     assert_eq!(runtime.stats().max_threads, 3);
     assert_eq!(runtime.set_max_threads(0).unwrap_err().option, "max_threads");
     assert_eq!(runtime.stats().max_threads, 3, "BJ-62: unchanged");
+}
+
+#[test]
+fn a_bus_has_a_name_and_an_id_of_its_own() {
+    assert_eq!(EventBus::builder("").build().unwrap_err().option, "name");
+    let runtime = Runtime::builder().build().unwrap();
+    let one = EventBus::builder("One").runtime(&runtime).build().unwrap();
+    let second = || EventBus::builder("Second").runtime(&runtime).id(one.id()).build();
+    let error = second().unwrap_err();
+    assert!(error.option == "id" && error.to_string().contains(&one.id().to_string()), "{error}");
+    let elsewhere = Runtime::builder().build().unwrap();
+    assert_eq!(EventBus::builder("Elsewhere").runtime(&elsewhere).id(one.id()).build().unwrap().id(), one.id());
+}
+
+#[test]
+fn a_runtime_is_refused_what_no_thread_could_have() {
+    let refused = |builder: RuntimeBuilder| builder.build().unwrap_err().option;
+    assert_eq!(refused(Runtime::builder().stack_size((64 << 10) - 1)), "stack_size");
+    assert_eq!(refused(Runtime::builder().thread_name("a\0b")), "thread_name");
+    assert_eq!(refused(Runtime::builder().max_threads(5).hard_limit(4)), "max_threads");
+    let runtime = Runtime::builder().max_threads(4).hard_limit(4).stack_size(64 << 10).build().unwrap();
+    assert_eq!(runtime.set_max_threads(5).unwrap_err().option, "max_threads");
+    assert_eq!(runtime.stats().max_threads, 4);
 }

@@ -11,7 +11,7 @@
 mod common;
 
 use common::{Gate, Log, PATIENCE, done, eventually, payload};
-use threadbus::{EmitError, Event, EventBus, HandlerContext, Shutdown, WaitError};
+use threadbus::{EmitError, Event, EventBus, HandlerContext, HistoryPolicy, OnFull, Shutdown, WaitError};
 
 payload!(Outer);
 payload!(Inner);
@@ -110,6 +110,24 @@ fn busref_007_without_a_bus_it_is_a_closed_stand_in_and_set_after_emit() {
     assert_eq!(stand_in.name(), "Main");
     let again = stand_in.emit(Inner);
     assert!(matches!(again.wait(), Err(WaitError::Rejected(EmitError::Closed { .. }))), "{again:?}");
+}
+
+#[test]
+fn busref_007b_the_stand_in_is_named_after_whoever_refused() {
+    let named = |bus: threadbus::BusBuilder| {
+        let bus = bus.build().unwrap();
+        bus.pause();
+        bus.emit(Outer);
+        let refused = bus.emit(Inner);
+        assert!(matches!(refused.wait(), Err(WaitError::Rejected(_))));
+        let stand_in = refused.bus();
+        assert!(stand_in.id() != bus.id() && stand_in.try_emit(Inner).is_err());
+        stand_in.name().to_owned()
+    };
+    assert_eq!(named(EventBus::builder("Full").queue_capacity(1, OnFull::Reject)), "Full");
+    let keeps_all = EventBus::builder("Keeps").max_history(Some(1)).history_policy(HistoryPolicy::Reject);
+    assert_eq!(named(keeps_all), "Keeps");
+    assert_eq!(named(EventBus::builder("Picky").require_handler(true)), "Picky");
 }
 
 #[test]

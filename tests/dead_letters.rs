@@ -10,10 +10,12 @@
 
 mod common;
 
-use common::{PATIENCE, done, idle, payload, within};
+use common::{Gate, PATIENCE, done, idle, payload, within};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use threadbus::{Event, EventBus, EventConcurrency, HandlerConcurrency, HandlerOptions, OnFull, Retry};
+use std::thread;
+use std::time::Duration;
+use threadbus::{Event, EventBus, EventConcurrency, HandlerConcurrency, HandlerOptions, OnFull, Retry, Shutdown};
 
 payload!(Job { n: usize, good: bool });
 
@@ -232,4 +234,47 @@ fn a_handler_may_redrive_its_own_bus() {
         assert!(done(&bus.emit(Repair)).errors().is_empty());
         assert!(bus.dead_letters().is_empty());
     });
+}
+
+#[test]
+fn a_redrive_without_a_value_is_a_success() {
+    let bus = bus_with(10);
+    let fails = Arc::new(AtomicBool::new(true));
+    let still = Arc::clone(&fails);
+    bus.on(move |_: &Event<Job>| -> Result<Option<()>, &'static str> {
+        if still.load(SeqCst) { Err("x") } else { Ok(None) }
+    });
+    done(&bus.emit(bad(1)));
+    idle(&bus);
+    fails.store(false, SeqCst);
+    let report = bus.redrive(10);
+    assert_eq!((report.succeeded, report.failed, bus.dead_letters().len()), (1, 0, 0));
+}
+
+#[test]
+fn a_redrive_that_is_given_up_from_outside_leaves_its_letter() {
+    let bus = bus_with(10);
+    let (again, gate) = (Gate::new(), Gate::new());
+    let _open = gate.opener();
+    let (at_it, stands, first) = (again.clone(), gate.clone(), AtomicBool::new(true));
+    bus.on(move |_: &Event<Job>| -> Result<(), &'static str> {
+        if !first.swap(false, SeqCst) {
+            at_it.open();
+            stands.wait();
+        }
+        Err("x")
+    });
+    done(&bus.emit(bad(1)));
+    idle(&bus);
+    let redrives = bus.clone();
+    let report = thread::scope(|scope| {
+        let report = scope.spawn(move || redrives.redrive(10));
+        again.wait();
+        bus.shutdown(Shutdown::Now, Duration::ZERO);
+        gate.open();
+        report.join().unwrap()
+    });
+    assert_eq!((report.succeeded, report.failed), (0, 0));
+    let letters = bus.dead_letters();
+    assert_eq!((letters.len(), letters[0].attempts), (1, 1));
 }

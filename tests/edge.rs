@@ -368,6 +368,33 @@ fn edge_028_buses_of_one_name_are_still_two() {
 }
 
 #[test]
+fn a_long_circle_is_told_by_its_beginning_and_its_end() {
+    const MEMBERS: usize = 14;
+    let runtime = Runtime::builder().max_threads(MEMBERS).build().unwrap();
+    let bus = |n| EventBus::builder(&format!("Member{n}")).runtime(&runtime).build().unwrap();
+    let buses: Vec<_> = (0..MEMBERS).map(bus).collect();
+    let (log, inside, all) = (Log::new(), Gauge::new(), Gate::new());
+    let _open = all.opener();
+    for (bus, next) in buses.iter().zip(buses.iter().cycle().skip(1)) {
+        let (log, inside, all, next) = (log.clone(), inside.clone(), all.clone(), next.downgrade());
+        bus.on(move |_: &Event<Parent>| {
+            if inside.enter() == MEMBERS {
+                all.open();
+            }
+            all.wait();
+            match next.upgrade().unwrap().emit(Child).wait_in_order() {
+                Err(WaitError::Deadlock(chain)) => log.push(chain),
+                other => drop(other.unwrap()),
+            }
+        });
+    }
+    let events: Vec<_> = buses.iter().map(|bus| bus.emit(Parent)).collect();
+    events.iter().for_each(common::clean);
+    let told = log.entries();
+    assert!(!told.is_empty() && told[0].contains(", and so on over ") && told[0].len() < 2000, "{told:?}");
+}
+
+#[test]
 fn edge_029_parallel_events_with_default_handlers_run_one_by_one_in_order() {
     let builder = EventBus::builder("Edge029").event_concurrency(EventConcurrency::Parallel);
     let (bus, log) = (builder.build().expect("a bus"), Log::new());

@@ -12,7 +12,10 @@ mod common;
 
 use common::{Gate, Log, done, eventually, idle, in_order, linger, payload};
 use std::time::Duration;
-use threadbus::{Event, EventBus, EventConcurrency, EventOptions, EventStatus, HandlerConcurrency, Payload, WaitError};
+use threadbus::{
+    EmitError, Event, EventBus, EventConcurrency, EventOptions, EventStatus, HandlerConcurrency, HistoryPolicy,
+    Payload, WaitError,
+};
 
 payload!(Ping);
 payload!(Ask => String);
@@ -376,4 +379,30 @@ fn fwd_018b_the_target_runs_it_by_its_own_event_mode() {
         assert!(done(event).errors().is_empty(), "both are on B at once, though A is serial");
     }
     assert_eq!(both.peak(), 2);
+}
+
+#[test]
+fn a_bus_refuses_a_forward_as_it_refuses_an_emit() {
+    let from = EventBus::new("From");
+    let ping = done(&from.emit(Ping));
+    let picky = EventBus::builder("Picky").require_handler(true).build().unwrap();
+    assert!(matches!(picky.forward(&ping), Err(EmitError::NoHandler { event_type, .. }) if event_type == "Ping"));
+    let full = EventBus::builder("Full").max_history(Some(1)).history_policy(HistoryPolicy::Reject).build().unwrap();
+    full.pause();
+    full.emit(Ping);
+    assert!(matches!(full.forward(&ping), Err(EmitError::HistoryFull { limit: 1, .. })));
+    assert_eq!(ping.path(), labels(&[&from]));
+}
+
+#[test]
+fn a_cancelled_event_goes_to_no_other_bus() {
+    let [from, to] = buses(["From", "To"]);
+    let log = Log::new();
+    notes_id::<Ping>(&to, &log);
+    from.pause();
+    let ping = from.emit(Ping);
+    assert!(ping.cancel());
+    assert_eq!(to.forward(&ping), Ok(()));
+    idle(&to);
+    assert!(log.is_empty() && ping.path() == labels(&[&from]));
 }

@@ -11,6 +11,7 @@
 mod common;
 
 use common::{Gate, Log, PATIENCE, clean, done, eventually, idle, linger, payload, within};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 use threadbus::{
@@ -356,4 +357,34 @@ fn tmo_042_a_late_result_changes_nothing() {
         assert_eq!((after.started_at, after.completed_at), (before.started_at, before.completed_at));
         assert_eq!(event.completed_at(), completed_at);
     }
+}
+
+#[test]
+fn a_wait_until_a_bus_is_idle_ends_when_its_handler_is_given_up() {
+    let (bus, busy, gate) = (serial("Waits"), serial("Busy"), Gate::new());
+    let _open = gate.opener();
+    let stands = gate.clone();
+    busy.on(move |_: &Event<Work>| stands.wait());
+    busy.emit(Work);
+    let (said, heard) = channel();
+    bus.on(move |_: &Event<Quick>| said.send(busy.wait_until_idle()).unwrap());
+    bus.emit_with(Quick, capped(50));
+    assert_eq!(heard.recv_timeout(PATIENCE), Ok(Err(WaitError::Aborted)));
+}
+
+#[test]
+fn a_hook_that_comes_too_late_and_panics_ends_nothing_else() {
+    let (bus, log) = (serial("Late"), Log::new());
+    let (gate, to) = (Gate::new(), log.clone());
+    let _open = gate.opener();
+    let stands = gate.clone();
+    bus.on(move |_: &Event<Quick>| {
+        stands.wait();
+        context().on_cancel(|| panic!("a hook's own"));
+        to.push("went on");
+    });
+    let late = done(&bus.emit_with(Quick, capped(20)));
+    assert!(is_timeout(&late.results()[0]));
+    gate.open();
+    eventually(|| log.count("went on") == 1);
 }

@@ -149,7 +149,12 @@ fn a_million_levels_are_refused_on_a_small_stack() {
             fields.insert("in".into(), tower);
             let event = Json::Object(fields);
             assert!(matches!(EventBus::new("x").emit_json(&event), Err(JsonError::TooDeep { limit: 64 })));
-            std::mem::forget(event);
+            // Level by level, for the same reason.
+            let Json::Object(mut fields) = event else { panic!("it is an object") };
+            let mut tower = fields.remove("in").unwrap();
+            while let Json::Array(mut inner) = tower {
+                tower = inner.remove(0);
+            }
         };
         small.spawn(body).unwrap().join().is_ok()
     });

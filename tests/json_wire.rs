@@ -16,8 +16,8 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use threadbus::{
-    AnyEvent, AnyOutput, BusId, Event, EventBus, EventConcurrency, EventOptions, HandlerCompletion, HandlerConcurrency,
-    HandlerError, HistoryPolicy, Json, OnFull, Payload, Priority, ResultStatus, event,
+    AnyEvent, AnyOutput, BusId, Event, EventBus, EventConcurrency, EventOptions, Fairness, HandlerCompletion,
+    HandlerConcurrency, HandlerError, HistoryPolicy, Json, OnFull, Payload, Priority, ResultStatus, event,
 };
 
 #[derive(Serialize, Deserialize)]
@@ -287,6 +287,41 @@ fn every_option_of_an_event_is_in_json_and_holds_there() {
     });
     let ended = done_any(&here.emit_json(&slow).unwrap());
     assert_eq!(ended.to_json().unwrap()["event_results"][0]["error"]["type"], "TimedOut");
+}
+
+#[test]
+fn every_way_to_meet_a_full_queue_and_to_be_fair_is_in_json() {
+    let shown = |on_full, fairness| {
+        let bus = EventBus::builder("Shown").queue_capacity(1, on_full).fairness(fairness).build().unwrap();
+        let json = bus.to_json().unwrap();
+        (json["on_full"].clone(), json["fairness"].clone())
+    };
+    for (on_full, expected) in [
+        (OnFull::Block, "block"),
+        (OnFull::Reject, "reject"),
+        (OnFull::DropOldest, "drop-oldest"),
+        (OnFull::RunInline, "run-inline"),
+    ] {
+        assert_eq!(shown(on_full, Fairness::Strict), (json!(expected), json!("strict")));
+    }
+    let weighted = Fairness::Weighted { high: 3, normal: 2, low: 1 };
+    assert_eq!(shown(OnFull::Block, weighted).1, json!({ "high": 3, "normal": 2, "low": 1 }));
+}
+
+#[test]
+fn who_ended_a_handler_is_in_json() {
+    let bus = EventBus::new("Ended");
+    let gate = common::Gate::new();
+    let _open = gate.opener();
+    let stands = gate.clone();
+    bus.on(move |_: &Event<Tick>| stands.wait());
+    bus.on(|_: &Event<Tick>| {});
+    let tick = bus.emit(Tick { n: 1 });
+    common::eventually(|| tick.started_at().is_some());
+    assert!(tick.cancel());
+    let json = done(&tick).to_json().unwrap();
+    let kinds = [0, 1].map(|at| json["event_results"][at]["error"]["type"].clone());
+    assert_eq!(kinds, [json!("Aborted"), json!("Cancelled")]);
 }
 
 #[test]

@@ -292,6 +292,27 @@ fn mw_026_events_in_the_log() {
 }
 
 #[test]
+fn mw_026b_an_end_from_outside_is_a_warning_if_time_was_up_and_no_news_otherwise() {
+    use log::Level::{Debug, Warn};
+    let log = captured();
+    let bus = EventBus::builder("ended").middleware(LogEvents::new()).build().unwrap();
+    let gate = Gate::new();
+    let _open = gate.opener();
+    let stands = gate.clone();
+    bus.on(move |_: &Event<Tick>| stands.wait());
+    let late = done(&bus.emit_with(Tick { n: 0 }, EventOptions::new().timeout(Duration::from_millis(20))));
+    let cancelled = bus.emit(Tick { n: 1 });
+    common::eventually(|| cancelled.started_at().is_some());
+    assert!(cancelled.cancel());
+    let level_of = |tick: &Event<Tick>| {
+        let start = format!("{} on {}: ", done(tick), bus.label());
+        let found = |(_, line): &&(log::Level, String)| line.starts_with(&start) && line.contains(" failed");
+        lock(log).iter().find(found).map(|(level, _)| *level)
+    };
+    assert_eq!((level_of(&late), level_of(&cancelled)), (Some(Warn), Some(Debug)));
+}
+
+#[test]
 fn core_048_a_bus_that_is_let_go_of_still_tells() {
     /// Says how long it lived.
     struct Last(Gate, Log);

@@ -11,7 +11,7 @@
 mod common;
 
 use common::{Gate, Log, done, eventually, idle, linger, payload};
-use threadbus::{AnyEvent, Event, EventBus, EventOptions, EventStatus, HandlerConcurrency, HandlerId};
+use threadbus::{AnyEvent, Event, EventBus, EventOptions, EventStatus, HandlerConcurrency, HandlerId, WaitError};
 
 payload!(Parent);
 payload!(Child { n: usize });
@@ -296,4 +296,28 @@ fn parent_017_is_child_of_holds_downwards_at_any_depth() {
     assert!(!parent.is_child_of(&child) && !parent.is_child_of(&grandchild) && !child.is_child_of(&grandchild));
     assert!(!stranger.is_child_of(&parent) && !child.is_child_of(&stranger));
     assert!(!parent.is_child_of(&parent) && !child.is_child_of(&child));
+}
+
+#[test]
+fn children_that_have_ended_are_let_go_of_also_behind_one_that_has_not() {
+    let (bus, other, gate) = (EventBus::new("Many"), EventBus::new("Stands"), Gate::new());
+    let _open = gate.opener();
+    let stands = gate.clone();
+    other.on(move |_: &Event<Grandchild>| stands.wait());
+    let emits = other.clone();
+    bus.on(move |event: &Event<Parent>| -> Result<(), WaitError> {
+        emits.emit(Grandchild);
+        for n in 0..5000 {
+            event.bus().emit(Child { n }).wait()?;
+        }
+        Ok(())
+    });
+    let parent = bus.emit(Parent);
+    eventually(|| parent.results().iter().any(|result| result.completed_at.is_some()));
+    let children = parent.children();
+    assert!(children[0].is::<Grandchild>() && !children[0].is_completed());
+    assert!((1000..=2001).contains(&children.len()), "{}", children.len());
+    assert_eq!(numbers(&children[children.len() - 1..]), [4999]);
+    gate.open();
+    assert!(done(&parent).errors().is_empty());
 }

@@ -13,15 +13,18 @@
 mod common;
 mod workers;
 
-use common::{PATIENCE, done, eventually, within};
+use common::{Gate, PATIENCE, done, eventually, payload, within};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 use threadbus::process::{Captured, Command, CommandOutput, Input, Sink, run_command};
 use threadbus::{Event, EventBus, EventOptions, HandlerFailure, HandlerOptions, ResultStatus, Retry, Shutdown};
 use workers::{exists, failure, group_members, runs};
+
+payload!(Late);
 
 fn bus() -> EventBus {
     let bus = EventBus::new("commands");
@@ -204,6 +207,10 @@ fn streams_go_where_they_are_sent() {
     assert_eq!((&*output.stdout.text(), &*output.stderr.text()), ("out\nerr\n", ""));
     let output = run(both().stdout(Sink::Inherit).stderr(Sink::Inherit));
     assert!(output.stdout.is_empty() && output.stderr.is_empty());
+    for nowhere in [Sink::Null, Sink::Inherit] {
+        let output = run(both().stdout(nowhere).stderr(Sink::Stdout).stdin(Input::Inherit));
+        assert!(output.success() && output.stdout.is_empty() && output.stderr.is_empty());
+    }
     let output = run(Command::new("cat").stdin(Input::File(file)));
     assert_eq!(output.stdout.text(), "out\nerr\nout\n");
 }
@@ -268,6 +275,31 @@ fn errors_name_the_field_and_its_value() {
     );
     assert_eq!(kind(Command::new("/dev/null")), Some(io::ErrorKind::PermissionDenied));
     assert!(error(Command::new("echo").arg("a\0b")).contains("nul byte"));
+    assert_eq!(Command::new("/dev/null").run().map(drop).unwrap_err().program(), "/dev/null");
+}
+
+#[test]
+fn long_output_is_shown_by_its_beginning() {
+    let output = sh("yes | head -n 100000; echo short >&2").run().expect("it ran");
+    let shown = format!("{output:?}");
+    assert!(shown.len() < 1000 && shown.contains("(200000 bytes)") && shown.contains(r#""short\n""#), "{shown}");
+}
+
+#[test]
+fn a_handler_that_was_given_up_starts_no_command() {
+    let (dir, bus) = (Dir::new(), EventBus::new("late"));
+    let (gate, file) = (Gate::new(), dir.at("made"));
+    let _open = gate.opener();
+    let (stands, (said, heard)) = (gate.clone(), channel());
+    let touch = Command::new("touch").arg(&file);
+    bus.on(move |_: &Event<Late>| {
+        stands.wait();
+        said.send(touch.run().map(drop)).expect("somebody listens");
+    });
+    done(&bus.emit_with(Late, EventOptions::new().handler_timeout(Duration::from_millis(20))));
+    gate.open();
+    let ran = heard.recv_timeout(PATIENCE).expect("it answers");
+    assert!(ran.is_err_and(|error| error.to_string().starts_with(r#"cannot run "touch": start: "#)) && !file.exists());
 }
 
 #[test]

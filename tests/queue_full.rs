@@ -275,6 +275,23 @@ fn bj_014d_parallel_events_are_dropped_as_well() {
 }
 
 #[test]
+fn bj_014e_of_serial_and_parallel_events_the_lowest_and_then_the_oldest_goes() {
+    let (bus, _) = full(4, OnFull::DropOldest);
+    let parallel = || EventOptions::new().concurrency(EventConcurrency::Parallel);
+    let events = [
+        bus.emit(Job { n: 1 }),
+        bus.emit_with(Job { n: 2 }, parallel()),
+        bus.emit_with(Job { n: 3 }, parallel().priority(Priority::LOW)),
+        bus.emit(Job { n: 4 }),
+    ];
+    let dropped = || events.each_ref().map(|event| event.is_completed());
+    for expected in [[false, false, true, false], [true, false, true, false], [true, true, true, false]] {
+        bus.emit_with(Job { n: 5 }, at(Priority::HIGH));
+        assert_eq!(dropped(), expected);
+    }
+}
+
+#[test]
 fn bj_015_a_handler_is_neither_blocked_nor_refused() {
     for on_full in [
         OnFull::Block,

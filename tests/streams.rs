@@ -565,6 +565,15 @@ fn a_capacity_of_nothing_is_one() {
 }
 
 #[test]
+fn an_iterator_skips_over_what_was_lost() {
+    let bus = EventBus::new("Iterates");
+    let subscription = bus.subscribe_bounded::<A>(2, OnLag::DropOldest);
+    emit_all(&bus, 1..=5);
+    drop(bus);
+    assert_eq!(subscription.map(|a| a.n).collect::<Vec<_>>(), [4, 5]);
+}
+
+#[test]
 fn what_drop_oldest_drops_is_dropped_outside_of_all_locks() {
     /// Asks its bus when it is dropped, which would never return under a lock of the bus.
     struct Asks(Option<threadbus::WeakBus>, Arc<AtomicUsize>);

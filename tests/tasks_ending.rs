@@ -291,3 +291,31 @@ fn bf_156_a_drain_ends_though_a_handler_does_not() {
     gate.open();
     idle(&bus);
 }
+
+#[test]
+fn the_drain_of_a_runtime_finishes_what_its_buses_give_each_other() {
+    let runtime = Runtime::builder().max_threads(2).build().unwrap();
+    let [one, two] = ["One", "Two"].map(|name| EventBus::builder(name).runtime(&runtime).build().unwrap());
+    let gate = Gate::new();
+    let _open = gate.opener();
+    // From bus to bus until nothing is left; each is idle while the other has it.
+    for (bus, next) in [(&one, two.downgrade()), (&two, one.downgrade())] {
+        let stands = gate.clone();
+        bus.on(move |job: &Event<Job>| {
+            stands.wait();
+            if let (Some(next), Some(n)) = (next.upgrade(), job.n.checked_sub(1)) {
+                next.emit(Job { n });
+            }
+        });
+    }
+    one.emit(Job { n: 9 });
+    let ends = runtime.clone();
+    let report = thread::scope(|scope| {
+        let report = scope.spawn(move || ends.shutdown(Shutdown::Drain, PATIENCE));
+        eventually(|| one.try_emit(Job { n: 0 }).is_err() && two.try_emit(Job { n: 0 }).is_err());
+        gate.open();
+        report.join().unwrap()
+    });
+    assert_eq!((report.cancelled, report.abandoned), (0, 0));
+    assert_eq!([&one, &two].map(|bus| bus.metrics().emitted), [5, 5]);
+}

@@ -64,6 +64,11 @@ fn stubborn(event: &Event<Stubborn>) -> Result<u32, &'static str> {
 pub struct Inner {}
 event!(Inner => u32);
 
+/// Handled, but without a value.
+#[derive(Serialize, Deserialize)]
+pub struct Silent {}
+event!(Silent => u32);
+
 pub static TOUCHED: AtomicU32 = AtomicU32::new(0);
 
 /// A pool of this program as its own worker.
@@ -86,6 +91,7 @@ pub fn serve() {
             .on(handle)
             .on(stubborn)
             .on(|_: &Event<Inner>| 7)
+            .on(|_: &Event<Silent>| None::<u32>)
             .on(|_: &Event<OddOutput>| HashMap::from([(vec![1], 1)]));
     });
 }
@@ -108,6 +114,8 @@ fn handle(event: &Event<Do>) -> Result<String, HandlerError> {
         "hang" => loop {
             std::thread::sleep(Duration::from_secs(1));
         },
+        // A process of its own, by which everybody sees that it has begun.
+        "hang with a child" => Command::new("sleep").arg("300").status()?.to_string(),
         // A shell in the worker's place does what std cannot without `unsafe`: it ignores SIGTERM.
         "ignore TERM" => {
             let shell = "trap '' TERM; while :; do sleep 1; done";
@@ -134,6 +142,7 @@ fn handle(event: &Event<Do>) -> Result<String, HandlerError> {
             "logged".to_owned()
         }
         "large" => "x".repeat(usize::try_from(*number)?),
+        "variable" => std::env::var("THREADBUS_OF_THE_POOL")?,
         "stdin" => std::io::read_to_string(std::io::stdin())?,
         "ask" => event.bus().emit(Inner {}).result()?.to_string(),
         "identity" => {
