@@ -162,10 +162,11 @@ fn the_first_value_is_the_last_handler_of_a_line() {
             _ => Ok(job.0),
         });
         bus.on(|job: &Event<Job>| job.0 + 1);
+        // Not by who asks for the first, which would make it so.
         let event = bus.emit(Job(1));
-        assert_eq!(event.first().unwrap(), Some(1));
         event.wait().unwrap();
         assert_eq!(ends(&event), ["nothing", "value", "cancelled"]);
+        assert_eq!(event.first().unwrap(), Some(1));
         at_rest(&bus);
         assert_eq!((bus.metrics().retries, bus.metrics().recovered), (1, 1));
     });
@@ -198,7 +199,7 @@ fn a_first_value_is_told_while_others_are_still_at_it() {
 fn what_is_counted_is_what_happened() {
     check(|| {
         let runtime = runtime();
-        let bus = bus(&runtime, "a");
+        let bus = EventBus::builder("a").runtime(&runtime).dead_letters(8).build().unwrap();
         bus.on_with(HandlerOptions::new().retry(Retry::attempts(2)), |job: &Event<Job>| {
             match (job.0, HandlerContext::current().unwrap().attempt()) {
                 (1, 1) | (2, _) => Err(HandlerError::from("no")),
@@ -216,6 +217,7 @@ fn what_is_counted_is_what_happened() {
         at_rest(&bus);
         let m = bus.metrics();
         assert_eq!((m.completed, m.failed, m.retries, m.recovered, m.unhandled), (4, 1, 2, 1, 1));
+        assert_eq!(m.dead_letters, 1);
     });
 }
 
@@ -378,5 +380,213 @@ fn every_wait_ends_though_there_is_one_thread() {
         assert_eq!(beside.result().unwrap(), 7);
         at_rest(&a);
         at_rest(&b);
+    });
+}
+
+#[test]
+fn serial_handlers_keep_their_order_though_one_waits_for_a_permit() {
+    check(|| {
+        let runtime = runtime();
+        let (a, b) = (bus(&runtime, "a"), bus(&runtime, "b"));
+        let mode = |mode| HandlerOptions::new().no_timeout().concurrency(mode);
+        b.on_with(mode(HandlerConcurrency::GlobalSerial), |_: &Event<Next>| stay());
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let modes = [HandlerConcurrency::Parallel, HandlerConcurrency::GlobalSerial, HandlerConcurrency::EventSerial];
+        for (n, own) in modes.into_iter().enumerate() {
+            let order = Arc::clone(&order);
+            a.on_with(mode(own), move |job: &Event<Job>| {
+                order.lock().unwrap().push(n);
+                job.0
+            });
+        }
+        let before = b.emit(Next);
+        until(|| before.status() == EventStatus::Started);
+        let event = a.emit(Job(1));
+        until(|| !order.lock().unwrap().is_empty());
+        (0..20).for_each(|_| thread::yield_now());
+        before.cancel();
+        assert_eq!(event.result_list().unwrap(), [1, 1, 1]);
+        assert_eq!(*order.lock().unwrap(), [0, 1, 2]);
+        at_rest(&a);
+        at_rest(&b);
+    });
+}
+
+#[test]
+fn what_is_waited_for_is_alone_on_its_bus_too() {
+    check(|| {
+        let runtime = runtime();
+        let (a, b, c) = (bus(&runtime, "a"), bus(&runtime, "b"), bus(&runtime, "c"));
+        let alone = Arc::new(Alone::default());
+        for from in [&a, &c] {
+            let other = b.downgrade();
+            from.on(move |job: &Event<Job>| -> Result<u32, HandlerError> {
+                let short = EventOptions::new().handler_timeout(SHORT);
+                Ok(other.upgrade().ok_or("gone")?.emit_with(Child(job.0), short).result()?)
+            });
+        }
+        let one = Arc::clone(&alone);
+        b.on(move |child: &Event<Child>| {
+            one.run(|| {});
+            child.0
+        });
+        b.on(move |_: &Event<Next>| alone.run(|| {}));
+        let beside = [b.emit(Next), b.emit(Next)];
+        let events = [a.emit(Job(1)), c.emit(Job(2))];
+        assert_eq!(events.map(|event| event.result().unwrap()), [1, 2]);
+        beside.map(|next| next.result().unwrap());
+        [a, b, c].iter().for_each(at_rest);
+    });
+}
+
+#[test]
+fn who_waits_for_a_child_that_overstays_goes_on_without_it() {
+    check(|| {
+        let runtime = runtime();
+        let bus = bus(&runtime, "a");
+        let over = Arc::new(AtomicUsize::new(0));
+        let (told, waits) = (Arc::clone(&over), Arc::clone(&over));
+        bus.on_with(HandlerOptions::new().no_timeout(), move |job: &Event<Job>| {
+            let child = job.bus().emit(Child(job.0));
+            let result = child.result();
+            told.store(1, SeqCst);
+            (result.is_err() && ends(&child) == ["timed out"]).then_some(job.0)
+        });
+        bus.on(move |child: &Event<Child>| {
+            until(|| waits.load(SeqCst) == 1);
+            child.0
+        });
+        let event = bus.emit(Job(1));
+        let clock = {
+            let (runtime, event) = (runtime.clone(), event.clone());
+            thread::spawn(move || {
+                until(|| {
+                    let children = event.children();
+                    children.iter().any(|child| child.status() == EventStatus::Started)
+                });
+                runtime.model_deadlines_pass();
+            })
+        };
+        assert_eq!(event.result().unwrap(), 1);
+        clock.join().unwrap();
+        at_rest(&bus);
+    });
+}
+
+#[test]
+fn one_event_on_two_global_serial_buses_is_handled_on_one_after_the_other() {
+    check(|| {
+        let runtime = runtime();
+        let alone = Arc::new(Alone::default());
+        let [a, b] = ["a", "b"].map(|name| {
+            let bus = EventBus::builder(name).runtime(&runtime).event_concurrency(EventConcurrency::GlobalSerial);
+            let (bus, alone) = (bus.build().unwrap(), Arc::clone(&alone));
+            bus.on(move |job: &Event<Job>| {
+                alone.run(|| {});
+                job.0
+            });
+            bus
+        });
+        let event = a.emit(Job(1));
+        b.forward(&event).unwrap();
+        assert_eq!(event.result_list().unwrap(), [1, 1]);
+        at_rest(&a);
+        at_rest(&b);
+    });
+}
+
+#[test]
+fn serial_handlers_are_alone_and_take_events_in_their_order_also_on_parallel_buses() {
+    check(|| {
+        let runtime = runtime();
+        for mode in [HandlerConcurrency::BusSerial, HandlerConcurrency::GlobalSerial] {
+            let (alone, order) = (Arc::new(Alone::default()), Arc::new(Mutex::new(Vec::new())));
+            let buses = ["a", "b"].map(|name| {
+                let bus = EventBus::builder(name).runtime(&runtime).event_concurrency(EventConcurrency::Parallel);
+                let bus = bus.handler_concurrency(mode).build().unwrap();
+                let (alone, order) = (Arc::clone(&alone), Arc::clone(&order));
+                bus.on(move |job: &Event<Job>| {
+                    alone.run(|| order.lock().unwrap().push(job.0));
+                    job.0
+                });
+                bus
+            });
+            let one_bus = mode == HandlerConcurrency::BusSerial;
+            let events = [0, 1, 2].map(|n| buses[if one_bus { 0 } else { n as usize % 2 }].emit(Job(n)));
+            assert_eq!(events.map(|event| event.result().unwrap()), [0, 1, 2]);
+            assert!(!one_bus || *order.lock().unwrap() == [0, 1, 2]);
+            buses.iter().for_each(at_rest);
+        }
+    });
+}
+
+/// Asks its event something when it is dropped: a deadlock under the event's lock.
+struct Asks(Arc<Mutex<Option<Event<Job>>>>);
+impl Drop for Asks {
+    fn drop(&mut self) {
+        let event = self.0.lock().unwrap().take();
+        assert!(event.is_none_or(|event| event.results().len() == 1));
+    }
+}
+
+#[test]
+fn a_handler_that_was_removed_meanwhile_is_dropped_where_nothing_is_locked() {
+    check(|| {
+        let runtime = runtime();
+        let bus = bus(&runtime, "a");
+        let event = Arc::new(Mutex::new(None));
+        let asks = Asks(Arc::clone(&event));
+        let handler = bus.on(move |job: &Event<Job>| {
+            let _ = &asks;
+            stay();
+            job.0
+        });
+        let own = bus.emit(Job(1));
+        *event.lock().unwrap() = Some(own.clone());
+        until(|| own.status() == EventStatus::Started);
+        assert!(bus.off(&handler));
+        own.cancel();
+        own.wait().unwrap();
+        at_rest(&bus);
+        assert!(event.lock().unwrap().is_none(), "it is kept");
+    });
+}
+
+#[test]
+fn a_handler_that_overstays_keeps_no_place() {
+    check(|| {
+        let runtime = Runtime::builder().max_threads(1).hard_limit(4).build().unwrap();
+        let bus = bus(&runtime, "a");
+        let over = Arc::new(AtomicUsize::new(0));
+        let waits = Arc::clone(&over);
+        bus.on(move |job: &Event<Job>| {
+            until(|| job.0 == 2 || waits.load(SeqCst) == 1);
+            job.0
+        });
+        let (first, second) = (bus.emit(Job(1)), bus.emit(Job(2)));
+        until(|| first.status() == EventStatus::Started);
+        runtime.model_deadlines_pass();
+        first.wait().unwrap();
+        assert_eq!(second.result().unwrap(), 2);
+        over.store(1, SeqCst);
+        assert_eq!(ends(&first), ["timed out"]);
+        at_rest(&bus);
+    });
+}
+
+#[test]
+fn a_shutdown_ends_what_runs_and_what_is_queued() {
+    check(|| {
+        let runtime = runtime();
+        let bus = bus(&runtime, "a");
+        bus.on(|job: &Event<Job>| {
+            stay();
+            job.0
+        });
+        let (running, queued) = (bus.emit(Job(1)), bus.emit(Job(2)));
+        until(|| running.status() == EventStatus::Started);
+        bus.shutdown(Shutdown::Now, Duration::ZERO);
+        assert_eq!((ends(&running), ends(&queued)), (vec!["aborted"], vec!["cancelled"]));
+        nothing_left(&runtime);
     });
 }
