@@ -1,5 +1,6 @@
 //! Semaphore and cap, the files of `src/sync` themselves, against their rules in the plainest form: every step in every state that three tokens
-//! can bring them to, with up to two in line. They are pure data, so no thread is needed, and `cargo test --test model_rules` runs it as well.
+//! can bring them to, with up to two in line. `RUSTFLAGS="--cfg threadbus_loom" cargo test --release --test model_rules exhaustive`.
+#![cfg(threadbus_loom)]
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_types,
