@@ -590,3 +590,37 @@ fn a_shutdown_ends_what_runs_and_what_is_queued() {
         nothing_left(&runtime);
     });
 }
+
+#[test]
+fn a_child_below_a_wait_has_its_own_bus_and_its_own_modes() {
+    check(|| {
+        let runtime = runtime();
+        let (a, b) = (bus(&runtime, "a"), bus(&runtime, "b"));
+        let other = b.downgrade();
+        a.on(move |job: &Event<Job>| -> Result<u32, HandlerError> {
+            let there = other.upgrade().ok_or("gone")?.emit(Child(job.0)).result()?;
+            let first = EventOptions::new().completion(HandlerCompletion::First);
+            let first = job.bus().emit_with(Child(job.0), first);
+            first.wait()?;
+            assert_eq!(ends(&first), ["value", "cancelled"]);
+            let beside = EventOptions::new().handler_concurrency(HandlerConcurrency::Parallel);
+            let beside = job.bus().emit_with(Child(10), beside).result_list()?;
+            assert_eq!((there, beside), (101, vec![10, 10]));
+            Ok(job.0)
+        });
+        let met = Arc::new(Barrier::new(2));
+        for _ in 0..2 {
+            let met = Arc::clone(&met);
+            a.on(move |child: &Event<Child>| {
+                if child.0 == 10 {
+                    met.wait();
+                }
+                child.0
+            });
+        }
+        b.on(|child: &Event<Child>| child.0 + 100);
+        assert_eq!(a.emit(Job(1)).result().unwrap(), 1);
+        at_rest(&a);
+        at_rest(&b);
+    });
+}
