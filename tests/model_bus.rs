@@ -43,7 +43,7 @@ fn every_emit_is_handled_however_the_loop_is_handed_back() {
         bus.emit(Job(3));
         bus.emit(Job(4)).wait().unwrap();
         emitter.join().unwrap();
-        bus.wait_until_idle().unwrap();
+        at_rest(&bus);
         assert_eq!(seen.load(SeqCst), 4);
     });
 }
@@ -67,7 +67,7 @@ fn an_awaited_child_runs_inside_its_parent_and_nothing_else_does() {
         let emitter = thread::spawn(move || other.emit(Next).result());
         assert_eq!(bus.emit(Job(1)).result().unwrap(), 2);
         emitter.join().unwrap().unwrap();
-        bus.wait_until_idle().unwrap();
+        at_rest(&bus);
     });
 }
 
@@ -86,8 +86,8 @@ fn handlers_of_two_buses_wait_for_each_others_events() {
         }
         let (x, y) = (a.emit(Job(1)), b.emit(Job(2)));
         assert_eq!((x.result().unwrap(), y.result().unwrap()), (1, 2));
-        a.wait_until_idle().unwrap();
-        b.wait_until_idle().unwrap();
+        at_rest(&a);
+        at_rest(&b);
     });
 }
 
@@ -114,7 +114,7 @@ fn return_deadline_and_cancel_end_an_invocation_once_and_the_bus_goes_on() {
             assert_eq!(result.value.is_some(), result.error.is_none());
         }
         assert_eq!(bus.emit(Job(2)).result_list().unwrap(), [2, 12]);
-        bus.wait_until_idle().unwrap();
+        at_rest(&bus);
     });
 }
 
@@ -142,7 +142,7 @@ fn a_replaced_worker_leaves_no_two_live_handlers() {
         }
         let (first, second) = (bus.emit(Job(1)), bus.emit(Job(2)));
         let _ = (first.wait(), second.wait());
-        bus.wait_until_idle().unwrap();
+        at_rest(&bus);
     });
 }
 
@@ -173,8 +173,8 @@ fn a_deadline_in_the_middle_of_a_jump_strands_nobody() {
         watch.join().unwrap();
         a.emit(Next).wait().unwrap();
         b.emit(Next).wait().unwrap();
-        a.wait_until_idle().unwrap();
-        b.wait_until_idle().unwrap();
+        at_rest(&a);
+        at_rest(&b);
         assert_eq!(event.results().len(), 1);
     });
 }
@@ -200,7 +200,7 @@ fn a_child_that_runs_elsewhere_is_waited_for_under_cancellation() {
         let _ = event.wait();
         canceller.join().unwrap();
         bus.emit(Next).wait().unwrap();
-        bus.wait_until_idle().unwrap();
+        at_rest(&bus);
     });
 }
 
@@ -237,7 +237,7 @@ fn parallel_handlers_are_each_run_once() {
         }
         assert_eq!(bus.emit(Job(0)).result_list().unwrap(), [0, 1, 2]);
         assert_eq!(runs.load(SeqCst), 3);
-        bus.wait_until_idle().unwrap();
+        at_rest(&bus);
     });
 }
 
@@ -257,7 +257,7 @@ fn parallel_handlers_that_wait_share_the_turn_of_their_event() {
         });
         bus.emit(Child(7));
         assert_eq!(bus.emit(Job(0)).result_list().unwrap(), [0, 1]);
-        bus.wait_until_idle().unwrap();
+        at_rest(&bus);
     });
 }
 
@@ -330,7 +330,7 @@ fn a_threaded_handler_waits_for_an_event_of_a_pump_that_waits_for_it() {
         ui.run_pending();
         assert!(next.is_completed() && next.errors().is_empty());
         assert_eq!(work.emit(Job(5)).result().unwrap(), 6);
-        ui.wait_until_idle().unwrap();
+        at_rest(&ui);
     });
 }
 

@@ -31,8 +31,9 @@ mod sync {
         pub fn new() -> Self {
             Spin
         }
-        pub fn until(&self, _ready: impl Fn() -> bool) -> bool {
-            false
+        /// Looks once.
+        pub fn until(&self, ready: impl Fn() -> bool) -> bool {
+            ready()
         }
     }
 }
@@ -43,8 +44,8 @@ mod sys {
     pub mod clock {
         pub type Tick = u64;
         pub const NEVER: Tick = u64::MAX;
-        pub fn instant(_: Tick) -> Option<std::time::Instant> {
-            None
+        pub fn instant(at: Tick) -> Option<std::time::Instant> {
+            (at != NEVER).then(std::time::Instant::now)
         }
     }
 
@@ -80,7 +81,7 @@ mod sys {
         pub struct WaitResult;
         impl WaitResult {
             pub fn timed_out(&self) -> bool {
-                false
+                true
             }
         }
         #[derive(Debug)]
@@ -92,8 +93,8 @@ mod sys {
             pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
                 guard.0 = Some(self.0.wait(guard.0.take().unwrap()).unwrap());
             }
-            pub fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, _deadline: Instant) -> WaitResult {
-                self.wait(guard);
+            /// The time is over at once.
+            pub fn wait_until<T>(&self, _guard: &mut MutexGuard<'_, T>, _deadline: Instant) -> WaitResult {
                 WaitResult
             }
             pub fn notify_one(&self) {
@@ -136,6 +137,41 @@ fn exhaustive_a_ring_is_never_lost() {
         }
         first.join().unwrap();
         second.join().unwrap();
+    });
+}
+
+#[test]
+fn exhaustive_a_wait_takes_the_ring() {
+    loom::model(|| {
+        let news = Arc::new((Bell::new(), AtomicBool::new(false)));
+        let (one, two) = (Arc::clone(&news), Arc::clone(&news));
+        let first = thread::spawn(move || one.0.ring());
+        news.0.wait(NEVER);
+        first.join().unwrap();
+        let second = thread::spawn(move || {
+            two.1.store(true, Relaxed);
+            two.0.ring();
+        });
+        news.0.wait(NEVER);
+        assert!(news.1.load(Relaxed), "one ring ended two waits");
+        second.join().unwrap();
+    });
+}
+
+#[test]
+fn exhaustive_a_ring_is_not_lost_to_a_deadline_nor_a_deadline_taken_for_one() {
+    loom::model(|| {
+        let news = Arc::new((Bell::new(), AtomicBool::new(false)));
+        let other = Arc::clone(&news);
+        let ringer = thread::spawn(move || {
+            other.1.store(true, Relaxed);
+            other.0.ring();
+        });
+        if !news.0.wait(0) {
+            news.0.wait(NEVER);
+        }
+        assert!(news.1.load(Relaxed), "rung by nobody");
+        ringer.join().unwrap();
     });
 }
 

@@ -89,7 +89,7 @@ fn nothing_is_left_untold_that_came_while_somebody_told() {
         let bus = EventBus::builder("a").runtime(&runtime).middleware(Slow).middleware(told.clone()).build().unwrap();
         bus.on(|job: &Event<Job>| job.0);
         let event = bus.emit(Job(1));
-        bus.wait_until_idle().unwrap();
+        at_rest(&bus);
         assert_eq!(told.of(event.id()), [EventStatus::Pending, EventStatus::Started, EventStatus::Completed]);
     });
 }
@@ -113,8 +113,8 @@ fn a_bus_is_idle_when_all_is_told_on_every_bus() {
             let bus = a.clone();
             thread::spawn(move || bus.off(&bus.on(|_: &Event<Next>| {})))
         };
-        a.wait_until_idle().unwrap();
-        b.wait_until_idle().unwrap();
+        at_rest(&a);
+        at_rest(&b);
         event.wait().unwrap();
         deadlines.join().unwrap();
         assert!(registrar.join().unwrap());

@@ -9,6 +9,8 @@ use crate::bus::handle::{EventBus, WeakBus};
 use crate::bus::tell;
 use crate::bus::worker_local;
 use crate::event::{AnyEvent, DeliveryPhase};
+#[cfg(threadbus_shuttle)]
+use crate::runtime::PermitKind;
 use crate::runtime::{Runtime, Serves, Worker};
 use crate::sys::clock::{self, Tick};
 use crate::sys::sync::atomic::Ordering;
@@ -113,6 +115,29 @@ impl Runtime {
     #[doc(hidden)]
     pub fn model_timers_fire(&self) {
         self.core.watch.fire_timers();
+    }
+
+    /// What is still held, set or running, in words; empty for a runtime whose buses are idle and whose threads have gone.
+    #[doc(hidden)]
+    pub fn model_left(&self) -> String {
+        let mut left = Vec::new();
+        for bus in self.cores() {
+            let run = bus.run.lock();
+            if !(run.event.is_quiet() && run.handler.is_quiet() && run.jumps.is_empty()) {
+                left.push(format!("permits of {}", bus.label()));
+            }
+        }
+        let mut global = self.core.global.lock();
+        if !(global.semaphore(PermitKind::Event).is_quiet() && global.semaphore(PermitKind::Handler).is_quiet()) {
+            left.push("global permits".to_owned());
+        }
+        drop(global);
+        let waits = self.core.parked.lock().len() + self.core.parked_count.load(Ordering::SeqCst);
+        let (timers, pool) = (self.core.watch.timers(), self.core.pool.stats());
+        if waits + timers + pool.threads + pool.busy + pool.waiting + pool.idle + pool.abandoned > 0 {
+            left.push(format!("{waits} waits, {timers} timers, {pool:?}"));
+        }
+        left.join(", ")
     }
 }
 

@@ -198,6 +198,11 @@ impl Watch {
         }
     }
 
+    #[cfg(threadbus_shuttle)]
+    pub(crate) fn timers(&self) -> usize {
+        self.state.lock().entries.values().filter(|entry| matches!(entry, Entry::Timer(_))).count()
+    }
+
     fn look(self: &Arc<Self>, worker: &Weak<Worker>, now: Tick) {
         let Some(worker) = worker.upgrade() else { return };
         let (due, bound) = worker.look(now);

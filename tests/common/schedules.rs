@@ -92,6 +92,18 @@ pub fn at_rest(bus: &EventBus) {
     let m = bus.metrics();
     assert_eq!(m.emitted, m.completed + m.cancelled + m.dropped, "{m:?}");
     assert_eq!((m.queued, m.in_flight), (0, 0), "{m:?}");
+    nothing_left(&bus.runtime());
+}
+
+/// Waits until the other buses of a runtime are idle too and its threads have gone: then nobody holds anything, and no timer is set.
+pub fn nothing_left(runtime: &Runtime) {
+    for _ in 0..20_000 {
+        if runtime.model_left().is_empty() {
+            return;
+        }
+        thread::yield_now();
+    }
+    panic!("left at rest: {}", runtime.model_left());
 }
 
 /// Every result of a completed event is final, and has a value or an error or neither.
