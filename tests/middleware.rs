@@ -77,7 +77,7 @@ fn overstaying(name: &str) -> (Recorder, EventBus, Gate, Event<Job>) {
             String::from("late")
         });
     }
-    let job = bus.emit_with(Job, EventOptions::new().timeout(Duration::from_millis(50)));
+    let job = bus.emit_with(Job, EventOptions::new().timeout(Duration::from_millis(500)));
     (recorder, bus, gate, job)
 }
 
@@ -123,7 +123,7 @@ fn mw_008_what_a_timeout_makes_of_them() {
             String::new()
         });
     }
-    let job = done(&bus.emit_with(Job, EventOptions::new().timeout(Duration::from_millis(50))));
+    let job = done(&bus.emit_with(Job, EventOptions::new().timeout(Duration::from_millis(500))));
     let ended = |recorder: &Recorder, job: &Event<Job>| -> Vec<_> {
         recorder.results(job).into_iter().filter_map(|result| result.error).collect()
     };
