@@ -11,7 +11,8 @@
 
 mod common;
 
-use common::{Gate, Log, PATIENCE, clean, eventually, idle, in_order, linger, logs, payload, runs};
+use common::{Gate, Log, PATIENCE, clean, done, eventually, idle, in_order, linger, logs, payload, runs};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -31,6 +32,9 @@ payload!(ChildA);
 payload!(ChildB);
 payload!(ChildC);
 payload!(Order { n: usize });
+payload!(Patient => bool);
+payload!(Outlasts);
+payload!(Slow);
 
 fn all_parallel(name: &str) -> EventBus {
     EventBus::builder(name)
@@ -358,4 +362,40 @@ fn qj_030_a_jumped_child_is_in_history_and_lineage() {
     assert_eq!(children.len(), 1);
     assert!(children[0].is_child_of(&parent));
     assert!(bus.history().iter().any(|e| e.id() == children[0].id()));
+}
+
+/// Its parent has stopped waiting and goes on; the turn is the parent's again, and the child comes back from a wait of its own only after it.
+#[test]
+fn a_child_that_outlasts_the_wait_does_not_run_beside_its_parent() {
+    let (bus, other) = (EventBus::new("Serial"), EventBus::new("Other"));
+    let gate = Gate::new();
+    let _opener = gate.opener();
+    let (running, overlap) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    other.on({
+        let gate = gate.clone();
+        move |_: &Event<Slow>| gate.wait()
+    });
+    bus.on({
+        let (running, overlap, other) = (Arc::clone(&running), Arc::clone(&overlap), other.clone());
+        move |_: &Event<Outlasts>| -> Result<(), WaitError> {
+            other.emit(Slow).wait_in_order()?;
+            overlap.fetch_or(running.load(SeqCst), SeqCst);
+            Ok(())
+        }
+    });
+    bus.on({
+        let gate = gate.clone();
+        move |parent: &Event<Patient>| {
+            let child = parent.bus().emit(Outlasts);
+            let waited = child.wait_timeout(Duration::from_millis(50));
+            running.store(true, SeqCst);
+            gate.open();
+            (0..40).for_each(|_| linger());
+            running.store(false, SeqCst);
+            matches!(waited, Err(WaitError::Timeout(_)))
+        }
+    });
+    assert!(done(&bus.emit(Patient)).result().expect("a value"), "the wait ended before the child");
+    idle(&bus);
+    assert!(!overlap.load(SeqCst), "two live handlers on a serial bus");
 }
