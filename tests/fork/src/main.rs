@@ -1,5 +1,6 @@
 //! The child of a fork has only the thread that forked. Buses made before have no threads there: what is emitted waits, a wait with a time limit
-//! ends on time, and `emit_now` runs on the caller's own thread. A `Runtime` made in the child works as anywhere.
+//! ends on time, and `emit_now` runs on the caller's own thread. A `Runtime` made in the child works as anywhere, if the parent's threads stood
+//! still: what they had locked, or were just changing, stays as it was, parking_lot's table of parked threads too.
 //!
 //! `cargo run --manifest-path tests/fork/Cargo.toml`; Linux and other Unix.
 
@@ -70,7 +71,7 @@ fn main() {
     assert!(in_child(own_runtime_works), "a new runtime does not work in the child");
     println!("a runtime of the child's own works");
 
-    // And while the buses of the parent are at work.
+    // While the buses of the parent are at work that is luck; but the parent notices nothing.
     let over = AtomicBool::new(false);
     let good = std::thread::scope(|scope| {
         for n in 0..2 {
@@ -81,11 +82,10 @@ fn main() {
                 }
             });
         }
-        let good = (0..200).filter(|_| in_child(own_runtime_works)).count();
+        let good = (0..20).filter(|_| in_child(own_runtime_works)).count();
         over.store(true, Relaxed);
         good
     });
-    println!("{good} of 200 children of a busy parent worked");
-    assert_eq!(good, 200);
+    println!("{good} of 20 children of a busy parent worked");
     assert_eq!(bus.emit(Add(1, 2)).result().expect("after all forks"), 3);
 }
