@@ -10,8 +10,11 @@
 
 #[macro_use]
 mod common;
+#[path = "common/random.rs"]
+mod random;
 
 use common::{Gate, Log, PATIENCE, within};
+use random::Random;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -421,6 +424,28 @@ fn whoever_waits_is_told_when_the_last_handle_goes() -> Anything {
 }
 
 /// On every bus a handler that emits on others and waits in some way, by a seed; the pump thread pumps, waits and sleeps.
+/// Both were queued, and one runner takes them one after the other: the second must not wait for it.
+#[test]
+fn what_is_queued_beside_a_waiting_handler_runs_in_its_park() -> Anything {
+    bounded(|| {
+        let runtime = Runtime::builder().build()?;
+        let ui = EventBus::builder("ui").manual().event_concurrency(EventConcurrency::Parallel);
+        let ui = ui.handler_concurrency(HandlerConcurrency::Parallel).runtime(&runtime).build()?;
+        let work = EventBus::builder("work").runtime(&runtime).build()?;
+        let to = work.clone();
+        ui.on(move |deep: &Event<Deep>| -> Result<u32, HandlerError> {
+            Ok(to.emit(Ask { n: deep.n }).wait_in_order()?.result()?)
+        });
+        ui.on(|frame: &Event<Frame>| frame.n);
+        let first = ui.emit(Deep { n: 1 });
+        let second = ui.emit(Frame { n: 2 });
+        work.on(move |ask: &Event<Ask>| -> Result<u32, HandlerError> { Ok(ask.n + second.wait_in_order()?.result()?) });
+        ui.run_pending();
+        assert_eq!(first.result()?, 3);
+        Ok(())
+    })
+}
+
 fn stress(seed: u64, rounds: u32) {
     let runtime = Runtime::builder().max_threads(6).build().expect("a runtime");
     let manual = |name: &str, concurrency| {
@@ -440,7 +465,7 @@ fn stress(seed: u64, rounds: u32) {
         bus.on(move |deep: &Event<Deep>| -> Result<u32, HandlerError> {
             assert!(at % 2 == 1 || thread::current().id() == pump, "a manual bus ran elsewhere");
             ran.fetch_add(1, Ordering::SeqCst);
-            let mut random = Random(u64::from(deep.n) ^ seed ^ ((at as u64) << 40));
+            let mut random = Random::new(u64::from(deep.n) ^ seed ^ ((at as u64) << 40));
             let depth = deep.n >> 24;
             if depth == 0 {
                 return Ok(0);
@@ -448,12 +473,12 @@ fn stress(seed: u64, rounds: u32) {
             let count = random.below(3);
             for _ in 0..count {
                 let Some(bus) = weak[random.below(4) as usize].upgrade() else { continue };
-                let child = bus.emit(Deep { n: ((depth - 1) << 24) | random.below(1 << 24) });
+                let child = bus.emit(Deep { n: ((depth - 1) << 24) | random.below(1 << 24) as u32 });
                 // A real cycle is answered, and time is bounded; whatever else comes back is fine, as long as it does.
                 let _ = match random.below(8) {
                     0 => Ok(child),
                     1 => child.wait_in_order(),
-                    2 => child.wait_timeout(Duration::from_millis(random.below(20).into())),
+                    2 => child.wait_timeout(Duration::from_millis(random.below(20))),
                     3 => {
                         let _ = weak[random.below(4) as usize].upgrade().map(|bus| bus.forward(&child));
                         child.wait()
@@ -464,9 +489,9 @@ fn stress(seed: u64, rounds: u32) {
             Ok(1)
         });
     }
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     for _ in 0..rounds {
-        let event = buses[random.below(4) as usize].emit(Deep { n: (4 << 24) | random.below(1 << 24) });
+        let event = buses[random.below(4) as usize].emit(Deep { n: (4 << 24) | random.below(1 << 24) as u32 });
         match random.below(6) {
             0 => drop(event.wait()),
             1 => drop(event.wait_in_order()),
@@ -487,18 +512,6 @@ fn stress(seed: u64, rounds: u32) {
         assert_eq!(m.emitted, m.completed + m.cancelled + m.dropped, "{bus:?}");
     }
     assert!(ran.load(Ordering::SeqCst) >= rounds as usize);
-}
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u32) -> u32 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        u32::try_from((x ^ (x >> 31)) % u64::from(limit)).expect("below the limit")
-    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::bus::start::{self, Attempt, Fixed, Start};
 use crate::bus::tell;
 use crate::bus::turn::resume_job;
 use crate::event::{AnyEvent, DeliveryPhase, Manner, TurnKind, TypeSlot};
-use crate::runtime::{Turn, Worker, hand_over};
+use crate::runtime::{Pumped, Turn, Worker, hand_over};
 use crate::sync::{Granted, Place, Ticket, Token};
 use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::planted;
@@ -389,8 +389,13 @@ impl BusCore {
                     }
                 }
             };
+            let more = claimed == Next::Run && run.free.len() > 0;
             // Serial events that came along: their loop is active since their emit, and looks into the lanes.
             drop(run);
+            if more && self.manual.is_some() {
+                // This runner is the only one: what its handlers wait for may be among the rest, and runs in their parks.
+                self.put_by(Pumped::Free);
+            }
             in_line.iter().for_each(|entry| self.stands(entry));
             unwind::drop_each(stale);
             unwind::drop_each(in_line);
