@@ -10,7 +10,7 @@ use crate::bus::start::{self, Attempt, Fixed, Start};
 use crate::bus::tell;
 use crate::bus::turn::resume_job;
 use crate::event::{AnyEvent, DeliveryPhase, Manner, TurnKind, TypeSlot};
-use crate::runtime::{Pumped, Turn, Worker, hand_over};
+use crate::runtime::{Turn, Worker, hand_over};
 use crate::sync::{Granted, Place, Ticket, Token};
 use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::planted;
@@ -394,7 +394,7 @@ impl BusCore {
             drop(run);
             if more && self.manual.is_some() {
                 // This runner is the only one: what its handlers wait for may be among the rest, and runs in their parks.
-                self.put_by(Pumped::Free);
+                self.submit_free();
             }
             in_line.iter().for_each(|entry| self.stands(entry));
             unwind::drop_each(stale);
