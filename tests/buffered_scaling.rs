@@ -10,7 +10,7 @@
 
 mod common;
 
-use common::{Gate, Gauge, Log, PATIENCE, clean, done, eventually, idle, payload, within};
+use common::{Gate, Gauge, Log, PATIENCE, clean, done, eventually, idle, payload, process_status, within};
 use std::thread;
 use std::time::{Duration, Instant};
 use threadbus::{
@@ -298,9 +298,7 @@ fn bj_091b_five_hundred_a_second() {
 
 #[cfg(target_os = "linux")]
 fn resident_kib() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").expect("a Linux /proc");
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("RssAnon");
-    line.trim().trim_end_matches("kB").trim().parse().expect("a number")
+    process_status("RssAnon:")
 }
 
 /// The other tests of this file run beside it, and hold next to nothing.

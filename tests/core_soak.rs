@@ -13,7 +13,7 @@
 
 mod common;
 
-use common::{Log, PATIENCE, done, eventually, idle, lock, payload, within};
+use common::{Log, PATIENCE, done, eventually, idle, lock, payload, process_status, within};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -36,9 +36,7 @@ fn alone() -> MutexGuard<'static, ()> {
 
 /// Bytes of anonymous memory that the process holds now.
 fn held_bytes() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").expect("a Linux /proc");
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("RssAnon");
-    line.trim().trim_end_matches("kB").trim().parse::<usize>().expect("a number of kB") * 1024
+    process_status("RssAnon:") * 1024
 }
 
 /// Lives as long as the payload that holds it.

@@ -12,7 +12,7 @@
 
 mod common;
 
-use common::{eventually, idle, within};
+use common::{eventually, idle, process_status, within};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -44,9 +44,7 @@ impl Drop for Sequence {
 
 /// Bytes of anonymous memory that the process holds now.
 fn held_bytes() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").expect("a Linux /proc");
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("RssAnon");
-    line.trim().trim_end_matches("kB").trim().parse::<usize>().expect("a number of kB") * 1024
+    process_status("RssAnon:") * 1024
 }
 
 /// Reads to the end: how many, and a number that depends on every one of them and on their order.

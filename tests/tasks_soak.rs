@@ -14,7 +14,7 @@
 
 mod common;
 
-use common::payload;
+use common::{payload, process_status};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -85,13 +85,8 @@ struct Held {
 impl Held {
     #[cfg(target_os = "linux")]
     fn now() -> Held {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let number = |name| -> usize {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-            line.trim().trim_end_matches(" kB").parse().unwrap()
-        };
         let files = std::fs::read_dir("/proc/self/fd").unwrap().count();
-        Held { kilobytes: number("RssAnon:"), threads: number("Threads:"), files }
+        Held { kilobytes: process_status("RssAnon:"), threads: process_status("Threads:"), files }
     }
 
     #[cfg(not(target_os = "linux"))]

@@ -299,3 +299,11 @@ pub fn clean<P: Payload>(event: &Event<P>) {
     let event = done(event);
     assert!(event.errors().is_empty(), "{event}: {:?}", event.errors());
 }
+
+/// A number of `/proc/self/status`: `RssAnon:` is the process's anonymous memory in kB.
+#[allow(clippy::expect_used, reason = "the test fails with it")]
+pub fn process_status(name: &str) -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("a Linux /proc");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).expect(name);
+    line.trim().trim_end_matches("kB").trim().parse().expect("a number")
+}
