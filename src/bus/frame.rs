@@ -390,15 +390,15 @@ fn stand_again(worker: &Arc<Worker>, at: usize, hold: &Hold, owner: &Frame, live
     true
 }
 
-/// Where in the hand a permit lies that this thread may lend to what it runs on top, without any lock.
+/// Where in the hand a permit lies that this thread may lend to what it runs on top. Not what another thread has borrowed: a handler of a
+/// parallel child that this one went on without.
 pub(crate) fn lendable(permit: &Permit) -> Option<usize> {
-    local(|local| local.hand.iter().rposition(|h| h.in_hand && !h.shared && h.permit.is(permit))).flatten()
-}
-
-/// Nobody has borrowed it.
-pub(crate) fn is_free(at: usize) -> bool {
-    let hold = local(|local| local.hand.get(at).cloned()).flatten();
-    hold.is_some_and(|hold| hold.permit.step(|s| (s.lends(hold.token), Granted::new())))
+    let (at, token) = local(|local| {
+        let at = local.hand.iter().rposition(|h| h.in_hand && !h.shared && h.permit.is(permit))?;
+        Some((at, local.hand[at].token))
+    })
+    .flatten()?;
+    permit.step(|s| (s.lends(token), Granted::new())).then_some(at)
 }
 
 /// Where in the hand a permit lies, lent or not.

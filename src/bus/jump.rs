@@ -171,9 +171,7 @@ pub(super) fn run_here(
     let turn = bus.turn_home(plan.turn).map(|home| Permit { home, kind: PermitKind::Event });
     let handler = plan.bus_handler.then(|| Permit { home: bus.home(), kind: PermitKind::Handler });
     let needed: SmallVec<[Permit; 2]> = turn.into_iter().chain(handler).collect();
-    // Not what another thread has borrowed: a handler of a parallel child that this one went on without.
-    let lendable = |permit: &Permit| frame::lendable(permit).filter(|&at| frame::is_free(at));
-    let lent: Option<SmallVec<[usize; 2]>> = if parallel { None } else { needed.iter().map(lendable).collect() };
+    let lent: Option<SmallVec<[usize; 2]>> = if parallel { None } else { needed.iter().map(frame::lendable).collect() };
     let same_bus = frame::top().is_none_or(|frame| Arc::ptr_eq(&frame.bus, bus));
     match lent {
         Some(lent) if same_bus || needed.is_empty() => {
