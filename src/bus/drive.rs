@@ -207,9 +207,10 @@ impl<'a> Driver<'a> {
     /// What comes next, in one look at the event.
     fn step(&mut self) -> Step {
         let (worker, event) = (self.worker, self.event);
-        let mut stack = worker.stack();
+        // The one lock before the other.
+        let mut stack = (!self.on_stack).then(|| worker.stack());
         let mut state = event.state().lock();
-        let step = self.next(&mut stack, &mut state);
+        let step = self.next(stack.as_deref_mut(), &mut state);
         drop(state);
         drop(stack);
         self.settle();
@@ -218,36 +219,34 @@ impl<'a> Driver<'a> {
 
     /// The end of an attempt, if it is still ours to end, and what comes next, in the same look.
     fn end_and_step(&mut self, returned: &mut Returned) -> Step {
-        let (worker, event) = (self.worker, self.event);
-        let mut stack = worker.stack();
+        let event = self.event;
         let mut state = event.state().lock();
         let ended = attempt::end(self, &mut state, returned);
         if let Ended::Quietly = ended {
-            let step = self.next(&mut stack, &mut state);
+            let step = self.next(None, &mut state);
             drop(state);
-            drop(stack);
             self.settle();
             return step;
         }
+        if !matches!(ended, Ended::Lost) {
+            self.worker.rest_top();
+        }
         drop(state);
-        drop(stack);
         self.unseat();
         if attempt::follow_up(self, ended, returned) { self.step() } else { Step::Nothing }
     }
 
-    /// Under the stack's lock and the event's.
-    fn next(&mut self, stack: &mut Stack, state: &mut State) -> Step {
+    /// Under the event's lock, and the stack's if the delivery is not on it.
+    fn next(&mut self, stack: Option<&mut Stack>, state: &mut State) -> Step {
         let step = self.next_step(stack, state);
         tell::note(self.bus, state, self.event);
         if self.on_stack && !matches!(step, Step::Run) {
-            // Not the last hold of the event: this driver has one.
-            drop(stack.pop());
-            self.on_stack = false;
+            self.worker.rest_top();
         }
         step
     }
 
-    fn next_step(&mut self, stack: &mut Stack, state: &mut State) -> Step {
+    fn next_step(&mut self, stack: Option<&mut Stack>, state: &mut State) -> Step {
         // The wall clock may be set back after the event was stamped.
         let at = clock::wall(self.now).max(self.event.head().stamp + 1);
         let Some(delivery) = state.deliveries.get_mut(self.delivery) else { return Step::Nothing };
@@ -279,7 +278,7 @@ impl<'a> Driver<'a> {
         };
         if delivery.manner.parallel && delivery.helpers == 0 && delivery.startable().is_some() {
             // Somebody must be left to claim the next one; the first time, as many as can run.
-            self.owed.helpers = if invocation == 0 { thread::cores() as u32 } else { 1 };
+            self.owed.helpers = if invocation == 0 { (thread::cores() as u32 - 1).max(1) } else { 1 };
             delivery.helpers += self.owed.helpers;
         }
         if state.started == 0 && matches!(step, Step::Run) {
@@ -292,7 +291,7 @@ impl<'a> Driver<'a> {
     #[inline]
     fn start(
         &mut self,
-        stack: &mut Stack,
+        stack: Option<&mut Stack>,
         delivery: &mut Delivery,
         invocation: usize,
         from: RecordPhase,
@@ -300,7 +299,7 @@ impl<'a> Driver<'a> {
     ) -> bool {
         let Driver { bus, worker, event, slot, now, .. } = *self;
         let start = Start { bus, worker, event, delivery: self.delivery, slot, now };
-        let started = start.start(stack, self.on_stack, delivery, self.fixed, invocation, from, at);
+        let started = start.start(stack, delivery, self.fixed, invocation, from, at);
         let Some((attempt, earlier)) = started else { return false };
         self.on_stack = true;
         self.attempt = attempt;
@@ -317,6 +316,7 @@ impl<'a> Driver<'a> {
                 frame.invocation = invocation;
                 frame.attempt = number;
                 frame.handler = self.slot.handlers[invocation].id;
+                frame.link = None;
                 let below = below.get(local.floor..).and_then(<[Frame]>::last);
                 frame.deadline = deadline.min(below.map_or(NEVER, |f| f.deadline));
             });
@@ -330,6 +330,7 @@ impl<'a> Driver<'a> {
             attempt: number,
             deadline,
             handler: self.slot.handlers[invocation].id,
+            link: None,
             holding: Holding::of(self.fixed.manner),
             under: std::mem::replace(&mut self.under, Under::Delivery),
         };
@@ -344,9 +345,9 @@ impl<'a> Driver<'a> {
     /// Takes the frame off the thread, and the slot off the stack.
     fn unseat(&mut self) {
         if self.on_stack {
-            let gone = self.worker.stack().pop();
+            // Not the last hold of the event: this driver has one.
+            drop(self.worker.pop());
             self.on_stack = false;
-            drop(gone);
         }
         let Some(context) = self.seated.take() else { return };
         let gone = frame::local(|local| {

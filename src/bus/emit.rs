@@ -128,7 +128,10 @@ impl BusCore {
         let phase = if entrance == Entrance::Queue { DeliveryPhase::Queued } else { DeliveryPhase::Active };
         let stamp = clock::unique_stamp(clock::now());
         let id = own.as_ref().and_then(|own| own.id).unwrap_or_else(|| EventId(random::uuid_v7(stamp)));
-        let link = parent.map(|parent| link_to(parent, candidate.emitter.as_ref()));
+        let link = match &candidate.emitter {
+            Some(emitter) if candidate.below_emitter => Some(Arc::clone(&emitter.link)),
+            emitter => parent.map(|parent| ParentLink::to(parent, emitter.as_ref().and_then(|e| e.link.handler))),
+        };
         let rare = rare(own, parent, context);
         // One expression, so that the event is put together where it stays.
         let made = make(Head::new(
@@ -416,15 +419,6 @@ impl Candidate {
         let by = by.map(|by| (by.delivery as u32, by.invocation as u32));
         Ok(state.add_child(event.clone(), by, dropped))
     }
-}
-
-fn link_to(parent: &AnyEvent, emitter: Option<&Emitter>) -> Box<ParentLink> {
-    Box::new(ParentLink {
-        id: parent.head().id,
-        root: parent.head().root(),
-        event: parent.downgrade(),
-        handler: emitter.map(|emitter| emitter.handler),
-    })
 }
 
 /// Options of its own, a context, a correlation id that was set: most events have none of them.

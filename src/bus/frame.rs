@@ -2,7 +2,9 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::permit::{Permit, delivery_token, is_active};
-use crate::event::{AnyEvent, ContextMap, EventId, HandlerId, HandlerInfo, Manner, RecordPhase, State, TurnKind};
+use crate::event::{
+    AnyEvent, ContextMap, EventId, HandlerId, HandlerInfo, Manner, ParentLink, RecordPhase, State, TurnKind,
+};
 use crate::runtime::{PermitKind, Worker};
 use crate::sync::{Granted, Place, Token};
 use crate::sys::clock::Tick;
@@ -23,6 +25,8 @@ pub(crate) struct Frame {
     /// The least of its own, its event's and those of the frames below.
     pub(crate) deadline: Tick,
     pub(crate) handler: HandlerId,
+    /// Once it has emitted something.
+    pub(crate) link: Option<Arc<ParentLink>>,
     /// What its delivery needs.
     pub(crate) holding: Holding,
     /// What it runs under.
@@ -85,7 +89,8 @@ pub(crate) struct Emitter {
     pub(crate) event: AnyEvent,
     pub(crate) delivery: usize,
     pub(crate) invocation: usize,
-    pub(crate) handler: HandlerId,
+    /// From what it emits to its event.
+    pub(crate) link: Arc<ParentLink>,
     attempt: u32,
 }
 
@@ -235,13 +240,11 @@ pub(crate) fn still_holds(lent: &Lent) -> bool {
 /// The same, for an emit, with the context.
 pub(crate) fn emitter() -> (Option<Emitter>, Option<Arc<ContextMap>>) {
     local(|local| {
-        let emitter = local.frames.last().map(|frame| Emitter {
-            event: frame.event.clone(),
-            delivery: frame.delivery,
-            invocation: frame.invocation,
-            handler: frame.handler,
-            attempt: frame.attempt,
-        });
+        let emitter =
+            local.frames.last_mut().map(|Frame { event, delivery, invocation, attempt, handler, link, .. }| {
+                let link = Arc::clone(link.get_or_insert_with(|| ParentLink::to(event, Some(*handler))));
+                Emitter { event: event.clone(), delivery: *delivery, invocation: *invocation, link, attempt: *attempt }
+            });
         (emitter, local.context.clone())
     })
     .unwrap_or_default()

@@ -435,7 +435,7 @@ struct Place {
 
 impl Place {
     fn of_slot(slot: Slot) -> Place {
-        Place { event: slot.event, delivery: slot.delivery, invocation: slot.invocation }
+        Place { event: slot.event, delivery: slot.delivery, invocation: slot.running.invocation }
     }
 
     fn token(&self) -> Token {

@@ -8,9 +8,9 @@ use crate::bus::recorder::By;
 use crate::bus::registry::retry_for;
 use crate::bus::tell;
 use crate::event::{
-    AnyEvent, AttemptKey, Cause, CauseKind, DeliveryPhase, HandlerFailure, HandlerInfo, Outcome, RecordPhase,
+    AnyEvent, AttemptKey, Cause, CauseKind, DeliveryPhase, HandlerFailure, HandlerInfo, Outcome, RecordPhase, State,
 };
-use crate::runtime::{Job, Overdue, Slot, Worker};
+use crate::runtime::{Job, Overdue, Running, Slot, Worker};
 use crate::sys::{clock, planted};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub(crate) fn give_up_worker(bus: &Arc<BusCore>, id: u32) {
     let pool = &bus.runtime.pool;
     let mut abandoned = None;
     worker.if_bottom(
-        |slot| !is_live(slot),
+        |state, slot| !is_live_in(state, slot),
         || {
             if pool.abandon(&worker) {
                 abandoned = Some(());
@@ -35,12 +35,17 @@ pub(crate) fn give_up_worker(bus: &Arc<BusCore>, id: u32) {
 }
 
 fn is_live(slot: &Slot) -> bool {
-    slot.event.state().lock().deliveries.get(slot.delivery).is_some_and(|d| d.is_live(slot.invocation, slot.attempt))
+    is_live_in(&slot.event.state().lock(), slot)
+}
+
+fn is_live_in(state: &State, slot: &Slot) -> bool {
+    let Running { invocation, attempt, .. } = slot.running;
+    state.deliveries.get(slot.delivery).is_some_and(|d| d.is_live(invocation, attempt))
 }
 
 fn handler_of(slot: &Slot) -> Option<HandlerInfo> {
     let state = slot.event.state().lock();
-    state.deliveries.get(slot.delivery)?.handler(slot.invocation).cloned()
+    state.deliveries.get(slot.delivery)?.handler(slot.running.invocation).cloned()
 }
 
 /// The handlers on a worker's stack, bottom first, in words.
@@ -50,7 +55,7 @@ pub(crate) fn describe_stack(worker: &Worker) -> String {
     let mut text: Vec<String> = Vec::new();
     for slot in slots.iter().take(8) {
         let handler = handler_of(slot).map_or_else(|| "?".to_owned(), |info| info.label());
-        let age = Duration::from_nanos(now.saturating_sub(slot.since));
+        let age = Duration::from_nanos(now.saturating_sub(slot.running.since));
         text.push(format!("{handler} on {} for {age:.1?}", slot.event));
     }
     if slots.len() > 8 {
@@ -83,7 +88,7 @@ fn warn_slow(bus: &Arc<BusCore>, worker: &Worker, slot: &Slot, what: Overdue) {
         bus.runtime.parked.lock().get(&worker.id).map(|p| format!(", waits for {}", p.event)).unwrap_or_default();
     if what == Overdue::SlowHandler {
         let Some(handler) = handler_of(slot) else { return };
-        let age = Duration::from_nanos(now.saturating_sub(slot.since));
+        let age = Duration::from_nanos(now.saturating_sub(slot.running.since));
         log::warn!(
             target: "threadbus",
             "slow handler: {} on {} still running after {age:.1?} (bus {}{waits})",
@@ -106,12 +111,12 @@ fn warn_slow(bus: &Arc<BusCore>, worker: &Worker, slot: &Slot, what: Overdue) {
 
 fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
     let (event, index) = (&slot.event, slot.delivery);
-    let key = AttemptKey { delivery: index, invocation: slot.invocation, attempt: slot.attempt };
-    let after = Duration::from_nanos(slot.deadline.saturating_sub(slot.since));
+    let key = AttemptKey { delivery: index, invocation: slot.running.invocation, attempt: slot.running.attempt };
+    let after = Duration::from_nanos(slot.running.deadline.saturating_sub(slot.running.since));
     let at = clock::wall(clock::now());
     let mut state = event.state().lock();
     let Some(delivery) = state.deliveries.get_mut(index) else { return };
-    if !delivery.is_live(key.invocation, key.attempt) || slot.deadline == delivery.cap() {
+    if !delivery.is_live(key.invocation, key.attempt) || slot.running.deadline == delivery.cap() {
         // Back in time; or it is the event's cap, which has a timer of its own.
         return;
     }
@@ -131,7 +136,7 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
     tell::note(bus, &state, event);
     drop(state);
     worker.bell.ring();
-    bus.recorder.handled_in(slot.deadline.saturating_sub(slot.since), By::Anybody);
+    bus.recorder.handled_in(slot.running.deadline.saturating_sub(slot.running.since), By::Anybody);
     let cause = Cause::new(CauseKind::HandlerTimeout, event.head().id, event.body().event_type())
         .with_handler(entry.info.id(), entry.info.label())
         .with_after(after);

@@ -51,12 +51,14 @@ impl BusCore {
 
     /// From the channel into the lanes.
     pub(crate) fn fetch(&self, run: &mut Run) {
-        // The look is cheaper than a try: that one begins with a fence.
-        while !self.arrivals.is_empty()
-            && let Ok(entry) = self.arrivals.try_recv()
-        {
+        while let Some(entry) = self.arrival() {
             sort(run, entry);
         }
+    }
+
+    /// The look is cheaper than a try: that one begins with a fence.
+    fn arrival(&self) -> Option<Entry> {
+        if self.arrivals.is_empty() { None } else { self.arrivals.try_recv().ok() }
     }
 
     /// Somebody else than the loop took a delivery out of the queue. Its entry is skipped later; too many are swept out.
@@ -65,11 +67,19 @@ impl BusCore {
         if stale < 64 || stale < i64::try_from(self.pending()).unwrap_or(i64::MAX) {
             return;
         }
-        let mut run = self.run.lock();
-        self.fetch(&mut run);
         let queued = |entry: &Entry| is_queued(&entry.event, entry.delivery as usize);
-        let mut swept = run.lanes.sift(queued);
+        let mut swept = Vec::with_capacity(usize::try_from(stale).unwrap_or(0));
+        let mut run = self.run.lock();
+        swept.extend(run.lanes.sift(queued));
         swept.extend(run.free.sift(queued));
+        // What still waits goes behind what is in the lanes, and the rest does not get there.
+        while let Some(entry) = self.arrival() {
+            if queued(&entry) {
+                sort(&mut run, entry);
+            } else {
+                swept.push(entry);
+            }
+        }
         drop(run);
         self.counters.stale.fetch_sub(i64::try_from(swept.len()).unwrap_or(0), Ordering::Relaxed);
         unwind::drop_each(swept);

@@ -104,7 +104,7 @@ impl Runtime {
     pub fn model_deadlines_pass(&self) {
         for worker in self.core.pool.all_workers() {
             for (slot, what) in worker.look(clock::NEVER - 1).0 {
-                if what == crate::runtime::Overdue::Deadline && slot.deadline != clock::NEVER {
+                if what == crate::runtime::Overdue::Deadline && slot.running.deadline != clock::NEVER {
                     (slot.overdue)(&worker, &slot, what);
                 }
             }
@@ -280,10 +280,9 @@ impl BusCore {
     fn abandoned_here(&self) -> usize {
         let own = |slot: &crate::runtime::Slot| {
             let state = slot.event.state().lock();
-            state
-                .deliveries
-                .get(slot.delivery)
-                .is_some_and(|d| d.bus.id == self.identity.id && !d.is_live(slot.invocation, slot.attempt))
+            state.deliveries.get(slot.delivery).is_some_and(|d| {
+                d.bus.id == self.identity.id && !d.is_live(slot.running.invocation, slot.running.attempt)
+            })
         };
         self.runtime.pool.all_workers().iter().filter(|worker| worker.slots().iter().any(own)).count()
     }

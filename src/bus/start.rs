@@ -7,7 +7,7 @@ use crate::bus::registry::{mode_for, plan_for, timing_for};
 use crate::bus::tell;
 use crate::event::{AnyEvent, Delivery, DeliveryPhase, HandlerMode, Manner, RecordPhase, State, TypeSlot};
 use crate::rules;
-use crate::runtime::{Overdue, Slot, Stack, Worker};
+use crate::runtime::{Overdue, Running, Slot, Stack, Worker};
 use crate::sys::clock::{self, NEVER, Stamp, Tick};
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ impl Start<'_> {
         if fixed.manner.parallel || limited || needs_permit(mode, fixed.manner.bus_handler) {
             return None;
         }
-        let started = self.start(stack, false, delivery, fixed, 0, RecordPhase::Pending, at)?;
+        let started = self.start(Some(stack), delivery, fixed, 0, RecordPhase::Pending, at)?;
         if state.started == 0 {
             state.started = at;
         }
@@ -57,12 +57,11 @@ impl Start<'_> {
     }
 
     /// Starts an attempt and shows it to the watch, in one step, so that whoever ends it finds it on this stack.
-    #[expect(clippy::too_many_arguments, reason = "one locked step over three structures")]
+    /// `stack`: unless its delivery is on top of it already.
     #[inline(always)]
     pub(crate) fn start(
         &self,
-        stack: &mut Stack,
-        on_stack: bool,
+        stack: Option<&mut Stack>,
         delivery: &mut Delivery,
         fixed: Fixed,
         invocation: usize,
@@ -74,32 +73,23 @@ impl Start<'_> {
         let timing = timing_for(own, self.slot, invocation, &self.bus.defaults);
         let since = self.now;
         let deadline = since.saturating_add(timing.timeout).min(fixed.cap);
-        let slow = timing.slow_at(since);
-        let look = if on_stack {
-            stack.change(|top| {
-                top.invocation = invocation;
-                top.attempt = number;
-                top.since = since;
-                top.deadline = deadline;
-                top.slow = slow;
-            })
-        } else {
+        let running = Running { invocation, attempt: number, since, deadline, slow: timing.slow_at(since) };
+        let look = if let Some(stack) = stack {
             let slow_after = match own {
                 Some(_) => rules::slow_event(own, &self.slot.options, &self.bus.defaults),
                 None => self.slot.slow_event,
             };
             let slow_event = fixed.begun.saturating_add(slow_after);
-            stack.push(Slot {
+            let slot = Slot {
                 event: self.event.clone(),
                 delivery: self.delivery,
-                invocation,
-                attempt: number,
-                since,
-                deadline,
-                slow,
+                running,
                 slow_event: if slow_event <= since { NEVER } else { slow_event },
                 overdue: overdue::overdue as fn(&_, &_, Overdue),
-            })
+            };
+            self.worker.push(stack, slot)
+        } else {
+            self.worker.change(running)
         };
         if number > 1 && !delivery.redrive {
             self.bus.recorder.retried();

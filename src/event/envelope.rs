@@ -66,7 +66,7 @@ pub(crate) struct Envelope<B: ?Sized> {
     body: B,
 }
 
-/// Who emitted an event.
+/// Who emitted an event. One for all that an attempt emits.
 pub(crate) struct ParentLink {
     pub(crate) id: EventId,
     /// The topmost event's.
@@ -87,6 +87,13 @@ pub(crate) struct Rare {
     options: Option<EventOptions>,
 }
 
+impl ParentLink {
+    pub(crate) fn to(parent: &AnyEvent, handler: Option<HandlerId>) -> Arc<ParentLink> {
+        let head = parent.head();
+        Arc::new(ParentLink { id: head.id, root: head.root(), event: parent.downgrade(), handler })
+    }
+}
+
 impl Rare {
     pub(crate) fn new(
         correlation: Option<Arc<str>>,
@@ -102,7 +109,7 @@ pub(crate) struct Head {
     /// Unique in this process and growing: the creation time, unless the event came from elsewhere.
     pub(crate) stamp: Stamp,
     pub(crate) priority: Priority,
-    pub(crate) parent: Option<Box<ParentLink>>,
+    pub(crate) parent: Option<Arc<ParentLink>>,
     rare: OnceLock<Box<Rare>>,
     /// Mirrors `State::complete`, so that looking needs no lock.
     complete: AtomicBool,
@@ -115,7 +122,7 @@ impl Head {
         id: EventId,
         stamp: Stamp,
         priority: Priority,
-        parent: Option<Box<ParentLink>>,
+        parent: Option<Arc<ParentLink>>,
         rare: Option<Box<Rare>>,
         state: State,
     ) -> Self {
@@ -250,12 +257,12 @@ impl AnyEvent {
 
     /// To be called under the state's lock, after `State::complete` was set.
     pub(crate) fn publish_complete(&self) {
-        self.0.head.complete.store(true, Ordering::SeqCst);
+        self.0.head.complete.store(true, Ordering::Release);
     }
 
     /// True once every handler on every bus and every descendant is done, or the event was refused.
     pub fn is_completed(&self) -> bool {
-        self.0.head.complete.load(Ordering::SeqCst)
+        self.0.head.complete.load(Ordering::Acquire)
     }
 
     /// True if the payload is a `P`.

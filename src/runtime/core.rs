@@ -152,7 +152,11 @@ impl fmt::Debug for Runtime {
         let parked: Vec<_> = self.core.parked.lock().iter().map(|(id, p)| (*id, p.event.clone(), p.in_order)).collect();
         let stack = |id| {
             let slots = self.core.pool.worker(id).map(|worker| worker.slots()).unwrap_or_default();
-            slots.iter().map(|slot| format!("{}/{}", slot.event, slot.invocation)).collect::<Vec<_>>().join(" > ")
+            slots
+                .iter()
+                .map(|slot| format!("{}/{}", slot.event, slot.running.invocation))
+                .collect::<Vec<_>>()
+                .join(" > ")
         };
         let wait = |(id, event, in_order): (u32, AnyEvent, bool)| {
             format!("{} waits {}for {event}", stack(id), if in_order { "in order " } else { "" })

@@ -14,4 +14,4 @@ pub use self::core::{Runtime, RuntimeBuilder, RuntimeStats};
 pub(crate) use drive::{Drive, NotHere, Pumped, Serves, Work};
 pub(crate) use pool::Job;
 pub(crate) use watch::{Overdue, Watch, is_service_thread};
-pub(crate) use worker::{Slot, Stack, Worker};
+pub(crate) use worker::{Running, Slot, Stack, Worker};

@@ -1,77 +1,84 @@
 //! A thread while it is inside ours: its bell, and the stack of handlers it runs, shared with the watch and with diagnostics.
 
-use crate::event::AnyEvent;
+use crate::event::{AnyEvent, State};
 use crate::runtime::drive::{Drive, NotHere, Serves};
 use crate::runtime::pool::Place;
 use crate::runtime::watch::Overdue;
 use crate::sync::Bell;
 use crate::sys::clock::{NEVER, Tick};
-use crate::sys::sync::atomic::{AtomicBool, Ordering};
+use crate::sys::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::sync::{Mutex, MutexGuard};
 use crate::sys::thread;
+use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::sync::{Arc, Weak};
 
-/// What the watch and diagnostics see of one handler on a thread's stack.
+/// What the watch and diagnostics see of a delivery on a thread's stack.
 #[derive(Clone)]
 pub(crate) struct Slot {
     pub(crate) event: AnyEvent,
     pub(crate) delivery: usize,
-    pub(crate) invocation: usize,
-    pub(crate) attempt: u32,
-    pub(crate) since: Tick,
-    /// When it must have ended; the event's cap included.
-    pub(crate) deadline: Tick,
-    /// When to warn that it, or its event, is slow; `NEVER` once done.
-    pub(crate) slow: Tick,
+    pub(crate) running: Running,
+    /// When to warn that the event is slow; `NEVER` once done.
     pub(crate) slow_event: Tick,
     /// The bus room's answer to a deadline or a slow handler.
     pub(crate) overdue: fn(&Arc<Worker>, &Slot, Overdue),
 }
 
-impl Slot {
+/// An attempt that a thread runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Running {
+    pub(crate) invocation: usize,
+    /// 0: none, the one before has just ended.
+    pub(crate) attempt: u32,
+    pub(crate) since: Tick,
+    /// When it must have ended; the event's cap included.
+    pub(crate) deadline: Tick,
+    /// When to warn that it is slow; `NEVER` once done.
+    pub(crate) slow: Tick,
+}
+
+impl Running {
     fn alarm(&self) -> Tick {
-        self.deadline.min(self.slow).min(self.slow_event)
+        self.deadline.min(self.slow)
     }
 }
 
-/// The handlers on a thread's stack.
+/// The topmost [`Running`]. Its thread writes it under the lock of the event that it runs, so that handlers of one delivery follow each
+/// other without the stack's lock; everybody else reads it under both.
+#[derive(Default)]
+struct Top {
+    invocation: AtomicU64,
+    attempt: AtomicU64,
+    since: AtomicU64,
+    deadline: AtomicU64,
+    slow: AtomicU64,
+}
+
+impl Top {
+    #[inline]
+    fn show(&self, running: Running) {
+        self.invocation.store(running.invocation as u64, Ordering::Relaxed);
+        self.attempt.store(u64::from(running.attempt), Ordering::Relaxed);
+        self.since.store(running.since, Ordering::Relaxed);
+        self.deadline.store(running.deadline, Ordering::Relaxed);
+        self.slow.store(running.slow, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> Running {
+        Running {
+            invocation: self.invocation.load(Ordering::Relaxed) as usize,
+            attempt: self.attempt.load(Ordering::Relaxed) as u32,
+            since: self.since.load(Ordering::Relaxed),
+            deadline: self.deadline.load(Ordering::Relaxed),
+            slow: self.slow.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// The deliveries on a thread's stack. Of the topmost one, what runs is in [`Top`].
 pub(crate) struct Stack {
     slots: Vec<Slot>,
-    /// The watch looks here no later than this.
-    bound: Tick,
-}
-
-impl Stack {
-    /// Shows a handler to the watch. `Some`: the watch must be told, after unlocking. An alarm that is not earlier than what the watch
-    /// has promised costs nothing more.
-    #[must_use]
-    pub(crate) fn push(&mut self, slot: Slot) -> Option<Tick> {
-        let alarm = slot.alarm();
-        self.slots.push(slot);
-        self.promise(alarm)
-    }
-
-    /// The next handler of the same delivery takes the place of the one before.
-    #[must_use]
-    pub(crate) fn change(&mut self, change: impl FnOnce(&mut Slot)) -> Option<Tick> {
-        let slot = self.slots.last_mut()?;
-        change(slot);
-        let alarm = slot.alarm();
-        self.promise(alarm)
-    }
-
-    pub(crate) fn pop(&mut self) -> Option<Slot> {
-        self.slots.pop()
-    }
-
-    fn promise(&mut self, alarm: Tick) -> Option<Tick> {
-        let earlier = alarm < self.bound;
-        if earlier {
-            self.bound = alarm;
-        }
-        earlier.then_some(alarm)
-    }
 }
 
 pub(crate) struct Worker {
@@ -86,6 +93,9 @@ pub(crate) struct Worker {
     /// The same for what nobody else can run, and which others wait for.
     last: Option<usize>,
     stack: Mutex<Stack>,
+    top: Top,
+    /// The watch looks at the stack no later than this.
+    bound: AtomicU64,
     /// What only this thread can do: dropping what it keeps for a handler that is gone.
     chores: Mutex<Vec<Chore>>,
     /// Manual buses whose pump thread this is, or was.
@@ -117,7 +127,9 @@ impl Worker {
             place: Mutex::new(place),
             floor,
             last,
-            stack: Mutex::new(Stack { slots: Vec::new(), bound: NEVER }),
+            stack: Mutex::new(Stack { slots: Vec::new() }),
+            top: Top::default(),
+            bound: AtomicU64::new(NEVER),
             chores: Mutex::new(Vec::new()),
             pumps: Mutex::new(Vec::new()),
             has_pumps: AtomicBool::new(false),
@@ -225,42 +237,123 @@ impl Worker {
         self.stack.lock()
     }
 
+    /// Shows a delivery and its first handler to the watch, under the event's lock too. `Some`: the watch must be told, after unlocking.
+    /// An alarm that is not earlier than what the watch has promised costs nothing more.
+    #[must_use]
+    #[inline]
+    pub(crate) fn push(&self, stack: &mut Stack, slot: Slot) -> Option<Tick> {
+        if let Some(below) = stack.slots.last_mut() {
+            below.running = self.top.read();
+        }
+        let alarm = slot.running.alarm().min(slot.slow_event);
+        self.top.show(slot.running);
+        stack.slots.push(slot);
+        self.promise(alarm)
+    }
+
+    /// The next handler of the delivery on top, under its event's lock.
+    #[must_use]
+    #[inline]
+    pub(crate) fn change(&self, running: Running) -> Option<Tick> {
+        self.top.show(running);
+        self.promise(running.alarm())
+    }
+
+    /// No handler of the delivery on top runs any more, which is about to go; under its event's lock.
+    #[inline]
+    pub(crate) fn rest_top(&self) {
+        self.top.attempt.store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn pop(&self) -> Option<Slot> {
+        let mut stack = self.stack.lock();
+        let gone = stack.slots.pop();
+        if let Some(slot) = stack.slots.last() {
+            self.top.show(slot.running);
+        }
+        gone
+    }
+
+    #[inline]
+    fn promise(&self, alarm: Tick) -> Option<Tick> {
+        let earlier = alarm < self.bound.load(Ordering::Relaxed);
+        if earlier {
+            self.bound.fetch_min(alarm, Ordering::Relaxed);
+        }
+        earlier.then_some(alarm)
+    }
+
     /// Asks about the bottom handler, and acts before that can leave the stack.
-    pub(crate) fn if_bottom(&self, dead: impl FnOnce(&Slot) -> bool, act: impl FnOnce()) {
+    pub(crate) fn if_bottom(&self, dead: impl FnOnce(&State, &Slot) -> bool, act: impl FnOnce()) {
         let stack = self.stack.lock();
-        if stack.slots.first().is_some_and(dead) {
+        let Some(slot) = stack.slots.first() else { return };
+        let dead = {
+            let state = slot.event.state().lock();
+            let running = if stack.slots.len() == 1 { self.top.read() } else { slot.running };
+            running.attempt != 0 && dead(&state, &Slot { running, ..slot.clone() })
+        };
+        if dead {
             act();
         }
     }
 
-    /// Bottom first.
+    /// Bottom first; not under any event's lock.
     pub(crate) fn slots(&self) -> Vec<Slot> {
-        self.stack.lock().slots.clone()
+        let stack = self.stack.lock();
+        let mut slots = stack.slots.clone();
+        if let Some(top) = slots.last_mut() {
+            let state = top.event.state().lock();
+            let running = self.top.read();
+            drop(state);
+            top.running = running;
+            if running.attempt == 0 {
+                // Its thread has a hold of the event, too.
+                drop(slots.pop());
+            }
+        }
+        slots
     }
 
     /// The watch's look: everything whose alarm has come, bottom first; the next alarm.
     pub(crate) fn look(self: &Arc<Self>, now: Tick) -> (Vec<(Slot, Overdue)>, Tick) {
         let mut due = Vec::new();
         let mut stack = self.stack.lock();
+        // Before the look: whoever starts a handler that this does not see finds nothing promised, and tells the watch.
+        self.bound.store(NEVER, Ordering::Relaxed);
         let mut bound = NEVER;
-        for slot in &mut stack.slots {
-            if slot.deadline <= now {
-                due.push((slot.clone(), Overdue::Deadline));
-                slot.deadline = NEVER;
-                slot.slow = NEVER;
-                slot.slow_event = NEVER;
+        let count = stack.slots.len();
+        for (at, slot) in stack.slots.iter_mut().enumerate() {
+            let Slot { event, running, slow_event, .. } = &mut *slot;
+            let top = (at + 1 == count).then(|| event.state().lock());
+            if top.is_some() {
+                *running = self.top.read();
             }
-            if slot.slow <= now {
-                due.push((slot.clone(), Overdue::SlowHandler));
-                slot.slow = NEVER;
+            if running.attempt == 0 {
+                continue;
             }
-            if slot.slow_event <= now {
-                due.push((slot.clone(), Overdue::SlowEvent));
-                slot.slow_event = NEVER;
+            let mut found: SmallVec<[(Running, Overdue); 3]> = SmallVec::new();
+            if running.deadline <= now {
+                found.push((*running, Overdue::Deadline));
+                running.deadline = NEVER;
+                running.slow = NEVER;
+                *slow_event = NEVER;
             }
-            bound = bound.min(slot.alarm());
+            if running.slow <= now {
+                found.push((*running, Overdue::SlowHandler));
+                running.slow = NEVER;
+            }
+            if *slow_event <= now {
+                found.push((*running, Overdue::SlowEvent));
+                *slow_event = NEVER;
+            }
+            bound = bound.min(running.alarm()).min(*slow_event);
+            if top.is_some() {
+                self.top.show(*running);
+            }
+            drop(top);
+            due.extend(found.into_iter().map(|(running, what)| (Slot { running, ..slot.clone() }, what)));
         }
-        stack.bound = bound;
+        self.bound.fetch_min(bound, Ordering::Relaxed);
         (due, bound)
     }
 }

@@ -87,13 +87,14 @@ impl Driver<'_> {
         let at = clock::wall(self.now);
         let started = {
             let (worker, event) = (self.worker, self.event);
-            let mut stack = worker.stack();
+            let mut stack = Some(worker.stack());
             let mut state = event.state().lock();
             if state.started == 0 {
                 state.started = at;
             }
             let delivery = state.deliveries.get_mut(self.delivery);
-            let started = delivery.is_some_and(|d| self.start(&mut stack, d, invocation, RecordPhase::Delayed, at));
+            let started =
+                delivery.is_some_and(|d| self.start(stack.as_deref_mut(), d, invocation, RecordPhase::Delayed, at));
             tell::note(self.bus, &state, self.event);
             started
         };
