@@ -174,6 +174,31 @@ fn lock_007_parallel_events_run_at_once() {
 }
 
 #[test]
+fn handlers_set_to_parallel_one_by_one_take_parallel_events_at_once() {
+    let bus = bus("OneByOne", Events::Parallel, Handlers::BusSerial);
+    let (gauge, gate) = (Gauge::new(), Gate::new());
+    bus.on_with(HandlerOptions::new().concurrency(Handlers::Parallel), gated(&gauge, &gate));
+    let events = [bus.emit(Job { n: 0 }), bus.emit(Job { n: 1 })];
+    exactly(2, &gauge, &gate, &events);
+}
+
+#[test]
+fn beside_a_parallel_handler_a_bus_serial_one_is_alone_among_parallel_events() {
+    let bus = bus("Mixed", Events::Parallel, Handlers::BusSerial);
+    let ([serial, parallel], gate) = ([(); 2].map(|()| Gauge::new()), Gate::new());
+    bus.on(gated(&serial, &gate));
+    bus.on_with(HandlerOptions::new().concurrency(Handlers::Parallel), gated(&parallel, &gate));
+    let events = [0, 1, 2].map(|n| bus.emit(Job { n }));
+    let _opener = gate.opener();
+    eventually(|| parallel.peak() == 3 && serial.peak() == 1);
+    gate.open();
+    for event in &events {
+        clean(event);
+    }
+    assert_eq!((serial.peak(), parallel.peak()), (1, 3));
+}
+
+#[test]
 fn lock_009_one_global_serial_handler_over_two_parallel_buses() {
     let runtime = runtime();
     let [a, b] = ["Lock009A", "Lock009B"].map(|name| bus_on(&runtime, name, Events::Parallel, Handlers::GlobalSerial));

@@ -21,7 +21,7 @@ mod random;
 #[path = "common/schedules.rs"]
 mod schedules;
 
-use random::{Bounds, Random};
+use random::{Bounds, Random, own_mode};
 use schedules::{at_rest, check, quiet_panic, settled};
 use shuttle::thread;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -147,7 +147,7 @@ fn run(seed: u64, bounds: Bounds) {
     for (at, bus) in buses.iter().enumerate() {
         for salt in 0..1 + bounds.cut("handlers", random.below(2)) {
             let own: Weak<Program> = Arc::downgrade(&program);
-            let options = HandlerOptions::new();
+            let options = own_mode(seed, at as u64 + salt);
             let options = if random.one_in(3) && limited { options.limit(limit.clone()) } else { options };
             bus.on_with(options, move |event: &Event<Node>| -> Result<Option<u64>, HandlerError> {
                 own.upgrade().ok_or("over")?.handle(at, salt + 1, event)

@@ -20,7 +20,7 @@
 mod random;
 
 use chrono::{DateTime, Utc};
-use random::{Bounds, Random};
+use random::{Bounds, Random, is_mixed, own_mode};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -238,7 +238,7 @@ fn run(seed: u64, bounds: Bounds, runtime: &Runtime) {
         let serial_handlers =
             handlers == HandlerConcurrency::BusSerial || serial_events && handlers == HandlerConcurrency::EventSerial;
         // An abandoned handler may overlap, so exclusion is checked where nothing is ever given up.
-        let serial = calm && serial_events && serial_handlers;
+        let serial = calm && serial_events && serial_handlers && !is_mixed(seed);
         buses.push(
             EventBus::builder(&format!("bus{n}"))
                 .runtime(runtime)
@@ -264,7 +264,7 @@ fn run(seed: u64, bounds: Bounds, runtime: &Runtime) {
     for (at, bus) in buses.iter().enumerate() {
         for salt in 0..1 + bounds.cut("handlers", random.below(3)) {
             // One limit a program: two of them, held one inside the other in both orders, are a deadlock of the program's own.
-            let options = HandlerOptions::new();
+            let options = own_mode(seed, at as u64 + salt);
             let options = if limited && random.one_in(5) { options.limit(limit.clone()) } else { options };
             program.register(bus, at, salt, options);
         }

@@ -1,4 +1,5 @@
-//! What an emit needs to know of an event type on a bus. It never changes, so each thread remembers the last few.
+//! What an emit needs to know of an event type on a bus. It never changes, so each thread remembers the last few: what depends on the
+//! handlers, `Plan::bus_handler`, is settled by whoever claims the event.
 
 use crate::bus::core::BusCore;
 use crate::event::{EventOptions, Payload, Plan, Priority, TypeSlot};

@@ -310,9 +310,10 @@ fn new_slot<'a>(
             entry: Arc::clone(entry),
         })
         .collect();
+    let plan = rules::plan(None, &options, defaults).with_handlers(handlers.iter().map(|handler| handler.mode));
     TypeSlot {
         priority: options.priority.unwrap_or(Priority::NORMAL),
-        plan: rules::plan(None, &options, defaults),
+        plan,
         slow_event: rules::slow_event(None, &options, defaults),
         roster: Arc::new(Roster(handlers.iter().map(|h| h.entry.info.clone()).collect())),
         handlers,
@@ -323,8 +324,11 @@ fn new_slot<'a>(
 /// An event's options on this bus: its own over its type's.
 pub(crate) fn plan_for(event: &AnyEvent, slot: &TypeSlot, defaults: &BusDefaults) -> Plan {
     match event.head().options() {
-        Some(own) => rules::plan(Some(own), &slot.options, defaults),
         None => slot.plan,
+        own => {
+            let modes = (0..slot.handlers.len()).map(|at| mode_for(own, slot, at, defaults));
+            rules::plan(own, &slot.options, defaults).with_handlers(modes)
+        }
     }
 }
 

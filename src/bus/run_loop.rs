@@ -6,10 +6,11 @@ use crate::bus::ending;
 use crate::bus::frame::Under;
 use crate::bus::permit::{delivery_token, is_active};
 use crate::bus::recorder::By;
+use crate::bus::registry::plan_for;
 use crate::bus::start::{self, Attempt, Fixed, Start};
 use crate::bus::tell;
 use crate::bus::turn::resume_job;
-use crate::event::{AnyEvent, DeliveryPhase, Manner, TurnKind, TypeSlot};
+use crate::event::{AnyEvent, DeliveryPhase, TurnKind, TypeSlot};
 use crate::runtime::{Turn, Worker, hand_over};
 use crate::sync::{Granted, Place, Ticket, Token};
 use crate::sys::clock::{self, NEVER, Tick};
@@ -297,7 +298,9 @@ impl BusCore {
                 return Claimed::BySomebodyElse(entry);
             };
             delivery.phase = DeliveryPhase::Active;
-            let Manner { turn, bus_handler, .. } = delivery.manner;
+            let turn = delivery.manner.turn;
+            let bus_handler = plan_for(&entry.event, slot, &self.defaults).bus_handler;
+            delivery.manner.bus_handler = bus_handler;
             delivery.manner.carries_loop = turn != TurnKind::Free;
             match before {
                 Some(before) => {

@@ -37,8 +37,8 @@ fn run_under(lent: &Lent, worker: &Arc<Worker>, event: &AnyEvent, slot: &Arc<Typ
     let handlers = 0..slot.handlers.len();
     let parallel = handlers.len() > 1
         && handlers.clone().any(|at| mode_for(own, slot, at, &bus.defaults) == HandlerMode::Parallel);
-    let capped = plan_for(event, slot, &bus.defaults).event_timeout.is_some();
-    if capped || parallel || handlers.into_iter().any(ends_early) {
+    let plan = plan_for(event, slot, &bus.defaults);
+    if plan.event_timeout.is_some() || parallel || handlers.into_iter().any(ends_early) {
         return false;
     }
     let (fixed, started) = {
@@ -47,11 +47,12 @@ fn run_under(lent: &Lent, worker: &Arc<Worker>, event: &AnyEvent, slot: &Arc<Typ
         let wants_first = state.wants_first;
         let Some(delivery) = state.deliveries.only_mut() else { return false };
         let manner = &mut delivery.manner;
-        let same = manner.turn == lent.holding.turn && manner.bus_handler == lent.holding.bus_handler;
+        let same = manner.turn == lent.holding.turn && plan.bus_handler == lent.holding.bus_handler;
         let plain = same && !manner.first && !wants_first;
         if delivery.phase != DeliveryPhase::Queued || !plain || !Arc::ptr_eq(&delivery.bus, &bus.identity) {
             return false;
         }
+        manner.bus_handler = plan.bus_handler;
         manner.jumped = true;
         manner.inline = true;
         delivery.phase = DeliveryPhase::Active;

@@ -7,14 +7,22 @@ use crate::sys::clock::{NEVER, Tick};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What holds for an event on one bus, whatever its handlers are.
+/// What holds for an event on one bus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) turn: TurnKind,
     pub(crate) first: bool,
-    /// The bus's handler permit is taken at the claim, so that events come to it in their order, and kept between handlers.
+    /// The bus's handler permit is taken at the claim, so that events come to it in their order, and kept between handlers. Only where all
+    /// of them need it.
     pub(crate) bus_handler: bool,
     pub(crate) event_timeout: Option<Duration>,
+}
+
+impl Plan {
+    /// For an event with handlers of these modes.
+    pub(crate) fn with_handlers(self, mut modes: impl Iterator<Item = HandlerMode>) -> Plan {
+        Plan { bus_handler: self.bus_handler && modes.all(|mode| mode == HandlerMode::BusSerial), ..self }
+    }
 }
 
 /// How long an attempt may take, and after how long to warn; both in nanoseconds, [`NEVER`] for no limit.

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "shared by test crates, public to none")]
 
 use std::fmt;
+use threadbus::{HandlerConcurrency, HandlerOptions};
 
 /// xorshift64*
 #[derive(Clone)]
@@ -79,5 +80,23 @@ impl fmt::Display for Bounds {
         let bounded = Self::NAMES.iter().zip(self.0).filter(|(_, most)| *most != u64::MAX);
         let words: Vec<_> = bounded.map(|(name, most)| format!("{name}={most}")).collect();
         f.write_str(&words.join(" "))
+    }
+}
+
+/// Whether the handlers of a program have modes of their own, some of them another one than their bus.
+pub fn is_mixed(seed: u64) -> bool {
+    seed % 5 == 1
+}
+
+/// The options of one handler of a program.
+pub fn own_mode(seed: u64, handler: u64) -> HandlerOptions {
+    let options = HandlerOptions::new();
+    match (seed / 5 + 3 * handler) % 5 {
+        _ if !is_mixed(seed) => options,
+        0 => options.concurrency(HandlerConcurrency::Parallel),
+        1 => options.concurrency(HandlerConcurrency::BusSerial),
+        2 => options.concurrency(HandlerConcurrency::EventSerial),
+        3 => options.concurrency(HandlerConcurrency::GlobalSerial),
+        _ => options,
     }
 }
