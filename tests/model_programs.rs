@@ -21,7 +21,7 @@ mod random;
 #[path = "common/schedules.rs"]
 mod schedules;
 
-use random::{Bounds, Random, own_mode};
+use random::{Bounds, Emit, Random, from_outside, own_mode};
 use schedules::{at_rest, check, quiet_panic, settled};
 use shuttle::thread;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -62,7 +62,7 @@ impl Program {
             }
             match random.below(8) {
                 0..=4 if event.depth > 0 => {
-                    let child = self.emit(&mut random, event.depth - 1)?;
+                    let child = self.emit(EventBus::emit_with, &mut random, event.depth - 1)?;
                     if random.one_in(4)
                         && let Some(bus) = self.bus(random.below(3))
                     {
@@ -96,7 +96,7 @@ impl Program {
         self.buses[n as usize % self.buses.len()].upgrade()
     }
 
-    fn emit(&self, random: &mut Random, depth: u32) -> Result<Event<Node>, HandlerError> {
+    fn emit(&self, emit: Emit<Node>, random: &mut Random, depth: u32) -> Result<Event<Node>, HandlerError> {
         let mut options = EventOptions::new();
         if random.one_in(4) {
             options = options.handler_timeout(Duration::from_secs(1 + random.below(3)));
@@ -114,7 +114,7 @@ impl Program {
             options = options.completion(HandlerCompletion::First);
         }
         let bus = self.bus(random.below(3)).ok_or("gone")?;
-        let event = bus.emit_with(Node { seed: random.next(), depth }, options);
+        let event = emit(&bus, Node { seed: random.next(), depth }, options);
         self.events.lock().unwrap().push(event.clone());
         Ok(event)
     }
@@ -180,7 +180,7 @@ fn run(seed: u64, bounds: Bounds) {
         })
     };
     for _ in 0..1 + bounds.cut("emits", random.below(3)) {
-        let event = program.emit(&mut random, bounds.cut("depth", 2) as u32).ok().unwrap();
+        let event = program.emit(from_outside(seed), &mut random, bounds.cut("depth", 2) as u32).ok().unwrap();
         match random.below(4) {
             0 => drop(event.cancel()),
             1 => drop(event.wait()),

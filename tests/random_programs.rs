@@ -20,7 +20,7 @@
 mod random;
 
 use chrono::{DateTime, Utc};
-use random::{Bounds, Random, is_mixed, own_mode};
+use random::{Bounds, Emit, Random, from_outside, is_mixed, own_mode};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -84,7 +84,7 @@ impl Program {
             match random.below(15) {
                 0..=4 if event.depth > 0 => {
                     let Some(bus) = self.any_bus(&mut random).1.upgrade() else { break };
-                    let child = self.emit(&bus, &mut random, event.depth - 1);
+                    let child = self.emit(EventBus::emit_with, &bus, &mut random, event.depth - 1);
                     if random.one_in(3) {
                         let (_, other) = self.any_bus(&mut random);
                         if let Some(other) = other.upgrade() {
@@ -176,7 +176,7 @@ impl Program {
         running.push(own.clone());
     }
 
-    fn emit(&self, bus: &EventBus, random: &mut Random, depth: u32) -> Event<Node> {
+    fn emit(&self, emit: Emit<Node>, bus: &EventBus, random: &mut Random, depth: u32) -> Event<Node> {
         let mut options = EventOptions::new();
         if random.one_in(8) {
             options = options.priority(Priority::new(random.below(11) as u8).unwrap());
@@ -186,7 +186,7 @@ impl Program {
             options = options.retry(Retry::attempts(2).delay(delay));
         }
         if self.calm {
-            return self.keep(bus.emit_with(Node { seed: random.next(), depth }, options));
+            return self.keep(emit(bus, Node { seed: random.next(), depth }, options));
         }
         if random.one_in(4) {
             options = options.handler_timeout(Duration::from_micros(200 + random.below(3000)));
@@ -200,7 +200,7 @@ impl Program {
         if random.one_in(10) {
             options = options.completion(HandlerCompletion::First);
         }
-        self.keep(bus.emit_with(Node { seed: random.next(), depth }, options))
+        self.keep(emit(bus, Node { seed: random.next(), depth }, options))
     }
 
     /// What is not over, for people.
@@ -279,7 +279,12 @@ fn run(seed: u64, bounds: Bounds, runtime: &Runtime) {
                 let mut emitted = Vec::new();
                 for _ in 0..1 + program.bounds.cut("emits", random.below(6)) {
                     let (at, _) = program.any_bus(&mut random);
-                    let event = program.emit(&buses[at], &mut random, program.bounds.cut("depth", 3) as u32);
+                    let event = program.emit(
+                        from_outside(seed),
+                        &buses[at],
+                        &mut random,
+                        program.bounds.cut("depth", 3) as u32,
+                    );
                     emitted.push((at, event.clone()));
                     match random.below(5) {
                         0 => drop(event.wait_timeout(Duration::from_millis(1))),

@@ -39,9 +39,10 @@ struct Ended {
 
 /// The event is complete: wake whoever waits, and count its parent down. A loop, since chains are long.
 pub(crate) fn complete(event: &AnyEvent, completion: Completion) {
+    // What it was the last open child of completes with it.
+    let at = completion.at;
     let mut above = completion.tell(event);
     while let Some(parent) = above.take() {
-        let at = clock::wall(clock::now());
         let mut state = parent.state().lock();
         let Some(completion) = state.count_down(at) else { return };
         parent.publish_complete();

@@ -250,6 +250,11 @@ pub(crate) fn emitter() -> (Option<Emitter>, Option<Arc<ContextMap>>) {
     .unwrap_or_default()
 }
 
+/// Inside a handler.
+pub(crate) fn is_inside() -> bool {
+    local(|local| !local.frames.is_empty()).unwrap_or(false)
+}
+
 /// Inside a middleware, filter, hook or tracker, where a blocking call could never be right.
 pub(crate) fn in_callback() -> bool {
     local(|local| local.callbacks > 0).unwrap_or(false)

@@ -2,15 +2,18 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::counters::Until;
+use crate::bus::drive::{Driver, Via};
+use crate::bus::ending;
 use crate::bus::forbid::is_forbidden;
-use crate::bus::frame::{self, Barred};
+use crate::bus::frame::{self, Barred, Under};
 use crate::bus::jump::{Jump, Waiting, is_parallel, lender, manner, run_here};
-use crate::bus::permit::is_active;
+use crate::bus::permit::{delivery_token, is_active};
 use crate::bus::recorder::By;
 use crate::bus::registry::plan_for;
-use crate::bus::start;
-use crate::bus::turn::{ensure_turn, submit_resume};
-use crate::event::AnyEvent;
+use crate::bus::start::{self, Fixed, Start};
+use crate::bus::tell;
+use crate::bus::turn::{ensure_turn, release_delivery, submit_resume};
+use crate::event::{AnyEvent, Delivery, DeliveryPhase, Plan, TurnKind, TypeSlot};
 use crate::runtime::Worker;
 use crate::sync::Place;
 use crate::sys::clock::{self, NEVER};
@@ -27,6 +30,9 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
     }
     let slot = bus.registry.slot(event.body(), &bus.defaults);
     let plan = plan_for(event, &slot, &bus.defaults);
+    if run_alone(bus, &worker, event, index, &slot, plan) {
+        return wait_for_delivery(bus, &worker, event, index);
+    }
     let inside = bus.manual.as_ref().map(|manual| bus.go_inside(manual, &worker, false, None));
     let foreign = matches!(inside, Some(None));
     let redrive = {
@@ -66,6 +72,62 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
             frame::take_back(&jump.worker, &jump.frame);
         }
     }
+}
+
+/// By far the commonest, without detours: outside of handlers, and nobody is in the way. False: nothing was done.
+fn run_alone(
+    bus: &Arc<BusCore>,
+    worker: &Arc<Worker>,
+    event: &AnyEvent,
+    index: usize,
+    slot: &Arc<TypeSlot>,
+    plan: Plan,
+) -> bool {
+    if bus.manual.is_some() || plan.turn == TurnKind::Global || frame::barred().is_some() || frame::is_inside() {
+        return false;
+    }
+    let now = clock::now();
+    let (hand, token) = (frame::hand_len(), delivery_token(event, index));
+    let (fixed, started) = {
+        let mut run = bus.run.lock();
+        if !run.is_startable() || !run.handler.is_quiet() {
+            return false;
+        }
+        let mut stack = worker.stack();
+        let mut state = event.state().lock();
+        let wants_first = state.wants_first;
+        let unstarted = |d: &&mut Delivery| d.phase == DeliveryPhase::Active && !d.is_fixed();
+        let Some(delivery) = state.deliveries.get_mut(index).filter(unstarted) else { return false };
+        if plan.turn == TurnKind::Bus {
+            run.event.try_take(Place::Front, token, None);
+        }
+        if plan.bus_handler {
+            run.handler.try_take(Place::Front, token, None);
+        }
+        drop(run);
+        delivery.manner = manner(plan, false);
+        bus.recorder.queued_for(start::queued_for(event, delivery, now), By::Anybody);
+        start::fix(bus, event, delivery, wants_first, slot, now);
+        let fixed = Fixed::of(delivery);
+        let start = Start { bus, worker, event, delivery: index, slot, now };
+        let started = start.first(&mut stack, &mut state, fixed);
+        tell::note(bus, &state, event);
+        (fixed, started)
+    };
+    if let Some((_, Some(look))) = started {
+        bus.runtime.watch.look_at(look, worker);
+    }
+    if fixed.cap != NEVER {
+        ending::watch_cap(bus, event, index, fixed.cap);
+    }
+    tell::deliver(bus, event);
+    let mut driver = Driver::new(bus, worker, event, index, slot, fixed, Via::Inline, Under::Delivery, now);
+    driver.drive(started.map(|(attempt, _)| attempt));
+    frame::cut_hand(hand);
+    if !is_active(event, index) {
+        release_delivery(bus, token, plan.turn);
+    }
+    true
 }
 
 /// The caller of `emit_now` must not wait for those who go on with it.

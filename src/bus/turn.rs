@@ -7,7 +7,7 @@ use crate::bus::frame::Holding;
 use crate::bus::limits;
 use crate::bus::permit::{Home, Permit, Taken, delivery_token, is_active};
 use crate::event::{AnyEvent, DeliveryPhase, TurnKind};
-use crate::runtime::{Job, PermitKind, Worker};
+use crate::runtime::{Job, PermitKind, Worker, hand_over};
 use crate::sync::{Granted, Place, Token};
 use crate::sys::clock::{self, Tick};
 use crate::sys::thread;
@@ -16,8 +16,15 @@ use std::sync::Arc;
 
 /// Releases a delivery's own permits.
 pub(crate) fn release_delivery(bus: &Arc<BusCore>, token: Token, turn: TurnKind) {
-    Permit { home: bus.home(), kind: PermitKind::Handler }.release(token);
-    Permit { home: bus.home(), kind: PermitKind::Event }.release(token);
+    let mut run = bus.run.lock();
+    let mut granted = run.handler.release(token);
+    granted.extend(run.event.release(token));
+    let wake = run.takes_loop_up();
+    drop(run);
+    hand_over(&bus.runtime.pool, granted);
+    if wake {
+        bus.submit_loop();
+    }
     if turn == TurnKind::Global {
         Permit { home: Home::Runtime(Arc::clone(&bus.runtime)), kind: PermitKind::Event }.release(token);
     }

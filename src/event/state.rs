@@ -184,6 +184,8 @@ pub(crate) struct Completion {
     #[expect(clippy::box_collection, reason = "few events have some, and every end moves this")]
     watchers: Option<Box<Vec<Watcher>>>,
     pub(crate) parent: Option<AnyEvent>,
+    /// When.
+    pub(crate) at: Stamp,
 }
 
 impl State {
@@ -332,7 +334,7 @@ impl State {
         self.completed = at.max(self.started);
         let watchers = self.links.as_mut().filter(|links| !links.watchers.is_empty());
         let watchers = watchers.map(|links| Box::new(std::mem::take(&mut links.watchers)));
-        Some(Completion { bell: self.bell.take(), watchers, parent: self.parent.take() })
+        Some(Completion { bell: self.bell.take(), watchers, parent: self.parent.take(), at: self.completed })
     }
 
     /// Ended before any handler started on any bus.

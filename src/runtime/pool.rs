@@ -7,7 +7,8 @@ use crate::runtime::worker::Worker;
 use crate::sys::clock::{self, NEVER};
 use crate::sys::sync::Mutex;
 use crate::sys::{planted, thread, unwind};
-use std::collections::{HashMap, VecDeque};
+use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -114,7 +115,7 @@ pub(crate) struct Pool {
     limits: Limits,
     state: Mutex<State>,
     /// By id, those that may run handlers.
-    workers: Mutex<HashMap<u32, Weak<Worker>>>,
+    workers: Mutex<FxHashMap<u32, Weak<Worker>>>,
 }
 
 /// What to do after unlocking.
@@ -128,7 +129,7 @@ struct Staffing {
 impl Pool {
     pub(crate) fn new(limits: Limits) -> Arc<Pool> {
         let state = State { max_threads: limits.max_threads, ..State::default() };
-        Arc::new(Pool { limits, state: Mutex::new(state), workers: Mutex::new(HashMap::new()) })
+        Arc::new(Pool { limits, state: Mutex::new(state), workers: Mutex::default() })
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -370,6 +371,9 @@ impl Pool {
     /// From now on `worker` finds it. A thread of the user's may stay listed after its end; the next one sweeps.
     pub(crate) fn list(&self, worker: &Arc<Worker>) {
         let mut workers = self.workers.lock();
+        if workers.contains_key(&worker.id) {
+            return;
+        }
         workers.retain(|_, worker| worker.strong_count() > 0);
         workers.insert(worker.id, Arc::downgrade(worker));
     }

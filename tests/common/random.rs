@@ -3,7 +3,7 @@
 #![allow(unreachable_pub, reason = "shared by test crates, public to none")]
 
 use std::fmt;
-use threadbus::{HandlerConcurrency, HandlerOptions};
+use threadbus::{Event, EventBus, EventOptions, HandlerConcurrency, HandlerOptions, Payload};
 
 /// xorshift64*
 #[derive(Clone)]
@@ -81,6 +81,14 @@ impl fmt::Display for Bounds {
         let words: Vec<_> = bounded.map(|(name, most)| format!("{name}={most}")).collect();
         f.write_str(&words.join(" "))
     }
+}
+
+/// An emit as all others, or at once.
+pub type Emit<P> = fn(&EventBus, P, EventOptions) -> Event<P>;
+
+/// How a program emits from outside of its handlers.
+pub fn from_outside<P: Payload>(seed: u64) -> Emit<P> {
+    if seed % 7 == 3 { EventBus::emit_now_with } else { EventBus::emit_with }
 }
 
 /// Whether the handlers of a program have modes of their own, some of them another one than their bus.
