@@ -348,6 +348,39 @@ fn tmo_033_the_next_handler_runs_after_one_that_timed_out() {
 }
 
 #[test]
+fn a_later_handlers_deadline_counts_though_it_comes_before_what_the_watch_was_told() {
+    let (bus, gate) = (serial("Earlier"), Gate::new());
+    let _opener = gate.opener();
+    bus.on_with(HandlerOptions::new().timeout(secs(3600)), says("long"));
+    bus.on(says("none"));
+    bus.on_with(HandlerOptions::new().timeout(ms(50)), overstays(&gate));
+    bus.on_with(HandlerOptions::new().timeout(secs(3600)), says("long"));
+    let event = done(&bus.emit(Ask));
+    assert_eq!(words(&event), ["completed", "completed", "timed out", "completed"]);
+    timed_out(&event.results()[2], ms(50));
+    works_on(&bus, &gate);
+}
+
+#[test]
+fn no_deadline_is_missed_while_the_watch_looks_at_handlers_that_follow_each_other() {
+    let (bus, gate) = (serial("Looks"), Gate::new());
+    let _opener = gate.opener();
+    for n in 0..200 {
+        // Ever earlier deadlines: the watch is told of each of them.
+        bus.on_with(HandlerOptions::new().timeout(ms(60_000 - 100 * n)), says("quick"));
+    }
+    bus.on_with(HandlerOptions::new().timeout(ms(20)), overstays(&gate));
+    for _ in 0..5 {
+        let event = done(&bus.emit(Ask));
+        let results = event.results();
+        let (last, quick) = results.split_last().expect("one each");
+        quick.iter().for_each(|result| completed(result, "quick"));
+        timed_out(last, ms(20));
+    }
+    works_on(&bus, &gate);
+}
+
+#[test]
 fn tmo_034_the_cap_of_a_serial_event() {
     let (bus, gate) = (serial("Tmo034"), Gate::new());
     let _opener = gate.opener();
