@@ -55,9 +55,11 @@ pub(crate) struct Counters {
 
 impl Counters {
     /// Under the inlet's lock.
-    pub(crate) fn count_emit(&self) {
-        let emitted = self.emitted.load(Ordering::Relaxed);
-        self.emitted.store(emitted + 1, Ordering::Release);
+    /// Returns how many there are now.
+    pub(crate) fn count_emit(&self) -> u64 {
+        let emitted = self.emitted.load(Ordering::Relaxed) + 1;
+        self.emitted.store(emitted, Ordering::Release);
+        emitted
     }
 
     pub(crate) fn emitted(&self) -> u64 {

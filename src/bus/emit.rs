@@ -18,8 +18,11 @@ use crate::runtime::Worker;
 use crate::sys::clock::{self, NEVER};
 use crate::sys::sync::MutexGuard;
 use crate::sys::sync::atomic::Ordering;
-use crate::sys::{planted, random, unwind};
+use crate::sys::{planted, random, thread, unwind};
 use std::sync::Arc;
+
+/// So many events may an emitter be ahead, before it lets others run on the only core.
+const LEAD: u64 = 256;
 
 /// What becomes of an event that is let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -243,7 +246,7 @@ impl BusCore {
         if !inlet.observers.is_empty() {
             inlet.observers.show(event, seen.get_or_insert_with(Seen::default));
         }
-        self.counters.count_emit();
+        let emitted = self.counters.count_emit();
         let mut start = false;
         if entrance == Entrance::Claimed {
             self.note_claim(event.head().stamp);
@@ -253,6 +256,10 @@ impl BusCore {
         drop(inlet);
 
         self.wake_up(start, candidate.turn);
+        if emitted.is_multiple_of(LEAD) && !in_handler && thread::cores() < 2 && self.pending() as u64 >= LEAD {
+            // The bus has no core of its own. Far ahead of it, events would leave the caches before they run.
+            thread::yield_now();
+        }
         self.after_push(evicted);
         if let Some(seen) = seen {
             seen.settle();
