@@ -1,0 +1,316 @@
+//! Few places, few threads or none, and pump threads, under shuttle: who serves whom, where handlers run, what is left.
+//! `RUSTFLAGS="--cfg threadbus_shuttle" cargo test --release --test model_scarce`, with `THREADBUS_SCHEDULES` (default 2,000).
+#![cfg(threadbus_shuttle)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    missing_docs,
+    missing_debug_implementations,
+    reason = "tests"
+)]
+
+#[path = "common/schedules.rs"]
+mod schedules;
+
+use schedules::*;
+use shuttle::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use shuttle::thread;
+use std::sync::Arc;
+use threadbus::*;
+
+fn until(happened: impl Fn() -> bool) {
+    while !happened() {
+        thread::yield_now();
+    }
+}
+
+fn a_while() {
+    (0..20).for_each(|_| thread::yield_now());
+}
+
+fn flag() -> (Arc<AtomicUsize>, Arc<AtomicUsize>) {
+    let flag = Arc::new(AtomicUsize::new(0));
+    (Arc::clone(&flag), flag)
+}
+
+fn threads(places: usize, most: usize) -> Runtime {
+    Runtime::builder().max_threads(places).hard_limit(most).build().unwrap()
+}
+
+fn manual(runtime: &Runtime, name: &str) -> EventBus {
+    EventBus::builder(name).runtime(runtime).manual().build().unwrap()
+}
+
+#[test]
+fn a_thread_in_line_for_its_turn_serves_who_has_it() {
+    check(|| {
+        let runtime = threads(1, 1);
+        let (a, b) = (bus(&runtime, "a"), bus(&runtime, "b"));
+        let (in_line, stands) = flag();
+        let other = b.downgrade();
+        a.on(move |job: &Event<Job>| -> Result<u32, HandlerError> {
+            until(|| in_line.load(SeqCst) == 1);
+            // Its turn goes to the event in line, which only this thread can run.
+            Ok(other.upgrade().ok_or("gone")?.emit(Child(job.0)).result()?)
+        });
+        a.on(|_: &Event<Next>| {});
+        b.on(|child: &Event<Child>| child.0);
+        let event = a.emit(Job(1));
+        until(|| event.status() == EventStatus::Started);
+        let next = {
+            let _forbidden = forbid_blocking();
+            a.emit_now(Next)
+        };
+        stands.store(1, SeqCst);
+        assert_eq!(event.result().unwrap(), 1);
+        next.wait().unwrap();
+        at_rest(&a);
+        at_rest(&b);
+    });
+}
+
+#[test]
+fn a_parked_thread_serves_what_comes_later_if_it_is_the_only_one() {
+    check(|| {
+        let runtime = threads(1, 1);
+        let (a, b) = (bus(&runtime, "a"), bus(&runtime, "b"));
+        let other = b.downgrade();
+        let caller = thread::current().id();
+        a.on(move |job: &Event<Job>| -> Result<u32, HandlerError> {
+            Ok(other.upgrade().ok_or("gone")?.emit(Child(job.0)).wait_in_order()?.result()?)
+        });
+        b.on(move |child: &Event<Child>| {
+            assert_ne!(thread::current().id(), caller, "on a thread of the user's, though there is one of the pool");
+            child.0
+        });
+        b.pause();
+        let event = a.emit(Job(1));
+        until(|| b.pending() == 1);
+        let resumes = b.clone();
+        let resumer = thread::spawn(move || {
+            a_while();
+            resumes.resume();
+        });
+        assert_eq!(event.result().unwrap(), 1);
+        resumer.join().unwrap();
+        at_rest(&a);
+        at_rest(&b);
+    });
+}
+
+#[test]
+fn a_waiting_thread_takes_no_place_beside_the_only_one() {
+    check(|| {
+        let runtime = threads(1, 2);
+        let [a, b, c] = ["a", "b", "c"].map(|name| bus(&runtime, name));
+        let alone = Arc::new(Alone::default());
+        let (other, own) = (b.downgrade(), Arc::clone(&alone));
+        a.on(move |job: &Event<Job>| -> Result<u32, HandlerError> {
+            own.run(|| {});
+            let child = other.upgrade().ok_or("gone")?.emit(Child(job.0)).wait_in_order()?;
+            own.run(|| {});
+            Ok(child.result()?)
+        });
+        let own = Arc::clone(&alone);
+        b.on(move |child: &Event<Child>| {
+            own.run(a_while);
+            child.0
+        });
+        c.on(move |_: &Event<Next>| alone.run(a_while));
+        let event = a.emit(Job(1));
+        let beside = [c.emit(Next), c.emit(Next)];
+        assert_eq!(event.result().unwrap(), 1);
+        beside.iter().for_each(|next| drop(next.wait().unwrap()));
+        [a, b, c].iter().for_each(at_rest);
+    });
+}
+
+#[test]
+fn who_is_given_up_while_it_waits_for_a_place_is_not_counted_any_more() {
+    check(|| {
+        let runtime = threads(1, 4);
+        let [a, b, c] = ["a", "b", "c"].map(|name| bus(&runtime, name));
+        let other = b.downgrade();
+        a.on(move |job: &Event<Job>| -> Result<u32, HandlerError> {
+            other.upgrade().ok_or("gone")?.emit(Child(job.0)).wait_in_order()?;
+            Ok(job.0)
+        });
+        b.on(|child: &Event<Child>| child.0);
+        let (over, ends) = flag();
+        c.on(move |_: &Event<Next>| until(|| over.load(SeqCst) == 1));
+        let event = a.emit(Job(1));
+        until(|| !event.children().is_empty());
+        let keeps = c.emit(Next);
+        a_while();
+        event.cancel();
+        ends.store(1, SeqCst);
+        keeps.wait().unwrap();
+        [a, b, c].iter().for_each(at_rest);
+    });
+}
+
+#[test]
+fn who_is_given_up_on_top_of_another_leaves_that_one_its_place() {
+    check(|| {
+        let runtime = threads(1, 4);
+        let (a, b) = (bus(&runtime, "a"), bus(&runtime, "b"));
+        let alone = Arc::new(Alone::default());
+        let own = Arc::clone(&alone);
+        a.on(move |job: &Event<Job>| {
+            let cancelled = job.bus().emit(Child(job.0)).wait().is_ok();
+            own.run(a_while);
+            u32::from(cancelled)
+        });
+        a.on(|child: &Event<Child>| {
+            let context = HandlerContext::current().unwrap();
+            until(|| context.is_cancelled());
+            child.0
+        });
+        b.on(move |_: &Event<Next>| alone.run(a_while));
+        let event = a.emit(Job(1));
+        until(|| event.children().iter().any(|child| child.status() == EventStatus::Started));
+        let beside = b.emit(Next);
+        event.children()[0].cancel();
+        event.wait().unwrap();
+        beside.wait().unwrap();
+        at_rest(&a);
+        at_rest(&b);
+    });
+}
+
+#[test]
+fn without_a_single_thread_the_caller_runs_everything_and_later_threads_do() {
+    check(|| {
+        let runtime = runtime();
+        let (a, b) = (bus(&runtime, "a"), bus(&runtime, "b"));
+        let other = b.downgrade();
+        a.on(move |job: &Event<Job>| -> Result<u32, HandlerError> {
+            let below = other.upgrade().ok_or("gone")?.emit(Child(job.0)).wait_in_order()?.result()?;
+            Ok(below + job.bus().emit(Child(job.0)).result()?)
+        });
+        for bus in [&a, &b] {
+            bus.on(|child: &Event<Child>| child.0);
+        }
+        runtime.model_threads_refused(true);
+        let events = [a.emit(Job(1)), a.emit(Job(2))];
+        assert_eq!(runtime.stats().threads, 0);
+        assert_eq!(events.map(|event| event.result().unwrap()), [2, 4]);
+        runtime.model_threads_refused(false);
+        assert_eq!(a.emit(Job(3)).result().unwrap(), 6);
+        at_rest(&a);
+        at_rest(&b);
+    });
+}
+
+#[test]
+fn threads_that_are_refused_later_end_no_wait() {
+    check(|| {
+        let runtime = runtime();
+        let (a, b) = (bus(&runtime, "a"), bus(&runtime, "b"));
+        let (other, refuse) = (b.downgrade(), runtime.clone());
+        a.on(move |job: &Event<Job>| -> Result<u32, HandlerError> {
+            refuse.model_threads_refused(job.0 == 1);
+            let b = other.upgrade().ok_or("gone")?;
+            let parallel = EventOptions::new().handler_concurrency(HandlerConcurrency::Parallel);
+            let beside: u32 = b.emit_with(Child(job.0), parallel).result_list()?.into_iter().sum();
+            Ok(beside + b.emit(Child(job.0)).wait_in_order()?.result()?)
+        });
+        for _ in 0..2 {
+            b.on(|child: &Event<Child>| child.0);
+        }
+        let first = a.emit(Job(1));
+        assert_eq!(first.result().unwrap(), 3);
+        assert_eq!(a.emit(Job(2)).result().unwrap(), 6);
+        at_rest(&a);
+        at_rest(&b);
+    });
+}
+
+#[test]
+fn a_pump_thread_in_line_runs_what_the_holder_waits_for() {
+    check(|| {
+        let runtime = runtime();
+        let (ui, work) = (manual(&runtime, "ui"), bus(&runtime, "work"));
+        let parallel = HandlerOptions::new().concurrency(HandlerConcurrency::Parallel);
+        let (ran, runs) = flag();
+        let (started, starts) = flag();
+        let to = ui.downgrade();
+        work.on_with(parallel.clone(), move |job: &Event<Job>| -> Result<u32, HandlerError> {
+            starts.store(1, SeqCst);
+            a_while();
+            Ok(to.upgrade().ok_or("gone")?.emit(Child(job.0)).result()?)
+        });
+        // Keeps the turn meanwhile.
+        work.on_with(parallel, move |job: &Event<Job>| {
+            until(|| ran.load(SeqCst) == 1);
+            job.0
+        });
+        work.on(|_: &Event<Next>| {});
+        ui.on(move |child: &Event<Child>| {
+            runs.store(1, SeqCst);
+            child.0
+        });
+        let to = work.downgrade();
+        ui.on(move |_: &Event<Next>| -> Result<(), HandlerError> {
+            until(|| started.load(SeqCst) == 1);
+            Ok(to.upgrade().ok_or("gone")?.emit(Next).wait().map(drop)?)
+        });
+        let (next, event) = (ui.emit(Next), work.emit(Job(1)));
+        ui.run_pending();
+        assert!(next.is_completed() && next.errors().is_empty());
+        assert_eq!(event.result_list().unwrap(), [1, 1]);
+        at_rest(&ui);
+        at_rest(&work);
+    });
+}
+
+#[test]
+fn a_pump_thread_runs_what_its_handlers_wait_for_on_all_its_buses() {
+    check(|| {
+        let runtime = runtime();
+        let (ui, other) = (manual(&runtime, "ui"), manual(&runtime, "other"));
+        let to = other.downgrade();
+        let pump = thread::current().id();
+        ui.on(move |job: &Event<Job>| -> Result<u32, HandlerError> {
+            let there = to.upgrade().ok_or("gone")?;
+            let capped = EventOptions::new().timeout(std::time::Duration::from_secs(3600));
+            let own = job.bus().emit_with(Child(job.0), capped).result()?;
+            Ok(own + there.emit(Child(job.0)).result()? + there.emit(Child(job.0)).wait_in_order()?.result()?)
+        });
+        for bus in [&ui, &other] {
+            bus.on(move |child: &Event<Child>| {
+                assert_eq!(thread::current().id(), pump);
+                child.0
+            });
+        }
+        let event = ui.emit(Job(1));
+        ui.run_pending();
+        assert_eq!(event.result().unwrap(), 3);
+        at_rest(&ui);
+        at_rest(&other);
+    });
+}
+
+#[test]
+fn a_thread_attached_to_a_pumps_handler_is_told_that_only_the_pump_could() {
+    check(|| {
+        let runtime = runtime();
+        let (ui, other) = (manual(&runtime, "ui"), manual(&runtime, "other"));
+        let to = other.downgrade();
+        ui.on(move |job: &Event<Job>| -> Result<u32, HandlerError> {
+            let (context, other) = (HandlerContext::current().ok_or("none")?, to.upgrade().ok_or("gone")?);
+            let attached = thread::spawn(move || context.attach(|| other.emit(Next).wait().map(drop)));
+            assert!(matches!(attached.join().unwrap(), Err(WaitError::Deadlock(_))));
+            Ok(job.0)
+        });
+        other.on(|_: &Event<Next>| {});
+        let event = ui.emit(Job(1));
+        ui.run_pending();
+        other.run_pending();
+        assert_eq!(event.result().unwrap(), 1);
+        at_rest(&ui);
+        at_rest(&other);
+    });
+}
