@@ -163,7 +163,9 @@ fn a_parallel_child_has_a_turn_of_its_own_to_come_back_to() {
                 child.0
             });
             elsewhere.on(|_: &Event<Next>| a_while());
-            assert_eq!(a.emit(Job(1)).result().unwrap(), 2);
+            // Like the child without a handler permit for the whole event.
+            let parent = EventOptions::new().handler_concurrency(HandlerConcurrency::EventSerial);
+            assert_eq!(a.emit_with(Job(1), parent).result().unwrap(), 2);
             at_rest(&a);
             at_rest(&elsewhere);
         });
@@ -206,7 +208,7 @@ fn a_child_in_another_mode_than_its_parent_has_what_that_mode_asks_for() {
             b.emit_with(Next, in_turn),
         ];
         assert_eq!(event.result().unwrap(), 3);
-        beside.iter().for_each(|event| drop(event.wait().unwrap()));
+        beside.iter().for_each(|event| event.result().unwrap());
         at_rest(&a);
         at_rest(&b);
     });
@@ -314,10 +316,36 @@ fn a_retry_of_a_child_takes_a_turn_for_it() {
         let event = a.emit(Job(1));
         until(|| failed.load(SeqCst) > 0);
         let jumps = d.emit(Job(2));
+        until(|| jumps.children().iter().any(|child| child.status() == EventStatus::Started));
         timers_fire_until(&runtime, || event.is_completed() && jumps.is_completed());
         assert_eq!((event.result().unwrap(), jumps.result().unwrap()), (1, 2));
         at_rest(&a);
         at_rest(&d);
+    });
+}
+
+#[test]
+fn a_wait_for_a_child_is_one_for_what_that_emitted() {
+    check(|| {
+        let runtime = runtime();
+        let (a, b) = (bus(&runtime, "a"), bus(&runtime, "b"));
+        a.on(|job: &Event<Job>| -> Result<u32, HandlerError> {
+            let child = job.bus().emit(Child(job.0));
+            child.wait()?;
+            assert!(child.is_completed());
+            Ok(job.0)
+        });
+        let other = b.downgrade();
+        a.on(move |child: &Event<Child>| {
+            if let Some(b) = other.upgrade() {
+                b.emit(Next);
+            }
+            child.0
+        });
+        b.on(|_: &Event<Next>| a_while());
+        assert_eq!(a.emit(Job(1)).result().unwrap(), 1);
+        at_rest(&a);
+        at_rest(&b);
     });
 }
 

@@ -1,4 +1,4 @@
-//! Lines, full queues, retries and ends, under shuttle: what stands where, what falls out, what is kept of it.
+//! Lines, retries and ends, under shuttle: what stands where, what is tried again, what is kept of it.
 //! `RUSTFLAGS="--cfg threadbus_shuttle" cargo test --release --test model_lines`, with `THREADBUS_SCHEDULES` (default 2,000).
 #![cfg(threadbus_shuttle)]
 #![allow(
@@ -15,6 +15,7 @@
 mod schedules;
 
 use schedules::*;
+use shuttle::rand::Rng;
 use shuttle::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use shuttle::thread;
 use std::sync::{Arc, Mutex};
@@ -35,7 +36,7 @@ fn until(happened: impl Fn() -> bool) {
 }
 
 fn a_while() {
-    (0..20).for_each(|_| thread::yield_now());
+    (0..200).for_each(|_| thread::yield_now());
 }
 
 fn flag() -> (Arc<AtomicUsize>, Arc<AtomicUsize>) {
@@ -147,77 +148,6 @@ fn who_stands_in_line_for_the_second_delivery_of_a_cancelled_event_is_rung() {
 }
 
 #[test]
-fn a_full_queue_passes_over_what_is_in_it_no_more() {
-    check(|| {
-        let runtime = runtime();
-        let full = EventBus::builder("a").runtime(&runtime).queue_capacity(1, OnFull::DropOldest);
-        let bus = full.build().unwrap();
-        bus.on(|job: &Event<Job>| {
-            if job.0 == 0 {
-                stay();
-            }
-            job.0
-        });
-        let before = bus.emit(Job(0));
-        until(|| before.status() == EventStatus::Started);
-        let gone = bus.emit(Job(1));
-        gone.cancel();
-        let (dropped, kept) = (bus.emit(Job(2)), bus.emit(Job(3)));
-        assert!(matches!(dropped.wait(), Err(WaitError::Cancelled)));
-        before.cancel();
-        assert_eq!(kept.result().unwrap(), 3);
-        at_rest(&bus);
-        assert_eq!((bus.metrics().dropped, bus.metrics().cancelled), (1, 1));
-    });
-}
-
-#[test]
-fn what_falls_out_of_a_full_queue_has_not_started() {
-    check(|| {
-        let runtime = runtime();
-        let full = EventBus::builder("a").runtime(&runtime).queue_capacity(1, OnFull::DropOldest);
-        let bus = full.build().unwrap();
-        let ran = Arc::new(Mutex::new(Vec::new()));
-        let runs = Arc::clone(&ran);
-        bus.on(move |job: &Event<Job>| {
-            runs.lock().unwrap().push(job.0);
-            thread::yield_now();
-            job.0
-        });
-        let events = [0, 1, 2, 3].map(|n| bus.emit(Job(n)));
-        let came = events.iter().filter(|event| event.wait().is_ok()).map(|event| event.payload().0);
-        let came: Vec<u32> = came.collect();
-        at_rest(&bus);
-        assert_eq!(*ran.lock().unwrap(), came);
-    });
-}
-
-#[test]
-fn the_oldest_of_a_full_queue_is_the_oldest_of_all_kinds() {
-    check(|| {
-        let runtime = runtime();
-        let full = EventBus::builder("a").runtime(&runtime).queue_capacity(2, OnFull::DropOldest);
-        let bus = full.build().unwrap();
-        bus.on(|job: &Event<Job>| job.0);
-        bus.pause();
-        let serial = EventOptions::new;
-        for options in [[serial(), free(), free()], [free(), serial(), serial()]] {
-            let [first, second, third] = options.map(|options| bus.emit_with(Job(1), options));
-            assert!(first.is_completed() && !second.is_completed() && !third.is_completed());
-            second.cancel();
-            third.cancel();
-        }
-        let urgent = EventOptions::new().priority(Priority::HIGH);
-        let (low, high) = (bus.emit_with(Job(1), free()), bus.emit_with(Job(2), urgent.clone()));
-        let higher = bus.emit_with(Job(3), urgent);
-        assert!(low.is_completed() && !high.is_completed());
-        bus.resume();
-        assert_eq!((high.result().unwrap(), higher.result().unwrap()), (2, 3));
-        at_rest(&bus);
-    });
-}
-
-#[test]
 fn letters_are_kept_of_what_failed_however_the_event_ended() {
     check(|| {
         let runtime = runtime();
@@ -317,6 +247,54 @@ fn who_loses_between_two_attempts_is_aborted_and_not_cancelled() {
 }
 
 #[test]
+fn who_loses_between_two_attempts_is_not_tried_again() {
+    check(|| {
+        let runtime = runtime();
+        let bus = EventBus::builder("a").runtime(&runtime).handler_completion(HandlerCompletion::First);
+        let bus = bus.handler_concurrency(HandlerConcurrency::Parallel).build().unwrap();
+        let retry = HandlerOptions::new().retry(Retry::attempts(20).delay(SHORT));
+        bus.on_with(retry, |_: &Event<Job>| -> Result<u32, HandlerError> { Err(HandlerError::from("again")) });
+        bus.on(|job: &Event<Job>| job.0);
+        let event = bus.emit(Job(1));
+        timers_fire_until(&runtime, || event.is_completed());
+        event.wait().unwrap();
+        settled(&event);
+        at_rest(&bus);
+    });
+}
+
+#[test]
+fn what_goes_on_after_a_deadline_keeps_its_handler_permit() {
+    check(|| {
+        let runtime = runtime();
+        let bus = bus(&runtime, "a");
+        let order = Arc::new(Mutex::new(Vec::new()));
+        for n in [1, 2] {
+            let order = Arc::clone(&order);
+            bus.on(move |job: &Event<Job>| {
+                if n == 1 {
+                    stay();
+                }
+                order.lock().unwrap().push(n);
+                job.0
+            });
+        }
+        let seen = Arc::clone(&order);
+        bus.on(move |_: &Event<Next>| seen.lock().unwrap().push(3));
+        let event = bus.emit(Job(1));
+        until(|| event.status() == EventStatus::Started);
+        let in_line = bus.emit_with(Next, free());
+        a_while();
+        runtime.model_deadlines_pass();
+        in_line.wait().unwrap();
+        event.wait().unwrap();
+        at_rest(&bus);
+        let order = order.lock().unwrap().iter().copied().filter(|n| *n > 1).collect::<Vec<_>>();
+        assert_eq!(order, [2, 3]);
+    });
+}
+
+#[test]
 fn what_runs_at_once_goes_on_when_a_helpers_handler_is_given_up() {
     check(|| {
         let runtime = runtime();
@@ -332,12 +310,16 @@ fn what_runs_at_once_goes_on_when_a_helpers_handler_is_given_up() {
             frees.store(1, SeqCst);
             child.0
         });
+        let (over, ends) = flag();
         bus.on_with(mode(HandlerConcurrency::EventSerial), move |_: &Event<Child>| {
             begins.store(1, SeqCst);
-            stay();
+            until(|| over.load(SeqCst) == 1);
             0
         });
-        bus.on_with(mode(HandlerConcurrency::EventSerial).no_timeout(), |child: &Event<Child>| child.0);
+        bus.on_with(mode(HandlerConcurrency::EventSerial).no_timeout(), move |child: &Event<Child>| {
+            ends.store(1, SeqCst);
+            child.0
+        });
         let event = bus.emit(Job(1));
         until(|| free.load(SeqCst) == 1);
         a_while();
@@ -386,10 +368,17 @@ fn a_bus_is_not_kept_waiting_by_who_is_given_up_at_a_jump() {
         a.on(move |job: &Event<Job>| -> Result<u32, HandlerError> {
             Ok(other.upgrade().ok_or("gone")?.emit(Child(job.0)).result()?)
         });
-        b.on(|child: &Event<Child>| child.0);
-        b.on(|_: &Event<Next>| {});
+        let (ran, runs) = flag();
+        // Does not stop when it is cancelled with its parent.
+        b.on(move |child: &Event<Child>| {
+            until(|| ran.load(SeqCst) == 1);
+            child.0
+        });
+        b.on(move |_: &Event<Next>| runs.store(1, SeqCst));
         let event = a.emit(Job(1));
         until(|| !event.children().is_empty());
+        // Somewhere on the way.
+        (0..shuttle::rand::thread_rng().gen_range(0..100)).for_each(|_| thread::yield_now());
         event.cancel();
         b.emit(Next).wait().unwrap();
         at_rest(&a);
@@ -404,7 +393,9 @@ fn a_parallel_event_that_waits_keeps_no_queue_of_its_own_bus() {
         let (a, b) = (bus(&runtime, "a"), bus(&runtime, "b"));
         let other = b.downgrade();
         let parallel = HandlerConcurrency::Parallel;
+        let (gone, go) = flag();
         a.on_with(HandlerOptions::new().concurrency(parallel), move |_: &Event<Other>| -> Result<(), HandlerError> {
+            until(|| gone.load(SeqCst) == 1);
             let elsewhere = EventOptions::new().completion(HandlerCompletion::First);
             Ok(other.upgrade().ok_or("gone")?.emit_with(Job(1), elsewhere).wait().map(drop)?)
         });
@@ -414,13 +405,18 @@ fn a_parallel_event_that_waits_keeps_no_queue_of_its_own_bus() {
         let to = a.downgrade();
         b.on(move |job: &Event<Job>| -> Result<u32, HandlerError> {
             let a = to.upgrade().ok_or("gone")?;
-            let child = a.emit(Child(job.0));
-            until(|| child.is_completed());
+            // Whoever waits for this one takes it out of the queue.
+            a.emit(Child(job.0)).wait_in_order()?;
+            a.resume();
             a.emit_with(Next, EventOptions::new().detached());
             until(|| ran.load(SeqCst) == 1);
             Ok(job.0)
         });
-        a.emit_with(Other, free().handler_concurrency(parallel)).wait().unwrap();
+        let event = a.emit_with(Other, free().handler_concurrency(parallel));
+        until(|| event.status() == EventStatus::Started);
+        a.pause();
+        go.store(1, SeqCst);
+        event.result().unwrap();
         at_rest(&a);
         at_rest(&b);
     });

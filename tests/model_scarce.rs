@@ -1,4 +1,4 @@
-//! Few places, few threads or none, and pump threads, under shuttle: who serves whom, where handlers run, what is left.
+//! Few places, few threads or none, full queues, and pump threads, under shuttle: who serves whom, where handlers run, what falls out.
 //! `RUSTFLAGS="--cfg threadbus_shuttle" cargo test --release --test model_scarce`, with `THREADBUS_SCHEDULES` (default 2,000).
 #![cfg(threadbus_shuttle)]
 #![allow(
@@ -17,7 +17,7 @@ mod schedules;
 use schedules::*;
 use shuttle::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use shuttle::thread;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use threadbus::*;
 
 fn until(happened: impl Fn() -> bool) {
@@ -27,7 +27,7 @@ fn until(happened: impl Fn() -> bool) {
 }
 
 fn a_while() {
-    (0..20).for_each(|_| thread::yield_now());
+    (0..200).for_each(|_| thread::yield_now());
 }
 
 fn flag() -> (Arc<AtomicUsize>, Arc<AtomicUsize>) {
@@ -37,6 +37,16 @@ fn flag() -> (Arc<AtomicUsize>, Arc<AtomicUsize>) {
 
 fn threads(places: usize, most: usize) -> Runtime {
     Runtime::builder().max_threads(places).hard_limit(most).build().unwrap()
+}
+
+/// A handler that stays until it is given up.
+fn stay() {
+    let context = HandlerContext::current().unwrap();
+    until(|| context.is_cancelled());
+}
+
+fn free() -> EventOptions {
+    EventOptions::new().concurrency(EventConcurrency::Parallel)
 }
 
 fn manual(runtime: &Runtime, name: &str) -> EventBus {
@@ -88,10 +98,12 @@ fn a_parked_thread_serves_what_comes_later_if_it_is_the_only_one() {
         b.pause();
         let event = a.emit(Job(1));
         until(|| b.pending() == 1);
-        let resumes = b.clone();
+        let (resumes, waits) = (b.clone(), event.clone());
         let resumer = thread::spawn(move || {
             a_while();
             resumes.resume();
+            // Just when there is a job and no thread has come for it.
+            waits.wait().unwrap();
         });
         assert_eq!(event.result().unwrap(), 1);
         resumer.join().unwrap();
@@ -122,7 +134,7 @@ fn a_waiting_thread_takes_no_place_beside_the_only_one() {
         let event = a.emit(Job(1));
         let beside = [c.emit(Next), c.emit(Next)];
         assert_eq!(event.result().unwrap(), 1);
-        beside.iter().for_each(|next| drop(next.wait().unwrap()));
+        beside.iter().for_each(|next| next.result().unwrap());
         [a, b, c].iter().for_each(at_rest);
     });
 }
@@ -130,23 +142,27 @@ fn a_waiting_thread_takes_no_place_beside_the_only_one() {
 #[test]
 fn who_is_given_up_while_it_waits_for_a_place_is_not_counted_any_more() {
     check(|| {
-        let runtime = threads(1, 4);
+        let runtime = threads(2, 4);
         let [a, b, c] = ["a", "b", "c"].map(|name| bus(&runtime, name));
         let other = b.downgrade();
         a.on(move |job: &Event<Job>| -> Result<u32, HandlerError> {
             other.upgrade().ok_or("gone")?.emit(Child(job.0)).wait_in_order()?;
             Ok(job.0)
         });
-        b.on(|child: &Event<Child>| child.0);
         let (over, ends) = flag();
         c.on(move |_: &Event<Next>| until(|| over.load(SeqCst) == 1));
-        let event = a.emit(Job(1));
-        until(|| !event.children().is_empty());
-        let keeps = c.emit(Next);
+        b.pause();
+        let (event, keeps) = (a.emit(Job(1)), c.emit(Next));
+        until(|| !event.children().is_empty() && keeps.status() == EventStatus::Started);
+        a_while();
+        // The only place is taken when its wait is over.
+        runtime.set_max_threads(1).unwrap();
+        event.children()[0].cancel();
         a_while();
         event.cancel();
         ends.store(1, SeqCst);
-        keeps.wait().unwrap();
+        keeps.result().unwrap();
+        b.resume();
         [a, b, c].iter().for_each(at_rest);
     });
 }
@@ -173,8 +189,8 @@ fn who_is_given_up_on_top_of_another_leaves_that_one_its_place() {
         until(|| event.children().iter().any(|child| child.status() == EventStatus::Started));
         let beside = b.emit(Next);
         event.children()[0].cancel();
-        event.wait().unwrap();
-        beside.wait().unwrap();
+        assert_eq!(event.result().unwrap(), 1);
+        beside.result().unwrap();
         at_rest(&a);
         at_rest(&b);
     });
@@ -312,5 +328,75 @@ fn a_thread_attached_to_a_pumps_handler_is_told_that_only_the_pump_could() {
         assert_eq!(event.result().unwrap(), 1);
         at_rest(&ui);
         at_rest(&other);
+    });
+}
+
+#[test]
+fn a_full_queue_passes_over_what_is_in_it_no_more() {
+    check(|| {
+        let runtime = runtime();
+        let full = EventBus::builder("a").runtime(&runtime).queue_capacity(1, OnFull::DropOldest);
+        let bus = full.build().unwrap();
+        bus.on(|job: &Event<Job>| {
+            if job.0 == 0 {
+                stay();
+            }
+            job.0
+        });
+        let before = bus.emit(Job(0));
+        until(|| before.status() == EventStatus::Started);
+        let gone = bus.emit(Job(1));
+        gone.cancel();
+        let (dropped, kept) = (bus.emit(Job(2)), bus.emit(Job(3)));
+        assert!(matches!(dropped.wait(), Err(WaitError::Cancelled)));
+        before.cancel();
+        assert_eq!(kept.result().unwrap(), 3);
+        at_rest(&bus);
+        assert_eq!((bus.metrics().dropped, bus.metrics().cancelled), (1, 1));
+    });
+}
+
+#[test]
+fn what_falls_out_of_a_full_queue_has_not_started() {
+    check(|| {
+        let runtime = runtime();
+        let full = EventBus::builder("a").runtime(&runtime).queue_capacity(1, OnFull::DropOldest);
+        let bus = full.build().unwrap();
+        let ran = Arc::new(Mutex::new(Vec::new()));
+        let runs = Arc::clone(&ran);
+        bus.on(move |job: &Event<Job>| {
+            runs.lock().unwrap().push(job.0);
+            thread::yield_now();
+            job.0
+        });
+        let events = [0, 1, 2, 3].map(|n| bus.emit(Job(n)));
+        let came: Vec<u32> = events.iter().filter_map(|event| event.result().ok()).collect();
+        at_rest(&bus);
+        assert_eq!(*ran.lock().unwrap(), came);
+    });
+}
+
+#[test]
+fn the_oldest_of_a_full_queue_is_the_oldest_of_all_kinds() {
+    check(|| {
+        let runtime = runtime();
+        let full = EventBus::builder("a").runtime(&runtime).queue_capacity(2, OnFull::DropOldest);
+        let bus = full.build().unwrap();
+        bus.on(|job: &Event<Job>| job.0);
+        bus.pause();
+        let serial = EventOptions::new;
+        for options in [[serial(), free(), free()], [free(), serial(), serial()]] {
+            let [first, second, third] = options.map(|options| bus.emit_with(Job(1), options));
+            assert!(first.is_completed() && !second.is_completed() && !third.is_completed());
+            second.cancel();
+            third.cancel();
+        }
+        let urgent = EventOptions::new().priority(Priority::HIGH);
+        let (low, high) = (bus.emit_with(Job(1), free()), bus.emit_with(Job(2), urgent.clone()));
+        let higher = bus.emit_with(Job(3), urgent);
+        assert!(low.is_completed() && !high.is_completed());
+        bus.resume();
+        assert_eq!((high.result().unwrap(), higher.result().unwrap()), (2, 3));
+        at_rest(&bus);
     });
 }
