@@ -45,11 +45,11 @@ fn flag() -> (Arc<AtomicUsize>, Arc<AtomicUsize>) {
 }
 
 /// A handler that comes back from its own wait stands in line while another one on its bus, itself a jump, waits for `child`.
-fn nobody_comes_between(events: EventConcurrency, parent: HandlerConcurrency, child: EventOptions) {
+fn nobody_comes_between(events: EventConcurrency, parent: HandlerConcurrency, child: EventOptions, own_bus: bool) {
     check(move || {
         let runtime = runtime();
         let a = EventBus::builder("a").runtime(&runtime).event_concurrency(events).build().unwrap();
-        let (jumps, waits) = (bus(&runtime, "jumps"), bus(&runtime, "waits"));
+        let [jumps, waits, other] = ["jumps", "waits", "other"].map(|name| bus(&runtime, name));
         let (gate, opens) = flag();
         let (told, tells) = flag();
         let (over, ends) = flag();
@@ -63,17 +63,20 @@ fn nobody_comes_between(events: EventConcurrency, parent: HandlerConcurrency, ch
             assert_eq!(over.load(SeqCst), 1, "it came back between a handler and its child");
             Ok(())
         });
-        let child = child.clone();
+        let (child, there) = (child.clone(), other.downgrade());
         a.on(move |job: &Event<Job>| -> Result<u32, HandlerError> {
             opens.store(1, SeqCst);
             until(|| told.load(SeqCst) == 1);
             a_while();
-            let child = job.bus().emit_with(Child(job.0), child.clone()).result()?;
+            let bus = if own_bus { job.bus() } else { there.upgrade().ok_or("gone")? };
+            let child = bus.emit_with(Child(job.0), child.clone()).result()?;
             a_while();
             ends.store(1, SeqCst);
             Ok(child)
         });
-        a.on(|child: &Event<Child>| child.0);
+        for bus in [&a, &other] {
+            bus.on(|child: &Event<Child>| child.0);
+        }
         let target = a.downgrade();
         jumps.on(move |_: &Event<Next>| -> Result<(), HandlerError> {
             let options = EventOptions::new().handler_concurrency(parent);
@@ -85,25 +88,32 @@ fn nobody_comes_between(events: EventConcurrency, parent: HandlerConcurrency, ch
         let jump = jumps.emit_with(Next, EventOptions::new().no_timeout());
         jump.result().unwrap();
         comes_back.result().unwrap();
-        [a, jumps, waits].iter().for_each(at_rest);
+        [a, jumps, waits, other].iter().for_each(at_rest);
     });
 }
 
 #[test]
 fn nobody_comes_between_a_handler_and_a_child_with_a_cap() {
-    nobody_comes_between(EventConcurrency::BusSerial, HandlerConcurrency::BusSerial, EventOptions::new().timeout(LONG));
+    let child = EventOptions::new().timeout(LONG);
+    nobody_comes_between(EventConcurrency::BusSerial, HandlerConcurrency::BusSerial, child, true);
 }
 
 #[test]
 fn nobody_comes_between_a_handler_and_a_child_that_needs_one_permit_more() {
     let child = EventOptions::new().handler_concurrency(HandlerConcurrency::BusSerial);
-    nobody_comes_between(EventConcurrency::BusSerial, HandlerConcurrency::EventSerial, child);
+    nobody_comes_between(EventConcurrency::BusSerial, HandlerConcurrency::EventSerial, child, true);
 }
 
 #[test]
 fn nobody_comes_between_a_handler_and_a_child_under_a_global_turn() {
     let child = EventOptions::new().timeout(LONG);
-    nobody_comes_between(EventConcurrency::GlobalSerial, HandlerConcurrency::EventSerial, child);
+    nobody_comes_between(EventConcurrency::GlobalSerial, HandlerConcurrency::EventSerial, child, true);
+}
+
+#[test]
+fn nobody_comes_between_a_handler_and_a_child_on_another_bus_under_a_global_turn() {
+    let child = EventOptions::new().concurrency(EventConcurrency::GlobalSerial);
+    nobody_comes_between(EventConcurrency::GlobalSerial, HandlerConcurrency::EventSerial, child, false);
 }
 
 #[test]
