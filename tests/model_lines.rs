@@ -455,7 +455,7 @@ fn a_wait_of_no_length_is_over_at_once() {
         let queued = bus.emit(Job(2));
         assert!(matches!(queued.wait_timeout(Duration::ZERO), Err(WaitError::Timeout(_))));
         bus.resume();
-        queued.wait().unwrap();
+        queued.wait_timeout(Duration::from_secs(3600)).unwrap();
         at_rest(&bus);
     });
 }

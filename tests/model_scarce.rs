@@ -395,8 +395,66 @@ fn the_oldest_of_a_full_queue_is_the_oldest_of_all_kinds() {
         let (low, high) = (bus.emit_with(Job(1), free()), bus.emit_with(Job(2), urgent.clone()));
         let higher = bus.emit_with(Job(3), urgent);
         assert!(low.is_completed() && !high.is_completed());
+        let too_low = bus.try_emit_with(Job(4), EventOptions::new());
+        assert!(too_low.is_err() && !high.is_completed() && !higher.is_completed());
         bus.resume();
         assert_eq!((high.result().unwrap(), higher.result().unwrap()), (2, 3));
         at_rest(&bus);
+    });
+}
+
+#[test]
+fn who_stands_in_line_for_a_permit_of_its_own_occupies_no_thread() {
+    check(|| {
+        let runtime = threads(2, 2);
+        let [a, b, c] = ["a", "b", "c"].map(|name| bus(&runtime, name));
+        let own = HandlerOptions::new().concurrency(HandlerConcurrency::GlobalSerial);
+        let (ran, runs) = flag();
+        a.on_with(own.clone(), move |job: &Event<Job>| {
+            until(|| ran.load(SeqCst) == 1);
+            job.0
+        });
+        b.on_with(own, |job: &Event<Job>| job.0);
+        c.on(move |_: &Event<Next>| runs.store(1, SeqCst));
+        let first = a.emit(Job(1));
+        until(|| first.status() == EventStatus::Started);
+        let in_line = b.emit(Job(2));
+        until(|| b.pending() == 0);
+        a_while();
+        c.emit(Next).result().unwrap();
+        assert_eq!((first.result().unwrap(), in_line.result().unwrap()), (1, 2));
+        [a, b, c].iter().for_each(at_rest);
+    });
+}
+
+#[test]
+fn one_pump_waits_for_another() {
+    check(|| {
+        let runtime = runtime();
+        let (ui, other) = (manual(&runtime, "ui"), manual(&runtime, "other"));
+        other.on(|child: &Event<Child>| child.0);
+        let (to, also_to) = (other.downgrade(), other.downgrade());
+        ui.on(move |job: &Event<Job>| -> Result<u32, HandlerError> {
+            let own = to.upgrade().ok_or("gone")?.emit(Child(job.0)).result()?;
+            let (context, bus) = (HandlerContext::current().ok_or("none")?, also_to.upgrade().ok_or("gone")?);
+            let attached = thread::spawn(move || context.attach(|| bus.emit(Child(2)).result()));
+            Ok(own + attached.join().unwrap()?)
+        });
+        let event = ui.emit(Job(1));
+        let pump = {
+            let (other, event) = (other.clone(), event.clone());
+            thread::spawn(move || {
+                until(|| {
+                    other.run_pending();
+                    event.is_completed()
+                });
+            })
+        };
+        until(|| {
+            ui.run_pending();
+            event.is_completed()
+        });
+        pump.join().unwrap();
+        assert_eq!(event.result().unwrap(), 3);
     });
 }
