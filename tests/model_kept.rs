@@ -15,6 +15,7 @@
 mod schedules;
 
 use schedules::*;
+use shuttle::rand::Rng;
 use shuttle::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use shuttle::thread;
 use std::sync::Arc;
@@ -237,5 +238,91 @@ fn the_queue_of_a_paused_bus_is_finished_when_its_last_handle_goes() {
         drop(bus);
         assert_eq!((serial.result().unwrap(), free.result().unwrap()), (1, 2));
         nothing_left(&runtime);
+    });
+}
+
+#[test]
+fn who_is_given_up_has_its_hook_called_and_its_children_cancelled() {
+    check(|| {
+        let runtime = runtime();
+        let (a, b) = (bus(&runtime, "a"), bus(&runtime, "b"));
+        let (called, calls) = flag();
+        let other = b.downgrade();
+        let parallel = HandlerOptions::new().concurrency(HandlerConcurrency::Parallel);
+        let (emitted, emits) = flag();
+        a.on_with(parallel.clone(), move |job: &Event<Job>| {
+            let calls = Arc::clone(&calls);
+            HandlerContext::current().unwrap().on_cancel(move || drop(calls.fetch_add(1, SeqCst)));
+            if let Some(b) = other.upgrade() {
+                b.emit(Next);
+            }
+            emits.fetch_add(1, SeqCst);
+            stay();
+            job.0
+        });
+        let seen = Arc::clone(&emitted);
+        a.on_with(parallel.no_timeout(), move |job: &Event<Job>| {
+            until(|| seen.load(SeqCst) as u32 == job.0);
+            job.0
+        });
+        b.on(|_: &Event<Next>| stay());
+        let first = a.emit_with(Job(1), EventOptions::new().completion(HandlerCompletion::First));
+        assert_eq!(first.first().unwrap(), Some(1));
+        first.wait().unwrap();
+        until(|| called.load(SeqCst) == 1);
+        assert!(first.children().iter().all(|child| child.is_completed()));
+        let late = a.emit(Job(2));
+        until(|| emitted.load(SeqCst) == 2);
+        runtime.model_deadlines_pass();
+        late.wait().unwrap();
+        until(|| called.load(SeqCst) == 2);
+        let cancelled = a.emit(Job(3));
+        until(|| emitted.load(SeqCst) == 3);
+        cancelled.cancel();
+        until(|| called.load(SeqCst) == 3);
+        at_rest(&a);
+        at_rest(&b);
+    });
+}
+
+#[test]
+fn a_cap_is_forgotten_with_its_event() {
+    check(|| {
+        let runtime = runtime();
+        let bus = bus(&runtime, "a");
+        bus.on(|job: &Event<Job>| job.0);
+        let event = bus.emit_with(Job(1), EventOptions::new().timeout(SHORT));
+        (0..shuttle::rand::thread_rng().gen_range(0..30)).for_each(|_| thread::yield_now());
+        event.cancel();
+        drop(event.wait());
+        at_rest(&bus);
+    });
+}
+
+#[test]
+fn events_of_two_modes_take_turns_on_one_bus() {
+    check(|| {
+        let runtime = runtime();
+        let (a, b) = (bus(&runtime, "a"), bus(&runtime, "b"));
+        let (of_bus, of_all) = (Arc::new(Alone::default()), Arc::new(Alone::default()));
+        for (bus, serial) in [(&a, Arc::clone(&of_bus)), (&b, Arc::default())] {
+            let global = Arc::clone(&of_all);
+            bus.on(move |job: &Event<Job>| {
+                if job.0 == 1 {
+                    global.run(|| serial.run(|| {}));
+                } else {
+                    serial.run(|| {});
+                }
+                job.0
+            });
+        }
+        let global = || EventOptions::new().concurrency(EventConcurrency::GlobalSerial);
+        let mut events = Vec::new();
+        for _ in 0..2 {
+            events.extend([a.emit(Job(2)), a.emit_with(Job(1), global()), b.emit_with(Job(1), global())]);
+        }
+        events.iter().for_each(|event| assert!(event.result().is_ok()));
+        at_rest(&a);
+        at_rest(&b);
     });
 }

@@ -300,7 +300,9 @@ fn what_runs_at_once_goes_on_when_a_helpers_handler_is_given_up() {
         let runtime = runtime();
         let bus = bus(&runtime, "a");
         bus.on_with(HandlerOptions::new().no_timeout(), |job: &Event<Job>| -> Result<u32, HandlerError> {
-            Ok(job.bus().emit_now(Child(job.0)).select().allow_errors().list()?.into_iter().sum())
+            let child = job.bus().emit_now(Child(job.0));
+            assert!(child.is_completed(), "it came back before the end");
+            Ok(child.select().allow_errors().list()?.into_iter().sum())
         });
         let mode = |mode| HandlerOptions::new().concurrency(mode);
         let (begun, begins) = flag();
