@@ -57,14 +57,14 @@ fn a_late_attempt_gives_no_permit_of_the_next_one_back() {
         let (a, b) = (bus(&runtime, "a"), bus(&runtime, "b"));
         let alone = Arc::new(Alone::default());
         let own = HandlerOptions::new().concurrency(HandlerConcurrency::GlobalSerial);
-        let (again, goes_again) = flag();
+        let ((second, begins), (back, returns), (over, ends)) = (flag(), flag(), flag());
         let inside = Arc::clone(&alone);
         a.on_with(own.clone().retry(Retry::attempts(2)), move |job: &Event<Job>| {
             if HandlerContext::current().unwrap().attempt() == 1 {
-                until(|| again.load(SeqCst) == 1);
+                until(|| back.load(SeqCst) == 1);
             } else {
-                goes_again.store(1, SeqCst);
-                inside.run(a_while);
+                begins.store(1, SeqCst);
+                inside.run(|| until(|| over.load(SeqCst) == 1));
             }
             job.0
         });
@@ -72,8 +72,13 @@ fn a_late_attempt_gives_no_permit_of_the_next_one_back() {
         let event = a.emit(Job(1));
         until(|| event.status() == EventStatus::Started);
         runtime.model_deadlines_pass();
+        timers_fire_until(&runtime, || second.load(SeqCst) == 1);
         let next = b.emit_with(Next, EventOptions::new().no_timeout());
-        timers_fire_until(&runtime, || event.is_completed());
+        until(|| b.pending() == 0);
+        a_while();
+        returns.store(1, SeqCst);
+        a_while();
+        ends.store(1, SeqCst);
         assert_eq!(event.result().unwrap(), 1);
         next.result().unwrap();
         at_rest(&a);

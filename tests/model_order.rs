@@ -251,12 +251,41 @@ fn more_places_are_used_at_once() {
                 });
             })
         };
+        until(|| runtime.stats().busy == 1);
         a_while();
         assert!(events.iter().all(|event| !event.is_completed()), "two at once in one place");
         runtime.set_max_threads(2).unwrap();
         assert_eq!(events.map(|event| event.result().unwrap()), [1, 2]);
         observer.join().unwrap();
         at_rest(&bus);
+    });
+}
+
+#[test]
+fn places_that_are_taken_away_are_not_filled_again() {
+    check(|| {
+        let runtime = Runtime::builder().max_threads(2).build().unwrap();
+        let (over, ends) = flag();
+        let buses = [1, 2, 3].map(|n| {
+            let bus = bus(&runtime, "serial");
+            let over = Arc::clone(&over);
+            bus.on(move |job: &Event<Job>| {
+                until(|| over.load(SeqCst) >= n);
+                job.0
+            });
+            bus
+        });
+        let events = [&buses[0], &buses[1]].map(|bus| bus.emit(Job(1)));
+        until(|| events.iter().all(|event| event.status() == EventStatus::Started));
+        runtime.set_max_threads(1).unwrap();
+        let third = buses[2].emit(Job(3));
+        ends.store(1, SeqCst);
+        assert_eq!(events[0].result().unwrap(), 1);
+        a_while();
+        assert_eq!(third.status(), EventStatus::Pending);
+        ends.store(3, SeqCst);
+        assert_eq!((events[1].result().unwrap(), third.result().unwrap()), (1, 3));
+        buses.iter().for_each(at_rest);
     });
 }
 

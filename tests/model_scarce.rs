@@ -132,6 +132,8 @@ fn a_waiting_thread_takes_no_place_beside_the_only_one() {
         });
         c.on(move |_: &Event<Next>| alone.run(a_while));
         let event = a.emit(Job(1));
+        // Just when the first one comes back.
+        until(|| event.children().iter().any(|child| child.status() == EventStatus::Started));
         let beside = [c.emit(Next), c.emit(Next)];
         assert_eq!(event.result().unwrap(), 1);
         beside.iter().for_each(|next| next.result().unwrap());
