@@ -160,7 +160,7 @@ fn what_stands_in_line_for_a_limit_borrows_no_turn() {
         });
         // Runs inside the wait of the handler below, which is in the way of who has a place.
         let inside = Arc::clone(&alone);
-        a.on(move |_: &Event<Next>| {
+        a.on_with(HandlerOptions::new().no_timeout(), move |_: &Event<Next>| {
             begins.store(1, SeqCst);
             inside.run(a_while);
         });
@@ -176,6 +176,38 @@ fn what_stands_in_line_for_a_limit_borrows_no_turn() {
         let event = a.emit(Job(1));
         until(|| event.status() == EventStatus::Started);
         let holders = [first.emit(Other), second.emit(Other)];
+        assert_eq!(event.result().unwrap(), 1);
+        holders.iter().for_each(|holder| holder.result().unwrap());
+        [a, first, second].iter().for_each(at_rest);
+    });
+}
+
+#[test]
+fn a_place_that_is_kept_between_two_attempts_is_no_dead_end() {
+    check(|| {
+        let runtime = runtime();
+        let [a, first, second] = ["a", "first", "second"].map(|name| bus(&runtime, name));
+        let limited = HandlerOptions::new().limit(Limit::new(2));
+        let (target, (failed, fails)) = (a.downgrade(), flag());
+        let (in_line, stands) = flag();
+        first.on_with(limited.clone(), move |_: &Event<Other>| -> Result<(), HandlerError> {
+            until(|| in_line.load(SeqCst) == 1);
+            Ok(target.upgrade().ok_or("gone")?.emit(Next).wait_in_order()?.result()?)
+        });
+        second.on_with(limited.clone().retry(Retry::attempts(2).delay(SHORT)), move |_: &Event<Other>| {
+            if fails.fetch_add(1, SeqCst) == 0 { Err(HandlerError::from("again")) } else { Ok(()) }
+        });
+        a.on(|_: &Event<Next>| {});
+        a.on_with(limited, |child: &Event<Child>| child.0);
+        let holders = [first.emit(Other), second.emit(Other)];
+        until(|| failed.load(SeqCst) == 1 && holders[0].status() == EventStatus::Started);
+        let event = a.emit(Child(1));
+        until(|| a.pending() == 0);
+        a_while();
+        stands.store(1, SeqCst);
+        until(|| a.pending() == 1);
+        a_while();
+        timers_fire_until(&runtime, || holders[1].is_completed());
         assert_eq!(event.result().unwrap(), 1);
         holders.iter().for_each(|holder| holder.result().unwrap());
         [a, first, second].iter().for_each(at_rest);

@@ -155,6 +155,29 @@ fn who_leaves_a_line_leaves_the_others_there() {
 }
 
 #[test]
+fn one_event_on_two_buses_has_a_permit_for_each_of_its_handlers() {
+    check(|| {
+        let runtime = runtime();
+        let alone = Arc::new(Alone::default());
+        let own = HandlerOptions::new().concurrency(HandlerConcurrency::GlobalSerial);
+        let buses = ["a", "b"].map(|name| {
+            let (bus, alone) = (bus(&runtime, name), Arc::clone(&alone));
+            bus.on_with(own.clone(), move |job: &Event<Job>| {
+                alone.run(a_while);
+                job.0
+            });
+            bus.pause();
+            bus
+        });
+        let event = buses[0].emit(Job(1));
+        buses[1].forward(&event).unwrap();
+        buses.iter().for_each(|bus| bus.resume());
+        assert_eq!(event.result_list().unwrap(), [1, 1]);
+        buses.iter().for_each(at_rest);
+    });
+}
+
+#[test]
 fn a_loser_that_stood_in_line_is_cancelled() {
     check(|| {
         let runtime = runtime();
