@@ -289,7 +289,9 @@ fn who_is_given_up_has_its_hook_called_and_its_children_cancelled() {
         let (emitted, emits) = flag();
         a.on_with(parallel.clone(), move |job: &Event<Job>| {
             let calls = Arc::clone(&calls);
-            HandlerContext::current().unwrap().on_cancel(move || drop(calls.fetch_add(1, SeqCst)));
+            HandlerContext::current().unwrap().on_cancel(move || {
+                calls.fetch_add(1, SeqCst);
+            });
             if let Some(b) = other.upgrade() {
                 b.emit(Next);
             }
