@@ -325,15 +325,20 @@ impl BusCore {
     fn last_handle_is_gone(self: &Arc<Self>) {
         let mut run = self.run.lock();
         // Nobody can resume it any more.
-        run.paused = 0;
+        let was_paused = std::mem::take(&mut run.paused) > 0;
         {
             let mut inlet = self.inlet.lock();
             inlet.doors = inlet.doors.max(Doors::Draining);
         }
         let wake = run.takes_loop_up();
+        self.fetch(&mut run);
+        let free = if was_paused { run.free.len() } else { 0 };
         drop(run);
         if wake {
             self.submit_loop();
+        }
+        for _ in 0..free {
+            self.submit_free();
         }
         self.outbox.close();
         if self.manual.is_some() {

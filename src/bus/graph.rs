@@ -324,6 +324,10 @@ impl Search<'_> {
             }
             for group in &in_line {
                 let holders = limits::holders(self.runtime, group);
+                // A place that is on no thread comes free: between two attempts, or about to be given back.
+                if !limits::all_on_threads(self.runtime, group) {
+                    continue;
+                }
                 let [worker] = holders[..] else {
                     if self.none_can_leave(group, &holders, &event, jump, queue, lines) {
                         let words = ", which stands in line for a place under a limit, and whoever has one waits, too";
@@ -406,7 +410,7 @@ impl Search<'_> {
                 !(limits::needs(self.parked, awaited, event) && limits::can_lend(self.runtime, group, *holder))
             })
         };
-        if holders.is_empty() || !holders.iter().all(stays) || !limits::all_on_threads(self.runtime, group) {
+        if holders.is_empty() || !holders.iter().all(stays) {
             return false;
         }
         if lines.iter().any(|line| Arc::ptr_eq(line, group)) {

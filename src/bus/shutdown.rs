@@ -117,6 +117,12 @@ impl Runtime {
         self.core.watch.fire_timers();
     }
 
+    /// From now on the system refuses every thread, or none.
+    #[doc(hidden)]
+    pub fn model_threads_refused(&self, refused: bool) {
+        crate::sys::thread::refuse(refused);
+    }
+
     /// What is still held, set or running, in words; empty for a runtime whose buses are idle and whose threads have gone.
     #[doc(hidden)]
     pub fn model_left(&self) -> String {

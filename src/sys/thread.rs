@@ -16,6 +16,9 @@ pub(crate) fn spawn(name: String, stack_size: usize, body: impl FnOnce() + Send 
 
 #[cfg(threadbus_shuttle)]
 pub(crate) fn spawn(name: String, _stack_size: usize, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    if REFUSED.get() {
+        return Err(io::Error::other("the model says so"));
+    }
     shuttle::thread::Builder::new().name(name).spawn(body).map(drop)
 }
 
@@ -24,6 +27,18 @@ pub(crate) use std::thread::JoinHandle;
 
 #[cfg(threadbus_shuttle)]
 pub(crate) use shuttle::thread::JoinHandle;
+
+// Of the whole model: it runs on one thread of the system.
+#[cfg(threadbus_shuttle)]
+std::thread_local! {
+    static REFUSED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// From now on every thread of the pool is refused, or none.
+#[cfg(threadbus_shuttle)]
+pub(crate) fn refuse(all: bool) {
+    REFUSED.set(all);
+}
 
 /// Starts a thread of the user's. Panics if the system refuses it, since the handle leaves no room for that.
 pub(crate) fn spawn_joinable<R: Send + 'static>(
