@@ -14,7 +14,8 @@ use common::{Gate, Gauge, Log, PATIENCE, clean, done, eventually, idle, payload,
 use std::thread;
 use std::time::{Duration, Instant};
 use threadbus::{
-    Event, EventBus, EventConcurrency, HandlerConcurrency, HandlerOptions, OnFull, Retry, Runtime, Shutdown,
+    Event, EventBus, EventConcurrency, EventStatus, HandlerConcurrency, HandlerOptions, OnFull, Retry, Runtime,
+    Shutdown,
 };
 
 payload!(Job { n: usize });
@@ -118,6 +119,47 @@ fn bj_061_fewer_threads_lose_nothing() {
     let others: Vec<_> = (0..200).map(|_| bus.emit(Other)).collect();
     others.iter().for_each(clean);
     assert!((1..=2).contains(&late.peak()), "{}", late.peak());
+}
+
+/// Two run, one more may not begin when the first ends, since there is only one thread to be by now.
+fn the_next_waits_for_the_second(runtime: &Runtime, buses: [&EventBus; 2]) {
+    let (running, gates) = (Gauge::new(), [Gate::new(), Gate::new(), Gate::new()]);
+    let _open: Vec<_> = gates.iter().map(Gate::opener).collect();
+    for bus in if buses[0].id() == buses[1].id() { &buses[..1] } else { &buses[..] } {
+        let (running, gates) = (running.clone(), gates.clone());
+        bus.on(move |job: &Event<Job>| {
+            running.enter();
+            gates[job.n].wait();
+            running.leave();
+        });
+    }
+    let [first, second] = [0, 1].map(|n| buses[n].emit(Job { n }));
+    eventually(|| running.peak() == 2);
+    runtime.set_max_threads(1).unwrap();
+    let third = buses[0].emit(Job { n: 2 });
+    gates[0].open();
+    clean(&first);
+    (0..20).for_each(|_| common::linger());
+    assert_eq!(third.status(), EventStatus::Pending, "{:?}", runtime.stats());
+    gates[1].open();
+    clean(&second);
+    eventually(|| third.status() == EventStatus::Started);
+    gates[2].open();
+    clean(&third);
+}
+
+#[test]
+fn fewer_threads_take_no_further_parallel_event() {
+    let runtime = workers(2);
+    let bus = parallel(&runtime, "Fewer");
+    the_next_waits_for_the_second(&runtime, [&bus, &bus]);
+}
+
+#[test]
+fn fewer_threads_take_no_further_event_of_a_serial_bus() {
+    let runtime = workers(2);
+    let buses = ["FewerA", "FewerB"].map(|name| EventBus::builder(name).runtime(&runtime).build().unwrap());
+    the_next_waits_for_the_second(&runtime, [&buses[0], &buses[1]]);
 }
 
 #[test]

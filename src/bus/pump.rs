@@ -5,8 +5,6 @@ use crate::bus::frame;
 use crate::bus::handle::EventBus;
 use crate::bus::manual::Due;
 use crate::bus::rest::apart;
-use crate::bus::run_loop::Finished;
-use crate::bus::turn::release_delivery;
 use crate::runtime::{Drive, NotHere, Serves, Worker};
 use crate::sys::clock::{self, NEVER, Tick};
 use std::sync::Arc;
@@ -131,17 +129,5 @@ impl BusCore {
         if let Err(panic) = ran {
             log::error!(target: "threadbus", "a pump thread survived a panic outside of handlers: {panic}");
         }
-    }
-
-    /// Where the pump thread must not start another event, the loop waits for it with the rest. True if so.
-    #[cold]
-    pub(crate) fn set_down_if_spent(self: &Arc<Self>, finished: &mut Option<Finished>) -> bool {
-        if !self.manual.as_ref().is_some_and(|manual| manual.is_spent()) {
-            return false;
-        }
-        let Some((token, turn)) = finished.take() else { return false };
-        release_delivery(self, token, turn);
-        self.submit_loop();
-        true
     }
 }

@@ -9,7 +9,7 @@ use crate::bus::recorder::By;
 use crate::bus::registry::plan_for;
 use crate::bus::start::{self, Attempt, Fixed, Start};
 use crate::bus::tell;
-use crate::bus::turn::resume_job;
+use crate::bus::turn::{release_delivery, resume_job};
 use crate::event::{AnyEvent, DeliveryPhase, TurnKind, TypeSlot};
 use crate::runtime::{Turn, Worker, hand_over};
 use crate::sync::{Granted, Place, Ticket, Token};
@@ -98,8 +98,11 @@ impl BusCore {
     pub(crate) fn run_loop(self: &Arc<Self>, worker: &Arc<Worker>, finished: Option<Finished>) {
         let mut pass = Pass { finished, ..Pass::default() };
         loop {
-            if self.manual.is_some() && self.set_down_if_spent(&mut pass.finished) {
-                return;
+            if self.is_spent()
+                && let Some((token, turn)) = pass.finished.take()
+            {
+                release_delivery(self, token, turn);
+                return self.submit_loop();
             }
             if self.next(worker, &mut pass) == Next::Leave {
                 return;
@@ -115,6 +118,15 @@ impl BusCore {
             if after == After::Left {
                 return;
             }
+        }
+    }
+
+    /// No other event may be started here now: the loop, or the runner of parallel events, waits for its turn among other jobs.
+    #[inline]
+    fn is_spent(&self) -> bool {
+        match &self.manual {
+            Some(manual) => manual.is_spent(),
+            None => self.runtime.pool.is_crowded(),
         }
     }
 
@@ -410,7 +422,7 @@ impl BusCore {
             let Some((_, entry)) = self.run_ready(worker, &mut pass, Via::Job) else { return };
             pass.now = None;
             unwind::drop_quietly(entry);
-            if self.manual.as_ref().is_some_and(|manual| manual.is_spent()) {
+            if self.is_spent() {
                 unwind::drop_each(pass.slots.old.drain(..));
                 return self.submit_free();
             }

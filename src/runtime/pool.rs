@@ -6,6 +6,7 @@ use crate::runtime::drive::{Drive, Pumped, Work};
 use crate::runtime::worker::Worker;
 use crate::sys::clock::{self, NEVER};
 use crate::sys::sync::Mutex;
+use crate::sys::sync::atomic::{AtomicBool, Ordering};
 use crate::sys::{planted, thread, unwind};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
@@ -114,6 +115,8 @@ pub(crate) struct PoolStats {
 pub(crate) struct Pool {
     limits: Limits,
     state: Mutex<State>,
+    /// More threads run user code than may, since that was lowered: loops give their places back after the event they are at.
+    crowded: AtomicBool,
     /// By id, those that may run handlers.
     workers: Mutex<FxHashMap<u32, Weak<Worker>>>,
 }
@@ -129,7 +132,7 @@ struct Staffing {
 impl Pool {
     pub(crate) fn new(limits: Limits) -> Arc<Pool> {
         let state = State { max_threads: limits.max_threads, ..State::default() };
-        Arc::new(Pool { limits, state: Mutex::new(state), workers: Mutex::default() })
+        Arc::new(Pool { limits, state: Mutex::new(state), crowded: AtomicBool::new(false), workers: Mutex::default() })
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -238,9 +241,15 @@ impl Pool {
     pub(crate) fn set_max_threads(self: &Arc<Self>, max: usize) {
         let mut state = self.state.lock();
         state.max_threads = max;
+        self.crowded.store(true, Ordering::Relaxed);
         let staffing = self.staff(&mut state);
         drop(state);
         self.carry_out(staffing);
+    }
+
+    #[inline]
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.crowded.load(Ordering::Relaxed)
     }
 
     pub(crate) fn stats(&self) -> PoolStats {
@@ -302,6 +311,9 @@ impl Pool {
     /// Gives free places away: to those who come back, then to idle workers, then to new threads.
     fn staff(&self, state: &mut State) -> Staffing {
         let mut staffing = Staffing::default();
+        if self.is_crowded() {
+            self.crowded.store(state.busy > state.max_threads, Ordering::Relaxed);
+        }
         while state.busy < state.max_threads {
             if let Some(worker) = state.returning.pop_front() {
                 *worker.place.lock() = Place::Busy;
