@@ -21,9 +21,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use threadbus::*;
 
-/// Short enough to be earlier than any default, so that what has it runs on another worker than its waiter.
-const SHORT: Duration = Duration::from_secs(5);
-
 #[test]
 fn a_late_attempt_does_not_end_the_next_one() {
     check(|| {

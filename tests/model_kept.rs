@@ -16,39 +16,10 @@ mod schedules;
 
 use schedules::*;
 use shuttle::rand::Rng;
-use shuttle::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use shuttle::sync::atomic::Ordering::SeqCst;
 use shuttle::thread;
 use std::sync::Arc;
-use std::time::Duration;
 use threadbus::*;
-
-const SHORT: Duration = Duration::from_secs(5);
-
-pub struct Other;
-impl Payload for Other {
-    type Output = ();
-}
-
-fn until(happened: impl Fn() -> bool) {
-    while !happened() {
-        thread::yield_now();
-    }
-}
-
-fn a_while() {
-    (0..200).for_each(|_| thread::yield_now());
-}
-
-fn flag() -> (Arc<AtomicUsize>, Arc<AtomicUsize>) {
-    let flag = Arc::new(AtomicUsize::new(0));
-    (Arc::clone(&flag), flag)
-}
-
-/// A handler that stays until it is given up.
-fn stay() {
-    let context = HandlerContext::current().unwrap();
-    until(|| context.is_cancelled());
-}
 
 #[test]
 fn a_late_attempt_gives_no_permit_of_the_next_one_back() {

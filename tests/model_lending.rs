@@ -22,26 +22,8 @@ use std::time::Duration;
 use threadbus::*;
 
 const LONG: Duration = Duration::from_secs(3600);
-const SHORT: Duration = Duration::from_secs(5);
-
-pub struct Other;
-impl Payload for Other {
-    type Output = ();
-}
-
-fn until(happened: impl Fn() -> bool) {
-    while !happened() {
-        thread::yield_now();
-    }
-}
-
 fn a_while() {
     (0..20).for_each(|_| thread::yield_now());
-}
-
-fn flag() -> (Arc<AtomicUsize>, Arc<AtomicUsize>) {
-    let flag = Arc::new(AtomicUsize::new(0));
-    (Arc::clone(&flag), flag)
 }
 
 /// A handler that comes back from its own wait stands in line while another one on its bus, itself a jump, waits for `child`.

@@ -22,8 +22,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use threadbus::*;
 
-const SHORT: Duration = Duration::from_secs(5);
-
 /// How each handler of the event ended, in a word.
 fn ends<P: Payload>(event: &Event<P>) -> Vec<&'static str> {
     let word = |result: HandlerResult<P::Output>| match result.error.as_deref() {
@@ -35,20 +33,6 @@ fn ends<P: Payload>(event: &Event<P>) -> Vec<&'static str> {
         Some(_) => "failed",
     };
     event.results().into_iter().map(word).collect()
-}
-
-/// A handler that stays until it is given up.
-fn stay() {
-    let context = HandlerContext::current().unwrap();
-    while !context.is_cancelled() {
-        thread::yield_now();
-    }
-}
-
-fn until(happened: impl Fn() -> bool) {
-    while !happened() {
-        thread::yield_now();
-    }
 }
 
 #[test]

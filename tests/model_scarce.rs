@@ -15,38 +15,13 @@
 mod schedules;
 
 use schedules::*;
-use shuttle::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use shuttle::sync::atomic::Ordering::SeqCst;
 use shuttle::thread;
 use std::sync::{Arc, Mutex};
 use threadbus::*;
 
-fn until(happened: impl Fn() -> bool) {
-    while !happened() {
-        thread::yield_now();
-    }
-}
-
-fn a_while() {
-    (0..200).for_each(|_| thread::yield_now());
-}
-
-fn flag() -> (Arc<AtomicUsize>, Arc<AtomicUsize>) {
-    let flag = Arc::new(AtomicUsize::new(0));
-    (Arc::clone(&flag), flag)
-}
-
 fn threads(places: usize, most: usize) -> Runtime {
     Runtime::builder().max_threads(places).hard_limit(most).build().unwrap()
-}
-
-/// A handler that stays until it is given up.
-fn stay() {
-    let context = HandlerContext::current().unwrap();
-    until(|| context.is_cancelled());
-}
-
-fn free() -> EventOptions {
-    EventOptions::new().concurrency(EventConcurrency::Parallel)
 }
 
 fn manual(runtime: &Runtime, name: &str) -> EventBus {

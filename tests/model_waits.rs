@@ -21,9 +21,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use threadbus::*;
 
-/// Earlier than any default, so that what has it runs on another worker than its waiter.
-const SHORT: Duration = Duration::from_secs(5);
-
 fn short() -> EventOptions {
     EventOptions::new().handler_timeout(SHORT)
 }

@@ -323,24 +323,8 @@ impl BusCore {
     }
 
     fn last_handle_is_gone(self: &Arc<Self>) {
-        let mut run = self.run.lock();
         // Nobody can resume it any more.
-        let was_paused = std::mem::take(&mut run.paused) > 0;
-        {
-            let mut inlet = self.inlet.lock();
-            inlet.doors = inlet.doors.max(Doors::Draining);
-        }
-        let wake = run.takes_loop_up();
-        self.fetch(&mut run);
-        let free = if was_paused { run.free.len() } else { 0 };
-        drop(run);
-        if wake {
-            self.submit_loop();
-        }
-        for _ in 0..free {
-            self.submit_free();
-        }
-        self.outbox.close();
+        self.close_doors(Doors::Draining);
         if self.manual.is_some() {
             self.cancel_what_nobody_pumps();
         }

@@ -54,8 +54,7 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    /// Under the inlet's lock.
-    /// Returns how many there are now.
+    /// Under the inlet's lock; returns how many there are now.
     pub(crate) fn count_emit(&self) -> u64 {
         let emitted = self.emitted.load(Ordering::Relaxed) + 1;
         self.emitted.store(emitted, Ordering::Release);

@@ -79,16 +79,7 @@ impl EventBus {
         if run.paused > 0 {
             return;
         }
-        let wake = run.takes_loop_up();
-        self.core().fetch(&mut run);
-        let free = run.free.len();
-        drop(run);
-        if wake {
-            self.core().submit_loop();
-        }
-        for _ in 0..free {
-            self.core().submit_free();
-        }
+        self.core().go_on(run);
     }
 }
 

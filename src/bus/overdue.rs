@@ -8,7 +8,7 @@ use crate::bus::recorder::By;
 use crate::bus::registry::retry_for;
 use crate::bus::tell;
 use crate::event::{
-    AnyEvent, AttemptKey, Cause, CauseKind, DeliveryPhase, HandlerFailure, HandlerInfo, Outcome, RecordPhase, State,
+    AnyEvent, AttemptKey, Cause, CauseKind, DeliveryPhase, HandlerFailure, HandlerInfo, Outcome, RecordPhase,
 };
 use crate::runtime::{Job, Overdue, Running, Slot, Worker};
 use crate::sys::{clock, planted};
@@ -19,28 +19,12 @@ use std::time::Duration;
 pub(crate) fn give_up_worker(bus: &Arc<BusCore>, id: u32) {
     let Some(worker) = bus.runtime.pool.worker(id) else { return };
     let pool = &bus.runtime.pool;
-    let mut abandoned = None;
-    worker.if_bottom(
-        |state, slot| !is_live_in(state, slot),
-        || {
-            if pool.abandon(&worker) {
-                abandoned = Some(());
-            }
-        },
-    );
-    if abandoned.is_some() {
+    let mut abandoned = false;
+    worker.if_bottom_is_dead(|| abandoned = pool.abandon(&worker));
+    if abandoned {
         log::warn!(target: "threadbus", "worker {} ({id}) is abandoned: {}", worker.name, describe_stack(&worker));
     }
     worker.bell.ring();
-}
-
-fn is_live(slot: &Slot) -> bool {
-    is_live_in(&slot.event.state().lock(), slot)
-}
-
-fn is_live_in(state: &State, slot: &Slot) -> bool {
-    let Running { invocation, attempt, .. } = slot.running;
-    state.deliveries.get(slot.delivery).is_some_and(|d| d.is_live(invocation, attempt))
 }
 
 fn handler_of(slot: &Slot) -> Option<HandlerInfo> {
@@ -80,7 +64,7 @@ pub(crate) fn overdue(worker: &Arc<Worker>, slot: &Slot, what: Overdue) {
 }
 
 fn warn_slow(bus: &Arc<BusCore>, worker: &Worker, slot: &Slot, what: Overdue) {
-    if !is_live(slot) {
+    if !slot.is_live(&slot.event.state().lock()) {
         return;
     }
     let now = clock::now();
@@ -111,12 +95,14 @@ fn warn_slow(bus: &Arc<BusCore>, worker: &Worker, slot: &Slot, what: Overdue) {
 
 fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
     let (event, index) = (&slot.event, slot.delivery);
-    let key = AttemptKey { delivery: index, invocation: slot.running.invocation, attempt: slot.running.attempt };
-    let after = Duration::from_nanos(slot.running.deadline.saturating_sub(slot.running.since));
+    let Running { invocation, attempt, since, deadline, .. } = slot.running;
+    let key = AttemptKey { delivery: index, invocation, attempt };
+    let ran = deadline.saturating_sub(since);
+    let after = Duration::from_nanos(ran);
     let at = clock::wall(clock::now());
     let mut state = event.state().lock();
     let Some(delivery) = state.deliveries.get_mut(index) else { return };
-    if !delivery.is_live(key.invocation, key.attempt) || slot.running.deadline == delivery.cap() {
+    if !delivery.is_live(key.invocation, key.attempt) || deadline == delivery.cap() {
         // Back in time; or it is the event's cap, which has a timer of its own.
         return;
     }
@@ -136,7 +122,7 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
     tell::note(bus, &state, event);
     drop(state);
     worker.bell.ring();
-    bus.recorder.handled_in(slot.running.deadline.saturating_sub(slot.running.since), By::Anybody);
+    bus.recorder.handled_in(ran, By::Anybody);
     let cause = Cause::new(CauseKind::HandlerTimeout, event.head().id, event.body().event_type())
         .with_handler(entry.info.id(), entry.info.label())
         .with_after(after);

@@ -4,6 +4,7 @@ use crate::bus::core::{BusCore, Entry, Run};
 use crate::bus::ending;
 use crate::bus::permit::is_queued;
 use crate::event::{AnyEvent, Priority, TurnKind};
+use crate::sys::sync::MutexGuard;
 use crate::sys::sync::atomic::Ordering;
 use crate::sys::unwind;
 use std::sync::Arc;
@@ -33,6 +34,20 @@ pub(crate) enum Room {
 }
 
 impl BusCore {
+    /// Nothing pauses the bus any more: starts what waited for that.
+    pub(crate) fn go_on(self: &Arc<Self>, mut run: MutexGuard<'_, Run>) {
+        let wake = run.takes_loop_up();
+        self.fetch(&mut run);
+        let free = run.free.len();
+        drop(run);
+        if wake {
+            self.submit_loop();
+        }
+        for _ in 0..free {
+            self.submit_free();
+        }
+    }
+
     /// The next entry of the queue; past the lanes where all events go one way, since they would only be moved twice.
     #[inline]
     pub(super) fn take(&self, run: &mut Run, wanted: impl Fn(&Entry) -> bool) -> Option<Entry> {

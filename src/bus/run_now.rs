@@ -35,17 +35,18 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
     }
     let inside = bus.manual.as_ref().map(|manual| bus.go_inside(manual, &worker, false, None));
     let foreign = matches!(inside, Some(None));
+    // With what it holds in the hand, where the lender is looked for.
+    let frame = frame::top();
     let redrive = {
         let mut state = event.state().lock();
         let Some(delivery) = state.deliveries.get_mut(index) else { return };
-        delivery.manner = manner(plan, frame::top().is_some());
+        delivery.manner = manner(plan, frame.is_some());
         delivery.set_lender(if foreign { None } else { lender(bus, plan) });
         if !delivery.redrive {
             bus.recorder.queued_for(start::queued_for(event, delivery, clock::now()), By::Anybody);
         }
         delivery.redrive
     };
-    let frame = frame::top();
     let parallel = !redrive && is_parallel(bus, event, &slot);
     if foreign {
         // On another thread than its pump thread it goes to the front there.

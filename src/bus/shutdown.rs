@@ -157,16 +157,7 @@ impl BusCore {
         let mut run = self.run.lock();
         // A paused bus could never drain.
         run.paused = 0;
-        let wake = run.takes_loop_up();
-        self.fetch(&mut run);
-        let free = run.free.len();
-        drop(run);
-        if wake {
-            self.submit_loop();
-        }
-        for _ in 0..free {
-            self.wake_up(false, crate::event::TurnKind::Free);
-        }
+        self.go_on(run);
         self.outbox.close();
     }
 
@@ -286,9 +277,8 @@ impl BusCore {
     fn abandoned_here(&self) -> usize {
         let own = |slot: &crate::runtime::Slot| {
             let state = slot.event.state().lock();
-            state.deliveries.get(slot.delivery).is_some_and(|d| {
-                d.bus.id == self.identity.id && !d.is_live(slot.running.invocation, slot.running.attempt)
-            })
+            let here = state.deliveries.get(slot.delivery).is_some_and(|d| d.bus.id == self.identity.id);
+            here && !slot.is_live(&state)
         };
         self.runtime.pool.all_workers().iter().filter(|worker| worker.slots().iter().any(own)).count()
     }

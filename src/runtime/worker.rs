@@ -9,7 +9,6 @@ use crate::sys::clock::{NEVER, Tick};
 use crate::sys::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::sync::{Mutex, MutexGuard};
 use crate::sys::thread;
-use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::sync::{Arc, Weak};
 
@@ -23,6 +22,18 @@ pub(crate) struct Slot {
     pub(crate) slow_event: Tick,
     /// The bus room's answer to a deadline or a slow handler.
     pub(crate) overdue: fn(&Arc<Worker>, &Slot, Overdue),
+}
+
+impl Slot {
+    fn alarm(&self) -> Tick {
+        self.running.alarm().min(self.slow_event)
+    }
+
+    /// What runs has not been ended from outside.
+    pub(crate) fn is_live(&self, state: &State) -> bool {
+        let Running { invocation, attempt, .. } = self.running;
+        state.deliveries.get(self.delivery).is_some_and(|d| d.is_live(invocation, attempt))
+    }
 }
 
 /// An attempt that a thread runs.
@@ -245,7 +256,7 @@ impl Worker {
         if let Some(below) = stack.slots.last_mut() {
             below.running = self.top.read();
         }
-        let alarm = slot.running.alarm().min(slot.slow_event);
+        let alarm = slot.alarm();
         self.top.show(slot.running);
         stack.slots.push(slot);
         self.promise(alarm)
@@ -283,15 +294,18 @@ impl Worker {
         earlier.then_some(alarm)
     }
 
-    /// Asks about the bottom handler, and acts before that can leave the stack.
-    pub(crate) fn if_bottom(&self, dead: impl FnOnce(&State, &Slot) -> bool, act: impl FnOnce()) {
-        let stack = self.stack.lock();
-        let Some(slot) = stack.slots.first() else { return };
-        let dead = {
-            let state = slot.event.state().lock();
-            let running = if stack.slots.len() == 1 { self.top.read() } else { slot.running };
-            running.attempt != 0 && dead(&state, &Slot { running, ..slot.clone() })
-        };
+    /// If the bottom handler was ended from outside, acts before that can leave the stack.
+    pub(crate) fn if_bottom_is_dead(&self, act: impl FnOnce()) {
+        let mut stack = self.stack.lock();
+        let is_top = stack.slots.len() == 1;
+        let Some(slot) = stack.slots.first_mut() else { return };
+        let event = slot.event.clone();
+        let state = event.state().lock();
+        if is_top {
+            slot.running = self.top.read();
+        }
+        let dead = slot.running.attempt != 0 && !slot.is_live(&state);
+        drop(state);
         if dead {
             act();
         }
@@ -323,35 +337,32 @@ impl Worker {
         let mut bound = NEVER;
         let count = stack.slots.len();
         for (at, slot) in stack.slots.iter_mut().enumerate() {
-            let Slot { event, running, slow_event, .. } = &mut *slot;
+            let event = slot.event.clone();
             let top = (at + 1 == count).then(|| event.state().lock());
             if top.is_some() {
-                *running = self.top.read();
+                slot.running = self.top.read();
             }
-            if running.attempt == 0 {
+            if slot.running.attempt == 0 {
                 continue;
             }
-            let mut found: SmallVec<[(Running, Overdue); 3]> = SmallVec::new();
-            if running.deadline <= now {
-                found.push((*running, Overdue::Deadline));
-                running.deadline = NEVER;
-                running.slow = NEVER;
-                *slow_event = NEVER;
+            if slot.running.deadline <= now {
+                due.push((slot.clone(), Overdue::Deadline));
+                slot.running.deadline = NEVER;
+                slot.running.slow = NEVER;
+                slot.slow_event = NEVER;
             }
-            if running.slow <= now {
-                found.push((*running, Overdue::SlowHandler));
-                running.slow = NEVER;
+            if slot.running.slow <= now {
+                due.push((slot.clone(), Overdue::SlowHandler));
+                slot.running.slow = NEVER;
             }
-            if *slow_event <= now {
-                found.push((*running, Overdue::SlowEvent));
-                *slow_event = NEVER;
+            if slot.slow_event <= now {
+                due.push((slot.clone(), Overdue::SlowEvent));
+                slot.slow_event = NEVER;
             }
-            bound = bound.min(running.alarm()).min(*slow_event);
+            bound = bound.min(slot.alarm());
             if top.is_some() {
-                self.top.show(*running);
+                self.top.show(slot.running);
             }
-            drop(top);
-            due.extend(found.into_iter().map(|(running, what)| (Slot { running, ..slot.clone() }, what)));
         }
         self.bound.fetch_min(bound, Ordering::Relaxed);
         (due, bound)

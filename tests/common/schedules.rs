@@ -6,6 +6,7 @@ use shuttle::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use shuttle::thread;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 use threadbus::*;
 
 pub struct Job(pub u32);
@@ -20,6 +21,13 @@ pub struct Next;
 impl Payload for Next {
     type Output = ();
 }
+pub struct Other;
+impl Payload for Other {
+    type Output = ();
+}
+
+/// Earlier than any default, so that what has it runs on another worker than its waiter.
+pub const SHORT: Duration = Duration::from_secs(5);
 
 /// Runs a model on `THREADBUS_SCHEDULES` random schedules (default 2,000); `THREADBUS_DEPTH=3` takes those with few preemptions
 /// instead, which are found less easily by chance. On failure prints how many it took, and the schedule to replay.
@@ -48,6 +56,33 @@ pub fn runtime() -> Runtime {
 
 pub fn bus(runtime: &Runtime, name: &str) -> EventBus {
     EventBus::builder(name).runtime(runtime).build().unwrap()
+}
+
+pub fn free() -> EventOptions {
+    EventOptions::new().concurrency(EventConcurrency::Parallel)
+}
+
+pub fn until(happened: impl Fn() -> bool) {
+    while !happened() {
+        thread::yield_now();
+    }
+}
+
+/// Long enough for what must not happen.
+pub fn a_while() {
+    (0..200).for_each(|_| thread::yield_now());
+}
+
+/// One to look at, one to set.
+pub fn flag() -> (Arc<AtomicUsize>, Arc<AtomicUsize>) {
+    let flag = Arc::new(AtomicUsize::new(0));
+    (Arc::clone(&flag), flag)
+}
+
+/// A handler that stays until it is given up.
+pub fn stay() {
+    let context = HandlerContext::current().unwrap();
+    until(|| context.is_cancelled());
 }
 
 /// Counts live handlers; more than one at a time on a serial bus is the bug.
