@@ -176,6 +176,25 @@ fn a_panic_is_an_end_like_any_other() {
 }
 
 #[test]
+fn a_child_that_is_cancelled_while_it_is_emitted_is_in_the_books() {
+    check(|| {
+        let runtime = runtime();
+        let bus = bus(&runtime, "a");
+        bus.on(|job: &Event<Job>| {
+            job.bus().emit(Child(job.0));
+            job.0
+        });
+        bus.on(|child: &Event<Child>| child.0);
+        let event = bus.emit(Job(1));
+        let late = event.clone();
+        let canceller = thread::spawn(move || late.cancel());
+        bus.wait_until_idle().unwrap();
+        canceller.join().unwrap();
+        at_rest(&bus);
+    });
+}
+
+#[test]
 fn a_retry_and_a_cancel_exclude_each_other() {
     check(|| {
         let runtime = runtime();

@@ -181,7 +181,7 @@ fn each_attempt_waits_its_own_delay() {
         until(|| tried.load(SeqCst) == 1);
         a_while();
         assert_eq!(tried.load(SeqCst), 1);
-        timers_fire_until(&runtime, || tried.load(SeqCst) == 2);
+        timers_fire_until(&runtime, || tried.load(SeqCst) >= 2);
         // The next one comes at once, without a timer.
         assert_eq!(event.result().unwrap(), 1);
         at_rest(&bus);

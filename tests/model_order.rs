@@ -223,6 +223,24 @@ fn a_handler_of_a_pump_waits_in_order_for_what_is_queued_beside_it() {
     });
 }
 
+/// With few preemptions this thread goes on for as long as it can: it must park, and not keep itself awake.
+#[test]
+fn a_wait_in_order_on_top_of_another_of_the_same_thread_lets_others_run() {
+    check(|| {
+        let runtime = runtime();
+        let ui = EventBus::builder("ui").runtime(&runtime).manual().build().unwrap();
+        let work = bus(&runtime, "work");
+        work.on(|child: &Event<Child>| child.0);
+        let to = work.downgrade();
+        ui.on(move |job: &Event<Job>| -> Result<u32, HandlerError> {
+            Ok(to.upgrade().ok_or("gone")?.emit(Child(job.0)).wait_in_order()?.result()?)
+        });
+        assert_eq!(ui.emit(Job(1)).result().unwrap(), 1);
+        at_rest(&ui);
+        at_rest(&work);
+    });
+}
+
 #[test]
 fn more_places_are_used_at_once() {
     check(|| {

@@ -418,15 +418,19 @@ fn one_pump_waits_for_another() {
             Ok(own + attached.join().unwrap()?)
         });
         let event = ui.emit(Job(1));
+        let (pumped, pumps) = flag();
         let pump = {
             let (other, event) = (other.clone(), event.clone());
             thread::spawn(move || {
                 until(|| {
                     other.run_pending();
+                    pumps.store(1, SeqCst);
                     event.is_completed()
                 });
             })
         };
+        // Until then the other bus is this thread's, too.
+        until(|| pumped.load(SeqCst) == 1);
         until(|| {
             ui.run_pending();
             event.is_completed()

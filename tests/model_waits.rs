@@ -175,8 +175,8 @@ fn what_is_emitted_below_a_wait_is_seen_by_it() {
         b.emit(Child(9));
         let event = a.emit(Job(1));
         assert_eq!(event.result().unwrap(), 1);
-        at_rest(&a);
         at_rest(&b);
+        at_rest(&a);
     });
 }
 

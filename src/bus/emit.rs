@@ -3,6 +3,7 @@
 use crate::bus::core::{BusCore, Doors, Entry, Inlet};
 use crate::bus::counters::Until;
 use crate::bus::frame::{self, Emitter};
+use crate::bus::graph;
 use crate::bus::history::Evicted;
 use crate::bus::kind::{self, Kind};
 use crate::bus::observers::Seen;
@@ -232,7 +233,14 @@ impl BusCore {
             delivery.phase = DeliveryPhase::Active;
         }
         let has_parent = candidate.has_parent();
-        let awaited = if in_handler || has_parent { candidate.link_to_parent(event, &mut dropped)? } else { false };
+        let mut emitted = 0;
+        let mut count = || emitted = self.counters.count_emit();
+        let awaited = if in_handler || has_parent {
+            candidate.link_to_parent(event, &mut dropped, count)?
+        } else {
+            count();
+            false
+        };
 
         // Nobody can refuse it any more.
         if has_parent && !awaited {
@@ -246,7 +254,6 @@ impl BusCore {
         if !inlet.observers.is_empty() {
             inlet.observers.show(event, seen.get_or_insert_with(Seen::default));
         }
-        let emitted = self.counters.count_emit();
         let mut start = false;
         if entrance == Entrance::Claimed {
             self.note_claim(event.head().stamp);
@@ -380,14 +387,8 @@ impl BusCore {
 
     /// Something below `event` was queued: parked waits above it look again.
     pub(crate) fn ring_above(&self, event: &AnyEvent) {
-        if self.runtime.parked_count.load(Ordering::SeqCst) == 0 {
-            return;
-        }
-        let mut at = Some(event.clone());
-        while let Some(event) = at {
-            let state = event.state().lock();
-            state.ring();
-            at = state.parent.clone();
+        if self.runtime.parked_count.load(Ordering::SeqCst) > 0 {
+            graph::from_here_up(event, State::ring);
         }
     }
 }
@@ -410,20 +411,25 @@ impl Candidate {
         }
     }
 
-    /// True if the parent waits for the child. The emitting handler must still be live; both under the parent's lock.
-    fn link_to_parent(&self, event: &AnyEvent, dropped: &mut LetGo) -> Result<bool, EmitError> {
+    /// True if the parent waits for the child. The emitting handler must still be live; both under the parent's lock. `count`: before
+    /// the parent knows it, since from then on whoever ends the parent ends and counts this.
+    fn link_to_parent(&self, event: &AnyEvent, dropped: &mut LetGo, count: impl FnOnce()) -> Result<bool, EmitError> {
         let by = self.emitter.as_ref();
         let own_parent = |by: &&Emitter| self.parent().is_some_and(|parent| parent.same(&by.event));
         if let Some(by) = by.filter(|by| !own_parent(by)) {
             by.is_live(&by.event.state().lock()).then_some(()).ok_or(EmitError::Aborted)?;
         }
-        let Some(parent) = self.parent() else { return Ok(false) };
+        let Some(parent) = self.parent() else {
+            count();
+            return Ok(false);
+        };
         let by = by.filter(own_parent);
         let mut state = parent.state().lock();
         if by.is_some_and(|by| !by.is_live(&state)) && !planted("emit_after_the_end") {
             return Err(EmitError::Aborted);
         }
         let by = by.map(|by| (by.delivery as u32, by.invocation as u32));
+        count();
         Ok(state.add_child(event.clone(), by, dropped))
     }
 }

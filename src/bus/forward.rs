@@ -116,6 +116,8 @@ impl BusCore {
             }
             let mut delivery = Delivery::new(Arc::clone(&self.identity), DeliveryPhase::Queued, Manner::of(plan));
             delivery.begun = clock::now();
+            // Before anybody can end it, which is counted as well.
+            self.counters.count_emit();
             let delivery = state.add_delivery(delivery);
             tell::enter(self, &state, event, delivery);
             delivery
@@ -128,7 +130,6 @@ impl BusCore {
         if !inlet.observers.is_empty() {
             inlet.observers.show(event, &mut seen);
         }
-        self.counters.count_emit();
         let entry = Entry { event: event.clone(), delivery: delivery as u32, turn: plan.turn };
         let start = self.send(&mut inlet, entry);
         drop(inlet);

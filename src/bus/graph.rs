@@ -3,11 +3,21 @@
 use crate::bus::core::BusCore;
 use crate::bus::frame::{self, Frame};
 use crate::bus::limits;
-use crate::event::{AnyEvent, BusId, BusIdentity, Delivery, DeliveryPhase, LimitGroup, RecordPhase, TurnKind};
+use crate::event::{AnyEvent, BusId, BusIdentity, Delivery, DeliveryPhase, LimitGroup, RecordPhase, State, TurnKind};
 use crate::runtime::{ParkedWait, RuntimeCore, Worker};
 use crate::sys::sync::atomic::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+/// For an event and all above it.
+pub(crate) fn from_here_up(event: &AnyEvent, step: impl Fn(&State)) {
+    let mut at = Some(event.clone());
+    while let Some(event) = at {
+        let state = event.state().lock();
+        step(&state);
+        at = state.parent.clone();
+    }
+}
 
 /// True if `event` is `ancestor`, or below it, by links that completion waits for.
 pub(crate) fn is_below(event: &AnyEvent, ancestor: &AnyEvent) -> bool {
@@ -116,7 +126,7 @@ impl<'a> Parked<'a> {
             let events: Vec<AnyEvent> =
                 frame::local(|local| local.frames.iter().map(|f| f.event.clone()).collect()).unwrap_or_default();
             for event in events {
-                frame.bus.ring_above(&event);
+                from_here_up(&event, |state| state.ring_others(&worker.bell));
             }
             if frame.bus.has_limits() {
                 // Or one that waits for what stands in line behind this handler.

@@ -29,21 +29,39 @@ impl Payload for Other {
 /// Earlier than any default, so that what has it runs on another worker than its waiter.
 pub const SHORT: Duration = Duration::from_secs(5);
 
-/// Runs a model on `THREADBUS_SCHEDULES` random schedules (default 2,000); `THREADBUS_DEPTH=3` takes those with few preemptions
-/// instead, which are found less easily by chance. On failure prints how many it took, and the schedule to replay.
+/// Runs a model on `THREADBUS_SCHEDULES` random schedules (default 2,000), and on half as many with few preemptions: what needs one
+/// thread to stand still for long is hardly ever found by chance, and the other way round. `THREADBUS_DEPTH=3` takes only those with
+/// that many. On failure prints how many it took, and the schedule; `THREADBUS_REPLAY=FILE` runs the one in that file.
 pub fn check(model: impl Fn() + Send + Sync + 'static) {
     let number = |name| std::env::var(name).ok().and_then(|n| n.parse().ok());
     let schedules = number("THREADBUS_SCHEDULES").unwrap_or(2_000);
-    let ran = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let counter = Arc::clone(&ran);
-    let counted = move || {
-        counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        model();
+    let (model, ran) = (Arc::new(model), Arc::new(std::sync::atomic::AtomicUsize::new(0)));
+    let counted = || {
+        let (model, ran) = (Arc::clone(&model), Arc::clone(&ran));
+        move || {
+            ran.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            model();
+        }
     };
-    let checked = catch_unwind(AssertUnwindSafe(|| match number("THREADBUS_DEPTH") {
-        Some(depth) => shuttle::check_pct(counted, schedules, depth),
-        None => shuttle::check_random(counted, schedules),
-    }));
+    let few_preemptions = |schedules, depth| {
+        let model = counted();
+        // A second thread, since that scheduler wants one.
+        let with_another = move || {
+            thread::spawn(|| ()).join().unwrap();
+            model();
+        };
+        shuttle::check_pct(with_another, schedules, depth);
+    };
+    let checked =
+        catch_unwind(AssertUnwindSafe(|| match (std::env::var("THREADBUS_REPLAY"), number("THREADBUS_DEPTH")) {
+            (Ok(file), _) => shuttle::replay_from_file(counted(), &file),
+            (Err(_), Some(depth)) => few_preemptions(schedules, depth),
+            (Err(_), None) => {
+                shuttle::check_random(counted(), schedules);
+                few_preemptions(schedules / 4, 3);
+                few_preemptions(schedules / 4, 6);
+            }
+        }));
     if let Err(failure) = checked {
         println!("failed on schedule {}", ran.load(std::sync::atomic::Ordering::Relaxed));
         resume_unwind(failure);
