@@ -265,7 +265,7 @@ impl BusCore {
         self.wake_up(start, candidate.turn);
         if emitted.is_multiple_of(LEAD) && !in_handler && thread::cores() < 2 && self.pending() as u64 >= LEAD {
             // The bus has no core of its own. Far ahead of it, events would leave the caches before they run.
-            thread::yield_now();
+            thread::give_way();
         }
         self.after_push(evicted);
         if let Some(seen) = seen {

@@ -33,16 +33,23 @@ impl Spin {
             self.misses.store(misses.wrapping_add(1).max(MISSES), Relaxed);
             return false;
         }
-        let (looks, between): (u32, fn()) =
-            if thread::cores() < 2 { (YIELDS, thread::yield_now) } else { (LOOKS, std::hint::spin_loop) };
+        let (looks, between): (u32, fn() -> bool) =
+            if thread::cores() < 2 { (YIELDS, thread::give_way) } else { (LOOKS, look_on) };
         for _ in 0..looks {
             if ready() {
                 self.misses.store(0, Relaxed);
                 return true;
             }
-            between();
+            if !between() {
+                break;
+            }
         }
         self.misses.store(misses.wrapping_add(1).max(1), Relaxed);
         false
     }
+}
+
+fn look_on() -> bool {
+    std::hint::spin_loop();
+    true
 }

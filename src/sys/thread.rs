@@ -1,5 +1,6 @@
 //! Threads and thread-locals.
 
+use crate::sys::clock;
 use std::io;
 
 #[cfg(not(threadbus_shuttle))]
@@ -71,13 +72,33 @@ pub(crate) fn cores() -> usize {
 
 /// Lets other threads run.
 #[cfg(not(threadbus_shuttle))]
-pub(crate) fn yield_now() {
+fn yield_now() {
     std::thread::yield_now();
 }
 
 #[cfg(threadbus_shuttle)]
-pub(crate) fn yield_now() {
+fn yield_now() {
     shuttle::thread::yield_now();
+}
+
+/// Where only one thread can run: lets another. False, and nothing is done, for a while after one kept the core for longer than ours
+/// do. The machine is shared with somebody who computes, then, and takes a whole time slice whenever it is offered one.
+pub(crate) fn give_way() -> bool {
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    const LONG: clock::Tick = 500_000;
+    const PAUSE: u32 = 1_000;
+    static LEFT_OUT: AtomicU32 = AtomicU32::new(0);
+    let left_out = LEFT_OUT.load(Relaxed);
+    if left_out > 0 {
+        LEFT_OUT.store(left_out - 1, Relaxed);
+        return false;
+    }
+    let before = clock::now();
+    yield_now();
+    if clock::now().saturating_sub(before) > LONG {
+        LEFT_OUT.store(PAUSE, Relaxed);
+    }
+    true
 }
 
 /// The name of the calling thread, for diagnostics.
