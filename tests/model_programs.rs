@@ -1,6 +1,7 @@
 //! Random programs under shuttle: another program on every schedule, with forwards, retries, deadlines, cancels and waits of all kinds.
 //! `RUSTFLAGS="--cfg threadbus_shuttle" THREADBUS_SCHEDULES=100000 cargo test --release --test model_programs`,
-//! and two of three with limits on some handlers.
+//! and two of three with limits on some handlers. Every second one is disturbed: its buses are paused, shut down, have a short queue, a short
+//! history, a middleware or a pump, handlers come and go, and so do threads; what is in flight is cancelled and forwarded from outside.
 //!
 //! A failure prints the program's seed, and how it was made smaller: `THREADBUS_SEED=17 THREADBUS_BOUNDS="buses=1"` runs that one on every
 //! schedule.
@@ -92,6 +93,13 @@ impl Program {
         Ok(Some(event.seed))
     }
 
+    fn register(self: &Arc<Self>, bus: &EventBus, at: usize, salt: u64, options: HandlerOptions) {
+        let own: Weak<Program> = Arc::downgrade(self);
+        bus.on_with(options, move |event: &Event<Node>| -> Result<Option<u64>, HandlerError> {
+            own.upgrade().ok_or("over")?.handle(at, salt, event)
+        });
+    }
+
     fn bus(&self, n: u64) -> Option<EventBus> {
         self.buses[n as usize % self.buses.len()].upgrade()
     }
@@ -120,8 +128,83 @@ impl Program {
     }
 }
 
+struct Onlooker;
+impl Middleware for Onlooker {
+    fn on_emit(&self, _: &EventBus, _: &AnyEvent) -> Result<(), BoxError> {
+        thread::yield_now();
+        Ok(())
+    }
+}
+
+/// What only disturbed programs have.
+struct Disturbance {
+    random: Random,
+    actions: u64,
+}
+
+impl Disturbance {
+    fn of(seed: u64, bounds: Bounds) -> Option<Self> {
+        let mut random = Random::new(seed ^ 0xD157_0BED);
+        let actions = bounds.cut("disturbances", 1 + random.below(4));
+        (seed % 2 == 1 && actions > 0).then_some(Disturbance { random, actions })
+    }
+
+    /// Some buses have something of their own.
+    fn build(&mut self, bus: BusBuilder) -> (EventBus, bool) {
+        let random = &mut self.random;
+        let few = Duration::from_millis(random.below(2));
+        let on_full = [OnFull::Block, OnFull::BlockFor(few), OnFull::Reject, OnFull::DropOldest, OnFull::RunInline];
+        let (capacity, full) = (1 + random.below(3) as usize, on_full[random.below(5) as usize]);
+        let own = random.below(8);
+        let bus = match own {
+            0 | 1 => bus.queue_capacity(capacity, full),
+            2 => bus.max_history(Some(capacity - 1)),
+            3 => bus.middleware(Onlooker),
+            4 => bus.manual(),
+            5 => bus.dead_letters(capacity),
+            _ => bus,
+        };
+        (bus.build().unwrap(), own == 4)
+    }
+
+    fn act(&mut self, program: &Arc<Program>, runtime: &Runtime) {
+        for _ in 0..self.actions {
+            let random = &mut self.random;
+            (0..random.below(60)).for_each(|_| thread::yield_now());
+            let at = random.below(3) as usize % program.buses.len();
+            let Some(bus) = program.buses[at].upgrade() else { return };
+            let event = {
+                let events = program.events.lock().unwrap();
+                let count = events.len().max(1) as u64;
+                events.get(random.below(count) as usize).cloned()
+            };
+            match random.below(8) {
+                0 | 1 => {
+                    bus.pause();
+                    (0..random.below(100)).for_each(|_| thread::yield_now());
+                    bus.resume();
+                }
+                2 => runtime.set_max_threads(1 + random.below(6) as usize).unwrap(),
+                3 => {
+                    bus.off_all::<Node>();
+                    program.register(&bus, at, random.below(3), HandlerOptions::new());
+                }
+                4 => {
+                    let mode = if random.one_in(2) { Shutdown::Drain } else { Shutdown::Now };
+                    bus.shutdown(mode, Duration::from_secs(random.below(2)));
+                }
+                5 => drop(bus.redrive(2)),
+                6 => drop(event.map(|event| bus.forward(&event))),
+                _ => drop(event.map(|event| event.cancel())),
+            }
+        }
+    }
+}
+
 fn run(seed: u64, bounds: Bounds) {
     let mut random = Random::new(seed);
+    let mut disturbance = Disturbance::of(seed, bounds);
+    let mut pumped = Vec::new();
     let runtime = Runtime::builder().max_threads(4 + random.below(4) as usize).hard_limit(64).build().unwrap();
     let buses: Vec<EventBus> = (0..1 + bounds.cut("buses", random.below(3)))
         .map(|n| {
@@ -137,7 +220,13 @@ fn run(seed: u64, bounds: Bounds) {
                 _ => HandlerConcurrency::BusSerial,
             };
             let bus = EventBus::builder(&format!("bus{n}")).runtime(&runtime);
-            bus.event_concurrency(events).handler_concurrency(handlers).build().unwrap()
+            let bus = bus.event_concurrency(events).handler_concurrency(handlers);
+            let Some(disturbance) = &mut disturbance else { return bus.build().unwrap() };
+            let (bus, is_manual) = disturbance.build(bus);
+            if is_manual {
+                pumped.push(bus.clone());
+            }
+            bus
         })
         .collect();
     let limited = !seed.is_multiple_of(3);
@@ -146,12 +235,9 @@ fn run(seed: u64, bounds: Bounds) {
     let program = Arc::new(Program { bounds, buses: buses.iter().map(EventBus::downgrade).collect(), events });
     for (at, bus) in buses.iter().enumerate() {
         for salt in 0..1 + bounds.cut("handlers", random.below(2)) {
-            let own: Weak<Program> = Arc::downgrade(&program);
             let options = own_mode(seed, at as u64 + salt);
             let options = if random.one_in(3) && limited { options.limit(limit.clone()) } else { options };
-            bus.on_with(options, move |event: &Event<Node>| -> Result<Option<u64>, HandlerError> {
-                own.upgrade().ok_or("over")?.handle(at, salt + 1, event)
-            });
+            program.register(bus, at, salt + 1, options);
         }
     }
     let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -179,6 +265,20 @@ fn run(seed: u64, bounds: Bounds) {
             }
         })
     };
+    let pumps = pumped.into_iter().map(|bus| {
+        let over = Arc::clone(&over);
+        thread::spawn(move || {
+            while !over.load(Relaxed) {
+                bus.run_pending();
+                thread::yield_now();
+            }
+        })
+    });
+    let pumps: Vec<_> = pumps.collect();
+    let disturber = disturbance.map(|mut disturbance| {
+        let (program, runtime) = (Arc::clone(&program), runtime.clone());
+        thread::spawn(move || disturbance.act(&program, &runtime))
+    });
     for _ in 0..1 + bounds.cut("emits", random.below(3)) {
         let event = program.emit(from_outside(seed), &mut random, bounds.cut("depth", 2) as u32).ok().unwrap();
         match random.below(4) {
@@ -186,6 +286,9 @@ fn run(seed: u64, bounds: Bounds) {
             1 => drop(event.wait()),
             _ => {}
         }
+    }
+    if let Some(disturber) = disturber {
+        disturber.join().unwrap();
     }
     let mut checked = 0;
     loop {
@@ -203,6 +306,7 @@ fn run(seed: u64, bounds: Bounds) {
     program.events.lock().unwrap().iter().for_each(settled);
     over.store(true, Relaxed);
     clock.join().unwrap();
+    pumps.into_iter().for_each(|pump| pump.join().unwrap());
 }
 
 #[test]

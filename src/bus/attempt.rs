@@ -156,6 +156,8 @@ pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Return
             bus.counters.late_results.fetch_add(1, Ordering::Relaxed);
             log::debug!(target: "threadbus", "a late result of {event} on {} was dropped", bus.label());
             unwind::drop_quietly(std::mem::take(returned));
+            // A shutdown may wait for it to come back.
+            bus.ring_idlers();
             // Its ender drives on. On a stack that waits for the delivery, this thread does.
             let state = event.state().lock();
             return state.deliveries.get(delivery).is_some_and(|d| d.manner.inline && d.phase == DeliveryPhase::Active);

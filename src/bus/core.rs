@@ -287,9 +287,10 @@ impl BusCore {
             .iter()
             .map(|group| group.step(|cap| (format!("; limit: {}", cap.describe(&name)), Granted::new())))
             .collect();
+        let pump = self.manual.as_ref().map_or_else(String::new, |manual| manual.describe());
         let run = self.run.lock();
         format!(
-            "event permit {}; handler permit {}; paused {} times, by {} jumps; {} in lanes, {} free; loop set aside: {}, in the global line: {}{limits}",
+            "event permit {}; handler permit {}; paused {} times, by {} jumps; {} in lanes, {} free; loop set aside: {}, in the global line: {}{pump}{limits}",
             run.event.describe(&name),
             run.handler.describe(&name),
             run.paused,

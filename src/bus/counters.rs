@@ -29,7 +29,7 @@ pub(crate) enum End {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Until {
     Idle,
-    /// A delivery leaves the queue, or is over.
+    /// A delivery leaves the queue, or is over; or a handler comes back that was given up.
     Change,
 }
 

@@ -3,7 +3,6 @@
 use crate::bus::core::{BusCore, Doors, Entry, Inlet};
 use crate::bus::counters::Until;
 use crate::bus::frame::{self, Emitter};
-use crate::bus::graph;
 use crate::bus::history::Evicted;
 use crate::bus::kind::{self, Kind};
 use crate::bus::observers::Seen;
@@ -387,8 +386,14 @@ impl BusCore {
 
     /// Something below `event` was queued: parked waits above it look again.
     pub(crate) fn ring_above(&self, event: &AnyEvent) {
-        if self.runtime.parked_count.load(Ordering::SeqCst) > 0 {
-            graph::from_here_up(event, State::ring);
+        if self.runtime.parked_count.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let mut at = Some(event.clone());
+        while let Some(event) = at {
+            let state = event.state().lock();
+            state.ring();
+            at = state.parent.clone();
         }
     }
 }

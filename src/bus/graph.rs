@@ -3,21 +3,11 @@
 use crate::bus::core::BusCore;
 use crate::bus::frame::{self, Frame};
 use crate::bus::limits;
-use crate::event::{AnyEvent, BusId, BusIdentity, Delivery, DeliveryPhase, LimitGroup, RecordPhase, State, TurnKind};
+use crate::event::{AnyEvent, BusId, BusIdentity, Delivery, DeliveryPhase, LimitGroup, RecordPhase, TurnKind};
 use crate::runtime::{ParkedWait, RuntimeCore, Worker};
 use crate::sys::sync::atomic::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-
-/// For an event and all above it.
-pub(crate) fn from_here_up(event: &AnyEvent, step: impl Fn(&State)) {
-    let mut at = Some(event.clone());
-    while let Some(event) = at {
-        let state = event.state().lock();
-        step(&state);
-        at = state.parent.clone();
-    }
-}
 
 /// True if `event` is `ancestor`, or below it, by links that completion waits for.
 pub(crate) fn is_below(event: &AnyEvent, ancestor: &AnyEvent) -> bool {
@@ -119,19 +109,17 @@ impl<'a> Parked<'a> {
     pub(crate) fn enter(worker: &'a Arc<Worker>, frame: &'a Frame, event: &AnyEvent, in_order: bool) -> Self {
         let runtime = &frame.bus.runtime;
         runtime.parked_count.fetch_add(1, Ordering::SeqCst);
-        let wait = ParkedWait { event: event.clone(), in_order };
+        let wait = ParkedWait { event: event.clone(), in_order, bell: Arc::clone(&worker.bell) };
         let below = runtime.parked.lock().insert(worker.id, wait);
         if in_order {
-            // A jump above claims what this one would wait for in vain.
+            // A jump above claims what this one would wait for in vain; or one that waits for what stands in line behind this handler.
+            // No others: waits in order that rang each other would never both stay parked, nor be found by a search.
             let events: Vec<AnyEvent> =
                 frame::local(|local| local.frames.iter().map(|f| f.event.clone()).collect()).unwrap_or_default();
-            for event in events {
-                from_here_up(&event, |state| state.ring_others(&worker.bell));
-            }
-            if frame.bus.has_limits() {
-                // Or one that waits for what stands in line behind this handler.
-                limits::ring_the_jumps(runtime);
-            }
+            let limited = frame.bus.has_limits();
+            runtime.ring_parked(|wait| {
+                !wait.in_order && (limited || events.iter().any(|event| is_below(event, &wait.event)))
+            });
         }
         Parked { worker, frame, event: event.clone(), in_order, below }
     }

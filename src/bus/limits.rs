@@ -113,7 +113,7 @@ pub(crate) fn take(driver: &mut Driver<'_>, wanted: Wanted) -> bool {
     driver.bus.note_set_aside(driver.event, driver.delivery);
     set_down_in_line(driver.bus, driver.event, driver.delivery);
     // It may be what somebody waits for, or what stands before that, and only now do they find it in line.
-    ring_the_parked(&driver.bus.runtime);
+    driver.bus.runtime.ring_parked(|_| true);
     // Parallel handlers may still be there to be run.
     driver.fixed.manner.parallel
 }
@@ -246,24 +246,6 @@ impl Claim {
     }
 }
 
-/// Whoever waits looks again whether that can ever end.
-fn ring_the_parked(runtime: &RuntimeCore) {
-    ring_those(runtime, |_| true);
-}
-
-/// The same for those that jump. Waits in order that rang each other would never both stay for a search to find them.
-pub(crate) fn ring_the_jumps(runtime: &RuntimeCore) {
-    ring_those(runtime, |wait| !wait.in_order);
-}
-
-fn ring_those(runtime: &RuntimeCore, which: impl Fn(&ParkedWait) -> bool) {
-    let parked: Vec<u32> =
-        runtime.parked.lock().iter().filter(|(_, wait)| which(wait)).map(|(worker, _)| *worker).collect();
-    for worker in parked.into_iter().filter_map(|id| runtime.pool.worker(id)) {
-        worker.bell.ring();
-    }
-}
-
 /// The groups in whose lines handlers of an event stand.
 pub(crate) fn lines_of(state: &State) -> Vec<Arc<LimitGroup>> {
     let stands = |placed: &&Placed| {
@@ -324,7 +306,7 @@ pub(crate) fn settle(runtime: &RuntimeCore, event: &AnyEvent) {
         });
         if others {
             // A search for a circle took this place for one that may come free.
-            ring_the_parked(runtime);
+            runtime.ring_parked(|_| true);
         }
         unwind::drop_quietly(turn);
     }
@@ -419,7 +401,7 @@ pub(crate) fn take_back(worker: &Arc<Worker>, frame: &Frame, awaited: &AnyEvent)
             frame::set_down_all();
             if parked.is_none() {
                 parked = Some(graph::Parked::enter(worker, frame, awaited, true));
-                ring_the_parked(&frame.bus.runtime);
+                frame.bus.runtime.ring_parked(|_| true);
             }
             worker.suspended(&frame.bus.runtime, NEVER, || worker.rest(NEVER, Serves::Fronted));
         }

@@ -39,6 +39,8 @@ struct State {
     inside: usize,
     fronted: VecDeque<Claimed>,
     wants_loop: bool,
+    /// Others wait for the turn that the loop has: it goes on in any park of the pump thread.
+    loop_has_turn: bool,
     wants_free: bool,
     announced: bool,
     /// The last handle is gone.
@@ -79,6 +81,7 @@ impl Manual {
             inside: 0,
             fronted: VecDeque::new(),
             wants_loop: false,
+            loop_has_turn: false,
             wants_free: false,
             announced: false,
             closed: false,
@@ -115,7 +118,17 @@ impl Manual {
     }
 
     pub(crate) fn has_fronted(&self) -> bool {
-        !self.state.lock().fronted.is_empty()
+        let state = self.state.lock();
+        state.loop_has_turn || !state.fronted.is_empty()
+    }
+
+    /// For `Debug`.
+    pub(crate) fn describe(&self) -> String {
+        let State { thread, inside, fronted, wants_loop, wants_free, .. } = &*self.state.lock();
+        let fronted = fronted.len();
+        format!(
+            "; pump thread {thread}, inside {inside} times, {fronted} claimed, wants loop: {wants_loop}, free: {wants_free}"
+        )
     }
 
     /// What is next; if there is nothing at all, who puts something by announces it.
@@ -124,7 +137,8 @@ impl Manual {
         if let Some(claimed) = state.fronted.pop_front() {
             return Some(Due::Work(claimed.work));
         }
-        if serves == Serves::All && std::mem::take(&mut state.wants_loop) {
+        if (serves == Serves::All || state.loop_has_turn) && std::mem::take(&mut state.wants_loop) {
+            state.loop_has_turn = false;
             return Some(Due::Loop);
         }
         if serves == Serves::All && std::mem::take(&mut state.wants_free) {
@@ -211,11 +225,16 @@ impl BusCore {
                     ending::shut_down_delivery(&event, delivery);
                     return;
                 }
+                Pumped::LoopWithTurn if state.closed => {
+                    drop(state);
+                    return self.give_up_global_turn();
+                }
                 _ if state.closed => return,
                 Pumped::Delivery { event, delivery, work } => {
                     state.fronted.push_back(Claimed { event, delivery, work });
                 }
                 Pumped::Loop => state.wants_loop = true,
+                Pumped::LoopWithTurn => (state.wants_loop, state.loop_has_turn) = (true, true),
                 Pumped::Free => state.wants_free = true,
             }
             // Also while it is inside: it may be parked there.
@@ -253,12 +272,15 @@ impl BusCore {
         let Some(manual) = &self.manual else { return };
         self.close_doors(crate::bus::core::Doors::Closed);
         self.give_up_all();
-        let left = {
+        let (left, has_turn) = {
             let mut state = manual.state.lock();
             state.closed = true;
             (state.wants_loop, state.wants_free) = (false, false);
-            std::mem::take(&mut state.fronted)
+            (std::mem::take(&mut state.fronted), std::mem::take(&mut state.loop_has_turn))
         };
+        if has_turn {
+            self.give_up_global_turn();
+        }
         for Claimed { event, delivery, work } in left {
             ending::shut_down_delivery(&event, delivery);
             unwind::drop_quietly(work);

@@ -11,7 +11,7 @@ use crate::bus::start::{self, Attempt, Fixed, Start};
 use crate::bus::tell;
 use crate::bus::turn::{release_delivery, resume_job};
 use crate::event::{AnyEvent, DeliveryPhase, TurnKind, TypeSlot};
-use crate::runtime::{Turn, Worker, hand_over};
+use crate::runtime::{Job, Pumped, Turn, Worker, hand_over};
 use crate::sync::{Granted, Place, Ticket, Token};
 use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::planted;
@@ -259,7 +259,7 @@ impl BusCore {
 
     fn after_next(&self, mut granted: Granted<Turn>, global_turn: bool, stale: Vec<Entry>) {
         if global_turn {
-            granted.extend(self.runtime.global.lock().event.release(self.loop_token()));
+            granted.extend(self.release_global_turn());
         }
         hand_over(&self.runtime.pool, granted);
         unwind::drop_each(stale);
@@ -364,11 +364,24 @@ impl BusCore {
             return true;
         }
         run.loop_in_global_line = true;
-        let turn = Turn::Job(self.loop_job());
+        let turn = Turn::Job(match self.loop_job() {
+            Job::Pumped(bus, _) => Job::Pumped(bus, Pumped::LoopWithTurn),
+            job => job,
+        });
         let granted = global.event.stand(Place::Entry, Ticket { token: own, under: None, turn });
         drop(global);
         debug_assert!(granted.is_empty(), "a permit that could not be taken was granted");
         false
+    }
+
+    /// The loop's own; nothing if it has none.
+    fn release_global_turn(&self) -> Granted<Turn> {
+        self.runtime.global.lock().event.release(self.loop_token())
+    }
+
+    /// The loop of a manual bus that nobody will pump any more gives back what it was granted.
+    pub(crate) fn give_up_global_turn(&self) {
+        hand_over(&self.runtime.pool, self.release_global_turn());
     }
 
     /// The turn is the claimed delivery's from here on. Not before the claim: a jump that claims instead must not find its token holding.

@@ -1,7 +1,7 @@
 //! The end of a bus, and of all buses of a runtime.
 
 use crate::bus::core::{BusCore, Doors};
-use crate::bus::counters::End;
+use crate::bus::counters::{End, Until};
 use crate::bus::ending;
 use crate::bus::forbid::may_block_or_log;
 use crate::bus::frame;
@@ -267,9 +267,9 @@ impl BusCore {
     /// Handlers that were given up get until the deadline to come back.
     fn wait_for_returns(&self, deadline: Tick) {
         let Some(worker) = Worker::current() else { return };
+        let _watch = self.watch(&worker.bell, Until::Change);
         while self.abandoned_here() > 0 && clock::now() < deadline {
-            let soon = clock::after(clock::now(), Duration::from_millis(2));
-            worker.rest(soon.min(deadline), Serves::Fronted);
+            worker.rest(deadline, Serves::Fronted);
         }
     }
 

@@ -248,18 +248,9 @@ impl State {
 
     /// Threads that wait look again.
     pub(crate) fn ring(&self) {
-        self.bells().for_each(Bell::ring);
-    }
-
-    /// The same, but for the one that is about to park: its other waits are below, on the same stack.
-    pub(crate) fn ring_others(&self, own: &Bell) {
-        self.bells().filter(|bell| !std::ptr::eq(*bell, own)).for_each(Bell::ring);
-    }
-
-    fn bells(&self) -> impl Iterator<Item = &Bell> {
         let more = self.links.iter().flat_map(|links| &links.watchers);
         let bells = more.filter_map(|watcher| if let Watcher::Bell(bell) = watcher { Some(bell) } else { None });
-        self.bell.iter().chain(bells).map(|bell| &**bell)
+        self.bell.iter().chain(bells).for_each(|bell| bell.ring());
     }
 
     /// Nobody took it: complete, with the reason.

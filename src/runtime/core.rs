@@ -46,6 +46,7 @@ impl Global {
 pub(crate) struct ParkedWait {
     pub(crate) event: AnyEvent,
     pub(crate) in_order: bool,
+    pub(crate) bell: Arc<Bell>,
 }
 
 pub(crate) struct RuntimeCore {
@@ -60,6 +61,17 @@ pub(crate) struct RuntimeCore {
     pub(crate) limits: LimitNames,
     /// Some handler has had a limit: waits have to look at them.
     pub(crate) has_limits: AtomicBool,
+}
+
+impl RuntimeCore {
+    /// Those that wait look again: at what they may claim, or whether their wait can ever end.
+    pub(crate) fn ring_parked(&self, which: impl Fn(&ParkedWait) -> bool) {
+        let bells: Vec<Arc<Bell>> = {
+            let parked = self.parked.lock();
+            parked.values().filter(|wait| which(wait)).map(|wait| Arc::clone(&wait.bell)).collect()
+        };
+        bells.iter().for_each(|bell| bell.ring());
+    }
 }
 
 /// Carries out what a semaphore handed over. Outside all locks.

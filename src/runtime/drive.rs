@@ -38,6 +38,8 @@ pub(crate) type Work = dyn FnOnce(&Arc<Worker>) + Send;
 pub(crate) enum Pumped {
     /// Its loop may go on.
     Loop,
+    /// The same, and it holds the runtime's event permit, for which others wait.
+    LoopWithTurn,
     /// There are events that need no turn.
     Free,
     /// A delivery that was claimed goes on.

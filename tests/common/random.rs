@@ -37,7 +37,7 @@ impl Random {
 pub struct Bounds([u64; Self::NAMES.len()]);
 
 impl Bounds {
-    const NAMES: [&str; 6] = ["buses", "handlers", "emitters", "emits", "depth", "actions"];
+    const NAMES: [&str; 7] = ["buses", "handlers", "emitters", "emits", "depth", "actions", "disturbances"];
     pub const NONE: Bounds = Bounds([u64::MAX; Self::NAMES.len()]);
 
     /// From `THREADBUS_BOUNDS`, as a failure prints it.
