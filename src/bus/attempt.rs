@@ -7,10 +7,9 @@ use crate::bus::limits;
 use crate::bus::recorder::By;
 use crate::bus::registry::retry_for;
 use crate::bus::start::Attempt;
-use crate::bus::tell;
 use crate::bus::turn::submit_resume;
 use crate::event::{AnyEvent, CauseKind, DeliveryPhase, HandlerEntry, HandlerFailure, Outcome, RecordPhase, State};
-use crate::sys::clock;
+use crate::sys::clock::{self, Stamp};
 use crate::sys::sync::atomic::Ordering;
 use crate::sys::{planted, random, unwind};
 use std::sync::Arc;
@@ -40,6 +39,7 @@ pub(crate) enum Ended {
 }
 
 /// The user's code, with everything it may do to us.
+#[inline(always)]
 pub(crate) fn call(driver: &Driver<'_>, into: &mut Returned) {
     let (event, attempt) = (driver.event, driver.attempt);
     let entry = &*driver.slot.handlers[attempt.invocation].entry;
@@ -97,9 +97,9 @@ fn retry_after(
     }
 }
 
-/// Under the event's lock: the end of the attempt, if it is still ours to end.
-#[inline]
-pub(crate) fn end(driver: &Driver<'_>, state: &mut State, returned: &mut Returned) -> Ended {
+/// Under the event's lock: the end of the attempt at `at`, if it is still ours to end.
+#[inline(always)]
+pub(crate) fn end(driver: &Driver<'_>, state: &mut State, returned: &mut Returned, at: Stamp) -> Ended {
     let Attempt { invocation, number, since, .. } = driver.attempt;
     let wanted = state.value_wanted();
     let Some(delivery) = state.deliveries.get_mut(driver.delivery) else { return Ended::Lost };
@@ -130,7 +130,7 @@ pub(crate) fn end(driver: &Driver<'_>, state: &mut State, returned: &mut Returne
     if number > 1 && !delivery.redrive && !matches!(outcome, Outcome::Failed(_)) {
         driver.bus.recorder.recovered();
     }
-    delivery.end_record(invocation, outcome, clock::wall(driver.now));
+    delivery.end_record(invocation, outcome, at);
     let more = delivery.left > 0;
     let won = value && more && delivery.manner.first;
     let sitting = delivery.has_sat
@@ -139,7 +139,6 @@ pub(crate) fn end(driver: &Driver<'_>, state: &mut State, returned: &mut Returne
     // Whoever waits for the first value; the end of the delivery rings by itself.
     let watched = value && more && wanted;
     let limited = more && delivery.limited;
-    tell::note(driver.bus, state, driver.event);
     if won || sitting || watched || limited {
         return Ended::Notable { watched, won, sitting, limited };
     }

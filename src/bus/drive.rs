@@ -210,7 +210,7 @@ impl<'a> Driver<'a> {
         // The one lock before the other.
         let mut stack = (!self.on_stack).then(|| worker.stack());
         let mut state = event.state().lock();
-        let step = self.next(stack.as_deref_mut(), &mut state);
+        let step = self.next(stack.as_deref_mut(), &mut state, clock::wall(self.now));
         drop(state);
         drop(stack);
         self.settle();
@@ -221,14 +221,16 @@ impl<'a> Driver<'a> {
     fn end_and_step(&mut self, returned: &mut Returned) -> Step {
         let event = self.event;
         let mut state = event.state().lock();
-        let ended = attempt::end(self, &mut state, returned);
+        let at = clock::wall(self.now);
+        let ended = attempt::end(self, &mut state, returned, at);
         if let Ended::Quietly = ended {
-            let step = self.next(None, &mut state);
+            let step = self.next(None, &mut state, at);
             drop(state);
             self.settle();
             return step;
         }
         if !matches!(ended, Ended::Lost) {
+            tell::note(self.bus, &state, event);
             self.worker.rest_top();
         }
         drop(state);
@@ -237,8 +239,9 @@ impl<'a> Driver<'a> {
     }
 
     /// Under the event's lock, and the stack's if the delivery is not on it.
-    fn next(&mut self, stack: Option<&mut Stack>, state: &mut State) -> Step {
-        let step = self.next_step(stack, state);
+    #[inline(always)]
+    fn next(&mut self, stack: Option<&mut Stack>, state: &mut State, at: Stamp) -> Step {
+        let step = self.next_step(stack, state, at);
         tell::note(self.bus, state, self.event);
         if self.on_stack && !matches!(step, Step::Run) {
             self.worker.rest_top();
@@ -246,9 +249,10 @@ impl<'a> Driver<'a> {
         step
     }
 
-    fn next_step(&mut self, stack: Option<&mut Stack>, state: &mut State) -> Step {
+    #[inline(always)]
+    fn next_step(&mut self, stack: Option<&mut Stack>, state: &mut State, at: Stamp) -> Step {
         // The wall clock may be set back after the event was stamped.
-        let at = clock::wall(self.now).max(self.event.head().stamp + 1);
+        let at = at.max(self.event.head().stamp + 1);
         let Some(delivery) = state.deliveries.get_mut(self.delivery) else { return Step::Nothing };
         if delivery.phase != DeliveryPhase::Active {
             return Step::Nothing;
@@ -288,7 +292,7 @@ impl<'a> Driver<'a> {
     }
 
     /// True if it was started, as `attempt`.
-    #[inline]
+    #[inline(always)]
     fn start(
         &mut self,
         stack: Option<&mut Stack>,
@@ -308,6 +312,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Puts the frame on the thread, or turns the one of the handler before into this one's.
+    #[inline(always)]
     fn seat(&mut self) {
         let Attempt { invocation, number, deadline, .. } = self.attempt;
         if self.seated.is_some() {

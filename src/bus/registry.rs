@@ -354,6 +354,7 @@ pub(crate) fn retry_for<'a>(
 }
 
 /// How long one of its handlers may take.
+#[inline]
 pub(crate) fn timing_for(own: Option<&EventOptions>, slot: &TypeSlot, at: usize, defaults: &BusDefaults) -> Timing {
     let handler = &slot.handlers[at];
     match own {

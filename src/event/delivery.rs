@@ -324,6 +324,7 @@ impl Delivery {
     }
 
     /// Whatever it was at.
+    #[inline]
     pub(crate) fn end_record(&mut self, invocation: usize, outcome: Outcome, at: Stamp) {
         let record = &mut self.records[invocation];
         record.phase = RecordPhase::Ended;

@@ -117,7 +117,12 @@ impl Driver<'_> {
         self.now = clock::now();
         // Without a look at what comes next, since the permit goes first.
         self.unseat();
-        let ended = attempt::end(self, &mut self.event.state().lock(), &mut returned);
+        let ended = {
+            let mut state = self.event.state().lock();
+            let ended = attempt::end(self, &mut state, &mut returned, clock::wall(self.now));
+            tell::note(self.bus, &state, self.event);
+            ended
+        };
         let goes_on = attempt::follow_up(self, ended, &mut returned);
         self.under = Under::Hand(places);
         frame::cut_hand(hand);
