@@ -4,15 +4,15 @@ use crate::bus::attempt::{self, Ended, Returned};
 use crate::bus::core::BusCore;
 use crate::bus::finish::{Finish, conclude, finish};
 use crate::bus::frame::{self, Frame, Holding, Places, Under};
+use crate::bus::helpers::{other_cores, starts_alone, submit_helper};
 use crate::bus::limits;
 use crate::bus::permit::delivery_token;
 use crate::bus::start::{Attempt, Fixed, Start, fix_handlers, needs_permit};
 use crate::bus::tell;
-use crate::bus::turn::{release_delivery, submit_helper};
-use crate::event::{AnyEvent, ContextMap, Delivery, DeliveryPhase, HandlerMode, RecordPhase, State, TypeSlot};
+use crate::bus::turn::release_delivery;
+use crate::event::{ALONE, AnyEvent, ContextMap, Delivery, DeliveryPhase, HandlerMode, RecordPhase, State, TypeSlot};
 use crate::runtime::{Stack, Worker};
 use crate::sys::clock::{self, NEVER, Stamp, Tick};
-use crate::sys::thread;
 use std::sync::Arc;
 
 mod own_permit;
@@ -171,6 +171,9 @@ impl<'a> Driver<'a> {
                 Step::Finished => {
                     self.unseat();
                     let Some(finish) = self.owed.finish.take() else { return Ran::Left };
+                    if self.fixed.manner.parallel {
+                        self.slot.took(self.now.saturating_sub(self.fixed.begun));
+                    }
                     let carries_loop = finish.carries_loop;
                     conclude(self.bus, self.event, finish);
                     return Ran::Done { carries_loop };
@@ -280,15 +283,19 @@ impl<'a> Driver<'a> {
             }
             Step::Run
         };
-        if delivery.manner.parallel && delivery.helpers == 0 && delivery.startable().is_some() {
+        if delivery.manner.parallel && !(matches!(step, Step::Run) && self.is_enough()) {
             // Somebody must be left to claim the next one; the first time, as many as can run.
-            self.owed.helpers = if invocation == 0 { (thread::cores() as u32 - 1).max(1) } else { 1 };
-            delivery.helpers += self.owed.helpers;
+            self.owed.helpers = delivery.ask_for_helpers(if invocation == 0 { other_cores() } else { 1 });
         }
         if state.started == 0 && matches!(step, Step::Run) {
             state.started = at;
         }
         step
+    }
+
+    /// For now nobody else is needed. See [`TypeSlot::is_quick`].
+    fn is_enough(&self) -> bool {
+        starts_alone(self.bus, self.event, self.slot) && self.now.saturating_sub(self.fixed.begun) < ALONE
     }
 
     /// True if it was started, as `attempt`.

@@ -6,6 +6,7 @@ use crate::bus::ending;
 use crate::bus::forbid::may_block;
 use crate::bus::frame::{self, Barred, Frame};
 use crate::bus::graph;
+use crate::bus::helpers::call_helpers;
 use crate::bus::limits;
 use crate::bus::manual::Manual;
 use crate::bus::permit::{Permit, attempt_token, delivery_token, is_active};
@@ -217,6 +218,10 @@ impl Jump {
     fn wait(&self, event: &AnyEvent) -> Result<(), WaitError> {
         if let Some(chain) = graph::is_above(event, &self.frame) {
             return Err(WaitError::Deadlock(chain));
+        }
+        if self.frame.holding.shared {
+            // What it waits for may need the handlers beside it.
+            call_helpers(&self.frame.bus, &self.frame.event, self.frame.delivery);
         }
         let ended = self.process(event);
         self.end_pauses();

@@ -21,6 +21,7 @@ mod frame;
 mod graph;
 mod handle;
 mod handler_context;
+mod helpers;
 mod history;
 mod idle;
 mod jump;

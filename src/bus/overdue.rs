@@ -3,6 +3,7 @@
 use crate::bus::core::BusCore;
 use crate::bus::ending::{cascade, drive_on, end_pauses, keep_timer, release_attempt, run_hooks};
 use crate::bus::frame;
+use crate::bus::helpers::call_helpers;
 use crate::bus::limits;
 use crate::bus::recorder::By;
 use crate::bus::registry::retry_for;
@@ -55,6 +56,10 @@ pub(crate) fn overdue(worker: &Arc<Worker>, slot: &Slot, what: Overdue) {
     let watch = Arc::clone(&bus.runtime.watch);
     match what {
         Overdue::Deadline => deadline_passed(&bus, worker, slot),
+        Overdue::Alone => {
+            let (event, delivery) = (slot.event.clone(), slot.delivery);
+            watch.soon(move || call_helpers(&bus, &event, delivery));
+        }
         Overdue::SlowHandler | Overdue::SlowEvent => {
             let slot = slot.clone();
             let worker = Arc::clone(worker);

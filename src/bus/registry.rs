@@ -5,7 +5,7 @@
 
 use crate::event::{
     AnyEvent, Body, EventId, EventOptions, HandlerEntry, HandlerId, HandlerInfo, HandlerMode, KnownType, Notice,
-    Notices, Of, Payload, Plan, Priority, Retry, Roster, SlotEntry, Timing, TypeSlot,
+    Notices, Of, Pace, Payload, Plan, Priority, Retry, Roster, SlotEntry, Timing, TypeSlot,
 };
 use crate::rules::{self, BusDefaults};
 use crate::sys::sync::RwLock;
@@ -315,6 +315,7 @@ fn new_slot<'a>(
         priority: options.priority.unwrap_or(Priority::NORMAL),
         plan,
         slow_event: rules::slow_event(None, &options, defaults),
+        pace: Pace::of(&handlers),
         roster: Arc::new(Roster(handlers.iter().map(|h| h.entry.info.clone()).collect())),
         handlers,
         options,

@@ -2,10 +2,11 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::ending;
+use crate::bus::helpers::starts_alone;
 use crate::bus::overdue;
 use crate::bus::registry::{mode_for, plan_for, timing_for};
 use crate::bus::tell;
-use crate::event::{AnyEvent, Delivery, DeliveryPhase, HandlerMode, Manner, RecordPhase, State, TypeSlot};
+use crate::event::{ALONE, AnyEvent, Delivery, DeliveryPhase, HandlerMode, Manner, RecordPhase, State, TypeSlot};
 use crate::rules;
 use crate::runtime::{Overdue, Running, Slot, Stack, Worker};
 use crate::sys::clock::{self, NEVER, Stamp, Tick};
@@ -85,6 +86,11 @@ impl Start<'_> {
                 delivery: self.delivery,
                 running,
                 slow_event: if slow_event <= since { NEVER } else { slow_event },
+                help: if fixed.manner.parallel && starts_alone(self.bus, self.event, self.slot) {
+                    since.saturating_add(ALONE)
+                } else {
+                    NEVER
+                },
                 overdue: overdue::overdue as fn(&_, &_, Overdue),
             };
             self.worker.push(stack, slot)

@@ -9,8 +9,6 @@ use crate::bus::permit::{Home, Permit, Taken, delivery_token, is_active};
 use crate::event::{AnyEvent, DeliveryPhase, TurnKind};
 use crate::runtime::{Job, PermitKind, Worker, hand_over};
 use crate::sync::{Granted, Place, Token};
-use crate::sys::clock::{self, Tick};
-use crate::sys::thread;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -30,49 +28,6 @@ pub(crate) fn release_delivery(bus: &Arc<BusCore>, token: Token, turn: TurnKind)
     }
 }
 
-pub(crate) fn submit_helper(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize) {
-    let pool = Arc::clone(&bus.runtime.pool);
-    let (own, of) = (Arc::clone(bus), event.clone());
-    let work = move |worker: &Arc<Worker>| {
-        if own.manual.is_none() {
-            stay_out_of_the_way(&of, delivery);
-        }
-        if let Some(d) = of.state().lock().deliveries.get_mut(delivery) {
-            d.helpers = d.helpers.saturating_sub(1);
-        }
-        resume(&own, worker, &of, delivery);
-    };
-    pool.submit(bus.job(event, delivery, Box::new(work)));
-}
-
-/// While handlers end faster than two threads can take turns in claiming them, a second one only holds up the first. One that blocks or
-/// computes is noticed with the next look.
-fn stay_out_of_the_way(event: &AnyEvent, delivery: usize) {
-    const APART: Tick = 2_000;
-    const QUICK: u32 = 5;
-    if thread::cores() < 2 || cfg!(threadbus_shuttle) {
-        return;
-    }
-    let left = || {
-        let mut state = event.state().lock();
-        let delivery = state.deliveries.get_mut(delivery)?;
-        delivery.startable().map(|_| delivery.left)
-    };
-    let mut before = left();
-    loop {
-        let until = clock::now() + APART;
-        while clock::now() < until {
-            std::hint::spin_loop();
-        }
-        let now = left();
-        match (before, now) {
-            (Some(before), Some(now)) if before.saturating_sub(now) >= QUICK => {}
-            _ => return,
-        }
-        before = now;
-    }
-}
-
 /// A job that drives a delivery on.
 pub(crate) fn resume_job(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize) -> Job {
     let (own, of) = (Arc::clone(bus), event.clone());
@@ -88,7 +43,7 @@ pub(crate) fn submit_resume(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usiz
 }
 
 /// Drives a delivery on, with its turn, or queues for that.
-fn resume(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent, delivery: usize) {
+pub(crate) fn resume(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent, delivery: usize) {
     let has_work = {
         let mut state = event.state().lock();
         state.deliveries.get_mut(delivery).is_some_and(|d| {

@@ -303,6 +303,13 @@ impl Delivery {
         self.records[next..].iter().position(open).map(|at| at + next)
     }
 
+    /// How many of them are to be called: none if there are some, or nothing is left for them.
+    pub(crate) fn ask_for_helpers(&mut self, count: u32) -> u32 {
+        let called = if self.helpers == 0 && self.startable().is_some() { count } else { 0 };
+        self.helpers += called;
+        called
+    }
+
     /// Starts an attempt of a pending invocation, or of one whose permit has come, and returns its number.
     pub(crate) fn start(&mut self, invocation: usize, from: RecordPhase, worker: u32, at: Stamp) -> Option<u32> {
         if self.phase != DeliveryPhase::Active {

@@ -4,6 +4,7 @@ use crate::event::delivery::{HandlerMode, TurnKind};
 use crate::event::info::{HandlerEntry, HandlerInfo};
 use crate::event::{EventOptions, HandlerId, Priority};
 use crate::sys::clock::{NEVER, Tick};
+use crate::sys::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,17 +49,54 @@ pub(crate) struct SlotEntry {
     pub(crate) timing: Timing,
 }
 
+/// So long may one thread run the parallel handlers of an event alone.
+pub(crate) const ALONE: Tick = 1_000_000;
+
+/// Where handlers end as fast as this, on average, a second thread comes too late, and only holds up the first.
+const QUICK: Tick = 500;
+
+/// How long the parallel handlers of a type took the last time.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    /// None of them can leave its thread, or be given up, before the watch has called others.
+    plain: bool,
+    quick: AtomicBool,
+}
+
+impl Pace {
+    pub(crate) fn of(handlers: &[SlotEntry]) -> Self {
+        let plain = |handler: &SlotEntry| handler.entry.limit.is_none() && handler.timing.timeout >= 10 * ALONE;
+        Pace { plain: handlers.iter().all(plain), quick: AtomicBool::new(false) }
+    }
+}
+
 impl TypeSlot {
+    /// One thread is enough for its parallel handlers, for now.
+    pub(crate) fn is_quick(&self) -> bool {
+        self.pace.quick.load(Relaxed)
+    }
+
+    /// All handlers of an event together took so long.
+    pub(crate) fn took(&self, time: Tick) {
+        let quick = self.pace.plain && time <= QUICK * self.handlers.len() as Tick;
+        if quick != self.is_quick() {
+            // No model has clocks: there one thread is never enough.
+            self.pace.quick.store(quick && !cfg!(threadbus_shuttle), Relaxed);
+        }
+    }
+
     /// The same with one of its handlers only.
     pub(crate) fn only(&self, handler: HandlerId) -> Option<TypeSlot> {
         let SlotEntry { entry, id, mode, timing } = self.handlers.iter().find(|h| h.id == handler)?;
+        let handlers = Box::new([SlotEntry { entry: Arc::clone(entry), id: *id, mode: *mode, timing: *timing }]);
         Some(TypeSlot {
             options: Arc::clone(&self.options),
             priority: self.priority,
             plan: self.plan,
             slow_event: self.slow_event,
+            pace: Pace::of(&*handlers),
             roster: Arc::new(Roster(Box::new([entry.info.clone()]))),
-            handlers: Box::new([SlotEntry { entry: Arc::clone(entry), id: *id, mode: *mode, timing: *timing }]),
+            handlers,
         })
     }
 }
@@ -76,6 +114,7 @@ pub(crate) struct TypeSlot {
     /// What holds for an event without options of its own.
     pub(crate) plan: Plan,
     pub(crate) slow_event: Tick,
+    pub(crate) pace: Pace,
     /// In the order in which they run.
     pub(crate) handlers: Box<[SlotEntry]>,
     pub(crate) roster: Arc<Roster>,

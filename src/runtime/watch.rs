@@ -17,6 +17,8 @@ pub(crate) enum Overdue {
     Deadline,
     SlowHandler,
     SlowEvent,
+    /// One thread has been at the parallel handlers of an event for long enough.
+    Alone,
 }
 
 type Action = Box<dyn FnOnce() + Send>;

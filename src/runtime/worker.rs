@@ -20,13 +20,15 @@ pub(crate) struct Slot {
     pub(crate) running: Running,
     /// When to warn that the event is slow; `NEVER` once done.
     pub(crate) slow_event: Tick,
+    /// When to call others to its parallel handlers; `NEVER` once done.
+    pub(crate) help: Tick,
     /// The bus room's answer to a deadline or a slow handler.
     pub(crate) overdue: fn(&Arc<Worker>, &Slot, Overdue),
 }
 
 impl Slot {
     fn alarm(&self) -> Tick {
-        self.running.alarm().min(self.slow_event)
+        self.running.alarm().min(self.slow_event).min(self.help)
     }
 
     /// What runs has not been ended from outside.
@@ -358,6 +360,10 @@ impl Worker {
             if slot.slow_event <= now {
                 due.push((slot.clone(), Overdue::SlowEvent));
                 slot.slow_event = NEVER;
+            }
+            if slot.help <= now {
+                due.push((slot.clone(), Overdue::Alone));
+                slot.help = NEVER;
             }
             bound = bound.min(slot.alarm());
             if top.is_some() {
