@@ -383,7 +383,7 @@ impl BusBuilder {
             runtime.core.buses.lock().insert(id, weak);
         }
         let alive = Alive::new(&core);
-        *core.alive.lock() = Arc::downgrade(&alive);
+        let _ = core.alive.set(Arc::downgrade(&alive));
         EventBus::of(core, Some(alive))
     }
 }

@@ -20,7 +20,7 @@ use crate::sys::channel::{Receiver, Sender};
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, AtomicUsize};
 use smallvec::SmallVec;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// A queued delivery.
 pub(crate) struct Entry {
@@ -128,7 +128,7 @@ pub(crate) struct BusCore {
     pub(super) idlers: Mutex<Vec<(Arc<Bell>, Until)>>,
     pub(super) idlers_count: AtomicUsize,
     /// What the user's handles share; gone with the last of them.
-    pub(crate) alive: Mutex<Weak<Alive>>,
+    pub(crate) alive: OnceLock<Weak<Alive>>,
 }
 
 /// Dropped with the last handle of a bus.
@@ -205,7 +205,7 @@ impl BusCore {
             set_aside: Mutex::new(Vec::new()),
             idlers: Mutex::new(Vec::new()),
             idlers_count: AtomicUsize::new(0),
-            alive: Mutex::new(Weak::new()),
+            alive: OnceLock::new(),
             options,
         }
     }
@@ -219,6 +219,11 @@ impl BusCore {
     pub(crate) fn all_of(runtime: &RuntimeCore) -> Vec<Arc<BusCore>> {
         let buses: Vec<_> = runtime.buses.lock().values().cloned().collect();
         buses.into_iter().filter_map(|bus| bus.upgrade()?.downcast::<BusCore>().ok()).collect()
+    }
+
+    /// What the user's handles share, if there still is one.
+    pub(crate) fn alive(&self) -> Option<Arc<Alive>> {
+        self.alive.get()?.upgrade()
     }
 
     pub(crate) fn label(&self) -> &str {

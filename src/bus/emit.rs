@@ -37,6 +37,7 @@ struct Candidate {
     /// Put in before it is let in, gone once it is in the queue.
     event: Option<AnyEvent>,
     turn: TurnKind,
+    born: Entrance,
     /// The handler that emits it.
     emitter: Option<Emitter>,
     /// Its event is the parent, unless another one is given.
@@ -115,12 +116,14 @@ impl BusCore {
         make: impl FnOnce(Head) -> T,
     ) -> (T, Candidate) {
         let (emitter, context) = frame::emitter();
+        let (emitter, link) = emitter.unzip();
         let explicit_id = own.as_ref().is_some_and(|own| own.id.is_some());
         let given_parent = own.as_ref().and_then(|own| own.parent.clone());
         let below_emitter = given_parent.is_none() && !kind.detached && emitter.is_some();
         let candidate = Candidate {
             event: None,
             turn: kind.plan.turn,
+            born: entrance,
             emitter,
             below_emitter,
             given_parent,
@@ -131,9 +134,9 @@ impl BusCore {
         let phase = if entrance == Entrance::Queue { DeliveryPhase::Queued } else { DeliveryPhase::Active };
         let stamp = clock::unique_stamp(clock::now());
         let id = own.as_ref().and_then(|own| own.id).unwrap_or_else(|| EventId(random::uuid_v7(stamp)));
-        let link = match &candidate.emitter {
-            Some(emitter) if candidate.below_emitter => Some(Arc::clone(&emitter.link)),
-            emitter => parent.map(|parent| ParentLink::to(parent, emitter.as_ref().and_then(|e| e.link.handler))),
+        let link = match link {
+            Some(link) if candidate.below_emitter => Some(link),
+            link => parent.map(|parent| ParentLink::to(parent, link.and_then(|link| link.handler))),
         };
         let rare = rare(own, parent, context);
         // One expression, so that the event is put together where it stays.
@@ -225,7 +228,7 @@ impl BusCore {
         if !in_handler && entrance == Entrance::Queue {
             self.ask_for_token(&mut inlet)?;
         }
-        if entrance == Entrance::Claimed
+        if entrance != candidate.born
             && let Some(delivery) = event.state().lock().deliveries.first_mut()
         {
             // Before its parent knows it: from then on whoever ends that ends this.

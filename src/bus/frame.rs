@@ -89,8 +89,6 @@ pub(crate) struct Emitter {
     pub(crate) event: AnyEvent,
     pub(crate) delivery: usize,
     pub(crate) invocation: usize,
-    /// From what it emits to its event.
-    pub(crate) link: Arc<ParentLink>,
     attempt: u32,
 }
 
@@ -237,13 +235,15 @@ pub(crate) fn still_holds(lent: &Lent) -> bool {
     .unwrap_or(false)
 }
 
-/// The same, for an emit, with the context.
-pub(crate) fn emitter() -> (Option<Emitter>, Option<Arc<ContextMap>>) {
+/// The same, for an emit, with the link from what it emits to its event; and the context.
+pub(crate) fn emitter() -> (Option<(Emitter, Arc<ParentLink>)>, Option<Arc<ContextMap>>) {
     local(|local| {
         let emitter =
             local.frames.last_mut().map(|Frame { event, delivery, invocation, attempt, handler, link, .. }| {
                 let link = Arc::clone(link.get_or_insert_with(|| ParentLink::to(event, Some(*handler))));
-                Emitter { event: event.clone(), delivery: *delivery, invocation: *invocation, link, attempt: *attempt }
+                let emitter =
+                    Emitter { event: event.clone(), delivery: *delivery, invocation: *invocation, attempt: *attempt };
+                (emitter, link)
             });
         (emitter, local.context.clone())
     })

@@ -57,7 +57,7 @@ impl WeakBus {
     /// The bus, unless its last handle is gone.
     pub fn upgrade(&self) -> Option<EventBus> {
         let core = self.core.upgrade()?;
-        let alive = core.alive.lock().upgrade()?;
+        let alive = core.alive()?;
         Some(EventBus::of(core, Some(alive)))
     }
 
@@ -82,7 +82,7 @@ impl EventBus {
 
     /// The bus an event or a frame knows; works inside its handlers though no handle is left.
     pub(crate) fn from_core(core: Arc<BusCore>) -> EventBus {
-        let alive = core.alive.lock().upgrade();
+        let alive = core.alive();
         EventBus::of(core, alive)
     }
 

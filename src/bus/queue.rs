@@ -82,7 +82,9 @@ impl BusCore {
         if stale < 64 || stale < i64::try_from(self.pending()).unwrap_or(i64::MAX) {
             return;
         }
-        let queued = |entry: &Entry| is_queued(&entry.event, entry.delivery as usize);
+        // An event is complete after its first delivery, and mostly soon.
+        let over = |entry: &Entry| entry.delivery == 0 && entry.event.is_completed();
+        let queued = |entry: &Entry| !over(entry) && is_queued(&entry.event, entry.delivery as usize);
         let mut swept = Vec::with_capacity(usize::try_from(stale).unwrap_or(0));
         let mut run = self.run.lock();
         swept.extend(run.lanes.sift(queued));

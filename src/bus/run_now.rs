@@ -2,11 +2,12 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::counters::Until;
-use crate::bus::drive::{Driver, Via};
+use crate::bus::drive::{After, Driver, Via};
 use crate::bus::ending;
 use crate::bus::forbid::is_forbidden;
 use crate::bus::frame::{self, Barred, Under};
 use crate::bus::jump::{Jump, Waiting, is_parallel, lender, manner, run_here};
+use crate::bus::kind;
 use crate::bus::permit::{delivery_token, is_active};
 use crate::bus::recorder::By;
 use crate::bus::registry::plan_for;
@@ -28,10 +29,12 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
     if worker.is_outside() {
         bus.runtime.pool.list(&worker);
     }
-    let slot = bus.registry.slot(event.body(), &bus.defaults);
+    let slot = kind::slot(bus, event);
     let plan = plan_for(event, &slot, &bus.defaults);
-    if run_alone(bus, &worker, event, index, &slot, plan) {
-        return wait_for_delivery(bus, &worker, event, index);
+    match run_alone(bus, &worker, event, index, &slot, plan) {
+        Some(After::Done(_)) => return,
+        Some(After::Left) => return wait_for_delivery(bus, &worker, event, index),
+        None => {}
     }
     let inside = bus.manual.as_ref().map(|manual| bus.go_inside(manual, &worker, false, None));
     let foreign = matches!(inside, Some(None));
@@ -75,7 +78,7 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
     }
 }
 
-/// By far the commonest, without detours: outside of handlers, and nobody is in the way. False: nothing was done.
+/// By far the commonest, without detours: outside of handlers, and nobody is in the way. `None`: nothing was done.
 fn run_alone(
     bus: &Arc<BusCore>,
     worker: &Arc<Worker>,
@@ -83,22 +86,22 @@ fn run_alone(
     index: usize,
     slot: &Arc<TypeSlot>,
     plan: Plan,
-) -> bool {
+) -> Option<After> {
     if bus.manual.is_some() || plan.turn == TurnKind::Global || frame::barred().is_some() || frame::is_inside() {
-        return false;
+        return None;
     }
     let now = clock::now();
     let (hand, token) = (frame::hand_len(), delivery_token(event, index));
     let (fixed, started) = {
         let mut run = bus.run.lock();
         if !run.is_startable() || !run.handler.is_quiet() {
-            return false;
+            return None;
         }
         let mut stack = worker.stack();
         let mut state = event.state().lock();
         let wants_first = state.wants_first;
         let unstarted = |d: &&mut Delivery| d.phase == DeliveryPhase::Active && !d.is_fixed();
-        let Some(delivery) = state.deliveries.get_mut(index).filter(unstarted) else { return false };
+        let Some(delivery) = state.deliveries.get_mut(index).filter(unstarted) else { return None };
         if plan.turn == TurnKind::Bus {
             run.event.try_take(Place::Front, token, None);
         }
@@ -123,12 +126,12 @@ fn run_alone(
     }
     tell::deliver(bus, event);
     let mut driver = Driver::new(bus, worker, event, index, slot, fixed, Via::Inline, Under::Delivery, now);
-    driver.drive(started.map(|(attempt, _)| attempt));
+    let after = driver.drive(started.map(|(attempt, _)| attempt));
     frame::cut_hand(hand);
-    if !is_active(event, index) {
+    if after != After::Left || !is_active(event, index) {
         release_delivery(bus, token, plan.turn);
     }
-    true
+    Some(after)
 }
 
 /// The caller of `emit_now` must not wait for those who go on with it.

@@ -3,6 +3,7 @@
 
 use crate::bus::drive::{After, Driver, Via};
 use crate::bus::frame::{self, Lent, Under};
+use crate::bus::kind;
 use crate::bus::recorder::By;
 use crate::bus::registry::{mode_for, plan_for, timing_for};
 use crate::bus::start::{self, Fixed, Start};
@@ -19,7 +20,7 @@ pub(crate) fn run(event: &AnyEvent) -> bool {
     let Some(lent) = frame::lend_all(link.id) else { return false };
     let Some(worker) = Worker::current().filter(|worker| !worker.is_deep()) else { return false };
     let bus = &lent.bus;
-    let slot = bus.registry.slot(event.body(), &bus.defaults);
+    let slot = kind::slot(bus, event);
     let done = run_under(&lent, &worker, event, &slot);
     // It may be the last to know a handler that was removed meanwhile.
     unwind::drop_quietly(slot);

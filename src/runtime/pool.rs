@@ -113,6 +113,8 @@ pub(crate) struct PoolStats {
 }
 
 pub(crate) struct Pool {
+    /// No other pool of the process has it; never 0.
+    number: u32,
     limits: Limits,
     state: Mutex<State>,
     /// More threads run user code than may, since that was lowered: loops give their places back after the event they are at.
@@ -132,7 +134,8 @@ struct Staffing {
 impl Pool {
     pub(crate) fn new(limits: Limits) -> Arc<Pool> {
         let state = State { max_threads: limits.max_threads, ..State::default() };
-        Arc::new(Pool { limits, state: Mutex::new(state), crowded: AtomicBool::new(false), workers: Mutex::default() })
+        let (crowded, workers) = (AtomicBool::new(false), Mutex::default());
+        Arc::new(Pool { number: thread::next_number(), limits, state: Mutex::new(state), crowded, workers })
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -382,6 +385,10 @@ impl Pool {
 
     /// From now on `worker` finds it. A thread of the user's may stay listed after its end; the next one sweeps.
     pub(crate) fn list(&self, worker: &Arc<Worker>) {
+        if worker.listed.load(Ordering::Relaxed) == self.number {
+            return;
+        }
+        worker.listed.store(self.number, Ordering::Relaxed);
         let mut workers = self.workers.lock();
         if workers.contains_key(&worker.id) {
             return;

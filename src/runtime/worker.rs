@@ -6,7 +6,7 @@ use crate::runtime::pool::Place;
 use crate::runtime::watch::Overdue;
 use crate::sync::Bell;
 use crate::sys::clock::{NEVER, Tick};
-use crate::sys::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sys::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::sys::sync::{Mutex, MutexGuard};
 use crate::sys::thread;
 use std::cell::RefCell;
@@ -99,6 +99,10 @@ pub(crate) struct Worker {
     pub(crate) id: u32,
     pub(crate) name: String,
     pub(crate) bell: Arc<Bell>,
+    /// Not a thread of the pool.
+    outside: bool,
+    /// The pool that listed it last.
+    pub(crate) listed: AtomicU32,
     /// The pool's business, changed under the pool's lock only.
     pub(crate) place: Mutex<Place>,
     /// The lowest stack address that may still be used, if the stack's size is known.
@@ -137,6 +141,8 @@ impl Worker {
             id: thread::next_number(),
             name: thread::name(),
             bell: Arc::new(Bell::new()),
+            outside: place == Place::Outside,
+            listed: AtomicU32::new(0),
             place: Mutex::new(place),
             floor,
             last,
@@ -164,7 +170,7 @@ impl Worker {
     }
 
     pub(crate) fn is_outside(&self) -> bool {
-        *self.place.lock() == Place::Outside
+        self.outside
     }
 
     pub(crate) fn add_chore(&self, chore: Chore) {
