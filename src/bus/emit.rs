@@ -2,7 +2,7 @@
 
 use crate::bus::core::{BusCore, Doors, Entry, Inlet};
 use crate::bus::counters::Until;
-use crate::bus::frame::{self, Emitter};
+use crate::bus::frame::{self, Emitter, Surroundings};
 use crate::bus::history::Evicted;
 use crate::bus::kind::{self, Kind};
 use crate::bus::observers::Seen;
@@ -115,8 +115,7 @@ impl BusCore {
         unhandled: bool,
         make: impl FnOnce(Head) -> T,
     ) -> (T, Candidate) {
-        let (emitter, context) = frame::emitter();
-        let (emitter, link) = emitter.unzip();
+        let Surroundings { emitter, link, context } = frame::surroundings();
         let explicit_id = own.as_ref().is_some_and(|own| own.id.is_some());
         let given_parent = own.as_ref().and_then(|own| own.parent.clone());
         let below_emitter = given_parent.is_none() && !kind.detached && emitter.is_some();

@@ -63,7 +63,7 @@ impl BusCore {
         let bus = || self.label().to_owned();
         let here = |state: &State| state.deliveries.iter().any(|d| d.bus.id == self.identity.id);
         if !here(&event.state().lock())
-            && let Err(error) = tell::ask(self, event, frame::emitter().0.unzip().0.as_ref())
+            && let Err(error) = tell::ask(self, event, frame::surroundings().emitter.as_ref())
         {
             return Err(error);
         }

@@ -84,6 +84,16 @@ impl Holding {
     }
 }
 
+/// Where an emit comes from.
+#[derive(Default)]
+pub(crate) struct Surroundings {
+    /// The handler.
+    pub(crate) emitter: Option<Emitter>,
+    /// From what it emits to its event.
+    pub(crate) link: Option<Arc<ParentLink>>,
+    pub(crate) context: Option<Arc<ContextMap>>,
+}
+
 /// What an emit needs to know of the handler that it comes from.
 pub(crate) struct Emitter {
     pub(crate) event: AnyEvent,
@@ -235,17 +245,17 @@ pub(crate) fn still_holds(lent: &Lent) -> bool {
     .unwrap_or(false)
 }
 
-/// The same, for an emit, with the link from what it emits to its event; and the context.
-pub(crate) fn emitter() -> (Option<(Emitter, Arc<ParentLink>)>, Option<Arc<ContextMap>>) {
+/// The same, for an emit.
+pub(crate) fn surroundings() -> Surroundings {
     local(|local| {
-        let emitter =
+        let by =
             local.frames.last_mut().map(|Frame { event, delivery, invocation, attempt, handler, link, .. }| {
                 let link = Arc::clone(link.get_or_insert_with(|| ParentLink::to(event, Some(*handler))));
-                let emitter =
-                    Emitter { event: event.clone(), delivery: *delivery, invocation: *invocation, attempt: *attempt };
-                (emitter, link)
+                let (delivery, invocation, attempt) = (*delivery, *invocation, *attempt);
+                (Emitter { event: event.clone(), delivery, invocation, attempt }, link)
             });
-        (emitter, local.context.clone())
+        let (emitter, link) = by.unzip();
+        Surroundings { emitter, link, context: local.context.clone() }
     })
     .unwrap_or_default()
 }

@@ -101,7 +101,7 @@ fn run_alone(
         let mut state = event.state().lock();
         let wants_first = state.wants_first;
         let unstarted = |d: &&mut Delivery| d.phase == DeliveryPhase::Active && !d.is_fixed();
-        let Some(delivery) = state.deliveries.get_mut(index).filter(unstarted) else { return None };
+        let delivery = state.deliveries.get_mut(index).filter(unstarted)?;
         if plan.turn == TurnKind::Bus {
             run.event.try_take(Place::Front, token, None);
         }
