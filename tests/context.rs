@@ -10,7 +10,7 @@
 
 mod common;
 
-use common::{Gate, Log, done, idle, payload};
+use common::{Gate, Log, done, eventually, idle, payload};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -255,7 +255,8 @@ fn values_live_as_long_as_somebody_may_read_them() {
     idle(&bus);
     assert_eq!(dropped.load(Ordering::SeqCst), 0);
     drop(event);
-    assert_eq!(dropped.load(Ordering::SeqCst), 1);
+    // The worker that ran it lets go of it a moment after it is done.
+    eventually(|| dropped.load(Ordering::SeqCst) == 1);
 }
 
 #[test]

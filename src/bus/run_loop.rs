@@ -7,7 +7,7 @@ use crate::bus::frame::Under;
 use crate::bus::permit::{delivery_token, is_active};
 use crate::bus::recorder::By;
 use crate::bus::registry::plan_for;
-use crate::bus::start::{self, Attempt, Fixed, Start};
+use crate::bus::start::{Begun, Start};
 use crate::bus::tell;
 use crate::bus::turn::{release_delivery, resume_job};
 use crate::event::{AnyEvent, DeliveryPhase, TurnKind, TypeSlot};
@@ -35,11 +35,7 @@ enum Claimed {
 /// A claimed delivery; its slot is the pass's newest.
 struct Ready {
     entry: Entry,
-    fixed: Fixed,
-    /// Its first handler, started already.
-    started: Option<Attempt>,
-    /// What the watch must be told.
-    look: Option<Tick>,
+    begun: Begun,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,13 +128,14 @@ impl BusCore {
 
     #[inline]
     fn run_ready(self: &Arc<Self>, worker: &Arc<Worker>, pass: &mut Pass, via: Via) -> Option<(After, Entry)> {
-        let Ready { entry, fixed, started, .. } = pass.ready.take()?;
+        let Ready { entry, begun } = pass.ready.take()?;
+        let fixed = begun.fixed;
         let slot = pass.slots.slot.as_ref()?;
         let delivery = entry.delivery as usize;
         let mut driver =
             Driver::new(self, worker, &entry.event, delivery, slot, fixed, via, Under::Delivery, fixed.begun);
         driver.spare = pass.spare.take();
-        let after = driver.drive(started);
+        let after = driver.drive(begun.first());
         pass.spare = driver.spare;
         Some((after, entry))
     }
@@ -233,14 +230,7 @@ impl BusCore {
     #[inline]
     fn started(self: &Arc<Self>, worker: &Arc<Worker>, pass: &mut Pass) {
         if let Some(ready) = &pass.ready {
-            if let Some(look) = ready.look {
-                self.runtime.watch.look_at(look, worker);
-            }
-            // From its claim on an event's cap counts.
-            if ready.fixed.cap != NEVER {
-                ending::watch_cap(self, &ready.entry.event, ready.entry.delivery as usize, ready.fixed.cap);
-            }
-            tell::deliver(self, &ready.entry.event);
+            ready.begun.tell(self, worker, &ready.entry.event, ready.entry.delivery as usize);
         }
         if !pass.slots.old.is_empty() {
             unwind::drop_each(pass.slots.old.drain(..));
@@ -299,10 +289,9 @@ impl BusCore {
         let Some(slot) = &pass.slots.slot else { return Claimed::BySomebodyElse(entry) };
         let now = pass.now.unwrap_or_else(clock::now);
         let mut short = false;
-        let (fixed, started) = {
+        let begun = {
             let mut stack = worker.stack();
             let mut state = entry.event.state().lock();
-            let wants_first = state.wants_first;
             let queued = state.deliveries.get_mut(index).filter(|d| d.phase == DeliveryPhase::Queued);
             let Some(delivery) = queued else {
                 self.counters.stale.fetch_sub(1, Ordering::Relaxed);
@@ -332,19 +321,13 @@ impl BusCore {
                     short = bus_handler && !run.handler.try_take(Place::Entry, token, None);
                 }
             }
-            let queued = start::queued_for(&entry.event, delivery, now);
-            self.recorder.queued_for(queued, By::Loop);
-            start::fix(self, &entry.event, delivery, wants_first, slot, now);
-            let fixed = Fixed::of(delivery);
             let start = Start { bus: self, worker, event: &entry.event, delivery: index, slot, now };
-            let started = if short { None } else { start.first(&mut stack, &mut state, fixed) };
-            tell::note(self, &state, &entry.event);
-            (fixed, started)
+            start.begin(slot, &mut stack, &mut state, By::Loop, !short)
         };
+        let Some(begun) = begun else { return Claimed::BySomebodyElse(entry) };
         self.note_claim_under_run(run, entry.event.head().stamp);
         if !short {
-            let (started, look) = started.unzip();
-            pass.ready = Some(Ready { entry, fixed, started, look: look.flatten() });
+            pass.ready = Some(Ready { entry, begun });
             return Claimed::ToRun;
         }
         // In this same section, so that events come to the handlers in the order of the bus. What stands in line is as good as

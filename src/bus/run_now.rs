@@ -3,7 +3,6 @@
 use crate::bus::core::BusCore;
 use crate::bus::counters::Until;
 use crate::bus::drive::{After, Driver, Via};
-use crate::bus::ending;
 use crate::bus::forbid::is_forbidden;
 use crate::bus::frame::{self, Barred, Under};
 use crate::bus::jump::{Jump, Waiting, is_parallel, lender, manner, run_here};
@@ -11,8 +10,7 @@ use crate::bus::kind;
 use crate::bus::permit::{delivery_token, is_active};
 use crate::bus::recorder::By;
 use crate::bus::registry::plan_for;
-use crate::bus::start::{self, Fixed, Start};
-use crate::bus::tell;
+use crate::bus::start::{self, Start};
 use crate::bus::turn::{ensure_turn, release_delivery, submit_resume};
 use crate::event::{AnyEvent, Delivery, DeliveryPhase, Plan, TurnKind, TypeSlot};
 use crate::runtime::Worker;
@@ -92,14 +90,14 @@ fn run_alone(
     }
     let now = clock::now();
     let (hand, token) = (frame::hand_len(), delivery_token(event, index));
-    let (fixed, started) = {
+    let start = Start { bus, worker, event, delivery: index, slot, now };
+    let begun = {
         let mut run = bus.run.lock();
         if !run.is_startable() || !run.handler.is_quiet() {
             return None;
         }
         let mut stack = worker.stack();
         let mut state = event.state().lock();
-        let wants_first = state.wants_first;
         let unstarted = |d: &&mut Delivery| d.phase == DeliveryPhase::Active && !d.is_fixed();
         let delivery = state.deliveries.get_mut(index).filter(unstarted)?;
         if plan.turn == TurnKind::Bus {
@@ -110,23 +108,11 @@ fn run_alone(
         }
         drop(run);
         delivery.manner = manner(plan, false);
-        bus.recorder.queued_for(start::queued_for(event, delivery, now), By::Anybody);
-        start::fix(bus, event, delivery, wants_first, slot, now);
-        let fixed = Fixed::of(delivery);
-        let start = Start { bus, worker, event, delivery: index, slot, now };
-        let started = start.first(&mut stack, &mut state, fixed);
-        tell::note(bus, &state, event);
-        (fixed, started)
+        start.begin(slot, &mut stack, &mut state, By::Anybody, true)?
     };
-    if let Some((_, Some(look))) = started {
-        bus.runtime.watch.look_at(look, worker);
-    }
-    if fixed.cap != NEVER {
-        ending::watch_cap(bus, event, index, fixed.cap);
-    }
-    tell::deliver(bus, event);
-    let mut driver = Driver::new(bus, worker, event, index, slot, fixed, Via::Inline, Under::Delivery, now);
-    let after = driver.drive(started.map(|(attempt, _)| attempt));
+    begun.tell(bus, worker, event, index);
+    let mut driver = Driver::new(bus, worker, event, index, slot, begun.fixed, Via::Inline, Under::Delivery, now);
+    let after = driver.drive(begun.first());
     frame::cut_hand(hand);
     if after != After::Left || !is_active(event, index) {
         release_delivery(bus, token, plan.turn);

@@ -4,6 +4,7 @@ use crate::bus::core::BusCore;
 use crate::bus::ending;
 use crate::bus::helpers::starts_alone;
 use crate::bus::overdue;
+use crate::bus::recorder::By;
 use crate::bus::registry::{mode_for, plan_for, timing_for};
 use crate::bus::tell;
 use crate::event::{ALONE, AnyEvent, Delivery, DeliveryPhase, HandlerMode, Manner, RecordPhase, State, TypeSlot};
@@ -39,10 +40,54 @@ pub(crate) struct Start<'a> {
     pub(crate) now: Tick,
 }
 
+/// A claimed delivery whose handlers are fixed, and whose first one is started, if it needs nothing that the delivery does not hold.
+pub(crate) struct Begun {
+    pub(crate) fixed: Fixed,
+    /// With what the watch must be told.
+    started: Option<(Attempt, Option<Tick>)>,
+}
+
+impl Begun {
+    pub(crate) fn first(&self) -> Option<Attempt> {
+        self.started.map(|(attempt, _)| attempt)
+    }
+
+    /// With nothing locked, what the beginning leaves to do.
+    #[inline]
+    pub(crate) fn tell(&self, bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent, delivery: usize) {
+        if let Some((_, Some(look))) = self.started {
+            bus.runtime.watch.look_at(look, worker);
+        }
+        // From its claim on an event's cap counts.
+        if self.fixed.cap != NEVER {
+            ending::watch_cap(bus, event, delivery, self.fixed.cap);
+        }
+        tell::deliver(bus, event);
+    }
+}
+
 impl Start<'_> {
-    /// The first handler of a delivery that was just claimed, if it needs nothing that the delivery does not hold. With the time
-    /// that the watch must be told, after unlocking.
-    pub(crate) fn first(&self, stack: &mut Stack, state: &mut State, fixed: Fixed) -> Option<(Attempt, Option<Tick>)> {
+    /// Under the lock of the event, whose delivery was just claimed, and of this worker's stack. `held`: who claimed it has what it needs.
+    #[inline(always)]
+    pub(crate) fn begin(
+        &self,
+        slot: &Arc<TypeSlot>,
+        stack: &mut Stack,
+        state: &mut State,
+        by: By,
+        held: bool,
+    ) -> Option<Begun> {
+        let wants_first = state.wants_first;
+        let delivery = state.deliveries.get_mut(self.delivery)?;
+        self.bus.recorder.queued_for(queued_for(self.event, delivery, self.now), by);
+        fix(self.bus, self.event, delivery, wants_first, slot, self.now);
+        let fixed = Fixed::of(delivery);
+        let started = if held { self.first(stack, state, fixed) } else { None };
+        tell::note(self.bus, state, self.event);
+        Some(Begun { fixed, started })
+    }
+
+    fn first(&self, stack: &mut Stack, state: &mut State, fixed: Fixed) -> Option<(Attempt, Option<Tick>)> {
         let at = clock::wall(self.now).max(self.event.head().stamp + 1);
         let delivery = state.deliveries.get_mut(self.delivery)?;
         let mode = delivery.records.first()?.mode;

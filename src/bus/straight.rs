@@ -6,7 +6,7 @@ use crate::bus::frame::{self, Lent, Under};
 use crate::bus::kind;
 use crate::bus::recorder::By;
 use crate::bus::registry::{mode_for, plan_for, timing_for};
-use crate::bus::start::{self, Fixed, Start};
+use crate::bus::start::Start;
 use crate::bus::tell;
 use crate::event::{AnyEvent, DeliveryPhase, HandlerMode, TypeSlot};
 use crate::runtime::Worker;
@@ -42,7 +42,8 @@ fn run_under(lent: &Lent, worker: &Arc<Worker>, event: &AnyEvent, slot: &Arc<Typ
     if plan.event_timeout.is_some() || parallel || handlers.into_iter().any(ends_early) {
         return false;
     }
-    let (fixed, started) = {
+    let start = Start { bus, worker, event, delivery: 0, slot, now };
+    let begun = {
         let mut stack = worker.stack();
         let mut state = event.state().lock();
         let wants_first = state.wants_first;
@@ -58,23 +59,15 @@ fn run_under(lent: &Lent, worker: &Arc<Worker>, event: &AnyEvent, slot: &Arc<Typ
         manner.inline = true;
         delivery.phase = DeliveryPhase::Active;
         delivery.set_lender(lent.lender);
-        bus.recorder.queued_for(start::queued_for(event, delivery, now), By::Anybody);
-        start::fix(bus, event, delivery, false, slot, now);
-        let fixed = Fixed::of(delivery);
-        let start = Start { bus, worker, event, delivery: 0, slot, now };
-        let started = start.first(&mut stack, &mut state, fixed);
-        tell::note(bus, &state, event);
-        (fixed, started)
+        start.begin(slot, &mut stack, &mut state, By::Anybody, true)
     };
+    let Some(begun) = begun else { return false };
     bus.note_claim(event.head().stamp);
     bus.note_stale();
     let under = Under::Hand(lent.places.clone());
-    let mut driver = Driver::new(bus, worker, event, 0, slot, fixed, Via::Inline, under, now);
-    if let Some((_, Some(look))) = started {
-        bus.runtime.watch.look_at(look, worker);
-    }
-    tell::deliver(bus, event);
-    let after = driver.drive(started.map(|(attempt, _)| attempt));
+    begun.tell(bus, worker, event, 0);
+    let mut driver = Driver::new(bus, worker, event, 0, slot, begun.fixed, Via::Inline, under, now);
+    let after = driver.drive(begun.first());
     let done = matches!(after, After::Done(_));
     done && event.is_completed()
 }
