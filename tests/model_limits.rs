@@ -179,3 +179,32 @@ fn a_place_is_kept_from_one_attempt_to_the_next_and_then_given_back() {
         at_rest(&bus);
     });
 }
+
+#[test]
+fn a_circle_over_a_turn_that_a_completed_event_keeps_in_line_is_told() {
+    check(|| {
+        let runtime = runtime();
+        let limit = Limit::new(1);
+        let (a, b) = (bus(&runtime, "a"), bus(&runtime, "b"));
+        let other = b.downgrade();
+        a.on(|child: &Event<Child>| child.0);
+        b.on_with(under(&limit), |child: &Event<Child>| child.0);
+        b.on(|_: &Event<Next>| ());
+        a.on_with(under(&limit), move |job: &Event<Job>| -> Result<u32, HandlerError> {
+            match other.upgrade().ok_or("gone")?.emit(Next).wait_in_order() {
+                // Behind the event that wants the place, or before it.
+                Ok(_) | Err(WaitError::Deadlock(_)) => Ok(job.0),
+                Err(error) => Err(error.into()),
+            }
+        });
+        let complete = a.emit(Child(1));
+        complete.wait().unwrap();
+        let (onto, late) = (b.clone(), complete.clone());
+        let forwarder = thread::spawn(move || onto.forward(&late).unwrap());
+        assert_eq!(a.emit(Job(2)).result().unwrap(), 2);
+        forwarder.join().unwrap();
+        at_rest(&a);
+        at_rest(&b);
+        assert_eq!(complete.result_list().unwrap(), [1, 1]);
+    });
+}

@@ -3,7 +3,8 @@
 use crate::bus::core::BusCore;
 use crate::bus::frame::{self, Frame};
 use crate::bus::limits;
-use crate::event::{AnyEvent, BusId, BusIdentity, Delivery, DeliveryPhase, LimitGroup, RecordPhase, TurnKind};
+use crate::bus::permit::delivery_token;
+use crate::event::{AnyEvent, BusId, BusIdentity, Delivery, DeliveryPhase, LimitGroup, Placed, RecordPhase, TurnKind};
 use crate::runtime::{ParkedWait, RuntimeCore, Worker};
 use crate::sys::sync::atomic::Ordering;
 use std::collections::{HashMap, HashSet};
@@ -213,36 +214,58 @@ impl Queue {
         Queue { bus: Arc::clone(bus), global, jumps }
     }
 
-    /// What has started and keeps it waiting, standing in line for a place under a limit. Global turns keep all buses waiting.
-    fn in_line(&self, runtime: &RuntimeCore) -> Vec<AnyEvent> {
+    /// The deliveries that have started and keep it waiting, standing in line for a place under a limit. Global turns keep all buses waiting.
+    fn in_line(&self, runtime: &RuntimeCore) -> Vec<(AnyEvent, usize)> {
         if !runtime.has_limits.load(Ordering::Relaxed) {
             return Vec::new();
         }
-        let keeps = |delivery: &Delivery| {
-            let turn = delivery.manner.turn;
-            delivery.phase == DeliveryPhase::Active
-                && (delivery.bus.id == self.bus.id && turn != TurnKind::Free || self.global && turn == TurnKind::Global)
-        };
-        let waits = |event: &AnyEvent| {
-            let state = event.state().lock();
-            state.deliveries.iter().any(keeps) && !limits::lines_of(&state).is_empty()
-        };
-        // Let go of after the lock: one may be the last hold of its bus.
+        // Let go of after the locks: one may be the last hold of its bus.
         let cores: Vec<Arc<BusCore>> =
             if self.global { BusCore::all_of(runtime) } else { BusCore::of(&self.bus).into_iter().collect() };
-        cores.iter().flat_map(|core| core.set_aside()).filter(waits).collect()
+        let mut found = Vec::new();
+        for core in &cores {
+            for event in core.set_aside() {
+                let stand: Vec<(usize, bool)> = {
+                    let state = event.state().lock();
+                    let here = |d: &&Delivery| d.phase == DeliveryPhase::Active && d.bus.id == core.identity.id;
+                    let delivery = |placed: &Placed| {
+                        let delivery = state.deliveries.get(placed.delivery).filter(here)?;
+                        Some((placed.delivery, delivery.manner.carries_loop))
+                    };
+                    limits::in_line(&state).filter_map(delivery).collect()
+                };
+                for (delivery, carries_loop) in stand {
+                    // One that was lent its turn may have none by now.
+                    let token = delivery_token(&event, delivery);
+                    let keeps = core.identity.id == self.bus.id && (carries_loop || core.run.lock().event.keeps(token));
+                    if keeps || self.global && runtime.global.lock().event.keeps(token) {
+                        found.push((event.clone(), delivery));
+                    }
+                }
+            }
+        }
+        found
     }
 }
 
 /// How far a search has come, and what lies on the way.
 struct Step {
     event: AnyEvent,
+    /// The end of this one delivery is enough; the event got it, maybe, when it was complete.
+    delivery: Option<usize>,
     /// Its last hop in the trail; 0 is none.
     hop: usize,
     /// Whether who waits for the event leaves its queued deliveries to their buses.
     in_order: bool,
     jump: bool,
     queue: bool,
+}
+
+impl Step {
+    fn past(wait: &ParkedWait, hop: usize, jump: bool, queue: bool) -> Step {
+        let (event, in_order) = (wait.event.clone(), wait.in_order);
+        Step { event, delivery: None, hop, in_order, jump: jump || !in_order, queue }
+    }
 }
 
 /// The hops of a search, each with the one before it. Put into words only when a cycle was found: chains may be thousands long.
@@ -296,17 +319,19 @@ impl Search<'_> {
     ) -> Option<String> {
         let mut seen = HashSet::new();
         let mut trail = Trail::default();
-        let mut pending = vec![Step { event: start.clone(), hop: 0, in_order, jump, queue }];
+        let mut pending = vec![Step { event: start.clone(), delivery: None, hop: 0, in_order, jump, queue }];
         while let Some(step) = pending.pop() {
-            let Step { event, hop, in_order, jump, queue } = step;
-            if event.is_completed() || !seen.insert((event.head().stamp, in_order, jump, queue)) {
+            let Step { event, delivery: only, hop, in_order, jump, queue } = step;
+            let is_over = only.is_none() && event.is_completed();
+            if is_over || !seen.insert((event.head().stamp, only, in_order, jump, queue)) {
                 continue;
             }
+            let needed = |index| only.is_none_or(|only| only == index);
             let (mut workers, mut queued, mut children) = (Vec::new(), Vec::new(), Vec::new());
             let in_line;
             {
                 let state = event.state().lock();
-                for delivery in state.deliveries.iter() {
+                for (_, delivery) in state.deliveries.iter().enumerate().filter(|(index, _)| needed(*index)) {
                     let running = delivery.records.iter().enumerate().filter(|(_, r)| r.phase == RecordPhase::Started);
                     let label = |at| delivery.handler(at).map(|info| info.label()).unwrap_or_default();
                     workers.extend(running.map(|(at, r)| (r.worker, label(at))));
@@ -315,10 +340,11 @@ impl Search<'_> {
                     }
                 }
                 // While its handlers run they may still wait for what they have emitted; who waits in order looks again at their end.
-                if !state.deliveries.iter().any(|d| d.phase == DeliveryPhase::Active) {
+                if only.is_none() && !state.deliveries.iter().any(|d| d.phase == DeliveryPhase::Active) {
                     children.extend(state.children().map(|c| c.event.clone()).filter(|e| !e.is_completed()));
                 }
-                in_line = limits::lines_of(&state);
+                let stand = limits::in_line(&state).filter(|placed| needed(placed.delivery));
+                in_line = stand.map(|placed| Arc::clone(&placed.group)).collect::<Vec<_>>();
             }
             for group in &in_line {
                 let holders = limits::holders(self.runtime, group);
@@ -345,8 +371,7 @@ impl Search<'_> {
                     self.parked.get(&worker).filter(|wait| !limits::needs(self.parked, &wait.event, &event))
                 {
                     let hop = trail.add(hop, words(&format!("a handler that waits for {}", wait.event)));
-                    let jump = jump || !wait.in_order;
-                    pending.push(Step { event: wait.event.clone(), hop, in_order: wait.in_order, jump, queue });
+                    pending.push(Step::past(wait, hop, jump, queue));
                 }
             }
             for (worker, handler) in workers {
@@ -358,8 +383,7 @@ impl Search<'_> {
                 }
                 if let Some(wait) = self.parked.get(&worker) {
                     let hop = trail.add(hop, format!(", where {handler} waits for {}", wait.event));
-                    let jump = jump || !wait.in_order;
-                    pending.push(Step { event: wait.event.clone(), hop, in_order: wait.in_order, jump, queue });
+                    pending.push(Step::past(wait, hop, jump, queue));
                 }
             }
             // Who jumps claims what is queued; only an in-order wait depends on the queue.
@@ -369,19 +393,19 @@ impl Search<'_> {
                     let chain = trail.words(hop);
                     return Some(format!("{chain}, which is queued on {} behind this very handler", queue.bus.label));
                 }
-                for event in queue.in_line(self.runtime) {
+                for (event, delivery) in queue.in_line(self.runtime) {
                     let hop = trail.add(hop, format!(", queued on {} behind {event}", queue.bus.label));
-                    pending.push(Step { event, hop, in_order, jump, queue: true });
+                    pending.push(Step { event, delivery: Some(delivery), hop, in_order, jump, queue: true });
                 }
                 for (event, in_order) in self.parked_before(&queue) {
                     let label = &queue.bus.label;
                     let hop = trail.add(hop, format!(", queued on {label} behind a handler that waits for {event}"));
-                    pending.push(Step { event, hop, in_order, jump: jump || !in_order, queue: true });
+                    pending.push(Step { event, delivery: None, hop, in_order, jump: jump || !in_order, queue: true });
                 }
             }
             for child in children {
                 let hop = trail.add(hop, format!(", which needs its child {child}"));
-                pending.push(Step { event: child, hop, in_order, jump, queue });
+                pending.push(Step { event: child, delivery: None, hop, in_order, jump, queue });
             }
         }
         None

@@ -248,11 +248,15 @@ impl Claim {
 
 /// The groups in whose lines handlers of an event stand.
 pub(crate) fn lines_of(state: &State) -> Vec<Arc<LimitGroup>> {
-    let stands = |placed: &&Placed| {
+    in_line(state).map(|placed| Arc::clone(&placed.group)).collect()
+}
+
+/// The invocations of an event that stand in line.
+pub(crate) fn in_line(state: &State) -> impl Iterator<Item = &Placed> {
+    state.limits().iter().filter(|placed| {
         let record = state.deliveries.get(placed.delivery).and_then(|d| d.records.get(placed.invocation));
         record.is_some_and(|record| record.phase == RecordPhase::Delayed && !record.placed)
-    };
-    state.limits().iter().filter(stands).map(|placed| Arc::clone(&placed.group)).collect()
+    })
 }
 
 /// The threads whose handlers have places in a group.

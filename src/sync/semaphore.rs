@@ -187,6 +187,11 @@ impl<T> Semaphore<T> {
         self.front.iter().chain(&self.entries).any(|t| t.token == token && whose(&t.turn))
     }
 
+    /// Nothing that has not started gets it before this token has done with it.
+    pub(crate) fn keeps(&self, token: Token) -> bool {
+        self.holds(token) || self.yielded.contains(&token) || self.in_line(token, |_| true)
+    }
+
     /// Who holds, who gave it up, who stands in line: for people.
     pub(crate) fn describe(&self, name: &dyn Fn(Token) -> String) -> String {
         let list = |tokens: &mut dyn Iterator<Item = Token>| tokens.map(name).collect::<Vec<_>>().join(", ");
@@ -259,6 +264,20 @@ mod tests {
     }
     fn turns(granted: Granted<u64>) -> Vec<u64> {
         granted.into_vec()
+    }
+
+    #[test]
+    fn who_holds_or_gave_it_up_or_stands_in_line_keeps_it() {
+        let mut s = Semaphore::new(1, true);
+        assert!(!s.keeps(token(1)));
+        assert!(s.try_take(Place::Entry, token(1), None));
+        assert!(s.keeps(token(1)) && !s.keeps(token(2)));
+        s.stand(Place::Front, ticket(2));
+        assert!(s.keeps(token(2)));
+        assert_eq!(turns(s.set_down(token(1))), [2]);
+        assert!(s.keeps(token(1)));
+        s.release(token(1));
+        assert!(!s.keeps(token(1)) && s.keeps(token(2)));
     }
 
     #[test]
