@@ -42,11 +42,11 @@ pub(crate) enum Ended {
 #[inline(always)]
 pub(crate) fn call(driver: &Driver<'_>, into: &mut Returned) {
     let (event, attempt) = (driver.event, driver.attempt);
-    let entry = &*driver.slot.handlers[attempt.invocation].entry;
+    let handler = &driver.slot.handlers[attempt.invocation];
     let mut failed = None;
     let outcome = &mut into.outcome;
-    let called = unwind::catch(|| match (entry.call)(event, outcome) {
-        Ok(()) if entry.typed => {}
+    let called = unwind::catch(|| match (handler.call)(event, outcome) {
+        Ok(()) if handler.typed => {}
         Ok(()) => failed = accept(event, outcome).err().map(|failure| (failure, false)),
         Err(error) => {
             let permanent = error.is_permanent();
@@ -54,11 +54,11 @@ pub(crate) fn call(driver: &Driver<'_>, into: &mut Returned) {
         }
     });
     if let Err(panic) = called {
-        log::debug!(target: "threadbus", "{} panicked on {event}: {panic}", entry.info.label());
+        log::debug!(target: "threadbus", "{} panicked on {event}: {panic}", handler.entry.info.label());
         failed = Some((HandlerFailure::Panicked(panic), false));
     }
     let Some((failure, permanent)) = failed else { return };
-    into.retry = if permanent { None } else { retry_after(driver, entry, attempt, &failure) };
+    into.retry = if permanent { None } else { retry_after(driver, &handler.entry, attempt, &failure) };
     into.outcome = Outcome::Failed(Arc::new(failure));
 }
 

@@ -270,7 +270,7 @@ impl<'a> Driver<'a> {
         };
         let record = &delivery.records[invocation];
         let (mode, attempt) = (record.mode, record.attempt);
-        let limited = self.slot.handlers[invocation].entry.limit.is_some() && !record.placed;
+        let limited = self.slot.handlers[invocation].limited && !record.placed;
         let step = if limited {
             delivery.set_aside(invocation);
             Step::Limit(Wanted { invocation, attempt, mode })

@@ -235,7 +235,7 @@ impl EventBus {
             }
             Ok(())
         };
-        let entry = Arc::new(HandlerEntry { info: info.clone(), options, limit, call: Box::new(call), typed });
+        let entry = Arc::new(HandlerEntry { info: info.clone(), options, limit, call: Arc::new(call), typed });
         if !self.core.registry.add(entry, known, self.told()) {
             info.end();
             log::warn!(

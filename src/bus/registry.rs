@@ -303,11 +303,9 @@ fn new_slot<'a>(
     defaults: &BusDefaults,
 ) -> TypeSlot {
     let handlers: Box<[SlotEntry]> = entries
-        .map(|entry| SlotEntry {
-            mode: rules::handler_mode(None, &options, &entry.options, defaults),
-            timing: rules::timing(None, &options, &entry.options, defaults),
-            id: entry.info.id(),
-            entry: Arc::clone(entry),
+        .map(|entry| {
+            let mode = rules::handler_mode(None, &options, &entry.options, defaults);
+            SlotEntry::new(entry, mode, rules::timing(None, &options, &entry.options, defaults))
         })
         .collect();
     let plan = rules::plan(None, &options, defaults).with_handlers(handlers.iter().map(|handler| handler.mode));

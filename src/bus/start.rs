@@ -91,7 +91,7 @@ impl Start<'_> {
         let at = clock::wall(self.now).max(self.event.head().stamp + 1);
         let delivery = state.deliveries.get_mut(self.delivery)?;
         let mode = delivery.records.first()?.mode;
-        let limited = self.slot.handlers.first()?.entry.limit.is_some();
+        let limited = self.slot.handlers.first()?.limited;
         if fixed.manner.parallel || limited || needs_permit(mode, fixed.manner.bus_handler) {
             return None;
         }

@@ -106,7 +106,7 @@ impl fmt::Debug for HandlerInfo {
 }
 
 /// What a handler's closure looks like to the bus, whatever it was registered as.
-type Call = dyn Fn(&AnyEvent, &mut Outcome) -> Result<(), HandlerError> + Send + Sync;
+pub(crate) type Call = dyn Fn(&AnyEvent, &mut Outcome) -> Result<(), HandlerError> + Send + Sync;
 
 /// One registered handler.
 pub(crate) struct HandlerEntry {
@@ -114,7 +114,7 @@ pub(crate) struct HandlerEntry {
     pub(crate) options: HandlerOptions,
     /// Who shares its limit within the runtime.
     pub(crate) limit: Option<Arc<LimitGroup>>,
-    pub(crate) call: Box<Call>,
+    pub(crate) call: Arc<Call>,
     /// Its outputs are of the event's type by construction.
     pub(crate) typed: bool,
 }

@@ -1,10 +1,11 @@
 //! What events of one type need on one bus, worked out once for all of them.
 
 use crate::event::delivery::{HandlerMode, TurnKind};
-use crate::event::info::{HandlerEntry, HandlerInfo};
+use crate::event::info::{Call, HandlerEntry, HandlerInfo};
 use crate::event::{EventOptions, HandlerId, Priority};
 use crate::sys::clock::{NEVER, Tick};
 use crate::sys::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,13 +41,31 @@ impl Timing {
     }
 }
 
-/// One handler, and how it runs for events without options of their own.
-#[derive(Debug)]
+/// One handler, and how it runs for events without options of their own. What every call needs is here, so that a list of handlers is read
+/// from one end to the other.
+#[derive(Clone)]
 pub(crate) struct SlotEntry {
     pub(crate) entry: Arc<HandlerEntry>,
+    pub(crate) call: Arc<Call>,
     pub(crate) id: HandlerId,
+    pub(crate) typed: bool,
+    pub(crate) limited: bool,
     pub(crate) mode: HandlerMode,
     pub(crate) timing: Timing,
+}
+
+impl SlotEntry {
+    pub(crate) fn new(entry: &Arc<HandlerEntry>, mode: HandlerMode, timing: Timing) -> Self {
+        let HandlerEntry { info, limit, call, typed, .. } = &**entry;
+        let (call, limited) = (Arc::clone(call), limit.is_some());
+        SlotEntry { entry: Arc::clone(entry), call, id: info.id(), typed: *typed, limited, mode, timing }
+    }
+}
+
+impl fmt::Debug for SlotEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.entry.fmt(f)
+    }
 }
 
 /// So long may one thread run the parallel handlers of an event alone.
@@ -65,7 +84,7 @@ pub(crate) struct Pace {
 
 impl Pace {
     pub(crate) fn of(handlers: &[SlotEntry]) -> Self {
-        let plain = |handler: &SlotEntry| handler.entry.limit.is_none() && handler.timing.timeout >= 10 * ALONE;
+        let plain = |handler: &SlotEntry| !handler.limited && handler.timing.timeout >= 10 * ALONE;
         Pace { plain: handlers.iter().all(plain), quick: AtomicBool::new(false) }
     }
 }
@@ -87,15 +106,15 @@ impl TypeSlot {
 
     /// The same with one of its handlers only.
     pub(crate) fn only(&self, handler: HandlerId) -> Option<TypeSlot> {
-        let SlotEntry { entry, id, mode, timing } = self.handlers.iter().find(|h| h.id == handler)?;
-        let handlers = Box::new([SlotEntry { entry: Arc::clone(entry), id: *id, mode: *mode, timing: *timing }]);
+        let entry = self.handlers.iter().find(|h| h.id == handler)?;
+        let handlers = Box::new([entry.clone()]);
         Some(TypeSlot {
             options: Arc::clone(&self.options),
             priority: self.priority,
             plan: self.plan,
             slow_event: self.slow_event,
             pace: Pace::of(&*handlers),
-            roster: Arc::new(Roster(Box::new([entry.info.clone()]))),
+            roster: Arc::new(Roster(Box::new([entry.entry.info.clone()]))),
             handlers,
         })
     }
