@@ -17,9 +17,13 @@ use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::planted;
 use crate::sys::sync::MutexGuard;
 use crate::sys::sync::atomic::Ordering;
+use crate::sys::thread;
 use crate::sys::unwind;
 use std::any::TypeId;
 use std::sync::Arc;
+
+/// How often a loop says that it has been working.
+const BUSY: Tick = 100_000;
 
 /// What a finished delivery leaves to be released.
 pub(crate) type Finished = (Token, TurnKind);
@@ -52,6 +56,8 @@ struct Pass {
     finished: Option<Finished>,
     /// When the event before ended: the start of the next, if nothing blocked in between.
     now: Option<Tick>,
+    /// Since when one event has followed the other.
+    busy_since: Option<Tick>,
     slots: Snapshot,
     /// What the last frame held, for the next one.
     spare: Option<Arc<BusCore>>,
@@ -181,6 +187,9 @@ impl BusCore {
             let Some(entry) = self.take(&mut run, |_| true) else {
                 pass.slots.forget();
                 pass.now = None;
+                if let Some(since) = pass.busy_since.take() {
+                    thread::has_worked(clock::now() - since);
+                }
                 match self.hand_back(run, &mut pass.slots) {
                     Some(locked) => run = locked,
                     None => {
@@ -288,6 +297,11 @@ impl BusCore {
         pass.slots.look_up(self, &entry.event);
         let Some(slot) = &pass.slots.slot else { return Claimed::BySomebodyElse(entry) };
         let now = pass.now.unwrap_or_else(clock::now);
+        let busy = now - *pass.busy_since.get_or_insert(now);
+        if busy > BUSY {
+            thread::has_worked(busy);
+            pass.busy_since = Some(now);
+        }
         let mut short = false;
         let begun = {
             let mut stack = worker.stack();

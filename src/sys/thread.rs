@@ -2,6 +2,7 @@
 
 use crate::sys::clock;
 use std::io;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 #[cfg(not(threadbus_shuttle))]
 pub(crate) use std::thread_local as local;
@@ -81,10 +82,19 @@ fn yield_now() {
     shuttle::thread::yield_now();
 }
 
-/// Where only one thread can run: lets another. False, and nothing is done, for a while after one kept the core for longer than ours
-/// do. The machine is shared with somebody who computes, then, and takes a whole time slice whenever it is offered one.
+/// How long loops of ours have run, where only one thread can run.
+static OURS: AtomicU64 = AtomicU64::new(0);
+
+/// A loop has run events for so long.
+pub(crate) fn has_worked(time: clock::Tick) {
+    if cores() < 2 {
+        OURS.fetch_add(time, Relaxed);
+    }
+}
+
+/// Where only one thread can run: lets another. False, and nothing is done, for a while after one that is not ours kept the core for long.
+/// The machine is shared with somebody who computes, then, and takes a whole time slice whenever it is offered one.
 pub(crate) fn give_way() -> bool {
-    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
     const LONG: clock::Tick = 500_000;
     const PAUSE: u32 = 1_000;
     static LEFT_OUT: AtomicU32 = AtomicU32::new(0);
@@ -93,9 +103,10 @@ pub(crate) fn give_way() -> bool {
         LEFT_OUT.store(left_out - 1, Relaxed);
         return false;
     }
-    let before = clock::now();
+    let (before, ours) = (clock::now(), OURS.load(Relaxed));
     yield_now();
-    if clock::now().saturating_sub(before) > LONG {
+    let theirs = (clock::now() - before).saturating_sub(OURS.load(Relaxed) - ours);
+    if theirs > LONG {
         LEFT_OUT.store(PAUSE, Relaxed);
     }
     true
@@ -116,7 +127,6 @@ pub(crate) fn stack_position() -> usize {
 
 /// A number that no other thread of ours has had; never 0.
 pub(crate) fn next_number() -> u32 {
-    use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed)
+    NEXT.fetch_add(1, Relaxed)
 }
