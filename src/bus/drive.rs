@@ -56,6 +56,8 @@ pub(crate) struct Driver<'a> {
     on_stack: bool,
     /// The frame's own hold of the bus, while it is not seated.
     pub(crate) spare: Option<Arc<BusCore>>,
+    /// What the delivery held of its handlers, once it is over; the loop's driver leaves it to the loop.
+    pub(crate) held: Option<Arc<TypeSlot>>,
     /// What a locked step leaves to do afterwards; here, since moving it through return values takes longer than the step.
     owed: Owed,
 }
@@ -129,7 +131,24 @@ impl<'a> Driver<'a> {
         now: Tick,
     ) -> Self {
         let (attempt, seated, on_stack, spare, owed) = (Attempt::default(), None, false, None, Owed::default());
-        Driver { bus, worker, event, delivery, slot, fixed, via, now, attempt, under, seated, on_stack, spare, owed }
+        let held = None;
+        Driver {
+            bus,
+            worker,
+            event,
+            delivery,
+            slot,
+            fixed,
+            via,
+            now,
+            attempt,
+            under,
+            seated,
+            on_stack,
+            spare,
+            held,
+            owed,
+        }
     }
 
     /// `started`: its first handler, if the claim has started it.
@@ -170,11 +189,14 @@ impl<'a> Driver<'a> {
                 }
                 Step::Finished => {
                     self.unseat();
-                    let Some(finish) = self.owed.finish.take() else { return Ran::Left };
+                    let Some(mut finish) = self.owed.finish.take() else { return Ran::Left };
                     if self.fixed.manner.parallel {
                         self.slot.took(self.now.saturating_sub(self.fixed.begun));
                     }
                     let carries_loop = finish.carries_loop;
+                    if self.via == Via::Loop {
+                        self.held = finish.slot.take();
+                    }
                     conclude(self.bus, self.event, finish);
                     return Ran::Done { carries_loop };
                 }

@@ -147,7 +147,7 @@ fn end_delivery(
     {
         // A result each, for the handlers that would have run.
         let own = event.head().options();
-        delivery.fix_handlers(slot, |at| mode_for(own, slot, at, &bus.defaults));
+        delivery.fix_handlers(Arc::clone(slot), |slot, at| mode_for(own, slot, at, &bus.defaults));
     }
     let mut running = Vec::new();
     for invocation in 0..delivery.records.len() {

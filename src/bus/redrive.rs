@@ -30,7 +30,7 @@ impl BusCore {
         let (index, capped) = {
             let mut delivery = Delivery::new(Arc::clone(&self.identity), DeliveryPhase::Active, Manner::of(plan));
             delivery.redrive = true;
-            let capped = start::fix(self, event, &mut delivery, false, &slot, clock::now());
+            let capped = start::fix(self, event, &mut delivery, false, Arc::clone(&slot), clock::now());
             let cap = capped.then(|| delivery.cap());
             let mut state = event.state().lock();
             let index = state.add_delivery(delivery);

@@ -72,6 +72,8 @@ struct Snapshot {
     /// `None` for dynamic events, whose slots are looked up each time.
     payload: Option<TypeId>,
     slot: Option<Arc<TypeSlot>>,
+    /// The same once more: what the last delivery had, for the next one.
+    spare: Option<Arc<TypeSlot>>,
     /// Replaced ones. They may be the last to keep a handler, so they are dropped outside the lock.
     old: Vec<Arc<TypeSlot>>,
 }
@@ -92,6 +94,15 @@ impl Snapshot {
 
     fn forget(&mut self) {
         self.old.extend(self.slot.take());
+        self.old.extend(self.spare.take());
+    }
+
+    fn take_back(&mut self, held: Option<Arc<TypeSlot>>) {
+        match (held, &self.slot) {
+            (Some(held), Some(slot)) if Arc::ptr_eq(&held, slot) => self.spare = Some(held),
+            // Handlers that were removed meanwhile end here.
+            (held, _) => unwind::drop_quietly(held),
+        }
     }
 }
 
@@ -142,7 +153,8 @@ impl BusCore {
             Driver::new(self, worker, &entry.event, delivery, slot, fixed, via, Under::Delivery, fixed.begun);
         driver.spare = pass.spare.take();
         let after = driver.drive(begun.first());
-        pass.spare = driver.spare;
+        pass.spare = driver.spare.take();
+        pass.slots.take_back(driver.held.take());
         Some((after, entry))
     }
 
@@ -336,7 +348,8 @@ impl BusCore {
                 }
             }
             let start = Start { bus: self, worker, event: &entry.event, delivery: index, slot, now };
-            start.begin(slot, &mut stack, &mut state, By::Loop, !short)
+            let held = pass.slots.spare.take().unwrap_or_else(|| Arc::clone(slot));
+            start.begin(held, &mut stack, &mut state, By::Loop, !short)
         };
         let Some(begun) = begun else { return Claimed::BySomebodyElse(entry) };
         self.note_claim_under_run(run, entry.event.head().stamp);

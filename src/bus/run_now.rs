@@ -108,7 +108,7 @@ fn run_alone(
         }
         drop(run);
         delivery.manner = manner(plan, false);
-        start.begin(slot, &mut stack, &mut state, By::Anybody, true)?
+        start.begin(Arc::clone(slot), &mut stack, &mut state, By::Anybody, true)?
     };
     begun.tell(bus, worker, event, index);
     let mut driver = Driver::new(bus, worker, event, index, slot, begun.fixed, Via::Inline, Under::Delivery, now);

@@ -71,7 +71,7 @@ impl Start<'_> {
     #[inline(always)]
     pub(crate) fn begin(
         &self,
-        slot: &Arc<TypeSlot>,
+        slot: Arc<TypeSlot>,
         stack: &mut Stack,
         state: &mut State,
         by: By,
@@ -170,7 +170,7 @@ pub(crate) fn fix_handlers(
         let mut state = event.state().lock();
         let wants_first = state.wants_first;
         let delivery = state.deliveries.get_mut(index).filter(|d| d.phase == DeliveryPhase::Active)?;
-        let capped = !delivery.is_fixed() && fix(bus, event, delivery, wants_first, &slot, now);
+        let capped = !delivery.is_fixed() && fix(bus, event, delivery, wants_first, Arc::clone(&slot), now);
         let fixed = (Arc::clone(delivery.slot()?), Fixed::of(delivery), capped);
         tell::note(bus, &state, event);
         fixed
@@ -196,17 +196,17 @@ pub(crate) fn fix(
     event: &AnyEvent,
     delivery: &mut Delivery,
     wants_first: bool,
-    slot: &Arc<TypeSlot>,
+    slot: Arc<TypeSlot>,
     now: Tick,
 ) -> bool {
     let own = event.head().options();
     if let Some(manual) = &bus.manual {
         manual.count_start();
     }
-    delivery.fix_handlers(slot, |at| mode_for(own, slot, at, &bus.defaults));
+    let timeout = plan_for(event, &slot, &bus.defaults).event_timeout;
+    delivery.fix_handlers(slot, |slot, at| mode_for(own, slot, at, &bus.defaults));
     delivery.manner.first |= wants_first;
     delivery.begun = now;
-    let timeout = plan_for(event, slot, &bus.defaults).event_timeout;
     if let Some(after) = timeout {
         delivery.set_cap(clock::after(now, after));
     }

@@ -59,7 +59,7 @@ fn run_under(lent: &Lent, worker: &Arc<Worker>, event: &AnyEvent, slot: &Arc<Typ
         manner.inline = true;
         delivery.phase = DeliveryPhase::Active;
         delivery.set_lender(lent.lender);
-        start.begin(slot, &mut stack, &mut state, By::Anybody, true)
+        start.begin(Arc::clone(slot), &mut stack, &mut state, By::Anybody, true)
     };
     let Some(begun) = begun else { return false };
     bus.note_claim(event.head().stamp);

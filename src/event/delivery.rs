@@ -236,8 +236,9 @@ impl Delivery {
     }
 
     /// Fixes the handlers. Once.
-    pub(crate) fn fix_handlers(&mut self, slot: &Arc<TypeSlot>, mode: impl Fn(usize) -> HandlerMode) {
+    pub(crate) fn fix_handlers(&mut self, slot: Arc<TypeSlot>, mode: impl Fn(&TypeSlot, usize) -> HandlerMode) {
         let count = slot.handlers.len();
+        let mode = |at| mode(&slot, at);
         self.left = count as u32;
         if count == 1 {
             self.records.push(Record { mode: mode(0), ..Record::PENDING });
@@ -250,7 +251,7 @@ impl Delivery {
             }
             self.manner.parallel = self.records.iter().any(|record| record.mode == HandlerMode::Parallel);
         }
-        self.handlers = Handlers::Live(Arc::clone(slot));
+        self.handlers = Handlers::Live(slot);
     }
 
     /// While it runs.
