@@ -343,12 +343,13 @@ impl<'a> Driver<'a> {
     /// Puts the frame on the thread, or turns the one of the handler before into this one's.
     #[inline(always)]
     fn seat(&mut self) {
-        let Attempt { invocation, number, deadline, .. } = self.attempt;
+        let Attempt { invocation, number, deadline, given_up, .. } = self.attempt;
         if self.seated.is_some() {
             frame::local(|local| {
                 let Some((frame, below)) = local.frames.split_last_mut() else { return };
                 frame.invocation = invocation;
                 frame.attempt = number;
+                frame.given_up = given_up;
                 frame.handler = self.slot.handlers[invocation].id;
                 frame.link = None;
                 let below = below.get(local.floor..).and_then(<[Frame]>::last);
@@ -362,6 +363,7 @@ impl<'a> Driver<'a> {
             delivery: self.delivery,
             invocation,
             attempt: number,
+            given_up,
             deadline,
             handler: self.slot.handlers[invocation].id,
             link: None,

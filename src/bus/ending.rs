@@ -14,7 +14,7 @@ use crate::bus::tell;
 use crate::bus::turn::{ensure_turn, release_delivery, submit_resume};
 use crate::event::{
     AnyEvent, AttemptKey, Cause, CauseKind, Completion, Delivery, DeliveryPhase, HandlerFailure, Hook, Manner, Outcome,
-    Pause, RecordPhase, State, TypeSlot,
+    Pause, RecordPhase, State, TypeSlot, note_given_up,
 };
 use crate::runtime::{Job, PermitKind, RuntimeCore, Turn};
 use crate::sync::{Granted, Place, Token};
@@ -155,6 +155,7 @@ fn end_delivery(
         let failure = match record.phase {
             RecordPhase::Ended => continue,
             RecordPhase::Started => {
+                note_given_up();
                 running.push((AttemptKey { delivery: index, invocation, attempt: record.attempt }, record.worker));
                 HandlerFailure::Aborted { cause: cause.clone() }
             }
@@ -390,6 +391,7 @@ pub(crate) fn end_losers(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, win
                 _ => HandlerFailure::Aborted { cause: cause.clone() },
             };
             if record.phase == RecordPhase::Started {
+                note_given_up();
                 losers.push((AttemptKey { delivery: index, invocation, attempt: record.attempt }, record.worker));
             }
             delivery.end_record(invocation, Outcome::Failed(Arc::new(failure)), at);

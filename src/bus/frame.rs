@@ -3,7 +3,7 @@
 use crate::bus::core::BusCore;
 use crate::bus::permit::{Permit, delivery_token, is_active};
 use crate::event::{
-    AnyEvent, ContextMap, EventId, HandlerId, HandlerInfo, Manner, ParentLink, RecordPhase, State, TurnKind,
+    AnyEvent, ContextMap, EventId, HandlerId, HandlerInfo, Manner, ParentLink, RecordPhase, State, TurnKind, given_up,
 };
 use crate::runtime::{PermitKind, Worker};
 use crate::sync::{Granted, Place, Token};
@@ -22,6 +22,8 @@ pub(crate) struct Frame {
     pub(crate) delivery: usize,
     pub(crate) invocation: usize,
     pub(crate) attempt: u32,
+    /// See [`given_up`].
+    pub(crate) given_up: u64,
     /// The least of its own, its event's and those of the frames below.
     pub(crate) deadline: Tick,
     pub(crate) handler: HandlerId,
@@ -136,6 +138,11 @@ impl Frame {
             .is_some_and(|d| d.is_live(self.invocation, self.attempt))
     }
 
+    /// The same on its own thread, while its handler runs.
+    fn is_live_here(&self) -> bool {
+        given_up() == self.given_up || self.is_live()
+    }
+
     fn is(&self, event: &AnyEvent, delivery: usize, invocation: usize) -> bool {
         self.event.same(event) && self.delivery == delivery && self.invocation == invocation
     }
@@ -226,7 +233,7 @@ pub(crate) fn lend_all(parent: EventId) -> Option<Lent> {
         let own = |hold: &Hold| hold.in_hand && !hold.shared && !hold.attached;
         let all = places.iter().all(|&at| local.hand.get(at).is_some_and(own));
         let frame = local.frames.get(at - 1)?;
-        if event != parent || !all || !frame.is_live() {
+        if event != parent || !all || !frame.is_live_here() {
             return None;
         }
         let turn = places.first().filter(|_| frame.holding.turn != TurnKind::Free);
@@ -240,7 +247,7 @@ pub(crate) fn lend_all(parent: EventId) -> Option<Lent> {
 pub(crate) fn still_holds(lent: &Lent) -> bool {
     local(|local| {
         let in_hand = lent.places.iter().all(|&at| local.hand.get(at).is_some_and(|hold| hold.in_hand));
-        in_hand && local.frames.last().is_some_and(Frame::is_live)
+        in_hand && local.frames.last().is_some_and(Frame::is_live_here)
     })
     .unwrap_or(false)
 }

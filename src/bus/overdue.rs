@@ -10,6 +10,7 @@ use crate::bus::registry::retry_for;
 use crate::bus::tell;
 use crate::event::{
     AnyEvent, AttemptKey, Cause, CauseKind, DeliveryPhase, HandlerFailure, HandlerInfo, Outcome, RecordPhase,
+    note_given_up,
 };
 use crate::runtime::{Job, Overdue, Running, Slot, Worker};
 use crate::sys::{clock, planted};
@@ -117,6 +118,7 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
         .and_then(|slot| retry_for(event, slot, key.invocation, &bus.defaults))
         .filter(|retry| key.attempt < retry.max_attempts())
         .cloned();
+    note_given_up();
     if retry.is_some() {
         delivery.await_retry(key.invocation);
     } else {

@@ -7,7 +7,9 @@ use crate::bus::overdue;
 use crate::bus::recorder::By;
 use crate::bus::registry::{mode_for, plan_for, timing_for};
 use crate::bus::tell;
-use crate::event::{ALONE, AnyEvent, Delivery, DeliveryPhase, HandlerMode, Manner, RecordPhase, State, TypeSlot};
+use crate::event::{
+    ALONE, AnyEvent, Delivery, DeliveryPhase, HandlerMode, Manner, RecordPhase, State, TypeSlot, given_up,
+};
 use crate::rules;
 use crate::runtime::{Overdue, Running, Slot, Stack, Worker};
 use crate::sys::clock::{self, NEVER, Stamp, Tick};
@@ -28,6 +30,8 @@ pub(crate) struct Attempt {
     pub(crate) number: u32,
     pub(crate) since: Tick,
     pub(crate) deadline: Tick,
+    /// See [`given_up`].
+    pub(crate) given_up: u64,
 }
 
 /// What starting a handler takes.
@@ -145,7 +149,7 @@ impl Start<'_> {
         if number > 1 && !delivery.redrive {
             self.bus.recorder.retried();
         }
-        Some((Attempt { invocation, number, since, deadline }, look))
+        Some((Attempt { invocation, number, since, deadline, given_up: given_up() }, look))
     }
 }
 

@@ -45,7 +45,9 @@ pub use payload::{Codec, Json, Payload};
 pub use result::{HandlerResult, ResultStatus};
 pub use retry::Retry;
 
-pub(crate) use delivery::{Delivery, DeliveryPhase, HandlerMode, Manner, Outcome, Record, RecordPhase, TurnKind};
+pub(crate) use delivery::{
+    Delivery, DeliveryPhase, HandlerMode, Manner, Outcome, Record, RecordPhase, TurnKind, given_up, note_given_up,
+};
 pub(crate) use envelope::{Body, ContextMap, Fresh, Head, ParentLink, Rare, WeakEvent};
 pub(crate) use info::HandlerEntry;
 pub(crate) use known_type::{KnownType, MakeEvent};
