@@ -6,10 +6,10 @@ use crate::event::state::BusIdentity;
 use crate::event::{AnyOutput, HandlerFailure};
 use crate::sync::Token;
 use crate::sys::clock::{NEVER, Stamp, Tick};
+use crate::sys::count::Count;
 use crate::sys::planted;
 use smallvec::SmallVec;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DeliveryPhase {
@@ -175,17 +175,17 @@ pub(crate) struct Delivery {
     pub(crate) records: SmallVec<[Record; 1]>,
 }
 
-/// How many attempts of the process were ended by somebody else than their own thread. Not modelled: it only saves a look at the record.
-static GIVEN_UP: AtomicU64 = AtomicU64::new(0);
+/// How many attempts of the process were ended by somebody else than their own thread.
+static GIVEN_UP: Count = Count::new();
 
 /// While this stays what it was when an attempt started, nobody has given that up.
 pub(crate) fn given_up() -> u64 {
-    GIVEN_UP.load(Ordering::Acquire)
+    GIVEN_UP.read()
 }
 
 /// Under the lock of the event of an attempt that is running, by who ends it.
 pub(crate) fn note_given_up() {
-    GIVEN_UP.fetch_add(1, Ordering::Release);
+    GIVEN_UP.add_one();
 }
 
 impl Delivery {

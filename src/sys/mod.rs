@@ -6,6 +6,7 @@
 
 pub(crate) mod channel;
 pub(crate) mod clock;
+pub(crate) mod count;
 mod plant;
 pub(crate) mod random;
 pub(crate) mod sync;
