@@ -130,8 +130,6 @@ impl<'a> Driver<'a> {
         under: Under,
         now: Tick,
     ) -> Self {
-        let (attempt, seated, on_stack, spare, owed) = (Attempt::default(), None, false, None, Owed::default());
-        let held = None;
         Driver {
             bus,
             worker,
@@ -141,13 +139,13 @@ impl<'a> Driver<'a> {
             fixed,
             via,
             now,
-            attempt,
+            attempt: Attempt::default(),
             under,
-            seated,
-            on_stack,
-            spare,
-            held,
-            owed,
+            seated: None,
+            on_stack: false,
+            spare: None,
+            held: None,
+            owed: Owed::default(),
         }
     }
 

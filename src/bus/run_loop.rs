@@ -200,7 +200,7 @@ impl BusCore {
                 pass.slots.forget();
                 pass.now = None;
                 if let Some(since) = pass.busy_since.take() {
-                    thread::has_worked(clock::now() - since);
+                    thread::has_worked(clock::now().saturating_sub(since));
                 }
                 match self.hand_back(run, &mut pass.slots) {
                     Some(locked) => run = locked,
@@ -309,7 +309,7 @@ impl BusCore {
         pass.slots.look_up(self, &entry.event);
         let Some(slot) = &pass.slots.slot else { return Claimed::BySomebodyElse(entry) };
         let now = pass.now.unwrap_or_else(clock::now);
-        let busy = now - *pass.busy_since.get_or_insert(now);
+        let busy = now.saturating_sub(*pass.busy_since.get_or_insert(now));
         if busy > BUSY {
             thread::has_worked(busy);
             pass.busy_since = Some(now);
