@@ -11,7 +11,8 @@
 mod common;
 
 use common::{Gate, PATIENCE, done, eventually, idle, lock, payload, within};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
 use threadbus::{
     Event, EventBus, EventConcurrency, EventOptions, HandlerConcurrency, HandlerOptions, Limit, Payload, ResultError,
     Runtime, WaitError,
@@ -224,5 +225,41 @@ fn what_stands_in_line_without_a_turn_keeps_nobody_waiting() {
         busy.open();
         assert_eq!(holder.result().unwrap(), "behind");
         idle(&bus);
+    });
+}
+
+payload!(Left { first: bool });
+payload!(Right { first: bool });
+
+#[test]
+fn a_circle_over_two_limits_with_two_places_each_is_told() {
+    within(PATIENCE, || {
+        let free = Stage::new().free;
+        let (left, right) = (Limit::new(2), Limit::new(2));
+        let all_hold = Arc::new(Barrier::new(4));
+        let told = Arc::new(AtomicUsize::new(0));
+        let count = move |told: &AtomicUsize, waited: Result<(), WaitError>| {
+            told.fetch_add(usize::from(matches!(waited, Err(WaitError::Deadlock(_)))), Ordering::SeqCst);
+        };
+        let (meet, counter) = (Arc::clone(&all_hold), Arc::clone(&told));
+        free.on_with(limited(&left), move |event: &Event<Left>| {
+            if event.first {
+                meet.wait();
+                count(&counter, event.bus().emit(Right { first: false }).wait().map(drop));
+            }
+        });
+        let (meet, counter) = (all_hold, Arc::clone(&told));
+        free.on_with(limited(&right), move |event: &Event<Right>| {
+            if event.first {
+                meet.wait();
+                count(&counter, event.bus().emit(Left { first: false }).wait().map(drop));
+            }
+        });
+        for _ in 0..2 {
+            free.emit(Left { first: true });
+            free.emit(Right { first: true });
+        }
+        idle(&free);
+        assert!(told.load(Ordering::SeqCst) >= 1);
     });
 }
