@@ -93,10 +93,12 @@ pub(crate) fn has_worked(time: clock::Tick) {
 }
 
 /// Where only one thread can run: lets another. False, and nothing is done, for a while after one that is not ours kept the core for long.
-/// The machine is shared with somebody who computes, then, and takes a whole time slice whenever it is offered one.
+/// The machine may be shared with somebody who computes, then, and takes a whole time slice whenever it is offered one: the oftener that
+/// happens, the longer nothing is offered.
 pub(crate) fn give_way() -> bool {
     const LONG: clock::Tick = 500_000;
-    const PAUSE: u32 = 1_000;
+    const PAUSES: std::ops::RangeInclusive<u32> = 16..=2_000;
+    static PAUSE: AtomicU32 = AtomicU32::new(*PAUSES.start());
     static LEFT_OUT: AtomicU32 = AtomicU32::new(0);
     let left_out = LEFT_OUT.load(Relaxed);
     if left_out > 0 {
@@ -106,8 +108,12 @@ pub(crate) fn give_way() -> bool {
     let (before, ours) = (clock::now(), OURS.load(Relaxed));
     yield_now();
     let theirs = (clock::now() - before).saturating_sub(OURS.load(Relaxed) - ours);
+    let pause = PAUSE.load(Relaxed);
     if theirs > LONG {
-        LEFT_OUT.store(PAUSE, Relaxed);
+        LEFT_OUT.store(pause, Relaxed);
+        PAUSE.store((2 * pause).min(*PAUSES.end()), Relaxed);
+    } else if pause > *PAUSES.start() {
+        PAUSE.store(pause - pause / 16, Relaxed);
     }
     true
 }
