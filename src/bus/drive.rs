@@ -10,7 +10,9 @@ use crate::bus::permit::delivery_token;
 use crate::bus::start::{Attempt, Fixed, Start, fix_handlers, needs_permit};
 use crate::bus::tell;
 use crate::bus::turn::release_delivery;
-use crate::event::{ALONE, AnyEvent, ContextMap, Delivery, DeliveryPhase, HandlerMode, RecordPhase, State, TypeSlot};
+use crate::event::{
+    ALONE, AnyEvent, ContextMap, Delivery, DeliveryPhase, HandlerMode, QUICK, RecordPhase, State, TypeSlot,
+};
 use crate::runtime::{Stack, Worker};
 use crate::sys::clock::{self, NEVER, Stamp, Tick};
 use std::sync::Arc;
@@ -303,7 +305,7 @@ impl<'a> Driver<'a> {
             }
             Step::Run
         };
-        if delivery.manner.parallel && !(matches!(step, Step::Run) && self.is_enough()) {
+        if delivery.manner.parallel && !(matches!(step, Step::Run) && self.is_enough(invocation)) {
             // Somebody must be left to claim the next one; the first time, as many as can run.
             self.owed.helpers = delivery.ask_for_helpers(if invocation == 0 { other_cores() } else { 1 });
         }
@@ -313,9 +315,10 @@ impl<'a> Driver<'a> {
         step
     }
 
-    /// For now nobody else is needed. See [`TypeSlot::is_quick`].
-    fn is_enough(&self) -> bool {
-        starts_alone(self.bus, self.event, self.slot) && self.now.saturating_sub(self.fixed.begun) < ALONE
+    /// Nobody else is needed, after so many handlers. See [`TypeSlot::is_quick`].
+    fn is_enough(&self, handlers: usize) -> bool {
+        let time = self.now.saturating_sub(self.fixed.begun);
+        starts_alone(self.bus, self.event, self.slot) && time <= ALONE + QUICK * handlers as Tick
     }
 
     /// True if it was started, as `attempt`.

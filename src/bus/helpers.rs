@@ -1,8 +1,8 @@
 //! How many threads run the parallel handlers of a delivery.
 //!
 //! Helpers are called with the first start, so that handlers which wait for each other meet. But waking a thread takes longer than
-//! many handlers: where those of a type were quick the last time, one thread begins alone, and the watch calls helpers if that is
-//! still at it, or stands still, a moment later.
+//! many handlers: where those of a type were quick the last time, one thread begins alone. It calls helpers itself if it falls behind
+//! that pace; if it stands still in a handler, the watch does.
 
 use crate::bus::core::BusCore;
 use crate::bus::turn::resume;

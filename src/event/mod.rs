@@ -54,7 +54,7 @@ pub(crate) use known_type::{KnownType, MakeEvent};
 pub(crate) use notices::{Lane, Notice, Notices, Of};
 pub(crate) use options::Knob;
 pub(crate) use origin::{Fields, Origin};
-pub(crate) use slot::{ALONE, Pace, Plan, Roster, SlotEntry, Timing, TypeSlot};
+pub(crate) use slot::{ALONE, Pace, Plan, QUICK, Roster, SlotEntry, Timing, TypeSlot};
 pub(crate) use state::{
     AttemptKey, BusIdentity, Completion, CompletionHook, Hook, LetGo, Pause, Placed, State, Watcher,
 };

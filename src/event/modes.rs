@@ -45,7 +45,7 @@ pub enum HandlerConcurrency {
     /// No limit: all handlers of an event run beside each other, as far as there are threads.
     ///
     /// Waking a thread takes longer than many handlers. Where those of a type took less than half a microsecond each the last time,
-    /// one thread begins with them, and others join it after a millisecond, or as soon as one of them waits for an event.
+    /// one thread begins with them, and others join it as soon as one of them waits for an event, or has taken a millisecond.
     Parallel,
 }
 

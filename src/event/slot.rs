@@ -68,11 +68,11 @@ impl fmt::Debug for SlotEntry {
     }
 }
 
-/// So long may one thread run the parallel handlers of an event alone.
+/// So long may one thread that runs the parallel handlers of an event alone be at one of them.
 pub(crate) const ALONE: Tick = 1_000_000;
 
 /// Where handlers end as fast as this, on average, a second thread comes too late, and only holds up the first.
-const QUICK: Tick = 500;
+pub(crate) const QUICK: Tick = 500;
 
 /// How long the parallel handlers of a type took the last time.
 #[derive(Debug)]

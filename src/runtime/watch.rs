@@ -17,7 +17,7 @@ pub(crate) enum Overdue {
     Deadline,
     SlowHandler,
     SlowEvent,
-    /// One thread has been at the parallel handlers of an event for long enough.
+    /// One thread is alone with the parallel handlers of an event, and stands still.
     Alone,
 }
 

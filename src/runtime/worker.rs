@@ -1,6 +1,6 @@
 //! A thread while it is inside ours: its bell, and the stack of handlers it runs, shared with the watch and with diagnostics.
 
-use crate::event::{AnyEvent, State};
+use crate::event::{ALONE, AnyEvent, State};
 use crate::runtime::drive::{Drive, NotHere, Serves};
 use crate::runtime::pool::Place;
 use crate::runtime::watch::Overdue;
@@ -20,7 +20,7 @@ pub(crate) struct Slot {
     pub(crate) running: Running,
     /// When to warn that the event is slow; `NEVER` once done.
     pub(crate) slow_event: Tick,
-    /// When to call others to its parallel handlers; `NEVER` once done.
+    /// When to look whether others must be called to its parallel handlers, since the one that runs stands still; `NEVER` once done.
     pub(crate) help: Tick,
     /// The bus room's answer to a deadline or a slow handler.
     pub(crate) overdue: fn(&Arc<Worker>, &Slot, Overdue),
@@ -366,6 +366,9 @@ impl Worker {
             if slot.slow_event <= now {
                 due.push((slot.clone(), Overdue::SlowEvent));
                 slot.slow_event = NEVER;
+            }
+            if slot.help <= now {
+                slot.help = slot.running.since.saturating_add(ALONE);
             }
             if slot.help <= now {
                 due.push((slot.clone(), Overdue::Alone));
