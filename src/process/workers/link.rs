@@ -51,6 +51,12 @@ struct State {
     gone: Option<String>,
 }
 
+impl State {
+    fn give(&mut self, order: Order) {
+        self.order = self.order.max(order);
+    }
+}
+
 #[derive(Debug)]
 struct Current {
     request: u64,
@@ -95,16 +101,17 @@ impl Link {
 
     /// Ends the request and its worker, if that request is still what it is at.
     pub(crate) fn give_up(&self, request: u64) {
-        if self.end(Some(request), |_| Reply::GivenUp) {
-            self.order(Order::Kill);
+        if self.end(Some(request), Order::Kill, |_| Reply::GivenUp) {
+            self.wake_keeper();
         }
     }
 
     pub(crate) fn order(&self, order: Order) {
-        {
-            let mut state = self.state.lock();
-            state.order = state.order.max(order);
-        }
+        self.state.lock().give(order);
+        self.wake_keeper();
+    }
+
+    fn wake_keeper(&self) {
         // A full pipe has woken it already.
         let _ = (&self.bell).write(&[0]);
     }
@@ -127,21 +134,23 @@ impl Link {
 
     /// An answer to anything but its request is nobody's.
     pub(crate) fn answered(&self, request: u64, outcome: Outcome) {
-        self.end(Some(request), |_| Reply::Outcome(outcome));
+        self.end(Some(request), Order::None, |_| Reply::Outcome(outcome));
     }
 
     /// The process is no more.
     pub(crate) fn gone(&self, why: &str) {
         self.state.lock().gone = Some(why.to_owned());
-        self.end(None, |started| Reply::Gone { why: why.to_owned(), started });
+        self.end(None, Order::None, |started| Reply::Gone { why: why.to_owned(), started });
     }
 
-    /// The first end of a request counts.
-    fn end(&self, request: Option<u64>, reply: impl FnOnce(bool) -> Reply) -> bool {
+    /// The first end of a request counts. The order comes with it, not after it: who sees the request end may go and look at what is
+    /// being ended.
+    fn end(&self, request: Option<u64>, order: Order, reply: impl FnOnce(bool) -> Reply) -> bool {
         let mut state = self.state.lock();
         let current = state.current.as_mut().filter(|current| request.is_none_or(|request| request == current.request));
         let Some(current) = current.filter(|current| current.reply.is_none()) else { return false };
         current.reply = Some(reply(current.started));
+        state.give(order);
         drop(state);
         self.changed.notify_all();
         true
