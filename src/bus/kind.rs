@@ -20,52 +20,53 @@ pub(crate) struct Kind {
 
 const KEPT: usize = 4;
 
-#[derive(Default)]
-struct Known {
+/// What a thread has seen last, by bus and type.
+struct Recent<T> {
     /// With the bus's serial number; ids of payload types are unique.
-    kinds: [Option<(u64, TypeId, Kind)>; KEPT],
+    seen: [Option<(u64, TypeId, T)>; KEPT],
     next: usize,
 }
 
-/// A slot, of which bus and type, and at which generation of that bus's registry.
-struct Seen {
-    bus: u64,
-    payload: TypeId,
-    generation: u64,
-    slot: Weak<TypeSlot>,
+impl<T> Default for Recent<T> {
+    fn default() -> Self {
+        Recent { seen: [const { None }; KEPT], next: 0 }
+    }
 }
 
-#[derive(Default)]
-struct Slots {
-    seen: [Option<Seen>; KEPT],
-    next: usize,
+impl<T> Recent<T> {
+    fn find(&self, bus: &BusCore, payload: TypeId) -> Option<&T> {
+        self.seen.iter().flatten().find(|(of, p, _)| *of == bus.serial && *p == payload).map(|(_, _, seen)| seen)
+    }
+
+    /// In place of what there was of that bus and type, or of the oldest.
+    fn put(&mut self, bus: &BusCore, payload: TypeId, seen: T) {
+        let same =
+            |known: &Option<(u64, TypeId, T)>| known.as_ref().is_some_and(|k| k.0 == bus.serial && k.1 == payload);
+        let at = self.seen.iter().position(same).unwrap_or_else(|| {
+            let oldest = self.next;
+            self.next = (oldest + 1) % KEPT;
+            oldest
+        });
+        self.seen[at] = Some((bus.serial, payload, seen));
+    }
 }
 
 thread::local! {
-    static SLOTS: RefCell<Slots> = RefCell::new(Slots::default());
-    static KNOWN: RefCell<Known> = RefCell::new(Known::default());
+    static KINDS: RefCell<Recent<Kind>> = RefCell::new(Recent::default());
+    /// Each with the generation of its bus's registry.
+    static SLOTS: RefCell<Recent<(u64, Weak<TypeSlot>)>> = RefCell::new(Recent::default());
 }
 
 /// For an event without options of its own.
 pub(crate) fn of<P: Payload>(bus: &BusCore) -> Kind {
-    let (serial, payload) = (bus.serial, TypeId::of::<P>());
+    let payload = TypeId::of::<P>();
     // Saves the registry's lock and its hash of a type id.
-    let known = KNOWN.try_with(|known| {
-        let known = known.borrow();
-        let found = known.kinds.iter().flatten().find(|(s, p, _)| *s == serial && *p == payload);
-        found.map(|(_, _, kind)| *kind)
-    });
-    if let Ok(Some(kind)) = known {
+    if let Ok(Some(kind)) = KINDS.try_with(|kinds| kinds.borrow().find(bus, payload).copied()) {
         return kind;
     }
     let slot = bus.slot_of::<P>();
     let kind = Kind { plan: slot.plan, priority: slot.priority, detached: slot.options.detached };
-    let _ = KNOWN.try_with(|known| {
-        let mut known = known.borrow_mut();
-        let at = known.next;
-        known.kinds[at] = Some((serial, payload, kind));
-        known.next = (at + 1) % KEPT;
-    });
+    let _ = KINDS.try_with(|kinds| kinds.borrow_mut().put(bus, payload, kind));
     kind
 }
 
@@ -73,28 +74,18 @@ pub(crate) fn of<P: Payload>(bus: &BusCore) -> Kind {
 pub(crate) fn slot(bus: &BusCore, event: &AnyEvent) -> Arc<TypeSlot> {
     let Some(payload) = event.body().payload_type() else { return bus.registry.slot(event.body(), &bus.defaults) };
     let generation = bus.registry.generation();
-    let is = |seen: &&mut Seen| seen.bus == bus.serial && seen.payload == payload;
-    let seen = SLOTS.try_with(|slots| {
-        let mut slots = slots.borrow_mut();
-        let seen = slots.seen.iter_mut().flatten().find(is)?;
+    let known = SLOTS.try_with(|slots| {
+        let slots = slots.borrow();
         // Nothing of the user's is dropped here: what is up to date goes to the caller.
-        if seen.generation == generation { seen.slot.upgrade() } else { None }
+        let (_, slot) = slots.find(bus, payload).filter(|(of, _)| *of == generation)?;
+        slot.upgrade()
     });
-    if let Ok(Some(slot)) = seen {
+    if let Ok(Some(slot)) = known {
         return slot;
     }
     let slot = bus.registry.slot(event.body(), &bus.defaults);
-    let seen = Seen { bus: bus.serial, payload, generation, slot: Arc::downgrade(&slot) };
-    let _ = SLOTS.try_with(|slots| {
-        let mut slots = slots.borrow_mut();
-        if let Some(old) = slots.seen.iter_mut().flatten().find(is) {
-            *old = seen;
-            return;
-        }
-        let at = slots.next;
-        slots.seen[at] = Some(seen);
-        slots.next = (at + 1) % KEPT;
-    });
+    let seen = (generation, Arc::downgrade(&slot));
+    let _ = SLOTS.try_with(|slots| slots.borrow_mut().put(bus, payload, seen));
     slot
 }
 

@@ -72,7 +72,7 @@ impl Begun {
 
 impl Start<'_> {
     /// Under the lock of the event, whose delivery was just claimed, and of this worker's stack. `held`: who claimed it has what it needs.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn begin(
         &self,
         slot: Arc<TypeSlot>,
