@@ -16,7 +16,8 @@ impl EventBus {
     /// Events come in the order that any bus has: priorities, then order of emission. What handlers emit meanwhile is queued and runs too,
     /// retries that are due and events that other threads wait for go first; an event that keeps emitting its like never lets this
     /// return, which [`run_pending_for`](Self::run_pending_for) does. A timeout ends a handler's attempt on time, for everybody who waits
-    /// for it, but cannot unblock this thread.
+    /// for it, but cannot unblock this thread; what comes after a handler or an event that was ended so may be left for the next call, of
+    /// which [`on_ready`](crate::BusBuilder::on_ready) tells.
     ///
     /// The calling thread becomes the bus's pump thread. The call runs nothing and returns 0, with a warning in the log: on a bus that is
     /// not manual; while another thread pumps the bus; in a callback that is not a handler; and inside a handler, unless the thread is the
