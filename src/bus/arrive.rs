@@ -18,7 +18,7 @@ impl BusCore {
     /// The same for an event without a type of ours.
     pub(crate) fn emit_dynamic(self: &Arc<Self>, options: EventOptions, body: impl Body) -> AnyEvent {
         let slot = self.registry.slot(&body, &self.defaults);
-        let entered = self.emit_made(&slot, options, |head| AnyEvent::new(head, body));
+        let entered = self.emit_made(&slot, options, |birth| AnyEvent::new(birth, body));
         self.settle(entered)
     }
 

@@ -359,23 +359,22 @@ impl<'a> Driver<'a> {
             });
             return;
         }
-        let mut frame = Frame {
-            event: self.event.clone(),
-            bus: self.spare.take().unwrap_or_else(|| Arc::clone(self.bus)),
-            delivery: self.delivery,
-            invocation,
-            attempt: number,
-            given_up,
-            deadline,
-            handler: self.slot.handlers[invocation].id,
-            link: None,
-            holding: Holding::of(self.fixed.manner),
-            under: std::mem::replace(&mut self.under, Under::Delivery),
-        };
         let context = self.event.head().context().cloned();
         self.seated = frame::local(|local| {
-            frame.deadline = deadline.min(local.below().map_or(NEVER, |f| f.deadline));
-            local.frames.push(frame);
+            let deadline = deadline.min(local.below().map_or(NEVER, |f| f.deadline));
+            local.frames.push(Frame {
+                event: self.event.clone(),
+                bus: self.spare.take().unwrap_or_else(|| Arc::clone(self.bus)),
+                delivery: self.delivery,
+                invocation,
+                attempt: number,
+                given_up,
+                deadline,
+                handler: self.slot.handlers[invocation].id,
+                link: None,
+                holding: Holding::of(self.fixed.manner),
+                under: std::mem::replace(&mut self.under, Under::Delivery),
+            });
             std::mem::replace(&mut local.context, context)
         });
     }

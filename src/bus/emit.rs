@@ -10,8 +10,8 @@ use crate::bus::queue::{Room, needs_lanes};
 use crate::bus::run_now;
 use crate::bus::tell;
 use crate::event::{
-    AnyEvent, ContextMap, DeliveryPhase, EmitError, Event, EventId, EventOptions, Fresh, Head, LetGo, Manner, OnFull,
-    ParentLink, Payload, Rare, State, TurnKind, TypeSlot,
+    AnyEvent, Birth, ContextMap, DeliveryPhase, EmitError, Event, EventId, EventOptions, Fresh, LetGo, Manner, OnFull,
+    ParentLink, Payload, Rare, TurnKind, TypeSlot,
 };
 use crate::rules::TokenBucket;
 use crate::runtime::Worker;
@@ -51,18 +51,18 @@ impl BusCore {
     pub(crate) fn emit<P: Payload>(
         self: &Arc<Self>,
         payload: P,
-        own: Option<EventOptions>,
+        own: &mut Option<EventOptions>,
         entrance: Entrance,
     ) -> Result<Event<P>, (Fresh<P>, EmitError)> {
         // A middleware may be called while its bus's permits are held below it on the stack: there is no waiting for them.
         let entrance = if entrance == Entrance::Claimed && tell::is_inside() { Entrance::Queue } else { entrance };
-        let kind = match &own {
+        let kind = match own {
             None => kind::of::<P>(self),
             Some(own) => kind::with::<P>(self, own),
         };
         let unhandled = self.options.require_handler && self.slot_of::<P>().handlers.is_empty();
         let (fresh, mut candidate) =
-            self.put_together(kind, own, entrance, unhandled, |head| Fresh::new(head, payload));
+            self.put_together(kind, own, entrance, unhandled, |birth| Fresh::new(birth, payload));
         candidate.event = Some(fresh.any());
         match self.let_in(&mut candidate, entrance) {
             Ok(entered) => {
@@ -85,11 +85,11 @@ impl BusCore {
         self: &Arc<Self>,
         slot: &TypeSlot,
         own: EventOptions,
-        make: impl FnOnce(Head) -> AnyEvent,
+        make: impl FnOnce(Birth) -> AnyEvent,
     ) -> Result<AnyEvent, (AnyEvent, EmitError)> {
         let kind = kind::given(self, &own, slot);
         let unhandled = self.options.require_handler && slot.handlers.is_empty();
-        let (event, mut candidate) = self.put_together(kind, Some(own), Entrance::Queue, unhandled, make);
+        let (event, mut candidate) = self.put_together(kind, &mut Some(own), Entrance::Queue, unhandled, make);
         candidate.event = Some(event.clone());
         match self.let_in(&mut candidate, Entrance::Queue) {
             Ok(entered) => {
@@ -110,14 +110,15 @@ impl BusCore {
     fn put_together<T>(
         &self,
         kind: Kind,
-        own: Option<EventOptions>,
+        own: &mut Option<EventOptions>,
         entrance: Entrance,
         unhandled: bool,
-        make: impl FnOnce(Head) -> T,
+        make: impl FnOnce(Birth) -> T,
     ) -> (T, Candidate) {
         let Surroundings { emitter, link, context } = frame::surroundings();
         let explicit_id = own.as_ref().is_some_and(|own| own.id.is_some());
-        let given_parent = own.as_ref().and_then(|own| own.parent.clone());
+        // The parent is linked weakly: the event's options keep no second, strong link to it.
+        let given_parent = own.as_mut().and_then(|own| own.parent.take());
         let below_emitter = given_parent.is_none() && !kind.detached && emitter.is_some();
         let candidate = Candidate {
             event: None,
@@ -138,16 +139,18 @@ impl BusCore {
             link => parent.map(|parent| ParentLink::to(parent, link.and_then(|link| link.handler))),
         };
         let rare = rare(own, parent, context);
-        // One expression, so that the event is put together where it stays.
-        let made = make(Head::new(
+        let birth = Birth {
             id,
             stamp,
-            kind.priority,
+            priority: kind.priority,
             link,
             rare,
-            State::on(Arc::clone(&self.identity), phase, Manner::of(kind.plan), parent.cloned()),
-        ));
-        (made, candidate)
+            bus: Arc::clone(&self.identity),
+            phase,
+            manner: Manner::of(kind.plan),
+            parent: parent.cloned(),
+        };
+        (make(birth), candidate)
     }
 
     pub(crate) fn slot_of<P: Payload>(&self) -> Arc<TypeSlot> {
@@ -442,13 +445,11 @@ impl Candidate {
 }
 
 /// Options of its own, a context, a correlation id that was set: most events have none of them.
-fn rare(own: Option<EventOptions>, parent: Option<&AnyEvent>, context: Option<Arc<ContextMap>>) -> Option<Box<Rare>> {
+fn rare(own: &mut Option<EventOptions>, parent: Option<&AnyEvent>, context: Option<Arc<ContextMap>>) -> Option<Box<Rare>> {
     let inherited = parent.and_then(|parent| parent.head().own_correlation().cloned());
     if own.is_none() && context.is_none() && inherited.is_none() {
         return None;
     }
     let correlation = own.as_ref().and_then(|own| own.correlation_id.clone()).or(inherited);
-    // The parent is linked weakly; the options keep no second, strong link to it.
-    let options = own.map(|own| EventOptions { parent: None, ..own });
-    Some(Box::new(Rare::new(correlation, context, options)))
+    Some(Box::new(Rare::new(correlation, context, own.take())))
 }

@@ -347,8 +347,8 @@ impl EventBus {
     }
 
     #[track_caller]
-    fn emit_or_reject<P: Payload>(&self, payload: P, own: Option<EventOptions>, entrance: Entrance) -> Event<P> {
-        match self.core.emit(payload, own, entrance) {
+    fn emit_or_reject<P: Payload>(&self, payload: P, mut own: Option<EventOptions>, entrance: Entrance) -> Event<P> {
+        match self.core.emit(payload, &mut own, entrance) {
             Ok(event) => {
                 if entrance == Entrance::Claimed && !event.is_completed() {
                     may_block_or_log("runs an event now that must wait for its turn");
@@ -363,8 +363,8 @@ impl EventBus {
     }
 
     #[track_caller]
-    fn try_emit_inner<P: Payload>(&self, payload: P, own: Option<EventOptions>) -> Result<Event<P>, TryEmitError<P>> {
-        match self.core.emit(payload, own, Entrance::Queue) {
+    fn try_emit_inner<P: Payload>(&self, payload: P, mut own: Option<EventOptions>) -> Result<Event<P>, TryEmitError<P>> {
+        match self.core.emit(payload, &mut own, Entrance::Queue) {
             Ok(event) => Ok(event),
             Err((fresh, error)) => {
                 self.note_full(&error);

@@ -1,8 +1,8 @@
 //! The event itself: payload and header in one allocation, shared by everyone who looks at it.
 
-use crate::event::state::State;
+use crate::event::state::{BusIdentity, State};
 use crate::event::{
-    AnyOutput, EventId, EventOptions, HandlerFailure, HandlerId, Json, JsonError, KnownType, Origin, Payload, Priority,
+    AnyOutput, DeliveryPhase, EventId, EventOptions, HandlerFailure, HandlerId, Json, JsonError, KnownType, Manner, Origin, Payload, Priority,
 };
 use crate::sys::clock::Stamp;
 use crate::sys::sync::Mutex;
@@ -116,24 +116,31 @@ pub(crate) struct Head {
     state: Mutex<State>,
 }
 
+/// What a new event is put together from, where it stays: a state that was passed on by value would be moved four times.
+pub(crate) struct Birth {
+    pub(crate) id: EventId,
+    pub(crate) stamp: Stamp,
+    pub(crate) priority: Priority,
+    pub(crate) link: Option<Arc<ParentLink>>,
+    pub(crate) rare: Option<Box<Rare>>,
+    pub(crate) bus: Arc<BusIdentity>,
+    pub(crate) phase: DeliveryPhase,
+    pub(crate) manner: Manner,
+    pub(crate) parent: Option<AnyEvent>,
+}
+
 impl Head {
     #[inline(always)]
-    pub(crate) fn new(
-        id: EventId,
-        stamp: Stamp,
-        priority: Priority,
-        parent: Option<Arc<ParentLink>>,
-        rare: Option<Box<Rare>>,
-        state: State,
-    ) -> Self {
+    fn new(birth: Birth) -> Self {
+        let Birth { id, stamp, priority, link, rare, bus, phase, manner, parent } = birth;
         Head {
             id,
             stamp,
             priority,
-            parent,
+            parent: link,
             rare: rare.map_or_else(OnceLock::new, OnceLock::from),
             complete: AtomicBool::new(false),
-            state: Mutex::new(state),
+            state: Mutex::new(State::on(bus, phase, manner, parent)),
         }
     }
 
@@ -231,8 +238,8 @@ impl<P: Payload> Body for Typed<P> {
 }
 
 impl AnyEvent {
-    pub(crate) fn new(head: Head, body: impl Body) -> AnyEvent {
-        AnyEvent(Arc::new(Envelope { head, body }))
+    pub(crate) fn new(birth: Birth, body: impl Body) -> AnyEvent {
+        AnyEvent(Arc::new(Envelope { head: Head::new(birth), body }))
     }
 
     pub(crate) fn head(&self) -> &Head {
@@ -322,8 +329,8 @@ pub(crate) struct Fresh<P: Payload>(Arc<Envelope<Typed<P>>>);
 
 impl<P: Payload> Fresh<P> {
     #[inline(always)]
-    pub(crate) fn new(head: Head, payload: P) -> Self {
-        Fresh(Arc::new(Envelope { head, body: Typed(payload) }))
+    pub(crate) fn new(birth: Birth, payload: P) -> Self {
+        Fresh(Arc::new(Envelope { head: Head::new(birth), body: Typed(payload) }))
     }
 
     pub(crate) fn any(&self) -> AnyEvent {

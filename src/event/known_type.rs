@@ -1,11 +1,11 @@
 //! A payload type as a value: what a bus keeps of the types it has met, so that JSON becomes typed.
 
-use crate::event::envelope::{AnyEvent, Fresh, Head};
+use crate::event::envelope::{AnyEvent, Birth, Fresh};
 use crate::event::{EventOptions, Json, JsonError, Payload};
 use std::any::TypeId;
 
-/// Puts header and payload together.
-pub(crate) type MakeEvent = Box<dyn FnOnce(Head) -> AnyEvent>;
+/// Puts an event together with its payload.
+pub(crate) type MakeEvent = Box<dyn FnOnce(Birth) -> AnyEvent>;
 
 #[derive(Clone, Copy)]
 pub(crate) struct KnownType {
@@ -25,5 +25,5 @@ impl KnownType {
 fn read<P: Payload>(json: &Json) -> Result<MakeEvent, JsonError> {
     let codec = P::codec().ok_or_else(|| JsonError::NoCodec { event_type: P::event_type().to_owned() })?;
     let payload = codec.payload_from_json(json)?;
-    Ok(Box::new(move |head| Fresh::new(head, payload).any()))
+    Ok(Box::new(move |birth| Fresh::new(birth, payload).any()))
 }
