@@ -13,7 +13,8 @@ mod common;
 use common::{Gate, Log, done, eventually, idle, payload, warnings_naming};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use threadbus::{AnyEvent, EmitError, Event, EventBus, EventStatus, HistoryPolicy, WaitError};
+use std::thread;
+use threadbus::{AnyEvent, EmitError, Event, EventBus, EventStatus, HistoryPolicy, Payload, WaitError};
 
 payload!(Seq { n: usize } => usize);
 
@@ -171,4 +172,69 @@ fn hist_007_with_nothing_completed_the_oldest_leaves_with_a_warning_and_still_ru
     idle(&bus);
     assert_eq!(log.entries(), ["0", "1", "2", "3", "4"]);
     assert_eq!(remembered(&bus), [3, 4]);
+}
+
+/// A payload that is counted while it lives.
+struct Kept {
+    n: u32,
+    alive: Arc<AtomicUsize>,
+}
+
+impl Kept {
+    fn new(n: u32, alive: &Arc<AtomicUsize>) -> Self {
+        alive.fetch_add(1, Ordering::SeqCst);
+        Kept { n, alive: Arc::clone(alive) }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.alive.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Payload for Kept {
+    type Output = ();
+}
+
+#[test]
+fn what_left_the_history_early_lives_for_two_batches_more_at_most_and_none_when_idle() {
+    let bus = EventBus::builder("backlog").max_history(Some(40)).handler_timeout(None).build().unwrap();
+    let alive = Arc::new(AtomicUsize::new(0));
+    let (first, last) = (Gate::new(), Gate::new());
+    let _openers = (first.opener(), last.opener());
+    let (before, after, count) = (first.clone(), last.clone(), Arc::clone(&alive));
+    let peak = Arc::new(AtomicUsize::new(0));
+    let highest = Arc::clone(&peak);
+    bus.on(move |event: &Event<Kept>| match event.n {
+        0 => before.wait(),
+        999 => {
+            highest.store(count.load(Ordering::SeqCst), Ordering::SeqCst);
+            after.wait();
+        }
+        _ => {}
+    });
+    for n in 0..1000 {
+        bus.emit(Kept::new(n, &alive));
+    }
+    assert_eq!(alive.load(Ordering::SeqCst), 1000, "each is in the history or in the queue");
+    first.open();
+    eventually(|| peak.load(Ordering::SeqCst) > 0);
+    let kept = peak.load(Ordering::SeqCst);
+    assert!((40..=40 + 2 * 32).contains(&kept), "{kept} are kept while the last one runs");
+    last.open();
+    idle(&bus);
+    eventually(|| alive.load(Ordering::SeqCst) == 40);
+    assert_eq!(bus.history_len(), 40);
+
+    // Those who emit beside it free them; none is lost, and none is freed twice.
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| (1..=5000).for_each(|n| drop(bus.emit(Kept::new(if n == 999 { 1 } else { n }, &alive)))));
+        }
+    });
+    idle(&bus);
+    eventually(|| alive.load(Ordering::SeqCst) == 40);
+    drop(bus);
+    eventually(|| alive.load(Ordering::SeqCst) == 0);
 }

@@ -2,7 +2,7 @@
 
 use crate::bus::builder::BusOptions;
 use crate::bus::counters::{Counters, Until};
-use crate::bus::history::History;
+use crate::bus::history::{History, SPENT};
 use crate::bus::limits;
 use crate::bus::manual::Manual;
 use crate::bus::middleware::Middlewares;
@@ -19,6 +19,7 @@ use crate::sync::{Bell, Granted, Semaphore, Spin, Token};
 use crate::sys::channel::{Receiver, Sender};
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, AtomicUsize};
+use crate::sys::{thread, unwind};
 use smallvec::SmallVec;
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -118,6 +119,8 @@ pub(crate) struct BusCore {
     /// What is to be emitted later.
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) spin: Spin,
+    /// The loop gives spent events back to the emitters: those are other threads on other cores, and the history is no shorter than a batch.
+    pub(crate) gives_back: bool,
     /// Of a manual bus: what waits for its pump thread.
     pub(crate) manual: Option<Box<Manual>>,
     /// Slots that threads keep for handlers of this bus.
@@ -167,8 +170,10 @@ impl BusCore {
         let (queue, arrivals) = crate::sys::channel::unbounded();
         let Parts { identity, options, defaults, runtime, doors, rate, middlewares, manual } = parts;
         let history = History::new(options.max_history, options.history_policy);
+        let gives_back =
+            manual.is_none() && thread::cores() > 1 && options.max_history.is_some_and(|limit| limit >= SPENT);
         BusCore {
-            serial: u64::from(crate::sys::thread::next_number()),
+            serial: u64::from(thread::next_number()),
             identity,
             defaults,
             outbox: Outbox::new(&runtime.watch),
@@ -200,6 +205,7 @@ impl BusCore {
             recorder: Recorder::default(),
             dead_letters: Mutex::new(DeadLetters::new(options.dead_letters)),
             spin: Spin::new(),
+            gives_back,
             manual,
             locals: AtomicUsize::new(0),
             set_aside: Mutex::new(Vec::new()),
@@ -324,7 +330,7 @@ impl BusCore {
     pub(crate) fn forget_completed(&self, event: &AnyEvent) {
         if self.options.max_history == Some(0) {
             let gone = self.inlet.lock().history.remove(event.head().id);
-            crate::sys::unwind::drop_quietly(gone);
+            unwind::drop_quietly(gone);
         }
     }
 
@@ -354,12 +360,12 @@ impl Drop for BusCore {
             crate::bus::ending::end_unclaimed(&entry.event, entry.delivery as usize);
         }
         std::mem::take(&mut self.inlet.get_mut().observers).close();
-        crate::sys::unwind::drop_each(self.inlet.get_mut().history.clear());
-        crate::sys::unwind::drop_each(self.dead_letters.get_mut().clear());
+        unwind::drop_each(self.inlet.get_mut().history.clear());
+        unwind::drop_each(self.dead_letters.get_mut().clear());
         let handlers = self.registry.close(None);
         crate::bus::worker_local::forget_handlers(self, &handlers);
-        crate::sys::unwind::drop_each(handlers);
-        crate::sys::unwind::drop_each(self.identity.notices.iter().flat_map(|notices| notices.close()));
-        crate::sys::unwind::drop_each(std::mem::take(&mut self.middlewares).0);
+        unwind::drop_each(handlers);
+        unwind::drop_each(self.identity.notices.iter().flat_map(|notices| notices.close()));
+        unwind::drop_each(std::mem::take(&mut self.middlewares).0);
     }
 }

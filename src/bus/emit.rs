@@ -264,6 +264,7 @@ impl BusCore {
         } else if let Some(event) = candidate.event.take() {
             start = self.send(&mut inlet, Entry { event, delivery: 0, turn: candidate.turn });
         }
+        let spent = inlet.history.pop_spent();
         drop(inlet);
 
         self.wake_up(start, candidate.turn);
@@ -272,6 +273,7 @@ impl BusCore {
             thread::give_way();
         }
         self.after_push(evicted);
+        unwind::drop_quietly(spent);
         if let Some(seen) = seen {
             seen.settle();
         }
@@ -445,7 +447,11 @@ impl Candidate {
 }
 
 /// Options of its own, a context, a correlation id that was set: most events have none of them.
-fn rare(own: &mut Option<EventOptions>, parent: Option<&AnyEvent>, context: Option<Arc<ContextMap>>) -> Option<Box<Rare>> {
+fn rare(
+    own: &mut Option<EventOptions>,
+    parent: Option<&AnyEvent>,
+    context: Option<Arc<ContextMap>>,
+) -> Option<Box<Rare>> {
     let inherited = parent.and_then(|parent| parent.head().own_correlation().cloned());
     if own.is_none() && context.is_none() && inherited.is_none() {
         return None;

@@ -363,7 +363,11 @@ impl EventBus {
     }
 
     #[track_caller]
-    fn try_emit_inner<P: Payload>(&self, payload: P, mut own: Option<EventOptions>) -> Result<Event<P>, TryEmitError<P>> {
+    fn try_emit_inner<P: Payload>(
+        &self,
+        payload: P,
+        mut own: Option<EventOptions>,
+    ) -> Result<Event<P>, TryEmitError<P>> {
         match self.core.emit(payload, &mut own, Entrance::Queue) {
             Ok(event) => Ok(event),
             Err((fresh, error)) => {

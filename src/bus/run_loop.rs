@@ -4,6 +4,7 @@ use crate::bus::core::{BusCore, Entry, Run};
 use crate::bus::drive::{After, Driver, Via};
 use crate::bus::ending;
 use crate::bus::frame::Under;
+use crate::bus::history::SPENT;
 use crate::bus::permit::{delivery_token, is_active};
 use crate::bus::recorder::By;
 use crate::bus::registry::plan_for;
@@ -61,6 +62,9 @@ struct Pass {
     slots: Snapshot,
     /// What the last frame held, for the next one.
     spare: Option<Arc<BusCore>>,
+    /// What only this loop kept: given back to the emitters together.
+    spent: Vec<AnyEvent>,
+    gave_back: bool,
     /// What was claimed last and is to be run; here, since handing it on takes longer than claiming it.
     ready: Option<Ready>,
 }
@@ -110,6 +114,16 @@ impl BusCore {
     /// Starts one queued event after another, until there is none or something is in the way.
     pub(crate) fn run_loop(self: &Arc<Self>, worker: &Arc<Worker>, finished: Option<Finished>) {
         let mut pass = Pass { finished, ..Pass::default() };
+        self.run_queued(worker, &mut pass);
+        unwind::drop_each(pass.spent);
+        if pass.gave_back {
+            // Nobody may emit for a long time.
+            let spent = self.inlet.lock().history.clear_spent();
+            unwind::drop_each(spent);
+        }
+    }
+
+    fn run_queued(self: &Arc<Self>, worker: &Arc<Worker>, pass: &mut Pass) {
         loop {
             if self.is_spent()
                 && let Some((token, turn)) = pass.finished.take()
@@ -117,20 +131,33 @@ impl BusCore {
                 release_delivery(self, token, turn);
                 return self.submit_loop();
             }
-            if self.next(worker, &mut pass) == Next::Leave {
+            if self.next(worker, pass) == Next::Leave {
                 return;
             }
-            let Some((after, entry)) = self.run_ready(worker, &mut pass, Via::Loop) else { return };
+            let Some((after, entry)) = self.run_ready(worker, pass, Via::Loop) else { return };
             if let After::Done(at) = after {
                 pass.finished = Some((delivery_token(&entry.event, entry.delivery as usize), entry.turn));
                 // One nanosecond later, so that the times of two events that follow each other differ.
                 pass.now = Some(at.saturating_add(1));
             }
-            // It may be the last of the event, whose payload may panic when it goes.
-            unwind::drop_quietly(entry);
+            self.put_away(pass, entry);
             if after == After::Left {
                 return;
             }
+        }
+    }
+
+    /// An event that this loop is through with. It may be the last hold of it, and the payload may panic when it goes.
+    #[inline]
+    fn put_away(&self, pass: &mut Pass, entry: Entry) {
+        if !(self.gives_back && entry.event.is_kept_once()) {
+            return unwind::drop_quietly(entry);
+        }
+        pass.spent.push(entry.event);
+        if pass.spent.len() >= SPENT {
+            pass.gave_back = true;
+            self.inlet.lock().history.take_back(&mut pass.spent);
+            unwind::drop_each(pass.spent.drain(..));
         }
     }
 

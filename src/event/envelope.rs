@@ -2,7 +2,8 @@
 
 use crate::event::state::{BusIdentity, State};
 use crate::event::{
-    AnyOutput, DeliveryPhase, EventId, EventOptions, HandlerFailure, HandlerId, Json, JsonError, KnownType, Manner, Origin, Payload, Priority,
+    AnyOutput, DeliveryPhase, EventId, EventOptions, HandlerFailure, HandlerId, Json, JsonError, KnownType, Manner,
+    Origin, Payload, Priority,
 };
 use crate::sys::clock::Stamp;
 use crate::sys::sync::Mutex;
@@ -240,6 +241,11 @@ impl<P: Payload> Body for Typed<P> {
 impl AnyEvent {
     pub(crate) fn new(birth: Birth, body: impl Body) -> AnyEvent {
         AnyEvent(Arc::new(Envelope { head: Head::new(birth), body }))
+    }
+
+    /// By the caller.
+    pub(crate) fn is_kept_once(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
     }
 
     pub(crate) fn head(&self) -> &Head {
