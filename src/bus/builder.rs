@@ -174,7 +174,7 @@ impl BusBuilder {
     /// How many events the history keeps. Default 100; `None` keeps all; `Some(0)` keeps only unfinished ones.
     ///
     /// A payload is dropped when its event has run, has left the history and is held by nobody else. Behind a backlog, where events leave a
-    /// history of 32 or more before they run, up to 64 that have run may be dropped later: by the emits that follow, or when the bus has
+    /// history of 32 or more before they run, up to 100 that have run may be dropped later: by the emits that follow, or when the bus has
     /// nothing more to do.
     pub fn max_history(mut self, events: Option<usize>) -> Self {
         self.options.max_history = events;

@@ -154,11 +154,17 @@ impl BusCore {
             return unwind::drop_quietly(entry);
         }
         pass.spent.push(entry.event);
-        if pass.spent.len() >= SPENT {
-            pass.gave_back = true;
-            self.inlet.lock().history.take_back(&mut pass.spent);
-            unwind::drop_each(pass.spent.drain(..));
+        if pass.spent.len() < SPENT {
+            return;
         }
+        // Waiting for the emitters here would have them wait for each other at every batch.
+        if let Some(mut inlet) = self.inlet.try_lock() {
+            pass.gave_back = true;
+            inlet.history.take_back(&mut pass.spent);
+        } else if pass.spent.len() < 2 * SPENT {
+            return;
+        }
+        unwind::drop_each(pass.spent.drain(..));
     }
 
     /// No other event may be started here now: the loop, or the runner of parallel events, waits for its turn among other jobs.
