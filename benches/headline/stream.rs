@@ -80,7 +80,7 @@ impl Payload for Move {
     type Output = ();
 }
 
-/// In that mode: the caller to one core; the bus's thread, and that of the floor, to another.
+/// In that mode: the caller to one core; every thread that the bus may run on, and that of the floor, to another.
 pub fn pin_if_apart(rounds: &Rounds, bus: &EventBus, runner: &Runner) {
     if rounds.mode != Mode::Apart {
         return;
@@ -88,7 +88,11 @@ pub fn pin_if_apart(rounds: &Rounds, bus: &EventBus, runner: &Runner) {
     let cores = machine::cores();
     let (Some(&here), Some(&there)) = (cores.first(), cores.last()) else { return };
     bus.on(|to: &Event<Move>| machine::pin_this_thread(Some(to.0)));
-    bus.emit(Move(there)).wait().expect("a live bus");
     runner.run(move || machine::pin_this_thread(Some(there)));
     machine::pin_this_thread(Some(here));
+    // The pool may have a second worker, or start one yet, on the caller's core.
+    for _ in 0..200 {
+        emit_and_idle(bus, 100);
+        bus.emit(Move(there)).wait().expect("a live bus");
+    }
 }
