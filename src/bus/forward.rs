@@ -38,7 +38,7 @@ impl EventBus {
     }
 
     #[track_caller]
-    fn register_forward(&self, pattern: &str, known: Option<KnownType>, target: &EventBus) -> HandlerInfo {
+    fn register_forward(&self, pattern: &'static str, known: Option<KnownType>, target: &EventBus) -> HandlerInfo {
         let options = HandlerOptions::new().name(format!("forward to {}", target.label()));
         let weak = target.downgrade();
         let call = move |event: &AnyEvent| {

@@ -16,6 +16,7 @@ use crate::runtime::Runtime;
 use crate::sys::clock;
 use crate::sys::{random, unwind};
 use std::any::TypeId;
+use std::borrow::Cow;
 use std::fmt;
 use std::panic::Location;
 use std::sync::{Arc, Weak};
@@ -198,7 +199,7 @@ impl EventBus {
         }
         let type_name = named(&handler);
         let call = move |event: &AnyEvent| handler(event).into_any_outcome();
-        self.register(pattern, None, options, type_name, false, call)
+        self.register(pattern.to_owned(), None, options, type_name, false, call)
     }
 
     /// Registers a handler for every event.
@@ -210,23 +211,23 @@ impl EventBus {
     #[track_caller]
     pub(crate) fn register(
         &self,
-        pattern: &str,
+        pattern: impl Into<Cow<'static, str>>,
         known: Option<KnownType>,
         options: HandlerOptions,
-        type_name: &str,
+        type_name: &'static str,
         typed: bool,
         call: impl Fn(&AnyEvent) -> Result<Option<AnyOutput>, HandlerError> + Send + Sync + 'static,
     ) -> HandlerInfo {
         let location = Location::caller();
         let name = match &options.name {
-            Some(name) => name.to_string(),
-            None if type_name.contains("{{closure}}") => format!("{}:{}", location.file(), location.line()),
-            None => type_name.to_owned(),
+            Some(name) => Some(name.to_string().into()),
+            None if type_name.ends_with("{{closure}}") || type_name.contains("{{closure}}") => None,
+            None => Some(type_name.into()),
         };
         let stamp = clock::unique_stamp(clock::now());
         let id = HandlerId(random::uuid_v7(stamp));
         let bus = Arc::clone(&self.core.identity.label);
-        let info = HandlerInfo::new(id, name, pattern.to_owned(), bus, location, stamp);
+        let info = HandlerInfo::new(id, name, pattern.into(), bus, location, stamp);
         let limit = options.limit.as_ref().map(|limit| self.core.limit_group(limit));
         // Into its place, since a result that is handed on takes longer than most handlers.
         let call = move |event: &AnyEvent, outcome: &mut Outcome| {
@@ -240,8 +241,8 @@ impl EventBus {
             info.end();
             log::warn!(
                 target: "threadbus",
-                "{} is closed: handler {} for {pattern} was not registered",
-                self.label(), info.label()
+                "{} is closed: handler {} for {} was not registered",
+                self.label(), info.label(), info.pattern()
             );
         }
         tell::deliver_handlers(&self.core);

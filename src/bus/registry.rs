@@ -13,7 +13,7 @@ use crate::sys::sync::atomic::{AtomicU64, Ordering};
 use crate::sys::unwind;
 use rustc_hash::FxHashMap;
 use std::any::TypeId;
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -30,13 +30,13 @@ struct Registered {
 
 #[derive(Default)]
 struct Table {
-    exact: HashMap<String, Vec<Registered>>,
+    exact: FxHashMap<Cow<'static, str>, Vec<Registered>>,
     wild: Vec<Arc<HandlerEntry>>,
-    patterns: HashMap<HandlerId, String>,
+    infos: FxHashMap<HandlerId, HandlerInfo>,
     options: FxHashMap<TypeId, Arc<EventOptions>>,
     slots: FxHashMap<Key, Arc<TypeSlot>>,
     /// The types that JSON may become, by name; of two with one name the first.
-    types: HashMap<&'static str, KnownType>,
+    types: FxHashMap<&'static str, KnownType>,
     closed: bool,
 }
 
@@ -71,8 +71,11 @@ impl Registry {
     pub(crate) fn add(&self, entry: Arc<HandlerEntry>, known: Option<KnownType>, told: Told<'_>) -> bool {
         known.into_iter().for_each(|known| self.know(known));
         let payload = known.map(|known| known.payload);
-        let pattern = entry.info.pattern().to_owned();
+        let pattern = entry.info.pattern();
+        let tells_twins = log::log_enabled!(target: "threadbus", log::Level::Debug);
         let mut twin = None;
+        // Dropped outside of the lock, for which other threads may wait.
+        let stale: Vec<Arc<TypeSlot>>;
         {
             let mut table = self.table.write();
             if table.closed {
@@ -80,23 +83,24 @@ impl Registry {
             }
             self.has_changed();
             tell(told, &entry, true);
-            table.patterns.insert(entry.info.id(), pattern.clone());
+            table.infos.insert(entry.info.id(), entry.info.clone());
             if pattern == WILDCARD {
                 table.wild.push(entry.clone());
-                table.slots.clear();
+                stale = std::mem::take(&mut table.slots).into_values().collect();
             } else {
-                let same = table.exact.entry(pattern.clone()).or_default();
+                let same = table.exact.entry(entry.info.shared_pattern()).or_default();
                 // Only the newest few are compared: a loop that registers thousands must not pay for all of them each time.
                 twin = same
                     .iter()
                     .rev()
-                    .take(8)
+                    .take(if tells_twins { 8 } else { 0 })
                     .find(|r| r.entry.info.name() == entry.info.name())
                     .map(|r| r.entry.info.label());
                 same.push(Registered { entry: entry.clone(), payload });
-                table.forget(&pattern, payload);
+                stale = table.forget(pattern, payload);
             }
         }
+        drop(stale);
         if let Some(twin) = twin {
             log::debug!(target: "threadbus", "{} on {pattern} is already registered as {twin}; both run", entry.info.label());
         }
@@ -108,21 +112,22 @@ impl Registry {
         let (entry, slots);
         {
             let mut table = self.table.write();
-            let pattern = table.patterns.remove(&id)?;
+            let info = table.infos.remove(&id)?;
+            let pattern = info.pattern();
             self.has_changed();
             if pattern == WILDCARD {
                 let at = table.wild.iter().position(|e| e.info.id() == id)?;
                 entry = table.wild.remove(at);
                 slots = std::mem::take(&mut table.slots).into_values().collect();
             } else {
-                let same = table.exact.get_mut(&pattern)?;
+                let same = table.exact.get_mut(pattern)?;
                 let at = same.iter().position(|r| r.entry.info.id() == id)?;
                 let registered = same.remove(at);
                 if same.is_empty() {
-                    table.exact.remove(&pattern);
+                    table.exact.remove(pattern);
                 }
                 entry = registered.entry;
-                slots = table.forget(&pattern, registered.payload);
+                slots = table.forget(pattern, registered.payload);
             }
             entry.info.end();
             tell(told, &entry, false);
@@ -185,7 +190,7 @@ impl Registry {
         table.closed = true;
         self.has_changed();
         table.slots.clear();
-        table.patterns.clear();
+        table.infos.clear();
         let exact = std::mem::take(&mut table.exact);
         let wild = std::mem::take(&mut table.wild);
         let mut entries: Vec<_> = exact.into_values().flatten().map(|r| r.entry).chain(wild).collect();
@@ -243,18 +248,25 @@ impl Registry {
             Arc::new(EventOptions { id: None::<EventId>, parent: None, correlation_id: None, ..asked })
         });
         let name = name();
+        // Mostly this is what it will be. Made outside of the lock, for which those who register at the same time would wait.
+        let (generation, entries) = {
+            let table = self.table.read();
+            (self.generation(), table.handlers_of(name, payload).cloned().collect::<Vec<_>>())
+        };
+        let made = Arc::new(new_slot(entries.iter(), options, defaults));
         let mut table = self.table.write();
         if let Some(slot) = table.slots.get(&key) {
             return Arc::clone(slot);
         }
         let options = match payload {
-            Some(payload) => Arc::clone(table.options.entry(payload).or_insert(options)),
-            None => options,
+            Some(payload) => Arc::clone(table.options.entry(payload).or_insert_with(|| Arc::clone(&made.options))),
+            None => Arc::clone(&made.options),
         };
-        let exact = table.exact.get(name).map_or(&[][..], |v| v);
-        let entries =
-            exact.iter().filter(|r| r.payload.is_none() || r.payload == payload).map(|r| &r.entry).chain(&table.wild);
-        let slot = Arc::new(new_slot(entries, options, defaults));
+        let slot = if generation == self.generation() && Arc::ptr_eq(&options, &made.options) {
+            Arc::clone(&made)
+        } else {
+            Arc::new(new_slot(table.handlers_of(name, payload), options, defaults))
+        };
         if payload.is_none() {
             table.bound_dynamic();
         }
@@ -273,6 +285,12 @@ fn tell(told: Told<'_>, entry: &HandlerEntry, registered: bool) {
 }
 
 impl Table {
+    /// In the order in which they run.
+    fn handlers_of(&self, name: &str, payload: Option<TypeId>) -> impl Iterator<Item = &Arc<HandlerEntry>> {
+        let exact = self.exact.get(name).map_or(&[][..], |v| v);
+        exact.iter().filter(move |r| r.payload.is_none() || r.payload == payload).map(|r| &r.entry).chain(&self.wild)
+    }
+
     fn bound_dynamic(&mut self) {
         let is_dynamic = |key: &Key| matches!(key, Key::Dynamic(_));
         if self.slots.len() >= DYNAMIC_SLOTS && self.slots.keys().filter(|key| is_dynamic(key)).count() >= DYNAMIC_SLOTS

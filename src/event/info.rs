@@ -4,9 +4,10 @@ use crate::event::{AnyEvent, HandlerError, HandlerId, HandlerOptions, LimitGroup
 use crate::sys::clock::{self, Stamp};
 use crate::sys::sync::atomic::{AtomicBool, Ordering};
 use chrono::{DateTime, Utc};
+use std::borrow::Cow;
 use std::fmt;
 use std::panic::Location;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A registration. Dropping it changes nothing; [`EventBus::off`](crate::EventBus::off) ends it.
 ///
@@ -27,8 +28,9 @@ pub struct HandlerInfo(Arc<Registration>);
 
 struct Registration {
     id: HandlerId,
-    name: String,
-    pattern: String,
+    /// Unset: its source location, not spelled yet.
+    name: OnceLock<Cow<'static, str>>,
+    pattern: Cow<'static, str>,
     bus: Arc<str>,
     location: &'static Location<'static>,
     registered_at: Stamp,
@@ -38,13 +40,14 @@ struct Registration {
 impl HandlerInfo {
     pub(crate) fn new(
         id: HandlerId,
-        name: String,
-        pattern: String,
+        name: Option<Cow<'static, str>>,
+        pattern: Cow<'static, str>,
         bus: Arc<str>,
         location: &'static Location<'static>,
         registered_at: Stamp,
     ) -> Self {
         let registered = AtomicBool::new(true);
+        let name = name.map_or_else(OnceLock::new, OnceLock::from);
         HandlerInfo(Arc::new(Registration { id, name, pattern, bus, location, registered_at, registered }))
     }
 
@@ -55,17 +58,22 @@ impl HandlerInfo {
 
     /// The name given in [`HandlerOptions::name`], else the handler's type name, for closures their source location.
     pub fn name(&self) -> &str {
-        &self.0.name
+        let location = self.0.location;
+        self.0.name.get_or_init(|| format!("{}:{}", location.file(), location.line()).into())
     }
 
     /// `name#last4`, where the last four are those of the id.
     pub fn label(&self) -> String {
-        format!("{}#{}", self.0.name, self.0.id.last4())
+        format!("{}#{}", self.name(), self.0.id.last4())
     }
 
     /// The event type it handles, or `*`.
     pub fn pattern(&self) -> &str {
         &self.0.pattern
+    }
+
+    pub(crate) fn shared_pattern(&self) -> Cow<'static, str> {
+        self.0.pattern.clone()
     }
 
     /// `Name#last4` of the bus it was registered on.
