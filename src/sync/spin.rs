@@ -5,22 +5,52 @@ use crate::sys::thread;
 
 /// About 3 µs of looking. Longer spins pay only on an otherwise empty machine, and cost dearly on a busy one.
 const LOOKS: u32 = 400;
-/// Misses in a row after which spinning stops, until one look in `RETRY` tries again.
+/// Misses in a row after which one stops, until one time in `RETRY` tries again.
 const MISSES: u32 = 8;
 const RETRY: u32 = 64;
 
 /// How often to let others run first, where only one thread can run: whoever is to make it ready may be one of them.
 const YIELDS: u32 = 8;
 
-/// Remembers whether spinning has been worth it lately. Where only one thread can run it yields instead.
+/// How often in a row something was not worth it.
+#[derive(Debug)]
+struct Misses(AtomicU32);
+
+impl Misses {
+    const fn new() -> Self {
+        Misses(AtomicU32::new(0))
+    }
+
+    /// True if it is worth a try.
+    fn may_try(&self) -> bool {
+        let misses = self.0.load(Relaxed);
+        let tries = misses < MISSES || misses.is_multiple_of(RETRY);
+        if !tries {
+            self.miss();
+        }
+        tries
+    }
+
+    fn miss(&self) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(1).max(1), Relaxed);
+    }
+
+    fn hit(&self) {
+        self.0.store(0, Relaxed);
+    }
+}
+
+/// Remembers what has been worth it lately. Where only one thread can run it yields instead of spinning; elsewhere before, since whoever
+/// makes it ready may have been put on the same core: spinning would keep that one from it, and parking would have it wake us each time.
 #[derive(Debug)]
 pub(crate) struct Spin {
-    misses: AtomicU32,
+    looks: Misses,
+    yields: Misses,
 }
 
 impl Spin {
     pub(crate) fn new() -> Self {
-        Spin { misses: AtomicU32::new(0) }
+        Spin { looks: Misses::new(), yields: Misses::new() }
     }
 
     /// True as soon as `ready` is; false when it is time to park.
@@ -28,23 +58,28 @@ impl Spin {
         if cfg!(threadbus_shuttle) {
             return false;
         }
-        let misses = self.misses.load(Relaxed);
-        if misses >= MISSES && !misses.is_multiple_of(RETRY) {
-            self.misses.store(misses.wrapping_add(1).max(MISSES), Relaxed);
+        if thread::cores() > 1 && !ready() && self.yields.may_try() && thread::give_way() {
+            if ready() {
+                self.yields.hit();
+                return true;
+            }
+            self.yields.miss();
+        }
+        if !self.looks.may_try() {
             return false;
         }
         let (looks, between): (u32, fn() -> bool) =
             if thread::cores() < 2 { (YIELDS, thread::give_way) } else { (LOOKS, look_on) };
         for _ in 0..looks {
             if ready() {
-                self.misses.store(0, Relaxed);
+                self.looks.hit();
                 return true;
             }
             if !between() {
                 break;
             }
         }
-        self.misses.store(misses.wrapping_add(1).max(1), Relaxed);
+        self.looks.miss();
         false
     }
 }

@@ -82,17 +82,15 @@ fn yield_now() {
     shuttle::thread::yield_now();
 }
 
-/// How long loops of ours have run, where only one thread can run.
+/// How long loops of ours have run.
 static OURS: AtomicU64 = AtomicU64::new(0);
 
 /// A loop has run events for so long.
 pub(crate) fn has_worked(time: clock::Tick) {
-    if cores() < 2 {
-        OURS.fetch_add(time, Relaxed);
-    }
+    OURS.fetch_add(time, Relaxed);
 }
 
-/// Where only one thread can run: lets another. False, and nothing is done, for a while after one that is not ours kept the core for long.
+/// Lets another thread have this core. False, and nothing is done, for a while after one that is not ours kept the core for long.
 /// The machine may be shared with somebody who computes, then, and takes a whole time slice whenever it is offered one: the oftener that
 /// happens, the longer nothing is offered.
 pub(crate) fn give_way() -> bool {
