@@ -17,7 +17,7 @@ const TRIPS: usize = 1_000;
 pub fn emit_and_wait(rounds: &Rounds) {
     let bus = ticking_bus("S2");
     let by_hand = ByHand { runner: Runner::new(), reply: Latch::new() };
-    pin_if_apart(rounds, &bus, &by_hand.runner);
+    pin_if_apart(rounds, &by_hand.runner);
     let ours = |n| drop(bus.emit(Tick([n; 8])).wait().expect("a live bus"));
     let floor = |n| by_hand.call(Tick([n; 8]));
     for round in 0..=rounds.count {

@@ -4,8 +4,8 @@ use crate::floor::{Latch, Runner};
 use crate::machine::{self, Mode};
 use crate::measure::{Rounds, nanos_each};
 use std::hint::black_box;
-use std::sync::Arc;
-use threadbus::{Event, EventBus, Payload};
+use std::sync::{Arc, Barrier};
+use threadbus::{Event, EventBus, EventConcurrency, HandlerConcurrency, Payload};
 
 /// 64 bytes.
 pub struct Tick(pub [u64; 8]);
@@ -27,7 +27,7 @@ pub fn one_by_one(rounds: &Rounds) {
 pub fn in_batches(rounds: &Rounds) {
     let bus = ticking_bus("S1b");
     let runner = Runner::new();
-    pin_if_apart(rounds, &bus, &runner);
+    pin_if_apart(rounds, &runner);
     let batches = EVENTS / BATCH;
     let each_batch = |batch: &dyn Fn() -> f64| (0..batches).map(|_| batch()).sum::<f64>() / batches as f64;
     rounds.in_turns(
@@ -74,25 +74,34 @@ pub fn run_and_idle(runner: &Runner, closures: usize) -> f64 {
     })
 }
 
-/// Run by the bus's worker, to pin it to a core.
+const WORKERS: usize = 8;
+
+/// Run by a worker, to pin it to a core.
 struct Move(usize);
 impl Payload for Move {
     type Output = ();
 }
 
 /// In that mode: the caller to one core; every thread that the bus may run on, and that of the floor, to another.
-pub fn pin_if_apart(rounds: &Rounds, bus: &EventBus, runner: &Runner) {
+pub fn pin_if_apart(rounds: &Rounds, runner: &Runner) {
     if rounds.mode != Mode::Apart {
         return;
     }
     let cores = machine::cores();
     let (Some(&here), Some(&there)) = (cores.first(), cores.last()) else { return };
-    bus.on(|to: &Event<Move>| machine::pin_this_thread(Some(to.0)));
+    // The loop of a bus is where a worker of the pool is: all are moved, and there are more than will be needed.
+    let workers = Arc::new(Barrier::new(WORKERS));
+    let all = EventBus::builder("all")
+        .event_concurrency(EventConcurrency::Parallel)
+        .handler_concurrency(HandlerConcurrency::EventSerial)
+        .build()
+        .expect("a bus");
+    all.on(move |to: &Event<Move>| {
+        workers.wait();
+        machine::pin_this_thread(Some(to.0));
+    });
+    (0..WORKERS).for_each(|_| drop(all.emit(Move(there))));
+    all.wait_until_idle().expect("outside of handlers");
     runner.run(move || machine::pin_this_thread(Some(there)));
     machine::pin_this_thread(Some(here));
-    // The pool may have a second worker, or start one yet, on the caller's core.
-    for _ in 0..200 {
-        emit_and_idle(bus, 100);
-        bus.emit(Move(there)).wait().expect("a live bus");
-    }
 }
