@@ -74,7 +74,6 @@ impl Registry {
         let pattern = entry.info.pattern();
         let tells_twins = log::log_enabled!(target: "threadbus", log::Level::Debug);
         let mut twin = None;
-        // Dropped outside of the lock, for which other threads may wait.
         let stale: Vec<Arc<TypeSlot>>;
         {
             let mut table = self.table.write();
@@ -100,7 +99,8 @@ impl Registry {
                 stale = table.forget(pattern, payload);
             }
         }
-        drop(stale);
+        // Outside of the lock, for which others may wait. One of its handlers may have ended by now, and this be the last that keeps it.
+        unwind::drop_each(stale);
         if let Some(twin) = twin {
             log::debug!(target: "threadbus", "{} on {pattern} is already registered as {twin}; both run", entry.info.label());
         }
@@ -109,7 +109,8 @@ impl Registry {
 
     /// Takes one out. What was taken out is dropped by the caller, outside the lock.
     pub(crate) fn remove(&self, id: HandlerId, told: Told<'_>) -> Option<Arc<HandlerEntry>> {
-        let (entry, slots);
+        let entry;
+        let slots: Vec<Arc<TypeSlot>>;
         {
             let mut table = self.table.write();
             let info = table.infos.remove(&id)?;
@@ -132,7 +133,7 @@ impl Registry {
             entry.info.end();
             tell(told, &entry, false);
         }
-        drop::<Vec<Arc<TypeSlot>>>(slots);
+        unwind::drop_each(slots);
         Some(entry)
     }
 
@@ -254,23 +255,30 @@ impl Registry {
             (self.generation(), table.handlers_of(name, payload).cloned().collect::<Vec<_>>())
         };
         let made = Arc::new(new_slot(entries.iter(), options, defaults));
-        let mut table = self.table.write();
-        if let Some(slot) = table.slots.get(&key) {
-            return Arc::clone(slot);
-        }
-        let options = match payload {
-            Some(payload) => Arc::clone(table.options.entry(payload).or_insert_with(|| Arc::clone(&made.options))),
-            None => Arc::clone(&made.options),
+        let slot = {
+            let mut table = self.table.write();
+            let known = table.slots.get(&key).cloned();
+            known.unwrap_or_else(|| {
+                let options = match payload {
+                    Some(payload) => {
+                        Arc::clone(table.options.entry(payload).or_insert_with(|| Arc::clone(&made.options)))
+                    }
+                    None => Arc::clone(&made.options),
+                };
+                let slot = if generation == self.generation() && Arc::ptr_eq(&options, &made.options) {
+                    Arc::clone(&made)
+                } else {
+                    Arc::new(new_slot(table.handlers_of(name, payload), options, defaults))
+                };
+                if payload.is_none() {
+                    table.bound_dynamic();
+                }
+                table.slots.insert(key, Arc::clone(&slot));
+                slot
+            })
         };
-        let slot = if generation == self.generation() && Arc::ptr_eq(&options, &made.options) {
-            Arc::clone(&made)
-        } else {
-            Arc::new(new_slot(table.handlers_of(name, payload), options, defaults))
-        };
-        if payload.is_none() {
-            table.bound_dynamic();
-        }
-        table.slots.insert(key, Arc::clone(&slot));
+        // A handler that has ended meanwhile ends here.
+        unwind::drop_quietly((entries, made));
         slot
     }
 }
