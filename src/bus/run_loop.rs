@@ -313,7 +313,7 @@ impl BusCore {
     fn hand_back<'a>(&'a self, run: MutexGuard<'a, Run>, slots: &mut Snapshot) -> Option<MutexGuard<'a, Run>> {
         drop(run);
         unwind::drop_each(slots.old.drain(..));
-        if self.manual.is_none() && self.spin.until(|| !self.arrivals.is_empty()) {
+        if self.manual.is_none() && self.spin.until(NEVER, || !self.arrivals.is_empty()) {
             return Some(self.run.lock());
         }
         let run = self.run.lock();

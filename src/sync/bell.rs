@@ -40,7 +40,7 @@ impl Bell {
 
     /// Waits for a ring, or until `deadline`; true if rung. Takes the ring.
     pub(crate) fn wait(&self, deadline: Tick) -> bool {
-        if self.take() || self.spin.until(|| self.state.load(SeqCst) == RUNG) && self.take() {
+        if self.take() || self.spin.until(deadline, || self.state.load(SeqCst) == RUNG) && self.take() {
             return true;
         }
         let mut guard = self.lock.lock();

@@ -1,5 +1,6 @@
-//! Short, adaptive spinning before a thread parks.
+//! What a thread does shortly before it parks: yields and spins, as long as that has been worth it.
 
+use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use crate::sys::thread;
 
@@ -8,6 +9,9 @@ const LOOKS: u32 = 400;
 /// Misses in a row after which one stops, until one time in `RETRY` tries again.
 const MISSES: u32 = 8;
 const RETRY: u32 = 64;
+
+/// What others may be given at once where there is a deadline. In nanoseconds.
+const SLICE: Tick = 20_000_000;
 
 /// How often to let others run first, where only one thread can run: whoever is to make it ready may be one of them.
 const YIELDS: u32 = 8;
@@ -53,12 +57,14 @@ impl Spin {
         Spin { looks: Misses::new(), yields: Misses::new() }
     }
 
-    /// True as soon as `ready` is; false when it is time to park.
-    pub(crate) fn until(&self, ready: impl Fn() -> bool) -> bool {
+    /// True as soon as `ready` is; false when it is time to park. `deadline`: until when; whoever is given the core may keep it for some
+    /// milliseconds.
+    pub(crate) fn until(&self, deadline: Tick, ready: impl Fn() -> bool) -> bool {
         if cfg!(threadbus_shuttle) {
             return false;
         }
-        if thread::cores() > 1 && !ready() && self.yields.may_try() && thread::give_way() {
+        let is_far = || deadline == NEVER || deadline > clock::now() + SLICE;
+        if thread::cores() > 1 && !ready() && is_far() && self.yields.may_try() && thread::give_way() {
             if ready() {
                 self.yields.hit();
                 return true;
