@@ -32,7 +32,7 @@ mod sync {
             Spin
         }
         /// Looks once.
-        pub fn until(&self, ready: impl Fn() -> bool) -> bool {
+        pub fn until(&self, _deadline: crate::sys::clock::Tick, ready: impl Fn() -> bool) -> bool {
             ready()
         }
     }
