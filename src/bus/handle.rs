@@ -221,6 +221,7 @@ impl EventBus {
         let location = Location::caller();
         let name = match &options.name {
             Some(name) => Some(name.to_string().into()),
+            // Most end so, and a look at the end takes a fraction of a search.
             None if type_name.ends_with("{{closure}}") || type_name.contains("{{closure}}") => None,
             None => Some(type_name.into()),
         };

@@ -74,8 +74,7 @@ impl Registry {
         let pattern = entry.info.pattern();
         let tells_twins = log::log_enabled!(target: "threadbus", log::Level::Debug);
         let mut twin = None;
-        let stale: Vec<Arc<TypeSlot>>;
-        {
+        let stale = {
             let mut table = self.table.write();
             if table.closed {
                 return false;
@@ -85,7 +84,6 @@ impl Registry {
             table.infos.insert(entry.info.id(), entry.info.clone());
             if pattern == WILDCARD {
                 table.wild.push(entry.clone());
-                stale = std::mem::take(&mut table.slots).into_values().collect();
             } else {
                 let same = table.exact.entry(entry.info.shared_pattern()).or_default();
                 // Only the newest few are compared: a loop that registers thousands must not pay for all of them each time.
@@ -96,9 +94,9 @@ impl Registry {
                     .find(|r| r.entry.info.name() == entry.info.name())
                     .map(|r| r.entry.info.label());
                 same.push(Registered { entry: entry.clone(), payload });
-                stale = table.forget(pattern, payload);
             }
-        }
+            table.forget(pattern, payload)
+        };
         // Outside of the lock, for which others may wait. One of its handlers may have ended by now, and this be the last that keeps it.
         unwind::drop_each(stale);
         if let Some(twin) = twin {
@@ -109,17 +107,14 @@ impl Registry {
 
     /// Takes one out. What was taken out is dropped by the caller, outside the lock.
     pub(crate) fn remove(&self, id: HandlerId, told: Told<'_>) -> Option<Arc<HandlerEntry>> {
-        let entry;
-        let slots: Vec<Arc<TypeSlot>>;
-        {
+        let (entry, stale) = {
             let mut table = self.table.write();
             let info = table.infos.remove(&id)?;
             let pattern = info.pattern();
             self.has_changed();
-            if pattern == WILDCARD {
+            let (entry, payload) = if pattern == WILDCARD {
                 let at = table.wild.iter().position(|e| e.info.id() == id)?;
-                entry = table.wild.remove(at);
-                slots = std::mem::take(&mut table.slots).into_values().collect();
+                (table.wild.remove(at), None)
             } else {
                 let same = table.exact.get_mut(pattern)?;
                 let at = same.iter().position(|r| r.entry.info.id() == id)?;
@@ -127,13 +122,13 @@ impl Registry {
                 if same.is_empty() {
                     table.exact.remove(pattern);
                 }
-                entry = registered.entry;
-                slots = table.forget(pattern, registered.payload);
-            }
+                (registered.entry, registered.payload)
+            };
             entry.info.end();
             tell(told, &entry, false);
-        }
-        unwind::drop_each(slots);
+            (entry, table.forget(pattern, payload))
+        };
+        unwind::drop_each(stale);
         Some(entry)
     }
 
@@ -309,6 +304,9 @@ impl Table {
 
     /// The lists that a change of this pattern makes stale.
     fn forget(&mut self, name: &str, payload: Option<TypeId>) -> Vec<Arc<TypeSlot>> {
+        if name == WILDCARD {
+            return std::mem::take(&mut self.slots).into_values().collect();
+        }
         let mut stale = Vec::new();
         match payload {
             Some(payload) => stale.extend(self.slots.remove(&Key::Typed(payload))),
