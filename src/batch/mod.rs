@@ -221,7 +221,7 @@ impl Batch {
                 Ok(_) => {}
                 Err(WaitError::Timeout(_)) => return Err(WaitError::Timeout(timeout)),
                 // Refused or cancelled: complete, as far as a batch is concerned.
-                Err(_) if event.is_completed() => {}
+                Err(_) if event.is_complete() => {}
                 Err(error) => return Err(error),
             }
         }

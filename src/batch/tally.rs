@@ -3,7 +3,7 @@
 use crate::batch::Progress;
 use crate::bus::callback;
 use crate::event::{AnyEvent, CompletionHook, Outcome, Watcher};
-use crate::runtime::{Job, RuntimeCore, Worker};
+use crate::runtime::{Job, Lane, RuntimeCore, Worker};
 use crate::sync::Bell;
 use crate::sys::clock::Stamp;
 use crate::sys::sync::Mutex;
@@ -101,11 +101,11 @@ impl Tally {
     /// The oldest event that is not complete.
     pub(crate) fn first_incomplete(&self) -> Option<AnyEvent> {
         let state = self.state.lock();
-        state.open.values().map(|open| &open.event).find(|event| !event.is_completed()).cloned()
+        state.open.values().map(|open| &open.event).find(|event| !event.is_complete()).cloned()
     }
 
     pub(crate) fn has_incomplete(&self) -> bool {
-        self.state.lock().open.values().any(|open| !open.event.is_completed())
+        self.state.lock().open.values().any(|open| !open.event.is_complete())
     }
 
     /// All counted out, and everybody told.
@@ -217,7 +217,7 @@ impl CompletionHook for Tally {
         }
         let may_run_it = Worker::current().is_some_and(|worker| !worker.is_outside());
         match self.me.upgrade() {
-            Some(me) if !may_run_it => self.runtime.pool.submit_granted(Job::new(move |_| me.tell())),
+            Some(me) if !may_run_it => self.runtime.pool.submit_granted(Job::new(Lane::SHARED, move |_| me.tell())),
             _ => self.tell(),
         }
     }

@@ -14,7 +14,7 @@ use crate::bus::registry::Registry;
 use crate::bus::seen_ids::SeenIds;
 use crate::event::{AnyEvent, BusIdentity, TurnKind, WeakEvent};
 use crate::rules::{BusDefaults, DeadLetters, Lanes, TokenBucket};
-use crate::runtime::{Drive, Job, PermitKind, Pumped, RuntimeCore, Turn, Work};
+use crate::runtime::{Drive, Job, Lane, PermitKind, Pumped, RuntimeCore, Turn, Work};
 use crate::sync::{Bell, Granted, Semaphore, Spin, Token};
 use crate::sys::channel::{Receiver, Sender};
 use crate::sys::sync::Mutex;
@@ -101,6 +101,8 @@ impl Run {
 pub(crate) struct BusCore {
     /// No other bus of the process has it.
     pub(crate) serial: u64,
+    /// Where its jobs wait for threads.
+    pub(crate) lane: Lane,
     pub(crate) identity: Arc<BusIdentity>,
     pub(crate) options: BusOptions,
     pub(crate) defaults: BusDefaults,
@@ -174,6 +176,7 @@ impl BusCore {
             manual.is_none() && thread::cores() > 1 && options.max_history.is_some_and(|limit| limit >= SPENT);
         BusCore {
             serial: u64::from(thread::next_number()),
+            lane: runtime.pool.open_lane(),
             identity,
             defaults,
             outbox: Outbox::new(&runtime.watch),
@@ -249,7 +252,7 @@ impl BusCore {
     /// A job that drives a claimed delivery of this bus on: for the pool, or the pump thread.
     pub(crate) fn job(self: &Arc<Self>, event: &AnyEvent, delivery: usize, work: Box<Work>) -> Job {
         match &self.manual {
-            None => Job::Work(work),
+            None => Job::of(event, self.lane, work),
             Some(_) => {
                 let work = Pumped::Delivery { event: event.clone(), delivery, work };
                 Job::Pumped(Arc::clone(self) as Arc<dyn Drive>, work)
@@ -263,7 +266,7 @@ impl BusCore {
             return self.put_by(Pumped::Free);
         }
         let bus = Arc::clone(self);
-        self.runtime.pool.submit(Job::new(move |worker| bus.run_free(worker)));
+        self.runtime.pool.submit(Job::new(self.lane, move |worker| bus.run_free(worker)));
     }
 
     /// The token under which the loop itself stands in the global line.
@@ -346,6 +349,7 @@ impl BusCore {
 impl Drop for BusCore {
     fn drop(&mut self) {
         self.runtime.buses.lock().remove(&self.identity.id);
+        self.runtime.pool.close_lane(self.lane);
         self.outbox.close();
         // Entries hold the event, not the bus: what is left here was never claimed.
         let mut left = Vec::new();

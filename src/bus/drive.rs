@@ -9,7 +9,7 @@ use crate::bus::limits;
 use crate::bus::permit::delivery_token;
 use crate::bus::start::{Attempt, Fixed, Start, fix_handlers, needs_permit};
 use crate::bus::tell;
-use crate::bus::turn::release_delivery;
+use crate::bus::turn::{release_delivery, submit_resume};
 use crate::event::{
     ALONE, AnyEvent, ContextMap, Delivery, DeliveryPhase, HandlerMode, QUICK, RecordPhase, State, TypeSlot,
 };
@@ -49,6 +49,8 @@ pub(crate) struct Driver<'a> {
     pub(crate) via: Via,
     /// The end of the handler before is the start of the next, unless something blocked in between.
     pub(crate) now: Tick,
+    /// Since when this thread has been at it.
+    since: Tick,
     /// What was started last.
     pub(crate) attempt: Attempt,
     /// What the delivery's handlers run under, while no frame of this driver has it.
@@ -87,6 +89,8 @@ enum Step {
     Permit(Wanted),
     /// The delivery is done, and what that brings with it is owed.
     Finished,
+    /// Other jobs stand in line, and this one has had its turn: it goes on after them.
+    GiveWay,
     Nothing,
 }
 
@@ -141,6 +145,7 @@ impl<'a> Driver<'a> {
             fixed,
             via,
             now,
+            since: now,
             attempt: Attempt::default(),
             under,
             seated: None,
@@ -200,6 +205,12 @@ impl<'a> Driver<'a> {
                     }
                     conclude(self.bus, self.event, finish);
                     return Ran::Done { carries_loop };
+                }
+                Step::GiveWay => {
+                    self.unseat();
+                    self.bus.note_set_aside(self.event, self.delivery);
+                    submit_resume(self.bus, self.event, self.delivery);
+                    return Ran::Left;
                 }
                 Step::Nothing => {
                     self.unseat();
@@ -291,6 +302,9 @@ impl<'a> Driver<'a> {
             self.owed.finish = finish(state, self.event, self.delivery, at, self.bus.options.dead_letters > 0);
             return if self.owed.finish.is_some() { Step::Finished } else { Step::Nothing };
         };
+        if self.bus.runtime.pool.is_pressed() && self.gives_way() {
+            return Step::GiveWay;
+        }
         let record = &delivery.records[invocation];
         let (mode, attempt) = (record.mode, record.attempt);
         let limited = self.slot.handlers[invocation].limited && !record.placed;
@@ -314,6 +328,13 @@ impl<'a> Driver<'a> {
             state.started = at;
         }
         step
+    }
+
+    /// Not on the stack of a handler that waits: that one would have to wait for its turn, too.
+    #[cold]
+    fn gives_way(&self) -> bool {
+        let worked = self.now.saturating_sub(self.since);
+        self.via != Via::Inline && self.bus.manual.is_none() && self.bus.runtime.pool.gives_way(worked)
     }
 
     /// Nobody else is needed, after so many handlers. See [`TypeSlot::is_quick`].

@@ -14,11 +14,11 @@ use crate::event::{
     ParentLink, Payload, Rare, TurnKind, TypeSlot,
 };
 use crate::rules::TokenBucket;
-use crate::runtime::Worker;
+use crate::runtime::{Needs, Worker};
 use crate::sys::clock::{self, NEVER};
 use crate::sys::sync::MutexGuard;
 use crate::sys::sync::atomic::Ordering;
-use crate::sys::{planted, random, thread, unwind};
+use crate::sys::{planted, random, refused, thread, unwind};
 use std::sync::Arc;
 
 /// So many events may an emitter be ahead, before it lets others run on the only core.
@@ -213,7 +213,7 @@ impl BusCore {
                     let token = self.inlet.lock().rate.as_ref().map_or(NEVER, TokenBucket::ready_at);
                     // A token that is there is not what is missing.
                     let token = if token <= clock::now() { NEVER } else { token };
-                    worker.sit(&self.runtime, until.min(token));
+                    worker.sit(&self.runtime, until.min(token), || Needs::bus(self.lane));
                 }
                 other => return other.map(|()| Entered::Queued),
             }
@@ -268,6 +268,7 @@ impl BusCore {
         drop(inlet);
 
         self.wake_up(start, candidate.turn);
+        refused::ask_again();
         if emitted.is_multiple_of(LEAD) && !in_handler && thread::cores() < 2 && self.pending() as u64 >= LEAD {
             // The bus has no core of its own. Far ahead of it, events would leave the caches before they run.
             thread::give_way();
@@ -367,7 +368,7 @@ impl BusCore {
                 return Ok(inlet);
             }
             drop(inlet);
-            worker.sit(&self.runtime, NEVER);
+            worker.sit(&self.runtime, NEVER, Needs::default);
         }
     }
 

@@ -65,7 +65,7 @@ pub(crate) fn ring_watchers(event: &AnyEvent) {
 
 /// Ends whatever of the event is not done, and of what it emitted, from the top down. False if it was complete.
 pub(crate) fn cancel(event: &AnyEvent, cause: &Cause) -> bool {
-    if event.is_completed() {
+    if event.is_complete() {
         return false;
     }
     cancel_all(vec![event.clone()], cause);
@@ -87,7 +87,7 @@ fn cancel_all(mut pending: Vec<AnyEvent>, cause: &Cause) {
             for delivery in 0..state.deliveries.len() {
                 ended.extend(end_delivery(&mut state, &event, delivery, &slots, cause, at));
             }
-            pending.extend(state.children().rev().map(|c| c.event.clone()).filter(|e| !e.is_completed()));
+            pending.extend(state.children().rev().map(|c| c.event.clone()).filter(|e| !e.is_complete()));
         }
     }
     // Only now: what follows from one end could start a sibling that is to end too.
@@ -103,7 +103,7 @@ pub(crate) fn cascade(event: &AnyEvent, delivery: usize, invocation: Option<usiz
         let of = |by: Option<(u32, u32)>| {
             by.is_some_and(|(d, i)| d as usize == delivery && invocation.is_none_or(|own| own == i as usize))
         };
-        state.children().filter(|c| of(c.by) && !c.event.is_completed()).map(|c| c.event.clone()).collect()
+        state.children().filter(|c| of(c.by) && !c.event.is_complete()).map(|c| c.event.clone()).collect()
     };
     cancel_all(theirs, cause);
 }
@@ -245,7 +245,7 @@ fn withdraw(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize, attempts: boo
 
 pub(crate) fn run_hooks(bus: &Arc<BusCore>, hooks: Vec<Hook>) {
     for hook in hooks {
-        bus.runtime.pool.submit_granted(Job::new(move |_| {
+        bus.runtime.pool.submit_granted(Job::new(bus.lane, move |_| {
             if let Err(panic) = frame::callback(hook.run) {
                 log::error!(target: "threadbus", "an on_cancel hook panicked: {panic}");
             }

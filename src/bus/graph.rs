@@ -5,8 +5,10 @@ use crate::bus::frame::{self, Frame};
 use crate::bus::limits;
 use crate::bus::permit::delivery_token;
 use crate::event::{AnyEvent, BusId, BusIdentity, Delivery, DeliveryPhase, LimitGroup, Placed, RecordPhase, TurnKind};
-use crate::runtime::{ParkedWait, RuntimeCore, Worker};
+use crate::runtime::{Lane, Needs, ParkedWait, RuntimeCore, Worker};
+use crate::sync::Token;
 use crate::sys::sync::atomic::Ordering;
+use smallvec::SmallVec;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -59,7 +61,7 @@ pub(crate) fn claimable(event: &AnyEvent, runtime: &RuntimeCore) -> Vec<(AnyEven
     let mut seen = HashSet::new();
     let mut pending = vec![event.clone()];
     while let Some(event) = pending.pop() {
-        if event.is_completed() || !seen.insert(event.head().stamp) {
+        if event.is_complete() || !seen.insert(event.head().stamp) {
             continue;
         }
         let mut workers = Vec::new();
@@ -79,7 +81,7 @@ pub(crate) fn claimable(event: &AnyEvent, runtime: &RuntimeCore) -> Vec<(AnyEven
             }
             // While its handlers run they decide what they wait for; what nobody waited for jumps afterwards.
             if !state.deliveries.iter().any(|d| d.phase == DeliveryPhase::Active) {
-                below.extend(state.children().map(|c| c.event.clone()).filter(|e| !e.is_completed()));
+                below.extend(state.children().map(|c| c.event.clone()).filter(|e| !e.is_complete()));
             }
             in_line = limits::lines_of(&state);
         }
@@ -94,6 +96,64 @@ pub(crate) fn claimable(event: &AnyEvent, runtime: &RuntimeCore) -> Vec<(AnyEven
         pending.extend(below.into_iter().rev());
     }
     found
+}
+
+/// The jobs that a wait for `event` needs, when no thread comes for them: what goes on with the event, with what is below it, and with what
+/// running handlers among those wait for; and what holds the turns and permits that these stand in line for. `in_order`: it leaves queued
+/// events to their buses, so it needs all that these do.
+pub(crate) fn needs_of(event: &AnyEvent, in_order: bool, runtime: &RuntimeCore) -> Needs {
+    let mut needs = Needs::default();
+    let mut pending = vec![(event.clone(), in_order)];
+    while let Some((event, in_order)) = pending.pop() {
+        if event.is_complete() || !needs.events.insert(event.head().stamp) {
+            continue;
+        }
+        let mut workers = Vec::new();
+        let mut waits_on = Vec::new();
+        let in_line;
+        {
+            let state = event.state().lock();
+            for delivery in state.deliveries.iter() {
+                let running = delivery.records.iter().filter(|r| r.phase == RecordPhase::Started);
+                let before = workers.len();
+                workers.extend(running.map(|r| r.worker));
+                let stands = delivery.phase == DeliveryPhase::Active && workers.len() == before;
+                if stands || in_order && delivery.phase == DeliveryPhase::Queued {
+                    waits_on.push((Arc::clone(&delivery.bus), delivery.manner, delivery.phase));
+                }
+            }
+            pending.extend(state.children().map(|c| (c.event.clone(), in_order)));
+            in_line = limits::lines_of(&state);
+        }
+        for (bus, manner, phase) in waits_on {
+            // Read where the modes of its handlers need not be known: any of them may be global.
+            needs.all_holders |= manner.turn == TurnKind::Global;
+            let Some(bus) = BusCore::of(&bus) else { continue };
+            if phase == DeliveryPhase::Queued {
+                needs.buses.push(bus.lane);
+            } else {
+                needs.holders.push(bus.lane);
+            }
+        }
+        needs.all_holders |= !in_line.is_empty();
+        workers.extend(in_line.iter().flat_map(|group| limits::holders(runtime, group)));
+        if !workers.is_empty() && runtime.parked_count.load(Ordering::SeqCst) > 0 {
+            let parked = runtime.parked.lock();
+            pending
+                .extend(workers.iter().filter_map(|w| parked.get(w)).map(|wait| (wait.event.clone(), wait.in_order)));
+        }
+    }
+    if needs.all_holders {
+        let holders: Vec<Token> = runtime.global.lock().event.holders().collect();
+        needs.buses.extend(loops_among(&holders, runtime));
+    }
+    needs
+}
+
+/// The buses whose loops have been granted the runtime's event permit.
+pub(crate) fn loops_among(holders: &[Token], runtime: &RuntimeCore) -> SmallVec<[Lane; 2]> {
+    let buses = BusCore::all_of(runtime);
+    buses.iter().filter(|bus| holders.contains(&bus.loop_token())).map(|bus| bus.lane).collect()
 }
 
 /// A wait of this worker, while it is parked.
@@ -322,7 +382,7 @@ impl Search<'_> {
         let mut pending = vec![Step { event: start.clone(), delivery: None, hop: 0, in_order, jump, queue }];
         while let Some(step) = pending.pop() {
             let Step { event, delivery: only, hop, in_order, jump, queue } = step;
-            let is_over = only.is_none() && event.is_completed();
+            let is_over = only.is_none() && event.is_complete();
             if is_over || !seen.insert((event.head().stamp, only, in_order, jump, queue)) {
                 continue;
             }
@@ -341,7 +401,7 @@ impl Search<'_> {
                 }
                 // While its handlers run they may still wait for what they have emitted; who waits in order looks again at their end.
                 if only.is_none() && !state.deliveries.iter().any(|d| d.phase == DeliveryPhase::Active) {
-                    children.extend(state.children().map(|c| c.event.clone()).filter(|e| !e.is_completed()));
+                    children.extend(state.children().map(|c| c.event.clone()).filter(|e| !e.is_complete()));
                 }
                 let stand = limits::in_line(&state).filter(|placed| needed(placed.delivery));
                 in_line = stand.map(|placed| Arc::clone(&placed.group)).collect::<Vec<_>>();

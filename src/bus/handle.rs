@@ -14,7 +14,7 @@ use crate::event::{
 };
 use crate::runtime::Runtime;
 use crate::sys::clock;
-use crate::sys::{random, unwind};
+use crate::sys::{random, refused, unwind};
 use std::any::TypeId;
 use std::borrow::Cow;
 use std::fmt;
@@ -352,7 +352,7 @@ impl EventBus {
     fn emit_or_reject<P: Payload>(&self, payload: P, mut own: Option<EventOptions>, entrance: Entrance) -> Event<P> {
         match self.core.emit(payload, &mut own, entrance) {
             Ok(event) => {
-                if entrance == Entrance::Claimed && !event.is_completed() {
+                if entrance == Entrance::Claimed && !event.any().is_complete() {
                     may_block_or_log("runs an event now that must wait for its turn");
                 }
                 event
@@ -418,6 +418,7 @@ impl EventBus {
 
     /// Events queued and not started.
     pub fn pending(&self) -> usize {
+        refused::ask_again();
         self.core.pending()
     }
 }

@@ -39,7 +39,7 @@ pub(crate) fn submit_helper(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usiz
     let (own, of) = (Arc::clone(bus), event.clone());
     let work = move |worker: &Arc<Worker>| {
         if own.manual.is_none() {
-            stay_out_of_the_way(&of, delivery);
+            stay_out_of_the_way(&own, &of, delivery);
         }
         if let Some(d) = of.state().lock().deliveries.get_mut(delivery) {
             d.helpers = d.helpers.saturating_sub(1);
@@ -51,7 +51,7 @@ pub(crate) fn submit_helper(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usiz
 
 /// While handlers end faster than two threads can take turns in claiming them, a second one only holds up the first. One that blocks or
 /// computes is noticed with the next look.
-fn stay_out_of_the_way(event: &AnyEvent, delivery: usize) {
+fn stay_out_of_the_way(bus: &BusCore, event: &AnyEvent, delivery: usize) {
     const APART: Tick = 2_000;
     const QUICK: u32 = 5;
     if thread::cores() < 2 || cfg!(threadbus_shuttle) {
@@ -70,7 +70,7 @@ fn stay_out_of_the_way(event: &AnyEvent, delivery: usize) {
         }
         let now = left();
         match (before, now) {
-            (Some(before), Some(now)) if before.saturating_sub(now) >= QUICK => {}
+            (Some(before), Some(now)) if before.saturating_sub(now) >= QUICK && !bus.runtime.pool.is_pressed() => {}
             _ => return,
         }
         before = now;

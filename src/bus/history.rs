@@ -80,7 +80,7 @@ impl History {
     }
 
     fn oldest_complete(&mut self, latest_claim: impl FnOnce() -> Stamp) -> Option<AnyEvent> {
-        if self.events.front().is_some_and(|(_, event)| event.is_completed()) {
+        if self.events.front().is_some_and(|(_, event)| event.is_complete()) {
             return self.events.pop_front().map(|(_, event)| event);
         }
         let latest_claim = latest_claim();

@@ -6,14 +6,16 @@ use crate::bus::forbid::may_block;
 use crate::bus::frame::{self, Frame};
 use crate::bus::handle::EventBus;
 use crate::event::WaitError;
-use crate::runtime::{Serves, Worker};
+use crate::runtime::{Needs, Serves, Worker};
 use crate::sys::clock::{self, NEVER, Tick};
+use crate::sys::refused;
 use std::sync::Arc;
 use std::time::Duration;
 
 impl EventBus {
     /// Queue empty, nothing running, no retry waiting.
     pub fn is_idle(&self) -> bool {
+        refused::ask_again();
         self.core().is_idle()
     }
 
@@ -111,7 +113,8 @@ impl BusCore {
                 Some(frame) => {
                     frame::set_down_all();
                     sat = true;
-                    worker.suspended(&frame.bus.runtime, deadline, || worker.rest(deadline, Serves::All));
+                    let needs = || Needs::bus(self.lane);
+                    worker.suspended(&frame.bus.runtime, deadline, needs, || worker.rest(deadline, Serves::All));
                 }
                 None => {
                     worker.rest(deadline, Serves::All);

@@ -12,6 +12,7 @@ use crate::bus::manual::Manual;
 use crate::bus::permit::{Permit, attempt_token, delivery_token, is_active};
 use crate::bus::recorder::By;
 use crate::bus::registry::{mode_for, plan_for, timing_for};
+use crate::bus::rest::Rested;
 use crate::bus::start;
 use crate::bus::straight;
 use crate::bus::tell;
@@ -20,7 +21,7 @@ use crate::event::{
     AnyEvent, AttemptKey, DeliveryPhase, EmitError, HandlerMode, Manner, Outcome, Pause, Plan, TurnKind, TypeSlot,
     WaitError, Watcher,
 };
-use crate::runtime::{PermitKind, RuntimeCore, Serves, Worker};
+use crate::runtime::{Needs, PermitKind, RuntimeCore, Serves, Worker};
 use crate::sync::{Bell, Place, Token};
 use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::planted;
@@ -41,7 +42,7 @@ impl Waiting {
     pub(crate) const JUMP: Waiting = Waiting { in_order: false, timeout: None, first_value: false };
 
     fn is_over(&self, event: &AnyEvent) -> bool {
-        event.is_completed() || self.first_value && has_value(event)
+        event.is_complete() || self.first_value && has_value(event)
     }
 }
 
@@ -112,8 +113,9 @@ fn wait_outside(
         match (runtime_of(event), worker) {
             (Some(runtime), Some(worker)) if deadline == NEVER && runtime.pool.is_deserted() => {
                 runtime.pool.list(worker);
-                if !worker.serve_if_starved(&runtime) && worker.has_pumps() {
-                    worker.serve(Serves::All);
+                let needs = || graph::needs_of(event, true, &runtime);
+                if worker.serve_if_starved(&runtime, needs) != Rested::Served {
+                    worker.rest(deadline, Serves::All);
                 }
             }
             (_, Some(worker)) => drop(worker.rest(deadline, Serves::All)),
@@ -428,24 +430,27 @@ impl Jump {
         if !look_again {
             match parked.find_cycle().filter(|_| !planted("cycle_unseen")) {
                 Some(chain) => result = Err(WaitError::Deadlock(chain)),
-                None if self.worker.is_deep() && runtime.pool.is_starved() => {
-                    // Neither here, since the stack is used up, nor elsewhere.
-                    result = Err(WaitError::NoThread(runtime.pool.limits().hard_limit));
-                }
                 None if self.worker.has_pumps() && self.worker.is_out_of_stack() && self.worker.has_fronted() => {
                     // Nobody but this thread could, and its stack is used up.
                     result = Err(WaitError::NoThread(1));
                 }
-                None => drop(self.worker.suspended(runtime, self.deadline, || {
-                    log::debug!(
-                        target: "threadbus",
-                        "{} parks: {} on {} waits for {event}",
-                        self.worker.name, self.frame.label(), self.frame.event
-                    );
-                    // In order: what it waits for may be queued on another manual bus of this thread.
-                    let serves = if self.waiting.in_order { Serves::All } else { Serves::Fronted };
-                    self.worker.rest(self.deadline, serves)
-                })),
+                None => {
+                    let in_order = self.waiting.in_order;
+                    let needs = || Needs { can_fail: true, ..graph::needs_of(event, in_order, runtime) };
+                    let rested = self.worker.suspended(runtime, self.deadline, needs, || {
+                        log::debug!(
+                            target: "threadbus",
+                            "{} parks: {} on {} waits for {event}",
+                            self.worker.name, self.frame.label(), self.frame.event
+                        );
+                        // In order: what it waits for may be queued on another manual bus of this thread.
+                        let serves = if in_order { Serves::All } else { Serves::Fronted };
+                        self.worker.rest(self.deadline, serves)
+                    });
+                    if rested == Rested::NoThread {
+                        result = Err(WaitError::NoThread(runtime.pool.limits().hard_limit));
+                    }
+                }
             }
         }
         drop(parked);

@@ -17,7 +17,7 @@ use crate::bus::turn::submit_resume;
 use crate::event::{
     AnyEvent, DeliveryPhase, HandlerFailure, Limit, LimitGroup, LimitTurn, Outcome, Placed, RecordPhase, State,
 };
-use crate::runtime::{ParkedWait, RuntimeCore, Serves, Slot, Worker};
+use crate::runtime::{Needs, ParkedWait, RuntimeCore, Serves, Slot, Worker};
 use crate::sync::{Granted, Token};
 use crate::sys::clock::{self, NEVER};
 use crate::sys::sync::atomic::Ordering;
@@ -371,7 +371,7 @@ fn all_needed(parked: &HashMap<u32, ParkedWait>, event: &AnyEvent) -> HashSet<u6
     let mut needed = HashSet::new();
     let mut pending = vec![event.clone()];
     while let Some(event) = pending.pop() {
-        if event.is_completed() || !needed.insert(event.head().stamp) {
+        if event.is_complete() || !needed.insert(event.head().stamp) {
             continue;
         }
         let state = event.state().lock();
@@ -407,7 +407,9 @@ pub(crate) fn take_back(worker: &Arc<Worker>, frame: &Frame, awaited: &AnyEvent)
                 parked = Some(graph::Parked::enter(worker, frame, awaited, true));
                 frame.bus.runtime.ring_parked(|_| true);
             }
-            worker.suspended(&frame.bus.runtime, NEVER, || worker.rest(NEVER, Serves::Fronted));
+            let runtime = &frame.bus.runtime;
+            let needs = || Needs { all_holders: true, ..graph::needs_of(awaited, true, runtime) };
+            worker.suspended(runtime, NEVER, needs, || worker.rest(NEVER, Serves::Fronted));
         }
     }
 }

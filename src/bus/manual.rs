@@ -10,7 +10,7 @@
 use crate::bus::core::BusCore;
 use crate::bus::ending;
 use crate::bus::frame;
-use crate::runtime::{Drive, Job, Pumped, Serves, Work, Worker, is_service_thread};
+use crate::runtime::{Drive, Job, Lane, Pumped, Serves, Work, Worker, is_service_thread};
 use crate::sync::Bell;
 use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::sync::Mutex;
@@ -253,7 +253,7 @@ impl BusCore {
         }
         if is_service_thread() {
             let bus = Arc::clone(self);
-            self.runtime.pool.submit(Job::new(move |_| bus.call_on_ready()));
+            self.runtime.pool.submit_granted(Job::new(self.lane, move |_| bus.call_on_ready()));
         } else {
             self.call_on_ready();
         }
@@ -291,6 +291,10 @@ impl BusCore {
 impl Drive for BusCore {
     fn drive(self: Arc<Self>, worker: &Arc<Worker>) {
         self.run_loop(worker, None);
+    }
+
+    fn lane(&self) -> Lane {
+        self.lane
     }
 
     fn keep(self: Arc<Self>, work: Pumped) {

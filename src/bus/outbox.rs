@@ -180,14 +180,14 @@ impl Outbox {
 /// On the aftermath thread.
 fn is_due(bus: &Weak<BusCore>, plan: u64) {
     let Some(bus) = bus.upgrade() else { return };
-    let (outbox, pool) = (Arc::clone(&bus.outbox), Arc::clone(&bus.runtime.pool));
+    let (outbox, pool, lane) = (Arc::clone(&bus.outbox), Arc::clone(&bus.runtime.pool), bus.lane);
     let start = {
         let mut state = outbox.state.lock();
         state.due.push_back(Due { plan, bus });
         !std::mem::replace(&mut state.emptied, true)
     };
     if start {
-        pool.submit(Job::new(move |_| empty(&outbox)));
+        pool.submit_granted(Job::new(lane, move |_| empty(&outbox)));
     }
 }
 

@@ -160,7 +160,8 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
 fn decide_retry(bus: &Arc<BusCore>, event: &AnyEvent, key: AttemptKey, retry: crate::event::Retry, after: Duration) {
     let (bus, event) = (Arc::clone(bus), event.clone());
     let pool = Arc::clone(&bus.runtime.pool);
-    pool.submit_granted(Job::new(move |_| {
+    let (of, lane) = (event.clone(), bus.lane);
+    let decide = move |_: &Arc<Worker>| {
         let failure = HandlerFailure::TimedOut { after };
         let again = frame::callback(|| retry.retryable(&failure)).unwrap_or_else(|panic| {
             log::error!(target: "threadbus", "the retry filter of a handler of {event} panicked: {panic}");
@@ -198,5 +199,6 @@ fn decide_retry(bus: &Arc<BusCore>, event: &AnyEvent, key: AttemptKey, retry: cr
         limits::settle(&bus.runtime, &event);
         drive_on(&bus, &event, key.delivery);
         tell::deliver(&bus, &event);
-    }));
+    };
+    pool.submit_granted(Job::of(&of, lane, Box::new(decide)));
 }

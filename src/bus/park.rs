@@ -1,7 +1,8 @@
 //! Parking in a call that is no wait for an event: a future find, a `recv`, a full subscription, a batch's last report.
 
 use crate::bus::frame::{self, Frame};
-use crate::runtime::{Serves, Worker};
+use crate::bus::rest::Rested;
+use crate::runtime::{Needs, Serves, Worker};
 use crate::sync::Bell;
 use crate::sys::clock::{self, NEVER, Tick};
 use std::sync::Arc;
@@ -67,9 +68,10 @@ impl Seat {
                 continue;
             };
             let rest = || self.worker.rest(deadline, Serves::Fronted);
-            let served = self.worker.suspended(&frame.bus.runtime, deadline, rest);
+            // What it waits for may come from anywhere, so there is nothing that it could run itself.
+            let rested = self.worker.suspended(&frame.bus.runtime, deadline, Needs::default, rest);
             // What ran on top may have given up what this handler keeps.
-            if served && !frame::take_back(&self.worker, frame) {
+            if rested == Rested::Served && !frame::take_back(&self.worker, frame) {
                 return Parked::GivenUp;
             }
         }

@@ -2,8 +2,10 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::frame;
+use crate::bus::graph;
+use crate::bus::rest::Rested;
 use crate::event::{AnyEvent, DeliveryPhase, TurnKind};
-use crate::runtime::{Job, PermitKind, RuntimeCore, Serves, Turn, Worker, hand_over};
+use crate::runtime::{Job, Needs, PermitKind, RuntimeCore, Serves, Turn, Worker, hand_over};
 use crate::sync::{Granted, Place, Semaphore, Ticket, Token};
 use crate::sys::clock::NEVER;
 use std::sync::Arc;
@@ -150,7 +152,16 @@ impl Permit {
             return Some(true);
         }
         let had = frame::all_in_hand();
-        let served = pumps && worker.serve(Serves::Fronted) || worker.serve_if_starved(runtime);
+        let needs = || {
+            let holders: Vec<Token> = self.step(|s| (s.holders().collect(), Granted::new()));
+            Needs {
+                events: holders.iter().map(|holder| holder.stamp).collect(),
+                buses: graph::loops_among(&holders, runtime),
+                ..Needs::default()
+            }
+        };
+        let served =
+            pumps && worker.serve(Serves::Fronted) || worker.serve_if_starved(runtime, needs) == Rested::Served;
         if served {
             frame::retake(worker, &had);
         }

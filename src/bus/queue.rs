@@ -83,7 +83,7 @@ impl BusCore {
             return;
         }
         // An event is complete after its first delivery, and mostly soon.
-        let over = |entry: &Entry| entry.delivery == 0 && entry.event.is_completed();
+        let over = |entry: &Entry| entry.delivery == 0 && entry.event.is_complete();
         let queued = |entry: &Entry| !over(entry) && is_queued(&entry.event, entry.delivery as usize);
         let mut swept = Vec::with_capacity(usize::try_from(stale).unwrap_or(0));
         let mut run = self.run.lock();

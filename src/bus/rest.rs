@@ -1,19 +1,30 @@
-//! A thread of the pool parks: it gives up its place meanwhile, and runs on top of its wait what no other thread could.
+//! A thread of the pool parks: it gives up its place meanwhile, and runs on top of its wait what that needs and no other thread could run.
 
 use crate::bus::frame;
-use crate::runtime::{RuntimeCore, Serves, Worker};
+use crate::runtime::{Needs, RuntimeCore, Serves, Worker};
 use crate::sys::clock::{NEVER, Tick};
 use crate::sys::sync::atomic::Ordering;
 use crate::sys::unwind;
 use std::sync::Arc;
 
+/// What became of a park.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rested {
+    /// It ran something instead.
+    Served,
+    /// It was rung, or its time is over.
+    Rung,
+    /// No thread can ever run what it waits for.
+    NoThread,
+}
+
 impl Worker {
-    /// Waits for its bell outside of handlers: a thread of the pool gives up its place meanwhile.
-    pub(crate) fn sit(self: &Arc<Self>, runtime: &RuntimeCore, until: Tick) {
+    /// Waits for its bell outside of handlers, for what `needs` says: a thread of the pool gives up its place meanwhile.
+    pub(crate) fn sit(self: &Arc<Self>, runtime: &RuntimeCore, until: Tick, needs: impl FnOnce() -> Needs) {
         if self.is_outside() {
             self.rest(until, Serves::All);
         } else {
-            self.suspended(runtime, until, || self.rest(until, Serves::All));
+            self.suspended(runtime, until, needs, || self.rest(until, Serves::All));
         }
     }
 
@@ -26,26 +37,46 @@ impl Worker {
 
     /// Gives up the place in the pool for the length of a park, which says whether anything ran in it.
     ///
-    /// True if so: when no other thread is left, this one runs a job instead of the park; not if it must be back by some time.
-    pub(crate) fn suspended(self: &Arc<Self>, runtime: &RuntimeCore, until: Tick, park: impl FnOnce() -> bool) -> bool {
+    /// When no other thread is left, this one runs a job instead, if its wait needs that; not if it must be back by some time.
+    pub(crate) fn suspended(
+        self: &Arc<Self>,
+        runtime: &RuntimeCore,
+        until: Tick,
+        needs: impl FnOnce() -> Needs,
+        park: impl FnOnce() -> bool,
+    ) -> Rested {
         runtime.pool.suspend(self);
-        let served = until == NEVER && self.serve_if_starved(runtime) || park();
+        let stuck = if until == NEVER { self.serve_if_starved(runtime, needs) } else { Rested::Rung };
+        let rested = match stuck {
+            Rested::Rung if park() => Rested::Served,
+            Rested::Rung if self.has_no_thread.swap(false, Ordering::SeqCst) => Rested::NoThread,
+            other => other,
+        };
         runtime.pool.resume(self);
-        served
+        rested
     }
 
-    /// What a thread about to park does first: when nobody else can, it runs a job itself. True if it has.
-    pub(crate) fn serve_if_starved(self: &Arc<Self>, runtime: &RuntimeCore) -> bool {
-        if self.is_deep() {
-            return false;
+    /// What a thread about to park does first: when nobody else can, it runs a job that its wait needs. `Rung`: there is no such job, or
+    /// somebody else can.
+    pub(crate) fn serve_if_starved(self: &Arc<Self>, runtime: &RuntimeCore, needs: impl FnOnce() -> Needs) -> Rested {
+        self.has_no_thread.store(false, Ordering::SeqCst);
+        if !runtime.pool.is_starved() {
+            return Rested::Rung;
         }
-        let Some(job) = runtime.pool.take_if_starved(self) else { return false };
-        log::debug!(target: "threadbus", "no thread is left: {} runs a job inside its wait", self.name);
-        if let Err(panic) = apart(runtime, self, || job.run(self)) {
-            log::error!(target: "threadbus", "a worker survived a panic outside of handlers: {panic}");
+        let needs = needs();
+        if !self.is_deep()
+            && let Some(job) = runtime.pool.take_needed(self, &needs)
+        {
+            log::debug!(target: "threadbus", "no thread is left: {} runs a job that its wait needs", self.name);
+            let before = self.on_top.swap(true, Ordering::Relaxed);
+            if let Err(panic) = apart(runtime, self, || job.run(self)) {
+                log::error!(target: "threadbus", "a worker survived a panic outside of handlers: {panic}");
+            }
+            self.on_top.store(before, Ordering::Relaxed);
+            runtime.pool.suspend(self);
+            return Rested::Served;
         }
-        runtime.pool.suspend(self);
-        true
+        if !self.is_outside() && runtime.pool.is_stuck(self, &needs) { Rested::NoThread } else { Rested::Rung }
     }
 }
 

@@ -59,6 +59,12 @@ struct Pass {
     now: Option<Tick>,
     /// Since when one event has followed the other.
     busy_since: Option<Tick>,
+    /// When the last event began.
+    begun: Tick,
+    /// When its turn among the buses began, as far as it was asked: there were jobs in line.
+    turn_since: Option<Tick>,
+    /// It runs on top of a wait that needs one event of it.
+    on_top: bool,
     slots: Snapshot,
     /// What the last frame held, for the next one.
     spare: Option<Arc<BusCore>>,
@@ -113,7 +119,8 @@ impl Snapshot {
 impl BusCore {
     /// Starts one queued event after another, until there is none or something is in the way.
     pub(crate) fn run_loop(self: &Arc<Self>, worker: &Arc<Worker>, finished: Option<Finished>) {
-        let mut pass = Pass { finished, ..Pass::default() };
+        let on_top = worker.on_top.load(Ordering::Relaxed);
+        let mut pass = Pass { finished, on_top, ..Pass::default() };
         self.run_queued(worker, &mut pass);
         unwind::drop_each(pass.spent);
         if pass.gave_back {
@@ -125,7 +132,7 @@ impl BusCore {
 
     fn run_queued(self: &Arc<Self>, worker: &Arc<Worker>, pass: &mut Pass) {
         loop {
-            if self.is_spent()
+            if self.is_spent(pass)
                 && let Some((token, turn)) = pass.finished.take()
             {
                 release_delivery(self, token, turn);
@@ -169,17 +176,25 @@ impl BusCore {
 
     /// No other event may be started here now: the loop, or the runner of parallel events, waits for its turn among other jobs.
     #[inline]
-    fn is_spent(&self) -> bool {
+    fn is_spent(&self, pass: &mut Pass) -> bool {
         match &self.manual {
             Some(manual) => manual.is_spent(),
-            None => self.runtime.pool.is_crowded(),
+            None => self.runtime.pool.is_pressed() && self.has_had_its_turn(pass) || pass.on_top,
         }
+    }
+
+    #[cold]
+    fn has_had_its_turn(&self, pass: &mut Pass) -> bool {
+        let now = pass.now.unwrap_or_else(clock::now);
+        let since = *pass.turn_since.get_or_insert(pass.begun);
+        self.runtime.pool.gives_way(now.saturating_sub(since))
     }
 
     #[inline]
     fn run_ready(self: &Arc<Self>, worker: &Arc<Worker>, pass: &mut Pass, via: Via) -> Option<(After, Entry)> {
         let Ready { entry, begun } = pass.ready.take()?;
         let fixed = begun.fixed;
+        pass.begun = fixed.begun;
         let slot = pass.slots.slot.as_ref()?;
         let delivery = entry.delivery as usize;
         let mut driver =
@@ -441,7 +456,7 @@ impl BusCore {
 
     /// One runner for parallel events: takes them in order, as long as there are any.
     pub(crate) fn run_free(self: &Arc<Self>, worker: &Arc<Worker>) {
-        let mut pass = Pass::default();
+        let mut pass = Pass { on_top: worker.on_top.load(Ordering::Relaxed), ..Pass::default() };
         loop {
             let (mut stale, mut in_line) = (Vec::new(), Vec::new());
             let mut run = self.run.lock();
@@ -478,7 +493,7 @@ impl BusCore {
             let Some((_, entry)) = self.run_ready(worker, &mut pass, Via::Job) else { return };
             pass.now = None;
             unwind::drop_quietly(entry);
-            if self.is_spent() {
+            if self.is_spent(&mut pass) {
                 unwind::drop_each(pass.slots.old.drain(..));
                 return self.submit_free();
             }

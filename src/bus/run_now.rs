@@ -5,6 +5,7 @@ use crate::bus::counters::Until;
 use crate::bus::drive::{After, Driver, Via};
 use crate::bus::forbid::is_forbidden;
 use crate::bus::frame::{self, Barred, Under};
+use crate::bus::graph;
 use crate::bus::jump::{Jump, Waiting, is_parallel, lender, manner, run_here};
 use crate::bus::kind;
 use crate::bus::permit::{delivery_token, is_active};
@@ -136,6 +137,6 @@ fn wait_for_delivery(bus: &BusCore, worker: &Arc<Worker>, event: &AnyEvent, inde
     }
     let _watch = bus.watch(&worker.bell, Until::Change);
     while is_active(event, index) {
-        worker.sit(&bus.runtime, NEVER);
+        worker.sit(&bus.runtime, NEVER, || graph::needs_of(event, false, &bus.runtime));
     }
 }

@@ -69,5 +69,5 @@ fn run_under(lent: &Lent, worker: &Arc<Worker>, event: &AnyEvent, slot: &Arc<Typ
     let mut driver = Driver::new(bus, worker, event, 0, slot, begun.fixed, Via::Inline, under, now);
     let after = driver.drive(begun.first());
     let done = matches!(after, After::Done(_));
-    done && event.is_completed()
+    done && event.is_complete()
 }

@@ -6,6 +6,7 @@
 
 use crate::bus::core::{BusCore, Doors};
 use crate::bus::frame::{self, Emitter};
+use crate::bus::graph;
 use crate::bus::handle::EventBus;
 use crate::bus::middleware::Middleware;
 use crate::bus::results::{result_of, status_of};
@@ -239,7 +240,12 @@ fn deliver_here_or_later(bus: &Arc<BusCore>, event: Option<&AnyEvent>) {
         return deliver_here(bus, event);
     }
     let (kept, event) = (Arc::clone(bus), event.cloned());
-    bus.runtime.pool.submit_granted(Job::new(move |_| deliver_here(&kept, event.as_ref())));
+    let of = event.clone();
+    let work = move |_: &Arc<Worker>| deliver_here(&kept, event.as_ref());
+    bus.runtime.pool.submit_granted(match &of {
+        Some(of) => Job::of(of, bus.lane, Box::new(work)),
+        None => Job::new(bus.lane, work),
+    });
 }
 
 fn deliver_here(bus: &Arc<BusCore>, event: Option<&AnyEvent>) {
@@ -336,7 +342,7 @@ pub(crate) fn wait_told(event: &AnyEvent, buses: &[Arc<BusIdentity>], until: Tic
             }
             match &frame {
                 Some(_) => worker.sit_still(&bus.runtime, until),
-                None => worker.sit(&bus.runtime, until),
+                None => worker.sit(&bus.runtime, until, || graph::needs_of(event, false, &bus.runtime)),
             }
         }
     }

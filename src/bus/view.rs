@@ -10,6 +10,7 @@ use crate::event::{
     State, WaitError,
 };
 use crate::sys::clock::{self, Stamp};
+use crate::sys::refused;
 use chrono::{DateTime, Utc};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,7 @@ macro_rules! on_both_event_types {
 
             /// Pending until its first handler starts, completed when all handlers and descendants are done.
             pub fn status(&self) -> EventStatus {
+                refused::ask_again();
                 status(self.$any())
             }
 

@@ -6,6 +6,7 @@ use crate::event::{
     Origin, Payload, Priority,
 };
 use crate::sys::clock::Stamp;
+use crate::sys::refused;
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, Ordering};
 use ref_cast::{RefCastCustom, ref_cast_custom};
@@ -275,6 +276,16 @@ impl AnyEvent {
 
     /// True once every handler on every bus and every descendant is done, or the event was refused.
     pub fn is_completed(&self) -> bool {
+        let complete = self.is_complete();
+        if !complete {
+            // Whoever only looks may be the last to come by.
+            refused::ask_again();
+        }
+        complete
+    }
+
+    /// As [`is_completed`](AnyEvent::is_completed), also under a lock.
+    pub(crate) fn is_complete(&self) -> bool {
         self.0.head.complete.load(Ordering::Acquire)
     }
 

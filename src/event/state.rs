@@ -355,16 +355,16 @@ impl Links {
     /// Lets go of the oldest completed children, and keeps the newest.
     fn let_go(&mut self, dropped: &mut LetGo) {
         // One comes, one goes, where they complete in order.
-        if self.children.front().is_some_and(|oldest| oldest.event.is_completed()) {
+        if self.children.front().is_some_and(|oldest| oldest.event.is_complete()) {
             dropped.extend(self.children.pop_front().map(|oldest| oldest.event));
         }
         if self.children.len() <= self.prune_at.max(2 * CHILDREN_KEPT) {
             return;
         }
-        let complete = self.children.iter().filter(|c| c.event.is_completed()).count();
+        let complete = self.children.iter().filter(|c| c.event.is_complete()).count();
         let mut excess = complete.saturating_sub(CHILDREN_KEPT);
         self.children.retain_mut(|child| {
-            if excess > 0 && child.event.is_completed() {
+            if excess > 0 && child.event.is_complete() {
                 excess -= 1;
                 dropped.push(child.event.clone());
                 return false;

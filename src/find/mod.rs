@@ -284,7 +284,7 @@ impl<'bus, E> Find<'bus, E> {
 
     /// It may match once it is complete.
     fn awaits_completion_of(&self, event: &AnyEvent) -> bool {
-        self.status == Some(EventStatus::Completed) && !event.is_completed() && self.is_wanted(event)
+        self.status == Some(EventStatus::Completed) && !event.is_complete() && self.is_wanted(event)
     }
 
     /// All that does not change with the event's progress, and runs no filter.

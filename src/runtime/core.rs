@@ -1,7 +1,8 @@
 //! What the buses of one runtime share, and the public `Runtime`.
 
 use crate::event::{AnyEvent, BuildError, BusId, LimitNames};
-use crate::runtime::pool::{Job, Limits, Pool};
+use crate::runtime::jobs::Job;
+use crate::runtime::pool::{Limits, Pool};
 use crate::runtime::watch::Watch;
 use crate::sync::{Bell, Semaphore};
 use crate::sys::sync::Mutex;
@@ -141,7 +142,7 @@ impl Runtime {
         let watch = Watch::new(&limits.thread_name);
         Runtime {
             core: Arc::new(RuntimeCore {
-                pool: Pool::new(limits),
+                pool: Pool::new(limits, &watch),
                 watch,
                 global: Mutex::new(Global { event: Semaphore::new(1, true), handler: Semaphore::new(1, false) }),
                 parked: Mutex::new(HashMap::new()),

@@ -1,12 +1,16 @@
 //! What a bus is to this room, and what a manual one keeps for its pump thread.
 
 use crate::event::AnyEvent;
+use crate::runtime::jobs::Lane;
 use crate::runtime::worker::Worker;
 use std::sync::Arc;
 
 /// What a bus is to the pool.
 pub(crate) trait Drive: Send + Sync {
     fn drive(self: Arc<Self>, worker: &Arc<Worker>);
+
+    /// Where its jobs wait for threads.
+    fn lane(&self) -> Lane;
 
     /// Work that may run on the bus's pump thread only.
     fn keep(self: Arc<Self>, work: Pumped);

@@ -5,6 +5,7 @@
 
 mod core;
 mod drive;
+mod jobs;
 mod pool;
 mod watch;
 mod worker;
@@ -12,6 +13,6 @@ mod worker;
 pub(crate) use self::core::{ParkedWait, PermitKind, RuntimeCore, Turn, hand_over};
 pub use self::core::{Runtime, RuntimeBuilder, RuntimeStats};
 pub(crate) use drive::{Drive, NotHere, Pumped, Serves, Work};
-pub(crate) use pool::Job;
+pub(crate) use jobs::{Job, Lane, Needs};
 pub(crate) use watch::{Overdue, Watch, is_service_thread};
 pub(crate) use worker::{Running, Slot, Stack, Worker};

@@ -2,11 +2,13 @@
 //!
 //! A *place* is the right to run user code; there are `max_threads`. A suspended or abandoned worker has none. See `README.md`, 3.8.
 
-use crate::runtime::drive::{Drive, Pumped, Work};
+use crate::runtime::jobs::{Job, Jobs, Lane, Needs};
+use crate::runtime::watch::Watch;
 use crate::runtime::worker::Worker;
-use crate::sys::clock::{self, NEVER};
+use crate::sys::clock::{self, NEVER, Tick};
+use crate::sys::refused::{self, Asks};
 use crate::sys::sync::Mutex;
-use crate::sys::sync::atomic::{AtomicBool, Ordering};
+use crate::sys::sync::atomic::{AtomicU8, Ordering};
 use crate::sys::{planted, thread, unwind};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
@@ -32,28 +34,6 @@ pub(crate) enum Place {
     Idle,
 }
 
-pub(crate) enum Job {
-    /// The loop of a bus; these go first.
-    Loop(Arc<dyn Drive>),
-    Work(Box<Work>),
-    /// Not for a thread of the pool: the bus's pump thread runs it.
-    Pumped(Arc<dyn Drive>, Pumped),
-}
-
-impl Job {
-    pub(crate) fn new(work: impl FnOnce(&Arc<Worker>) + Send + 'static) -> Job {
-        Job::Work(Box::new(work))
-    }
-
-    pub(crate) fn run(self, worker: &Arc<Worker>) {
-        match self {
-            Job::Loop(bus) => bus.drive(worker),
-            Job::Work(work) => work(worker),
-            Job::Pumped(bus, work) => bus.keep(work),
-        }
-    }
-}
-
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
     pub(crate) max_threads: usize,
@@ -66,8 +46,7 @@ pub(crate) struct Limits {
 #[derive(Default)]
 struct State {
     max_threads: usize,
-    first: VecDeque<Job>,
-    work: VecDeque<Job>,
+    jobs: Jobs,
     idle: Vec<Arc<Worker>>,
     returning: VecDeque<Arc<Worker>>,
     threads: usize,
@@ -80,24 +59,40 @@ struct State {
     peak: usize,
     /// The system refused the last thread that was asked for.
     refused: bool,
+    /// Not before then is it asked again, as long as there are threads.
+    ask_again_at: Tick,
+    /// Parked until something comes, in a wait that no job can go on with here; and whether one could elsewhere.
+    stuck: Vec<(Arc<Worker>, bool)>,
+    pressure: u8,
 }
 
-impl State {
-    fn jobs(&self) -> usize {
-        self.first.len() + self.work.len()
-    }
+/// Nobody stands in line for a place.
+const NONE: u8 = 0;
+/// Some job has no thread: whoever has had a turn gives way.
+const SOME: u8 = 1;
+/// More threads run user code than may, since that was lowered: loops give their places back after the event they are at.
+const CROWDED: u8 = 2;
 
+/// How long a refusal stands while there are threads.
+const REFUSAL: Duration = Duration::from_millis(20);
+
+impl State {
     /// There are jobs, and nobody will come for them: all threads are suspended or given up, and there can be no more.
     fn is_starved(&self, hard_limit: usize) -> bool {
-        self.jobs() > 0
+        self.jobs.len() > 0
             && self.busy == 0
             && self.idle.is_empty()
             && self.returning.is_empty()
             && (self.threads >= hard_limit || self.refused)
     }
 
-    fn take_job(&mut self) -> Option<Job> {
-        self.first.pop_front().or_else(|| self.work.pop_front())
+    /// Every thread stands still, and will for good: which of them could go on if it had another one for what it waits for?
+    fn hopeless(&mut self, hard_limit: usize) -> Option<Arc<Worker>> {
+        if self.stuck.len() < self.threads || !self.is_starved(hard_limit) {
+            return None;
+        }
+        let at = self.stuck.iter().position(|(_, wants)| *wants)?;
+        Some(self.stuck.swap_remove(at).0)
     }
 }
 
@@ -117,8 +112,9 @@ pub(crate) struct Pool {
     number: u32,
     limits: Limits,
     state: Mutex<State>,
-    /// More threads run user code than may, since that was lowered: loops give their places back after the event they are at.
-    crowded: AtomicBool,
+    watch: Arc<Watch>,
+    /// What `state` has of it, to be read without the lock.
+    pressure: AtomicU8,
     /// By id, those that may run handlers.
     workers: Mutex<FxHashMap<u32, Weak<Worker>>>,
 }
@@ -132,40 +128,49 @@ struct Staffing {
 }
 
 impl Pool {
-    pub(crate) fn new(limits: Limits) -> Arc<Pool> {
+    pub(crate) fn new(limits: Limits, watch: &Arc<Watch>) -> Arc<Pool> {
         let state = State { max_threads: limits.max_threads, ..State::default() };
-        let (crowded, workers) = (AtomicBool::new(false), Mutex::default());
-        Arc::new(Pool { number: thread::next_number(), limits, state: Mutex::new(state), crowded, workers })
+        Arc::new(Pool {
+            number: thread::next_number(),
+            limits,
+            state: Mutex::new(state),
+            watch: Arc::clone(watch),
+            pressure: AtomicU8::new(NONE),
+            workers: Mutex::default(),
+        })
+    }
+
+    /// For a new bus.
+    pub(crate) fn open_lane(&self) -> Lane {
+        self.state.lock().jobs.open()
+    }
+
+    /// Its bus is gone.
+    pub(crate) fn close_lane(&self, lane: Lane) {
+        self.state.lock().jobs.close(lane);
     }
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
     }
 
+    /// A loop, or a job that nobody else waits for.
     pub(crate) fn submit(self: &Arc<Self>, job: Job) {
-        let granted = match job {
-            Job::Loop(_) => true,
-            Job::Work(_) => false,
-            Job::Pumped(bus, work) => return bus.keep(work),
-        };
-        let mut state = self.state.lock();
-        if granted {
-            state.first.push_back(job);
-        } else {
-            state.work.push_back(job);
-        }
-        let staffing = self.staff(&mut state);
-        drop(state);
-        self.carry_out(staffing);
+        let granted = matches!(job, Job::Loop(_));
+        self.add(job, granted);
     }
 
     /// A job whose turn has come: it holds permits, so it goes with the loops.
     pub(crate) fn submit_granted(self: &Arc<Self>, job: Job) {
+        self.add(job, true);
+    }
+
+    fn add(self: &Arc<Self>, job: Job, granted: bool) {
         if let Job::Pumped(bus, work) = job {
             return bus.keep(work);
         }
         let mut state = self.state.lock();
-        state.first.push_back(job);
+        state.jobs.push(job, granted);
         let staffing = self.staff(&mut state);
         drop(state);
         self.carry_out(staffing);
@@ -193,6 +198,7 @@ impl Pool {
     /// Its wait is over. May block until there is a place; those who come back go before every queued job.
     pub(crate) fn resume(&self, worker: &Arc<Worker>) {
         let mut state = self.state.lock();
+        state.stuck.retain(|(other, _)| !Arc::ptr_eq(other, worker));
         {
             let mut place = worker.place.lock();
             if *place != Place::Waiting {
@@ -233,6 +239,7 @@ impl Pool {
             }
             _ => state.waiting -= 1,
         }
+        state.stuck.retain(|(other, _)| !Arc::ptr_eq(other, worker));
         state.abandoned += 1;
         let staffing = self.staff(&mut state);
         drop(state);
@@ -244,15 +251,26 @@ impl Pool {
     pub(crate) fn set_max_threads(self: &Arc<Self>, max: usize) {
         let mut state = self.state.lock();
         state.max_threads = max;
-        self.crowded.store(true, Ordering::Relaxed);
         let staffing = self.staff(&mut state);
         drop(state);
         self.carry_out(staffing);
     }
 
+    /// Jobs stand in line for the places that are taken.
     #[inline]
-    pub(crate) fn is_crowded(&self) -> bool {
-        self.crowded.load(Ordering::Relaxed)
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.pressure.load(Ordering::Relaxed) != NONE
+    }
+
+    /// Whether a thread that has worked for so long leaves its place to them.
+    pub(crate) fn gives_way(&self, worked: Tick) -> bool {
+        /// Short, so that a bus with one event is served soon; long beside what it takes to change over.
+        const TURN: Tick = 1_000_000;
+        match self.pressure.load(Ordering::Relaxed) {
+            NONE => false,
+            CROWDED => true,
+            _ => worked >= TURN,
+        }
     }
 
     pub(crate) fn stats(&self) -> PoolStats {
@@ -272,7 +290,7 @@ impl Pool {
     pub(crate) fn has_thread_to_spare(&self) -> bool {
         let state = self.state.lock();
         let more = if state.refused { 0 } else { self.limits.hard_limit.saturating_sub(state.threads) };
-        state.idle.len() + state.coming + more > state.jobs()
+        state.idle.len() + state.coming + more > state.jobs.len()
     }
 
     /// True if there are jobs that no thread will come for.
@@ -286,13 +304,13 @@ impl Pool {
         state.threads == 0 && state.is_starved(self.limits.hard_limit)
     }
 
-    /// A job that no thread will come for, for one that is suspended: it has its place again.
-    pub(crate) fn take_if_starved(&self, worker: &Worker) -> Option<Job> {
+    /// A job that no thread will come for, for one that is suspended in a wait which needs it: it has its place again.
+    pub(crate) fn take_needed(&self, worker: &Worker, needs: &Needs) -> Option<Job> {
         let mut state = self.state.lock();
         if !state.is_starved(self.limits.hard_limit) {
             return None;
         }
-        let job = state.take_job()?;
+        let job = state.jobs.take(needs)?;
         let mut place = worker.place.lock();
         if *place == Place::Waiting {
             *place = Place::Busy;
@@ -300,6 +318,26 @@ impl Pool {
             state.busy += 1;
         }
         Some(job)
+    }
+
+    /// A thread of the pool parks for good in a wait that it could not go on with here. True if nobody ever can: then the wait is over.
+    ///
+    /// That is so when every other thread stands still like this one; what they wait for has come to its thread, or never will.
+    pub(crate) fn is_stuck(&self, worker: &Arc<Worker>, needs: &Needs) -> bool {
+        let hopeless = {
+            let mut state = self.state.lock();
+            let wants = needs.can_fail && state.jobs.has(needs);
+            state.stuck.retain(|(other, _)| !Arc::ptr_eq(other, worker));
+            state.stuck.push((Arc::clone(worker), wants));
+            state.hopeless(self.limits.hard_limit)
+        };
+        let Some(other) = hopeless else { return false };
+        if Arc::ptr_eq(&other, worker) {
+            return true;
+        }
+        other.has_no_thread.store(true, Ordering::SeqCst);
+        other.bell.ring();
+        false
     }
 
     /// Somebody who waits must come and serve.
@@ -314,9 +352,7 @@ impl Pool {
     /// Gives free places away: to those who come back, then to idle workers, then to new threads.
     fn staff(&self, state: &mut State) -> Staffing {
         let mut staffing = Staffing::default();
-        if self.is_crowded() {
-            self.crowded.store(state.busy > state.max_threads, Ordering::Relaxed);
-        }
+        let may_ask = !state.refused || state.threads == 0 || clock::now() >= state.ask_again_at;
         while state.busy < state.max_threads {
             if let Some(worker) = state.returning.pop_front() {
                 *worker.place.lock() = Place::Busy;
@@ -325,13 +361,13 @@ impl Pool {
                 staffing.ring.push(worker);
                 continue;
             }
-            if state.jobs() <= state.coming {
+            if state.jobs.len() <= state.coming {
                 break;
             }
             if let Some(worker) = state.idle.pop() {
                 *worker.place.lock() = Place::Coming;
                 staffing.ring.push(worker);
-            } else if state.threads < self.limits.hard_limit {
+            } else if state.threads < self.limits.hard_limit && may_ask {
                 state.threads += 1;
                 staffing.spawn += 1;
             } else {
@@ -341,7 +377,20 @@ impl Pool {
             state.coming += 1;
         }
         staffing.starved = state.waiting > 0 && state.is_starved(self.limits.hard_limit);
+        self.note_pressure(state);
         staffing
+    }
+
+    fn note_pressure(&self, state: &mut State) {
+        let pressure = match state.jobs.len() > state.coming {
+            _ if state.busy > state.max_threads => CROWDED,
+            true => SOME,
+            false => NONE,
+        };
+        if pressure != state.pressure {
+            state.pressure = pressure;
+            self.pressure.store(pressure, Ordering::Relaxed);
+        }
     }
 
     fn carry_out(self: &Arc<Self>, staffing: Staffing) {
@@ -351,7 +400,7 @@ impl Pool {
         if staffing.starved {
             self.ring_the_waiting();
         }
-        for _ in 0..staffing.spawn {
+        for left in (0..staffing.spawn).rev() {
             let pool = Arc::clone(self);
             let size = self.limits.stack_size;
             let body = move || {
@@ -364,22 +413,43 @@ impl Pool {
                 pool.work(&Worker::new(Place::Coming, Some(size)));
             };
             if let Err(error) = thread::spawn(self.limits.thread_name.clone(), size, body) {
-                let mut state = self.state.lock();
-                state.threads -= 1;
-                state.busy -= 1;
-                state.coming -= 1;
-                state.refused = true;
-                let (threads, jobs) = (state.threads, state.jobs());
-                let starved = state.is_starved(self.limits.hard_limit);
-                drop(state);
-                if starved {
-                    self.ring_the_waiting();
-                }
-                log::error!(
-                    target: "threadbus",
-                    "the system refuses another thread ({error}); {threads} serve {jobs} jobs"
-                );
+                return self.is_refused(left + 1, &error);
             }
+        }
+    }
+
+    /// The system refuses a thread, so the `wanted` that were to be started are not asked for now. It is asked again in a while, and by
+    /// whoever emits or waits.
+    #[cold]
+    fn is_refused(self: &Arc<Self>, wanted: usize, error: &std::io::Error) {
+        let mut state = self.state.lock();
+        state.threads -= wanted;
+        state.busy -= wanted;
+        state.coming -= wanted;
+        let is_new = !std::mem::replace(&mut state.refused, true);
+        state.ask_again_at = clock::after(clock::now(), REFUSAL);
+        let (threads, jobs) = (state.threads, state.jobs.len());
+        let starved = state.is_starved(self.limits.hard_limit);
+        self.note_pressure(&mut state);
+        let at = state.ask_again_at;
+        drop(state);
+        let pool = Arc::downgrade(self);
+        refused::remember(pool.clone());
+        if !cfg!(threadbus_shuttle) {
+            self.watch.at(at, move || {
+                if let Some(pool) = pool.upgrade() {
+                    pool.ask_again();
+                }
+            });
+        }
+        if starved {
+            self.ring_the_waiting();
+        }
+        if is_new {
+            log::error!(
+                target: "threadbus",
+                "the system refuses another thread ({error}); {threads} serve {jobs} jobs until it gives one"
+            );
         }
     }
 
@@ -438,7 +508,7 @@ impl Pool {
         loop {
             if state.busy < state.max_threads
                 && state.returning.is_empty()
-                && let Some(job) = state.take_job()
+                && let Some(job) = state.jobs.pop()
             {
                 *worker.place.lock() = Place::Busy;
                 state.busy += 1;
@@ -462,7 +532,7 @@ impl Pool {
             let place = *worker.place.lock();
             if place == Place::Idle {
                 state.idle.retain(|other| !Arc::ptr_eq(other, worker));
-                if state.jobs() > 0 && state.busy < state.max_threads {
+                if state.jobs.len() > 0 && state.busy < state.max_threads {
                     continue;
                 }
                 state.threads -= 1;
@@ -472,5 +542,19 @@ impl Pool {
             state.coming -= 1;
             state.busy -= 1;
         }
+    }
+}
+
+impl Asks for Pool {
+    fn ask_again(self: Arc<Self>) {
+        let mut state = self.state.lock();
+        let staffing = self.staff(&mut state);
+        if state.refused && staffing.spawn == 0 && state.jobs.len() > state.coming {
+            // Not yet; whoever asks next may.
+            let me: Weak<Pool> = Arc::downgrade(&self);
+            refused::remember(me);
+        }
+        drop(state);
+        self.carry_out(staffing);
     }
 }

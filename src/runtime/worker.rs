@@ -8,7 +8,7 @@ use crate::sync::Bell;
 use crate::sys::clock::{NEVER, Tick};
 use crate::sys::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::sys::sync::{Mutex, MutexGuard};
-use crate::sys::thread;
+use crate::sys::{refused, thread};
 use std::cell::RefCell;
 use std::sync::{Arc, Weak};
 
@@ -119,6 +119,10 @@ pub(crate) struct Worker {
     pumps: Mutex<Vec<Weak<dyn Drive>>>,
     /// There are any. Changed and read on its own thread only.
     has_pumps: AtomicBool,
+    /// It parks in a wait that no thread can ever go on with; the pool says so.
+    pub(crate) has_no_thread: AtomicBool,
+    /// It runs a job on top of a wait that needs it: loops end after one event. Changed and read on its own thread only.
+    pub(crate) on_top: AtomicBool,
 }
 
 type Chore = Box<dyn FnOnce() + Send>;
@@ -152,6 +156,8 @@ impl Worker {
             chores: Mutex::new(Vec::new()),
             pumps: Mutex::new(Vec::new()),
             has_pumps: AtomicBool::new(false),
+            has_no_thread: AtomicBool::new(false),
+            on_top: AtomicBool::new(false),
         })
     }
 
@@ -199,7 +205,7 @@ impl Worker {
         if self.has_pumps.load(Ordering::SeqCst) && self.serve(serves) {
             return true;
         }
-        self.bell.wait(until);
+        self.bell.wait(refused::park_until(until));
         false
     }
 

@@ -71,6 +71,11 @@ impl<T> Semaphore<T> {
         }
     }
 
+    /// Who holds it.
+    pub(crate) fn holders(&self) -> impl Iterator<Item = Token> {
+        self.holders.iter().map(|holder| holder.token)
+    }
+
     pub(crate) fn holds(&self, token: Token) -> bool {
         self.holders.iter().any(|h| h.token == token)
     }
