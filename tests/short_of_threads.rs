@@ -13,10 +13,11 @@ mod common;
 
 use common::{Gate, Gauge, Log, PATIENCE, clean, done, eventually, idle, linger, payload, within};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use threadbus::{
-    Event, EventBus, EventConcurrency, EventOptions, HandlerConcurrency, HandlerContext, HandlerFailure, Runtime,
-    RuntimeBuilder, Shutdown, WaitError,
+    Event, EventBus, EventConcurrency, EventOptions, HandlerConcurrency, HandlerContext, HandlerFailure,
+    HandlerOptions, Limit, ResultError, Runtime, RuntimeBuilder, Shutdown, WaitError,
 };
 
 payload!(Parent { n: usize } => usize);
@@ -405,7 +406,7 @@ fn a_process_that_is_refused_threads_finishes_its_work() {
     assert!(said.contains("child: finished with"), "it ran: {said}");
 }
 
-/// The last thread runs an event on top of its own wait; what it waits for there is no wait of that event.
+/// The last thread runs an event on top of its own wait, since it needs that; what it waits for there is no wait of that event.
 #[test]
 fn what_runs_on_top_of_a_wait_does_not_wait_for_the_same() {
     let runtime = threads(2).hard_limit(2).build().expect("a runtime");
@@ -444,4 +445,147 @@ fn what_runs_on_top_of_a_wait_does_not_wait_for_the_same() {
     clean(&done(&work));
     assert_eq!(done(&parent).result().expect("no circle"), 7);
     at_rest(&runtime, &[outer, inner, top]);
+}
+
+/// At the hard limit, with one thread asleep in a call of ours that holds no place, and one in a wait with a lock in its hand: what wants
+/// the lock does not run on top of that wait, whatever it stands in line for.
+#[test]
+fn at_the_hard_limit_nothing_runs_on_top_of_a_wait_that_does_not_need_it() {
+    let limited = || HandlerOptions::new().limit(Limit::new(1));
+    type Unrelated = fn(&Runtime) -> (EventBus, HandlerOptions);
+    let kinds: [Unrelated; 4] = [
+        |runtime| (parallel(runtime, "Parallel"), HandlerOptions::new()),
+        |runtime| (serial(runtime, "Serial"), HandlerOptions::new()),
+        |runtime| {
+            let name = "Global";
+            let (events, handlers) = (EventConcurrency::GlobalSerial, HandlerConcurrency::GlobalSerial);
+            (bus(runtime, name, events, handlers), HandlerOptions::new())
+        },
+        |runtime| (parallel(runtime, "Limited"), HandlerOptions::new()),
+    ];
+    for (at, kind) in kinds.into_iter().enumerate() {
+        let runtime = threads(2).hard_limit(2).build().expect("a runtime");
+        let (app, slow) = (parallel(&runtime, "App"), serial(&runtime, "Slow"));
+        let (unrelated, mut options) = kind(&runtime);
+        if at == 3 {
+            options = limited();
+        }
+        let (table, holds, goes_on) = (Arc::new(Mutex::new(0)), Gate::new(), Gate::new());
+        let _opener = goes_on.opener();
+        slow.on({
+            let goes_on = goes_on.clone();
+            move |_: &Event<Level>| {
+                // Its thread does not count as busy meanwhile.
+                let context = HandlerContext::current().expect("inside");
+                while !goes_on.is_open() && context.sleep(ms(5)).is_ok() {}
+                5
+            }
+        });
+        app.on({
+            let (table, holds, slow) = (Arc::clone(&table), holds.clone(), slow.downgrade());
+            move |_: &Event<Parent>| -> Result<usize, ResultError> {
+                let mut table = table.lock().expect("nobody panics");
+                let level =
+                    slow.upgrade().expect("it lives").emit_with(Level { left: 0 }, EventOptions::new().detached());
+                eventually(|| level.started_at().is_some());
+                holds.open();
+                *table += level.result()?;
+                Ok(*table)
+            }
+        });
+        unrelated.on_with(options, {
+            let table = Arc::clone(&table);
+            move |_: &Event<Work>| *table.lock().expect("nobody panics") += 100
+        });
+        let parent = app.emit(Parent { n: 0 });
+        holds.wait();
+        let other: Vec<_> = (0..3).map(|_| unrelated.emit(Work)).collect();
+        linger();
+        assert!(other.iter().all(|event| !event.is_completed()));
+        goes_on.open();
+        assert_eq!(done(&parent).result().expect("nobody came between"), 5);
+        other.iter().for_each(clean);
+        assert_eq!(*table.lock().expect("nobody panics"), 305);
+        at_rest(&runtime, &[app, slow, unrelated]);
+    }
+}
+
+/// As above, with a caller outside of the bus and a system that grants no thread: it runs what it waits for, and what goes before that.
+#[test]
+fn without_any_thread_a_caller_runs_what_it_waits_for_and_nothing_else() {
+    let runtime = threads(4).stack_size(1 << 46).build().expect("a runtime");
+    let (bus, other, log) = (serial(&runtime, "Bus"), serial(&runtime, "Other"), Log::new());
+    let free = parallel(&runtime, "Free");
+    for bus in [&bus, &other, &free] {
+        let (log, label) = (log.clone(), bus.label().to_owned());
+        bus.on(move |child: &Event<Child>| {
+            log.push(format_args!("{} {}", label.split('#').next().unwrap_or_default(), child.n));
+            child.n
+        });
+    }
+    let unrelated = [other.emit(Child { n: 1 }), free.emit(Child { n: 1 })];
+    let value = within(PATIENCE, {
+        let bus = bus.clone();
+        move || {
+            let events: Vec<_> = (1..=3).map(|n| bus.emit(Child { n })).collect();
+            events[1].wait().map(|event| event.result().ok()).ok().flatten()
+        }
+    });
+    assert_eq!(value, Some(2));
+    assert_eq!(log.entries(), ["Bus 1", "Bus 2"], "the third one comes after it, and the others are not its business");
+    assert!(unrelated.iter().all(|event| !event.is_completed()));
+    for bus in [bus, other, free] {
+        bus.shutdown(Shutdown::Now, ms(100));
+    }
+}
+
+/// A stack that is nearly used up, and no other thread: the wait is told. With a thread that may come back it sleeps until then.
+#[test]
+fn a_wait_on_a_stack_that_is_used_up_is_told_only_if_nobody_can_ever_come() {
+    for comes_back in [false, true] {
+        let most = if comes_back { 2 } else { 1 };
+        let small = threads(most).hard_limit(most).stack_size(256 << 10);
+        let runtime = small.build().expect("a runtime");
+        let (bus, asleep, goes_on) = (serial(&runtime, "Bus"), serial(&runtime, "Asleep"), Gate::new());
+        let _opener = goes_on.opener();
+        asleep.on({
+            let goes_on = goes_on.clone();
+            move |_: &Event<Work>| {
+                let context = HandlerContext::current().expect("inside");
+                while !goes_on.is_open() && context.sleep(ms(5)).is_ok() {}
+            }
+        });
+        let (log, deepest) = (Log::new(), Gauge::new());
+        bus.on({
+            let (log, deepest, goes_on) = (log.clone(), deepest.clone(), goes_on.clone());
+            move |level: &Event<Level>| -> Result<usize, ResultError> {
+                if level.left == 0 {
+                    return Ok(0);
+                }
+                deepest.enter();
+                if level.left == 197 {
+                    // The first stack is used up by then.
+                    let goes_on = goes_on.clone();
+                    std::thread::spawn(move || {
+                        std::thread::sleep(ms(100));
+                        goes_on.open();
+                    });
+                }
+                let waited = level.bus().emit(Level { left: level.left - 1 }).wait();
+                if let Err(WaitError::NoThread(_)) = &waited {
+                    log.push("no thread");
+                }
+                Ok(1 + waited?.result()?)
+            }
+        });
+        let work = comes_back.then(|| asleep.emit(Work));
+        eventually(|| work.as_ref().is_none_or(|work| work.started_at().is_some()));
+        let value = done(&bus.emit(Level { left: 200 })).result();
+        if !comes_back {
+            assert!(value.is_err() && log.count("no thread") > 0, "{value:?}, {} levels", deepest.peak());
+        }
+        goes_on.open();
+        work.iter().for_each(clean);
+        at_rest(&runtime, &[bus, asleep]);
+    }
 }

@@ -252,7 +252,7 @@ impl BusCore {
     /// A job that drives a claimed delivery of this bus on: for the pool, or the pump thread.
     pub(crate) fn job(self: &Arc<Self>, event: &AnyEvent, delivery: usize, work: Box<Work>) -> Job {
         match &self.manual {
-            None => Job::of(event, self.lane, work),
+            None => Job::drives(event, delivery, self.lane, work),
             Some(_) => {
                 let work = Pumped::Delivery { event: event.clone(), delivery, work };
                 Job::Pumped(Arc::clone(self) as Arc<dyn Drive>, work)

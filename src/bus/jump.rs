@@ -16,7 +16,7 @@ use crate::bus::rest::Rested;
 use crate::bus::start;
 use crate::bus::straight;
 use crate::bus::tell;
-use crate::bus::turn::{ensure_turn, release_delivery, submit_resume};
+use crate::bus::turn::{ensure_turn, give_back_grants, release_delivery, submit_resume};
 use crate::event::{
     AnyEvent, AttemptKey, DeliveryPhase, EmitError, HandlerMode, Manner, Outcome, Pause, Plan, TurnKind, TypeSlot,
     WaitError, Watcher,
@@ -448,6 +448,8 @@ impl Jump {
                         self.worker.rest(self.deadline, serves)
                     });
                     if rested == Rested::NoThread {
+                        // This thread must get back what it set down for them.
+                        give_back_grants(runtime, &graph::needs_of(event, in_order, runtime));
                         result = Err(WaitError::NoThread(runtime.pool.limits().hard_limit));
                     }
                 }

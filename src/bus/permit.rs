@@ -8,6 +8,7 @@ use crate::event::{AnyEvent, DeliveryPhase, TurnKind};
 use crate::runtime::{Job, Needs, PermitKind, RuntimeCore, Serves, Turn, Worker, hand_over};
 use crate::sync::{Granted, Place, Semaphore, Ticket, Token};
 use crate::sys::clock::NEVER;
+use crate::sys::sync::atomic::Ordering;
 use std::sync::Arc;
 
 /// Which lock a permit lives under.
@@ -157,6 +158,7 @@ impl Permit {
             Needs {
                 events: holders.iter().map(|holder| holder.stamp).collect(),
                 buses: graph::loops_among(&holders, runtime),
+                last_resort: true,
                 ..Needs::default()
             }
         };
@@ -205,6 +207,7 @@ impl Permit {
                 }
                 Taken::Later => {
                     if !parked {
+                        worker.serves.store(true, Ordering::Relaxed);
                         self.runtime().pool.suspend(worker);
                         parked = true;
                     }

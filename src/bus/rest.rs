@@ -30,6 +30,7 @@ impl Worker {
 
     /// Inside of them, for something that no handler is needed for: nothing runs on top, so what the handler holds stays in its hand.
     pub(crate) fn sit_still(self: &Arc<Self>, runtime: &RuntimeCore, until: Tick) {
+        self.serves.store(false, Ordering::Relaxed);
         runtime.pool.suspend(self);
         self.bell.wait(until);
         runtime.pool.resume(self);
@@ -45,6 +46,7 @@ impl Worker {
         needs: impl FnOnce() -> Needs,
         park: impl FnOnce() -> bool,
     ) -> Rested {
+        self.serves.store(until == NEVER, Ordering::Relaxed);
         runtime.pool.suspend(self);
         let stuck = if until == NEVER { self.serve_if_starved(runtime, needs) } else { Rested::Rung };
         let rested = match stuck {
@@ -64,9 +66,8 @@ impl Worker {
             return Rested::Rung;
         }
         let needs = needs();
-        if !self.is_deep()
-            && let Some(job) = runtime.pool.take_needed(self, &needs)
-        {
+        let no_stack = if needs.last_resort { self.is_out_of_stack() } else { self.is_deep() };
+        if !no_stack && let Some(job) = runtime.pool.take_needed(self, &needs) {
             log::debug!(target: "threadbus", "no thread is left: {} runs a job that its wait needs", self.name);
             let before = self.on_top.swap(true, Ordering::Relaxed);
             if let Err(panic) = apart(runtime, self, || job.run(self)) {

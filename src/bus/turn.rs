@@ -6,8 +6,8 @@ use crate::bus::ending;
 use crate::bus::frame::Holding;
 use crate::bus::limits;
 use crate::bus::permit::{Home, Permit, Taken, delivery_token, is_active};
-use crate::event::{AnyEvent, DeliveryPhase, TurnKind};
-use crate::runtime::{Job, PermitKind, Worker, hand_over};
+use crate::event::{AnyEvent, Delivery, DeliveryPhase, RecordPhase, TurnKind};
+use crate::runtime::{Job, Needs, PermitKind, RuntimeCore, Worker, hand_over};
 use crate::sync::{Granted, Place, Token};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -63,6 +63,25 @@ pub(crate) fn resume(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent,
         // Or after the delivery's end, which found nothing to release.
         let turn = event.state().lock().deliveries.get(delivery).map_or(TurnKind::Free, |d| d.manner.turn);
         release_delivery(bus, delivery_token(event, delivery), turn);
+    }
+}
+
+/// The turns of deliveries that have not begun, and for which no thread comes, go back to whoever waited for them and goes on without. Their
+/// jobs ask again.
+pub(crate) fn give_back_grants(runtime: &RuntimeCore, needs: &Needs) {
+    for (event, delivery) in runtime.pool.granted_deliveries(needs) {
+        let granted = {
+            let state = event.state().lock();
+            let unbegun = |d: &&Delivery| {
+                d.phase == DeliveryPhase::Active && d.records.iter().all(|r| r.phase == RecordPhase::Pending)
+            };
+            state.deliveries.get(delivery).filter(unbegun).map(|d| (Arc::clone(&d.bus), d.manner.turn))
+        };
+        if let Some((identity, turn)) = granted
+            && let Some(bus) = BusCore::of(&identity)
+        {
+            release_delivery(&bus, delivery_token(&event, delivery), turn);
+        }
     }
 }
 

@@ -110,7 +110,10 @@ pub enum WaitError {
     /// The handler that waits timed out or was cancelled itself, and should return.
     #[error("the waiting handler was itself abandoned")]
     Aborted,
-    /// The runtime's hard limit is reached, or the system refuses threads, and waiting would need one more.
+    /// What is waited for needs a thread of its own, and can never get one.
+    ///
+    /// Only where the runtime's hard limit is reached or the system refuses threads, nothing of it runs, the waiting thread has no stack left to
+    /// run it, and all other threads stand still in waits as well. The number is the hard limit.
     #[error("no thread is left to run what this waits for (limit {0})")]
     NoThread(usize),
 }

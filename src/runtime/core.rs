@@ -203,12 +203,18 @@ impl RuntimeBuilder {
     }
 
     /// Threads that run user code at once; suspended waits and abandoned handlers do not count. Default 512.
+    ///
+    /// Where there is more to do than threads, buses take turns: after a millisecond, and the handler that it is in, each leaves its thread
+    /// to the next one, and a bus that was idle goes first.
     pub fn max_threads(mut self, max: usize) -> Self {
         self.limits.max_threads = max;
         self
     }
 
     /// All threads of the pool, whatever they do. Default four times `max_threads`.
+    ///
+    /// At this limit, a thread that waits runs what it waits for on its own stack, and nothing else. A thread that the system refuses is asked
+    /// for again, by time and with every emit and wait.
     pub fn hard_limit(mut self, threads: usize) -> Self {
         self.hard_limit = Some(threads);
         self

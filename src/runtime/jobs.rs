@@ -31,8 +31,14 @@ pub(crate) enum Job {
 pub(crate) struct Errand {
     lane: Lane,
     /// What it goes on with. A thread that waits for this event may run it when no other thread can.
-    of: Option<AnyEvent>,
+    of: Option<Of>,
     work: Box<Work>,
+}
+
+struct Of {
+    event: AnyEvent,
+    /// `None`: it drives none.
+    delivery: Option<usize>,
 }
 
 impl Job {
@@ -42,7 +48,12 @@ impl Job {
 
     /// One that goes on with an event.
     pub(crate) fn of(event: &AnyEvent, lane: Lane, work: Box<Work>) -> Job {
-        Job::Work(Errand { lane, of: Some(event.clone()), work })
+        Job::Work(Errand { lane, of: Some(Of { event: event.clone(), delivery: None }), work })
+    }
+
+    /// One that drives a delivery.
+    pub(crate) fn drives(event: &AnyEvent, delivery: usize, lane: Lane, work: Box<Work>) -> Job {
+        Job::Work(Errand { lane, of: Some(Of { event: event.clone(), delivery: Some(delivery) }), work })
     }
 
     pub(crate) fn run(self, worker: &Arc<Worker>) {
@@ -72,6 +83,8 @@ pub(crate) struct Needs {
     pub(crate) holders: SmallVec<[Lane; 2]>,
     /// Such jobs of all buses.
     pub(crate) all_holders: bool,
+    /// It cannot end before these have run, so they are run on the last of the stack.
+    pub(crate) last_resort: bool,
     /// The wait can end with the news that no thread can ever run them.
     pub(crate) can_fail: bool,
 }
@@ -87,8 +100,8 @@ impl Needs {
         if self.buses.contains(&lane) {
             return true;
         }
-        let Job::Work(Errand { of: Some(event), .. }) = job else { return false };
-        self.events.contains(&event.head().stamp) || granted && (self.all_holders || self.holders.contains(&lane))
+        let Job::Work(Errand { of: Some(of), .. }) = job else { return false };
+        self.events.contains(&of.event.head().stamp) || granted && (self.all_holders || self.holders.contains(&lane))
     }
 }
 
@@ -220,6 +233,16 @@ impl Jobs {
         self.position(needs).is_some()
     }
 
+    /// The deliveries that granted jobs drive which are needed.
+    pub(crate) fn granted_deliveries(&self, needs: &Needs) -> Vec<(AnyEvent, usize)> {
+        let granted = self.lanes.iter().flat_map(|lane| &lane.granted).filter(|job| needs.wants(job, true));
+        let delivery = |job: &Job| match job {
+            Job::Work(Errand { of: Some(of), .. }) => Some((of.event.clone(), of.delivery?)),
+            _ => None,
+        };
+        granted.filter_map(delivery).collect()
+    }
+
     /// The first job that is needed, wherever it stands.
     pub(crate) fn take(&mut self, needs: &Needs) -> Option<Job> {
         let (lane, granted, at) = self.position(needs)?;
@@ -234,5 +257,130 @@ impl Jobs {
             let granted = find(&waiting.granted, true).map(|at| (lane, true, at));
             granted.or_else(|| find(&waiting.others, false).map(|at| (lane, false, at)))
         })
+    }
+}
+
+#[cfg(all(test, not(threadbus_shuttle)))]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_types, reason = "tests")]
+
+    use super::*;
+    use crate::runtime::pool::Place;
+    use std::sync::Mutex;
+
+    /// Jobs that say which they were.
+    struct Bench {
+        jobs: Jobs,
+        ran: Arc<Mutex<Vec<String>>>,
+        worker: Arc<Worker>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            Bench { jobs: Jobs::default(), ran: Arc::default(), worker: Worker::new(Place::Outside, None) }
+        }
+
+        fn push(&mut self, lane: Lane, name: &str, granted: bool) {
+            let (ran, name) = (Arc::clone(&self.ran), name.to_owned());
+            self.jobs.push(Job::new(lane, move |_| ran.lock().unwrap().push(name)), granted);
+        }
+
+        fn run(&mut self, count: usize) -> Vec<String> {
+            for _ in 0..count {
+                self.jobs.pop().unwrap().run(&self.worker);
+            }
+            std::mem::take(&mut self.ran.lock().unwrap())
+        }
+    }
+
+    #[test]
+    fn lanes_take_turns_and_a_new_one_goes_first() {
+        let mut bench = Bench::new();
+        let (a, b, c) = (bench.jobs.open(), bench.jobs.open(), bench.jobs.open());
+        for n in 0..4 {
+            bench.push(a, &format!("a{n}"), false);
+            bench.push(b, &format!("b{n}"), false);
+        }
+        assert_eq!(bench.run(3), ["a0", "b0", "a1"]);
+        bench.push(c, "c0", false);
+        bench.push(c, "c1", false);
+        assert_eq!(bench.run(7), ["c0", "b1", "a2", "c1", "b2", "a3", "b3"]);
+        assert!(bench.jobs.pop().is_none());
+        assert_eq!(bench.jobs.len(), 0);
+    }
+
+    #[test]
+    fn a_lane_that_empties_and_fills_again_gets_no_more_than_its_share() {
+        let mut bench = Bench::new();
+        let (steady, comes_and_goes) = (bench.jobs.open(), bench.jobs.open());
+        for n in 0..20 {
+            bench.push(steady, &n.to_string(), false);
+        }
+        let mut before = Vec::new();
+        for _ in 0..10 {
+            bench.push(comes_and_goes, "again", false);
+            before.extend(bench.run(2));
+        }
+        assert_eq!(before.iter().filter(|name| *name == "again").count(), 10);
+        assert_eq!(before.iter().filter(|name| *name != "again").count(), 10);
+    }
+
+    #[test]
+    fn a_crowd_of_new_lanes_lets_the_others_go_on() {
+        let mut bench = Bench::new();
+        let steady = bench.jobs.open();
+        bench.push(steady, "first", false);
+        bench.push(steady, "second", false);
+        assert_eq!(bench.run(1), ["first"]);
+        for _ in 0..100 {
+            let lane = bench.jobs.open();
+            bench.push(lane, "new", false);
+        }
+        assert!(bench.run(Jobs::AHEAD + 1).contains(&"second".to_owned()));
+    }
+
+    #[test]
+    fn what_is_granted_and_what_is_not_take_turns_in_a_lane() {
+        let mut bench = Bench::new();
+        let lane = bench.jobs.open();
+        for name in ["x", "y", "z"] {
+            bench.push(lane, name, false);
+        }
+        for name in ["X", "Y"] {
+            bench.push(lane, name, true);
+        }
+        assert_eq!(bench.run(5), ["X", "x", "Y", "y", "z"]);
+    }
+
+    #[test]
+    fn what_a_bus_leaves_behind_is_still_run_and_its_lane_used_again() {
+        let mut bench = Bench::new();
+        let gone = bench.jobs.open();
+        bench.push(gone, "left", false);
+        bench.jobs.close(gone);
+        assert_ne!(bench.jobs.open(), gone, "it has a job");
+        assert_eq!(bench.run(1), ["left"]);
+        bench.push(Lane::SHARED, "other", false);
+        bench.run(1);
+        bench.push(Lane::SHARED, "other", false);
+        bench.run(1);
+        for _ in 0..1000 {
+            let lane = bench.jobs.open();
+            bench.jobs.close(lane);
+        }
+        assert!(bench.jobs.lanes.len() <= 4, "{}", bench.jobs.lanes.len());
+    }
+
+    #[test]
+    fn only_what_is_needed_is_taken_out_of_turn() {
+        let mut bench = Bench::new();
+        let (a, b) = (bench.jobs.open(), bench.jobs.open());
+        bench.push(a, "a", false);
+        bench.push(b, "b", true);
+        assert!(!bench.jobs.has(&Needs::default()));
+        assert!(bench.jobs.take(&Needs { all_holders: true, ..Needs::default() }).is_none(), "no event of any");
+        bench.jobs.take(&Needs::bus(b)).unwrap().run(&bench.worker);
+        assert_eq!(bench.run(1), ["b", "a"]);
+        assert!(bench.jobs.pop().is_none());
     }
 }

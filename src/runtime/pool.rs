@@ -2,6 +2,7 @@
 //!
 //! A *place* is the right to run user code; there are `max_threads`. A suspended or abandoned worker has none. See `README.md`, 3.8.
 
+use crate::event::AnyEvent;
 use crate::runtime::jobs::{Job, Jobs, Lane, Needs};
 use crate::runtime::watch::Watch;
 use crate::runtime::worker::Worker;
@@ -171,6 +172,8 @@ impl Pool {
         }
         let mut state = self.state.lock();
         state.jobs.push(job, granted);
+        // Whoever found nothing that it needs looks again.
+        state.stuck.clear();
         let staffing = self.staff(&mut state);
         drop(state);
         self.carry_out(staffing);
@@ -190,9 +193,14 @@ impl Pool {
         if planted("free_place_unused") {
             return;
         }
-        let staffing = self.staff(&mut state);
+        let mut staffing = self.staff(&mut state);
         drop(state);
+        let starved = std::mem::take(&mut staffing.starved);
         self.carry_out(staffing);
+        if starved {
+            // This one looks by itself.
+            self.ring_the_waiting(Some(worker));
+        }
     }
 
     /// Its wait is over. May block until there is a place; those who come back go before every queued job.
@@ -340,10 +348,21 @@ impl Pool {
         false
     }
 
-    /// Somebody who waits must come and serve.
-    fn ring_the_waiting(&self) {
-        for worker in self.all_workers() {
-            if matches!(*worker.place.lock(), Place::Waiting | Place::Outside) {
+    /// Deliveries whose turn has come, and that are needed: no thread comes for them.
+    pub(crate) fn granted_deliveries(&self, needs: &Needs) -> Vec<(AnyEvent, usize)> {
+        self.state.lock().jobs.granted_deliveries(needs)
+    }
+
+    /// Somebody who waits must come and serve. Those that have looked and found nothing sleep on, or they would keep each other awake.
+    fn ring_the_waiting(&self, but: Option<&Worker>) {
+        let waiting: Vec<Arc<Worker>> = {
+            let state = self.state.lock();
+            let is_stuck = |worker: &Arc<Worker>| state.stuck.iter().any(|(stuck, _)| Arc::ptr_eq(stuck, worker));
+            self.all_workers().into_iter().filter(|worker| !is_stuck(worker)).collect()
+        };
+        for worker in waiting.iter().filter(|worker| but.is_none_or(|but| worker.id != but.id)) {
+            let place = *worker.place.lock();
+            if place == Place::Outside || place == Place::Waiting && worker.serves.load(Ordering::Relaxed) {
                 worker.bell.ring();
             }
         }
@@ -398,7 +417,7 @@ impl Pool {
             worker.bell.ring();
         }
         if staffing.starved {
-            self.ring_the_waiting();
+            self.ring_the_waiting(None);
         }
         for left in (0..staffing.spawn).rev() {
             let pool = Arc::clone(self);
@@ -443,7 +462,7 @@ impl Pool {
             });
         }
         if starved {
-            self.ring_the_waiting();
+            self.ring_the_waiting(None);
         }
         if is_new {
             log::error!(

@@ -119,6 +119,8 @@ pub(crate) struct Worker {
     pumps: Mutex<Vec<Weak<dyn Drive>>>,
     /// There are any. Changed and read on its own thread only.
     has_pumps: AtomicBool,
+    /// Its park has no end of its own, so it may run what it waits for itself. Changed on its own thread only, before it parks.
+    pub(crate) serves: AtomicBool,
     /// It parks in a wait that no thread can ever go on with; the pool says so.
     pub(crate) has_no_thread: AtomicBool,
     /// It runs a job on top of a wait that needs it: loops end after one event. Changed and read on its own thread only.
@@ -156,6 +158,7 @@ impl Worker {
             chores: Mutex::new(Vec::new()),
             pumps: Mutex::new(Vec::new()),
             has_pumps: AtomicBool::new(false),
+            serves: AtomicBool::new(false),
             has_no_thread: AtomicBool::new(false),
             on_top: AtomicBool::new(false),
         })
