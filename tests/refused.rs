@@ -21,7 +21,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
-use threadbus::{Event, EventBus, EventConcurrency, EventOptions, HandlerConcurrency, Runtime};
+use threadbus::{Event, EventBus, EventConcurrency, EventOptions, HandlerConcurrency, Runtime, Shutdown};
 
 payload!(Job { n: usize } => usize);
 
@@ -175,6 +175,26 @@ fn a_second_thread_is_asked_for_by_time() {
         gate.open();
         clean(&held);
         clean(&next);
+    });
+}
+
+#[test]
+fn a_shutdown_under_refusal_ends_and_counts_what_it_cancelled() {
+    apart("a_shutdown_under_refusal_ends_and_counts_what_it_cancelled", || {
+        for mode in [Shutdown::Now, Shutdown::Drain] {
+            let runtime = Runtime::builder().build().expect("a runtime");
+            for bus in kinds(&runtime) {
+                counting(&bus);
+                refuse();
+                let jobs: Vec<_> = (0..10).map(|n| bus.emit(Job { n })).collect();
+                let report = bus.shutdown(mode, Duration::from_millis(100));
+                assert!(jobs.iter().all(Event::is_completed), "{mode:?}");
+                assert_eq!(report.completed + report.cancelled, 10, "{mode:?} {report:?}");
+                grant();
+            }
+            let stats = runtime.stats();
+            assert_eq!((stats.busy, stats.waiting, stats.abandoned), (0, 0, 0), "{stats:?}");
+        }
     });
 }
 
