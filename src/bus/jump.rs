@@ -23,7 +23,7 @@ use crate::event::{
 use crate::runtime::{PermitKind, RuntimeCore, Serves, Worker};
 use crate::sync::{Bell, Place, Token};
 use crate::sys::clock::{self, NEVER, Tick};
-use crate::sys::planted;
+use crate::sys::{logging, planted};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
@@ -437,11 +437,10 @@ impl Jump {
                     result = Err(WaitError::NoThread(1));
                 }
                 None => drop(self.worker.suspended(runtime, self.deadline, || {
-                    log::debug!(
-                        target: "threadbus",
-                        "{} parks: {} on {} waits for {event}",
-                        self.worker.name, self.frame.label(), self.frame.event
-                    );
+                    let (worker, frame, event) = (Arc::clone(&self.worker), self.frame.clone(), event.clone());
+                    logging::later!(Debug, of frame.event; move || {
+                        format!("{} parks: {} on {} waits for {event}", worker.name, frame.label(), frame.event)
+                    });
                     // In order: what it waits for may be queued on another manual bus of this thread.
                     let serves = if self.waiting.in_order { Serves::All } else { Serves::Fronted };
                     self.worker.rest(self.deadline, serves)

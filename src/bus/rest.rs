@@ -4,7 +4,7 @@ use crate::bus::frame;
 use crate::runtime::{RuntimeCore, Serves, Worker};
 use crate::sys::clock::{NEVER, Tick};
 use crate::sys::sync::atomic::Ordering;
-use crate::sys::unwind;
+use crate::sys::{logging, unwind};
 use std::sync::Arc;
 
 impl Worker {
@@ -40,9 +40,13 @@ impl Worker {
             return false;
         }
         let Some(job) = runtime.pool.take_if_starved(self) else { return false };
-        log::debug!(target: "threadbus", "no thread is left: {} runs a job inside its wait", self.name);
+        // Once for each job it runs: where a logger emits, every record is such a job.
+        if !self.told_starved.swap(true, Ordering::Relaxed) {
+            let name = self.name.clone();
+            logging::later!(Debug, move || format!("no thread is left: {name} runs a job inside its wait"));
+        }
         if let Err(panic) = apart(runtime, self, || job.run(self)) {
-            log::error!(target: "threadbus", "a worker survived a panic outside of handlers: {panic}");
+            unwind::tell_outside_of_handlers("a worker", panic);
         }
         runtime.pool.suspend(self);
         true
