@@ -25,7 +25,8 @@ impl log::Log for Hooked {
 
     fn log(&self, record: &Record<'_>) {
         let hook = lock(&self.hook).clone();
-        if let Some(hook) = hook.filter(|_| record.target().starts_with("threadbus")) {
+        let ours = ["threadbus", "app"].iter().any(|target| record.target().starts_with(target));
+        if let Some(hook) = hook.filter(|_| ours) {
             self.calls.fetch_add(1, SeqCst);
             hook(record.level(), &record.args().to_string());
         }
@@ -41,7 +42,7 @@ pub struct Logger {
 }
 
 impl Logger {
-    /// Records of the crate come to `hook`, which may do what a logger may do; they are kept as well, before.
+    /// Records of the crate and of tests' workers come to `hook`, which may do what a logger may do; they are kept as well, before.
     pub fn new(level: LevelFilter, hook: impl Fn(Level, &str) + Send + Sync + 'static) -> Logger {
         static SET: Once = Once::new();
         let mine = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);

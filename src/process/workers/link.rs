@@ -71,9 +71,9 @@ struct Current {
 }
 
 impl Link {
-    /// `bell` does not block.
-    pub(crate) fn new(pid: u32, socket: UnixStream, bell: PipeWriter) -> Self {
-        let state = Mutex::new(State { order: Order::None, current: None, gone: None, unlogged: false });
+    /// `bell` does not block. `unlogged`: it is started for what nothing is logged about.
+    pub(crate) fn new(pid: u32, socket: UnixStream, bell: PipeWriter, unlogged: bool) -> Self {
+        let state = Mutex::new(State { order: Order::None, current: None, gone: None, unlogged });
         Link { pid, socket, bell, state, changed: Condvar::new() }
     }
 

@@ -72,7 +72,7 @@ impl Slots {
     /// one is asked, as long as there are such that were idle. `unlogged`: nothing is logged about it.
     pub(crate) fn call(self: &Arc<Self>, claim: &Claim, frame: &mut [u8], unlogged: bool) -> Result<Reply, String> {
         loop {
-            let Some((link, request, fresh)) = self.check_out(claim)? else { return Ok(Reply::GivenUp) };
+            let Some((link, request, fresh)) = self.check_out(claim, unlogged)? else { return Ok(Reply::GivenUp) };
             frame::number(frame, request);
             *claim.on.lock() = Some((Arc::clone(&link), request));
             let reply = link.call(request, frame, &claim.given_up, unlogged);
@@ -102,7 +102,7 @@ impl Slots {
     }
 
     /// A worker, and whether it is a fresh one. None if the claim is given up.
-    fn check_out(self: &Arc<Self>, claim: &Claim) -> Result<Option<(Arc<Link>, u64, bool)>, String> {
+    fn check_out(self: &Arc<Self>, claim: &Claim, unlogged: bool) -> Result<Option<(Arc<Link>, u64, bool)>, String> {
         let request = {
             let mut state = self.state.lock();
             state.requests += 1;
@@ -127,7 +127,7 @@ impl Slots {
             state.started += 1;
             request
         };
-        match self.start() {
+        match self.start(unlogged) {
             Ok(link) if self.state.lock().closed => {
                 // Whoever closed it may not have seen this one.
                 link.order(Order::Kill);
@@ -234,7 +234,7 @@ impl Slots {
         true
     }
 
-    fn start(self: &Arc<Self>) -> io::Result<Arc<Link>> {
+    fn start(self: &Arc<Self>, unlogged: bool) -> io::Result<Arc<Link>> {
         if marker::stdin_is_a_pools() {
             // Else a program without `serve` would start itself, and so on.
             return Err(io::Error::other("this process is a worker itself, and has not called `process::serve`"));
@@ -252,7 +252,7 @@ impl Slots {
         // With it goes our copy of the worker's end.
         drop(command);
         let pid = child.id();
-        let link = Arc::new(Link::new(pid, ours, bell));
+        let link = Arc::new(Link::new(pid, ours, bell, unlogged));
         let keeper = Keeper {
             link: Arc::clone(&link),
             slots: Arc::clone(self),
