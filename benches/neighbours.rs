@@ -75,9 +75,9 @@ impl Flood {
     fn bus(&mut self, parallel: bool) -> EventBus {
         let builder = EventBus::builder("Flood").runtime(&self.runtime);
         let builder = match parallel {
-            true => builder
-                .event_concurrency(EventConcurrency::Parallel)
-                .handler_concurrency(HandlerConcurrency::Parallel),
+            true => {
+                builder.event_concurrency(EventConcurrency::Parallel).handler_concurrency(HandlerConcurrency::Parallel)
+            }
             false => builder,
         };
         let bus = builder.build().expect("a bus");

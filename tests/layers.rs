@@ -1,5 +1,5 @@
 //! The direction of layers: no import in `src` goes up or sideways, only `sys` is a door to threads, locks and clocks, and only `process` to
-//! processes.
+//! processes. Only `sys` calls the program's logger, which is the user's code; there is no other way to it than its `logging`.
 //!
 //! This reads names, not types. Comments (so links in documentation), strings and test code may mention what they like.
 
@@ -49,6 +49,10 @@ const DOORS: &[&[&str]] = &[
 ];
 /// What only `process` may name.
 const PROCESSES: &[&[&str]] = &[&["std", "process"], &["std", "os", "unix", "process"], &["rustix"]];
+/// Of the crate `log`, what anybody may name: it calls nobody.
+const LEVELS: &[&str] = &["Level", "LevelFilter"];
+/// And what `process` may: a worker process has a logger of its own.
+const WORKERS_LOGGER: &[&str] = &["Log", "Metadata", "Record", "max_level", "set_logger", "set_max_level"];
 /// The same for names at any place of a path. `Instant` as a type is free.
 const CLOCKS: &[&[&str]] = &[&["Instant", "now"], &["Utc", "now"], &["SystemTime"]];
 
@@ -137,7 +141,13 @@ fn door_violation(room: &str, path: &NamedPath) -> Option<String> {
     let leads = |doors: &[&[&str]]| doors.iter().any(|door| segments.starts_with(door) || whole(door));
     let clock = CLOCKS.iter().any(|clock| segments.windows(clock.len()).any(|window| window == *clock));
     let only = |owner: &str, wrong: bool| (room != owner && wrong).then(|| format!("only {owner} may use `{path}`"));
-    only("sys", leads(DOORS) || clock).or_else(|| only("process", leads(PROCESSES)))
+    let calls_logger = match segments[..] {
+        ["log"] => path.alias.is_some(),
+        ["log", name, ..] => !(LEVELS.contains(&name) || room == "process" && WORKERS_LOGGER.contains(&name)),
+        _ => false,
+    };
+    only("sys", leads(DOORS) || clock || calls_logger || path.glob && segments == ["log"])
+        .or_else(|| only("process", leads(PROCESSES)))
 }
 
 /// A path as it is written, one per leaf of an import.
@@ -631,6 +641,31 @@ mod the_checker {
             assert!(found.len() == 1 && found[0].contains("1: only process may use "), "{text}: {found:?}");
             passes("process/mod.rs", text);
         }
+    }
+
+    #[test]
+    fn only_sys_calls_the_logger() {
+        for text in [
+            r#"fn f() { log::warn!(target: "threadbus", "late") }"#,
+            r#"fn f() { ::log::error!("late") }"#,
+            "fn f() { if log::log_enabled!(log::Level::Debug) {} }",
+            "fn f() { log::logger().flush() }",
+            "use log::{Level, info};",
+            "use log::*;",
+            "use log as l;",
+        ] {
+            for file in ["bus/mod.rs", "process/workers/lines.rs", "middleware/mod.rs"] {
+                let found = check(file, text);
+                assert!(found.len() == 1 && found[0].contains("1: only sys may use "), "{text}: {found:?}");
+            }
+            passes("sys/logging.rs", text);
+        }
+        for text in ["use log::{Log, Metadata, Record};", "fn f() { log::set_max_level(log::max_level()) }"] {
+            assert!(check("bus/mod.rs", text).iter().all(|found| found.contains("1: only sys may use ")), "{text}");
+            assert!(!check("bus/mod.rs", text).is_empty(), "{text}");
+            passes("process/workers/outlet.rs", text);
+        }
+        passes("bus/mod.rs", "use log::Level; fn f(log: log::LevelFilter) { g(log, log.n); logging::warn!(\"x\") }");
     }
 
     #[test]

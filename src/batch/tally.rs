@@ -1,11 +1,12 @@
 //! What a batch counts, and whom it tells.
 
 use crate::batch::Progress;
-use crate::bus::callback;
-use crate::event::{AnyEvent, CompletionHook, Outcome, Watcher};
+use crate::bus::{callback, callback_apart};
+use crate::event::{AnyEvent, CompletionHook, Outcome, Watcher, marked};
 use crate::runtime::{Job, Lane, RuntimeCore, Worker};
 use crate::sync::Bell;
 use crate::sys::clock::Stamp;
+use crate::sys::logging;
 use crate::sys::sync::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
@@ -31,6 +32,8 @@ struct State {
     /// As last told.
     told: Progress,
     waiters: Vec<Arc<Bell>>,
+    /// It has events that a logger has emitted.
+    unlogged: bool,
 }
 
 struct Open {
@@ -61,6 +64,7 @@ impl Tally {
                 telling: false,
                 told: NOTHING,
                 waiters: Vec::new(),
+                unlogged: false,
             }),
         })
     }
@@ -77,6 +81,7 @@ impl Tally {
             if state.open.contains_key(&stamp) {
                 return;
             }
+            state.unlogged |= event.head().is_from_logger();
             state.open.insert(stamp, Open { event: event.clone(), steps });
             state.progress.total += steps;
             // A handler that waits lets it jump.
@@ -142,7 +147,7 @@ impl Tally {
     fn tell(&self) {
         let mut trackers = Vec::new();
         loop {
-            let progress = {
+            let (progress, unlogged) = {
                 let mut state = self.state.lock();
                 // Those added meanwhile come last.
                 trackers.append(&mut state.trackers);
@@ -152,11 +157,16 @@ impl Tally {
                     state.ring_if_settled();
                     return;
                 };
-                progress
+                (progress, state.unlogged)
             };
             for tracker in &mut trackers {
-                if let Err(panic) = callback(|| tracker(progress)) {
-                    log::error!(target: "threadbus", "a batch's progress tracker panicked: {panic}");
+                let told = if unlogged {
+                    callback_apart(Some(marked(None)), || tracker(progress))
+                } else {
+                    callback(|| tracker(progress))
+                };
+                if let (Err(panic), false) = (told, unlogged) {
+                    logging::later!(Error, move || format!("a batch's progress tracker panicked: {panic}"));
                 }
             }
         }

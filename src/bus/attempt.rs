@@ -11,7 +11,7 @@ use crate::bus::turn::submit_resume;
 use crate::event::{AnyEvent, CauseKind, DeliveryPhase, HandlerEntry, HandlerFailure, Outcome, RecordPhase, State};
 use crate::sys::clock::{self, Stamp};
 use crate::sys::sync::atomic::Ordering;
-use crate::sys::{planted, random, unwind};
+use crate::sys::{logging, planted, random, unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,7 +54,8 @@ pub(crate) fn call(driver: &Driver<'_>, into: &mut Returned) {
         }
     });
     if let Err(panic) = called {
-        log::debug!(target: "threadbus", "{} panicked on {event}: {panic}", handler.entry.info.label());
+        // In the attempt's own time, as if the handler said it.
+        logging::debug!(of event; "{} panicked on {event}: {panic}", handler.entry.info.label());
         failed = Some((HandlerFailure::Panicked(panic), false));
     }
     let Some((failure, permanent)) = failed else { return };
@@ -91,7 +92,7 @@ fn retry_after(
         Ok(true) => Some(retry.delay_before(number + 1, random::fraction())),
         Ok(false) => None,
         Err(panic) => {
-            log::error!(target: "threadbus", "the retry filter of {} panicked: {panic}", entry.info.label());
+            logging::error!(of driver.event; "the retry filter of {} panicked: {panic}", entry.info.label());
             None
         }
     }
@@ -153,7 +154,8 @@ pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Return
         Ended::Quietly => {}
         Ended::Lost => {
             bus.counters.late_results.fetch_add(1, Ordering::Relaxed);
-            log::debug!(target: "threadbus", "a late result of {event} on {} was dropped", bus.label());
+            let (late, of) = (event.clone(), Arc::clone(&bus.identity.label));
+            logging::later!(Debug, of event; move || format!("a late result of {late} on {of} was dropped"));
             unwind::drop_quietly(std::mem::take(returned));
             // A shutdown may wait for it to come back.
             bus.ring_idlers();

@@ -169,6 +169,7 @@ pub(crate) struct Parts {
 
 impl BusCore {
     pub(crate) fn new(parts: Parts) -> BusCore {
+        crate::bus::frame::surround_loggers();
         let (queue, arrivals) = crate::sys::channel::unbounded();
         let Parts { identity, options, defaults, runtime, doors, rate, middlewares, manual } = parts;
         let history = History::new(options.max_history, options.history_policy);

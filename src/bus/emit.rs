@@ -11,11 +11,12 @@ use crate::bus::run_now;
 use crate::bus::tell;
 use crate::event::{
     AnyEvent, Birth, ContextMap, DeliveryPhase, EmitError, Event, EventId, EventOptions, Fresh, LetGo, Manner, OnFull,
-    ParentLink, Payload, Rare, TurnKind, TypeSlot,
+    ParentLink, Payload, Rare, TurnKind, TypeSlot, marked,
 };
 use crate::rules::TokenBucket;
 use crate::runtime::{Needs, Worker};
 use crate::sys::clock::{self, NEVER};
+use crate::sys::logging;
 use crate::sys::sync::MutexGuard;
 use crate::sys::sync::atomic::Ordering;
 use crate::sys::{planted, random, refused, thread, unwind};
@@ -119,6 +120,11 @@ impl BusCore {
         let explicit_id = own.as_ref().is_some_and(|own| own.id.is_some());
         // The parent is linked weakly: the event's options keep no second, strong link to it.
         let given_parent = own.as_mut().and_then(|own| own.parent.take());
+        let context = match &given_parent {
+            // What comes of a logger's own event is one, wherever it is emitted.
+            Some(parent) if parent.head().is_from_logger() => Some(marked(context.as_ref())),
+            _ => context,
+        };
         let below_emitter = given_parent.is_none() && !kind.detached && emitter.is_some();
         let candidate = Candidate {
             event: None,
@@ -273,7 +279,6 @@ impl BusCore {
             // The bus has no core of its own. Far ahead of it, events would leave the caches before they run.
             thread::give_way();
         }
-        self.after_push(evicted);
         unwind::drop_quietly(spent);
         if let Some(seen) = seen {
             seen.settle();
@@ -288,6 +293,7 @@ impl BusCore {
         if has_parent && let Some(parent) = candidate.parent() {
             self.ring_above(parent);
         }
+        self.after_push(evicted);
         Ok(())
     }
 
@@ -336,12 +342,11 @@ impl BusCore {
         Err(EmitError::QueueFull { bus: self.label().to_owned(), capacity })
     }
 
-    /// What a push threw out of the history, outside the lock.
+    /// What a push threw out of the history. With nothing locked, and nothing owed: it has something to say.
     pub(crate) fn after_push(&self, evicted: Evicted) {
         let Some(oldest) = evicted.event else { return };
         if evicted.warn {
-            log::warn!(
-                target: "threadbus",
+            logging::warn!(of oldest;
                 "{oldest} leaves the full history of {} before it completed; it still runs, and so do those that follow it out",
                 self.label()
             );

@@ -19,7 +19,7 @@ use crate::event::{
 use crate::runtime::{Job, PermitKind, RuntimeCore, Turn};
 use crate::sync::{Granted, Place, Token};
 use crate::sys::clock::{self, Stamp, Tick};
-use crate::sys::planted;
+use crate::sys::{logging, planted};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -201,7 +201,7 @@ fn follow_up(ended: Ended) {
         }
         end_pauses(&event, pauses);
         withdraw(&bus, &event, delivery, true);
-        run_hooks(&bus, hooks);
+        run_hooks(&bus, &event, hooks);
     }
     let carries_loop = finish.as_ref().is_some_and(|f| f.carries_loop);
     if let Some(finish) = finish {
@@ -243,11 +243,12 @@ fn withdraw(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize, attempts: boo
     }
 }
 
-pub(crate) fn run_hooks(bus: &Arc<BusCore>, hooks: Vec<Hook>) {
+pub(crate) fn run_hooks(bus: &Arc<BusCore>, event: &AnyEvent, hooks: Vec<Hook>) {
     for hook in hooks {
+        let event = event.clone();
         bus.runtime.pool.submit_granted(Job::new(bus.lane, move |_| {
-            if let Err(panic) = frame::callback(hook.run) {
-                log::error!(target: "threadbus", "an on_cancel hook panicked: {panic}");
+            if let Err(panic) = frame::callback_apart(event.head().context().cloned(), hook.run) {
+                logging::later!(Error, of event; move || format!("an on_cancel hook panicked: {panic}"));
             }
         }));
     }
@@ -347,9 +348,10 @@ pub(crate) fn watch_cap(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, cap:
         let ended = end_delivery(&mut state, &event, index, &Slots::new(), &cause, at);
         drop(state);
         if let Some(ended) = ended {
-            log::debug!(target: "threadbus", "{event} on {} met its timeout", bus.label());
             cascade(&event, index, None, &cause);
             follow_up(ended);
+            let (of, label) = (event.clone(), Arc::clone(&bus.identity.label));
+            logging::later!(Debug, of event; move || format!("{of} on {label} met its timeout"));
         }
     });
     let stale = {
@@ -411,7 +413,7 @@ pub(crate) fn end_losers(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, win
     }
     limits::settle(&bus.runtime, event);
     end_pauses(event, pauses);
-    run_hooks(bus, hooks);
+    run_hooks(bus, event, hooks);
     tell::deliver(bus, event);
 }
 
@@ -428,7 +430,6 @@ pub(crate) fn end_queued(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
         }
     };
     if let Some(mut ended) = ended {
-        log::debug!(target: "threadbus", "{event} was dropped from the full queue of {}", bus.label());
         if let Some(finish) = &mut ended.finish {
             finish.end = End::Dropped;
         }
@@ -436,6 +437,8 @@ pub(crate) fn end_queued(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
             rate.give_back();
         }
         follow_up(ended);
+        let (of, label) = (event.clone(), Arc::clone(&bus.identity.label));
+        logging::later!(Debug, of event; move || format!("{of} was dropped from the full queue of {label}"));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::bus::frame::{self, Barred};
 use crate::event::WaitError;
+use crate::sys::logging;
 use std::fmt;
 use std::marker::PhantomData;
 use std::panic::Location;
@@ -98,10 +99,7 @@ pub(crate) fn may_block_or_log(what: &str) -> bool {
         Some(Barred::Callback) => false,
         Some(Barred::Forbidden(since)) => {
             let here = Location::caller();
-            log::error!(
-                target: "threadbus",
-                "blocking is forbidden on this thread since {since}, and {here} {what}: it does not wait"
-            );
+            logging::error!("blocking is forbidden on this thread since {since}, and {here} {what}: it does not wait");
             false
         }
     }

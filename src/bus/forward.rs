@@ -134,10 +134,10 @@ impl BusCore {
         let start = self.send(&mut inlet, entry);
         drop(inlet);
         self.wake_up(start, plan.turn);
-        self.after_push(evicted);
         seen.settle();
         tell::deliver(self, event);
         self.ring_above(event);
+        self.after_push(evicted);
         Ok(())
     }
 }

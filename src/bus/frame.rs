@@ -4,10 +4,12 @@ use crate::bus::core::BusCore;
 use crate::bus::permit::{Permit, delivery_token, is_active};
 use crate::event::{
     AnyEvent, ContextMap, EventId, HandlerId, HandlerInfo, Manner, ParentLink, RecordPhase, State, TurnKind, given_up,
+    is_marked, marked,
 };
 use crate::runtime::{PermitKind, Worker};
 use crate::sync::{Granted, Place, Token};
 use crate::sys::clock::Tick;
+use crate::sys::logging;
 use crate::sys::thread;
 use smallvec::SmallVec;
 use std::cell::RefCell;
@@ -306,12 +308,41 @@ pub(crate) fn callback<R>(body: impl FnOnce() -> R) -> Result<R, String> {
 
 /// The same for one that has nothing to do with the handler it happens to come on top of: what it emits is not that handler's.
 pub(crate) fn callback_apart<R>(context: Option<Arc<ContextMap>>, body: impl FnOnce() -> R) -> Result<R, String> {
+    let context = if logging::is_inside() { Some(marked(context.as_ref())) } else { context };
     let below = local(|local| (std::mem::take(&mut local.frames), std::mem::replace(&mut local.context, context)));
     let result = callback(body);
     let gone = below.and_then(|(frames, context)| {
         local(|local| (std::mem::replace(&mut local.frames, frames), std::mem::replace(&mut local.context, context)))
     });
     drop(gone);
+    result
+}
+
+/// How this room surrounds a logger: as a callback that is nobody's, whose emits bear the mark.
+pub(crate) fn surround_loggers() {
+    logging::surround(logging::Around {
+        apart: |body| match local(|local| local.context.clone()) {
+            Some(context) => {
+                // Its panic is the panic hook's to say.
+                let _ = callback_apart(context, body);
+                true
+            }
+            None => false,
+        },
+        is_marked: || local(|local| local.context.as_deref().is_some_and(is_marked)).unwrap_or(false),
+    });
+}
+
+/// Nothing is logged about what `body` emits, nor about what comes of it.
+#[cfg(feature = "process")]
+pub(crate) fn unlogged<R>(body: impl FnOnce() -> R) -> R {
+    let outer = local(|local| {
+        let context = marked(local.context.as_ref());
+        std::mem::replace(&mut local.context, Some(context))
+    });
+    let result = body();
+    let inner = outer.and_then(|outer| local(|local| std::mem::replace(&mut local.context, outer)));
+    drop(inner);
     result
 }
 

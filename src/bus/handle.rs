@@ -14,7 +14,7 @@ use crate::event::{
 };
 use crate::runtime::Runtime;
 use crate::sys::clock;
-use crate::sys::{random, refused, unwind};
+use crate::sys::{logging, random, refused, unwind};
 use std::any::TypeId;
 use std::borrow::Cow;
 use std::fmt;
@@ -238,15 +238,19 @@ impl EventBus {
             Ok(())
         };
         let entry = Arc::new(HandlerEntry { info: info.clone(), options, limit, call: Arc::new(call), typed });
-        if !self.core.registry.add(entry, known, self.told()) {
+        let added = self.core.registry.add(entry, known, self.told());
+        if !added {
             info.end();
-            log::warn!(
-                target: "threadbus",
-                "{} is closed: handler {} for {} was not registered",
-                self.label(), info.label(), info.pattern()
-            );
         }
         tell::deliver_handlers(&self.core);
+        if !added {
+            logging::warn!(
+                "{} is closed: handler {} for {} was not registered",
+                self.label(),
+                info.label(),
+                info.pattern()
+            );
+        }
         info
     }
 

@@ -7,6 +7,7 @@ use crate::bus::handle::EventBus;
 use crate::event::{AnyEvent, AttemptKey, HandlerInfo, Hook, WaitError};
 use crate::runtime::{Serves, Worker};
 use crate::sys::clock::{self, NEVER};
+use crate::sys::logging;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -166,7 +167,7 @@ impl HandlerContext {
         if let Some(hook) = hook
             && let Err(panic) = frame::callback(hook)
         {
-            log::error!(target: "threadbus", "an on_cancel hook panicked: {panic}");
+            logging::error!(of self.frame.event; "an on_cancel hook panicked: {panic}");
         }
     }
 }

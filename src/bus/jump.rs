@@ -24,7 +24,7 @@ use crate::event::{
 use crate::runtime::{Needs, PermitKind, RuntimeCore, Serves, Worker};
 use crate::sync::{Bell, Place, Token};
 use crate::sys::clock::{self, NEVER, Tick};
-use crate::sys::planted;
+use crate::sys::{logging, planted};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
@@ -438,11 +438,10 @@ impl Jump {
                     let in_order = self.waiting.in_order;
                     let needs = || Needs { can_fail: true, ..graph::needs_of(event, in_order, runtime) };
                     let rested = self.worker.suspended(runtime, self.deadline, needs, || {
-                        log::debug!(
-                            target: "threadbus",
-                            "{} parks: {} on {} waits for {event}",
-                            self.worker.name, self.frame.label(), self.frame.event
-                        );
+                        let (worker, frame, event) = (Arc::clone(&self.worker), self.frame.clone(), event.clone());
+                        logging::later!(Debug, of frame.event; move || {
+                            format!("{} parks: {} on {} waits for {event}", worker.name, frame.label(), frame.event)
+                        });
                         // In order: what it waits for may be queued on another manual bus of this thread.
                         let serves = if in_order { Serves::All } else { Serves::Fronted };
                         self.worker.rest(self.deadline, serves)

@@ -15,7 +15,7 @@ use crate::sync::Bell;
 use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use crate::sys::unwind;
+use crate::sys::{logging, unwind};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -167,7 +167,7 @@ impl Drop for Inside<'_> {
             state.announces()
         };
         if announces {
-            self.bus.announce();
+            self.bus.announce(false);
         }
     }
 }
@@ -215,6 +215,7 @@ impl BusCore {
     #[cold]
     pub(crate) fn put_by(self: &Arc<Self>, work: Pumped) {
         let Some(manual) = &self.manual else { return };
+        let unlogged = matches!(&work, Pumped::Delivery { event, .. } if event.head().is_from_logger());
         let (bell, announces) = {
             let mut state = manual.state.lock();
             match work {
@@ -242,28 +243,31 @@ impl BusCore {
         };
         bell.ring();
         if announces {
-            self.announce();
+            self.announce(unlogged);
         }
     }
 
     /// Tells the user that an idle bus has got work; from a thread that may run user code.
-    fn announce(self: &Arc<Self>) {
+    fn announce(self: &Arc<Self>, unlogged: bool) {
         if self.manual.as_ref().is_none_or(|manual| manual.wake.is_none()) {
             return;
         }
         if is_service_thread() {
             let bus = Arc::clone(self);
-            self.runtime.pool.submit_granted(Job::new(self.lane, move |_| bus.call_on_ready()));
+            self.runtime.pool.submit_granted(Job::new(self.lane, move |_| bus.call_on_ready(unlogged)));
         } else {
-            self.call_on_ready();
+            self.call_on_ready(unlogged);
         }
     }
 
-    fn call_on_ready(&self) {
+    /// `unlogged`: it is about what a logger has emitted.
+    fn call_on_ready(&self, unlogged: bool) {
         if let Some(wake) = self.manual.as_ref().and_then(|manual| manual.wake.as_ref())
             && let Err(panic) = frame::callback_apart(None, wake)
+            && !unlogged
         {
-            log::error!(target: "threadbus", "the on_ready of {} panicked: {panic}", self.label());
+            let of = Arc::clone(&self.identity.label);
+            logging::later!(Error, move || format!("the on_ready of {of} panicked: {panic}"));
         }
     }
 

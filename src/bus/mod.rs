@@ -64,7 +64,9 @@ pub use shutdown::{Shutdown, ShutdownReport};
 pub(crate) use self::core::{BusCore, Doors};
 pub(crate) use counters::End;
 pub(crate) use forbid::{is_forbidden, may_block, may_block_or_log};
-pub(crate) use frame::{callback, in_callback, local};
+#[cfg(feature = "process")]
+pub(crate) use frame::unlogged;
+pub(crate) use frame::{callback, callback_apart, in_callback, local};
 pub(crate) use look::{Look, is_queued};
 pub(crate) use observers::{Observer, Seen};
 pub(crate) use outbox::Outbox;

@@ -17,7 +17,7 @@ use crate::event::{ContextMap, EmitError};
 use crate::runtime::{Job, Watch};
 use crate::sys::clock::{self, Tick};
 use crate::sys::sync::Mutex;
-use crate::sys::unwind;
+use crate::sys::{logging, unwind};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -111,7 +111,7 @@ impl Outbox {
         unwind::drop_quietly(plan);
     }
 
-    /// Outside of the lock, since the watch may have something to log.
+    /// Outside of the lock, since the watch may start a thread.
     fn arm(&self, bus: &Weak<BusCore>, number: u64, round: u64, at: Tick) {
         let weak = Weak::clone(bus);
         let timer = self.watch.at(at, move || is_due(&weak, number));
@@ -199,11 +199,11 @@ fn empty(outbox: &Outbox) {
             let emitted = {
                 // Whatever this thread is inside of has nothing to do with it.
                 let _aside = Aside::set(context);
-                unwind::catch(|| emission(&bus))
+                unwind::catch(|| emission(&bus)).map_err(|panic| {
+                    let of = Arc::clone(&due.bus.identity.label);
+                    logging::later!(Error, move || format!("a scheduled emit on {of} panicked: {panic}"));
+                })
             };
-            if let Err(panic) = &emitted {
-                log::error!(target: "threadbus", "a scheduled emit on {} panicked: {panic}", bus.label());
-            }
             let closed = matches!(emitted, Ok(Err(EmitError::Closed { .. })));
             outbox.again(&due, emission, closed);
         }

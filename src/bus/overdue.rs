@@ -13,7 +13,9 @@ use crate::event::{
     note_given_up,
 };
 use crate::runtime::{Job, Overdue, Running, Slot, Worker};
-use crate::sys::{clock, planted};
+use crate::sys::clock::{self, Tick};
+use crate::sys::sync::atomic::Ordering;
+use crate::sys::{logging, planted};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,11 +24,20 @@ pub(crate) fn give_up_worker(bus: &Arc<BusCore>, id: u32) {
     let Some(worker) = bus.runtime.pool.worker(id) else { return };
     let pool = &bus.runtime.pool;
     let mut abandoned = false;
-    worker.if_bottom_is_dead(|| abandoned = pool.abandon(&worker));
-    if abandoned {
-        log::warn!(target: "threadbus", "worker {} ({id}) is abandoned: {}", worker.name, describe_stack(&worker));
-    }
+    let slots = worker.slots();
+    // Nothing is logged about what a logger has emitted; not that the worker comes back, either.
+    let tells = slots.first().is_none_or(|slot| !slot.event.head().is_from_logger());
+    worker.if_bottom_is_dead(|| {
+        abandoned = pool.abandon(&worker);
+        worker.tells_return.store(abandoned && tells, Ordering::Relaxed);
+    });
     worker.bell.ring();
+    if abandoned && tells {
+        let now = clock::now();
+        logging::later!(Warn, move || {
+            format!("worker {} ({id}) is abandoned: {}", worker.name, describe_stack(&slots, now))
+        });
+    }
 }
 
 fn handler_of(slot: &Slot) -> Option<HandlerInfo> {
@@ -35,9 +46,7 @@ fn handler_of(slot: &Slot) -> Option<HandlerInfo> {
 }
 
 /// The handlers on a worker's stack, bottom first, in words.
-pub(crate) fn describe_stack(worker: &Worker) -> String {
-    let now = clock::now();
-    let slots = worker.slots();
+fn describe_stack(slots: &[Slot], now: Tick) -> String {
     let mut text: Vec<String> = Vec::new();
     for slot in slots.iter().take(8) {
         let handler = handler_of(slot).map_or_else(|| "?".to_owned(), |info| info.label());
@@ -74,16 +83,16 @@ fn warn_slow(bus: &Arc<BusCore>, worker: &Worker, slot: &Slot, what: Overdue) {
         return;
     }
     let now = clock::now();
-    let waits =
-        bus.runtime.parked.lock().get(&worker.id).map(|p| format!(", waits for {}", p.event)).unwrap_or_default();
+    let awaited = bus.runtime.parked.lock().get(&worker.id).map(|parked| parked.event.clone());
+    let waits = move || awaited.map(|event| format!(", waits for {event}")).unwrap_or_default();
+    let (event, label) = (slot.event.clone(), Arc::clone(&bus.identity.label));
     if what == Overdue::SlowHandler {
         let Some(handler) = handler_of(slot) else { return };
         let age = Duration::from_nanos(now.saturating_sub(slot.running.since));
-        log::warn!(
-            target: "threadbus",
-            "slow handler: {} on {} still running after {age:.1?} (bus {}{waits})",
-            handler.label(), slot.event, bus.label()
-        );
+        logging::later!(Warn, of slot.event; move || format!(
+            "slow handler: {} on {event} still running after {age:.1?} (bus {label}{})",
+            handler.label(), waits()
+        ));
     } else {
         let (begun, handlers) = {
             let state = slot.event.state().lock();
@@ -91,11 +100,10 @@ fn warn_slow(bus: &Arc<BusCore>, worker: &Worker, slot: &Slot, what: Overdue) {
             (delivery.begun, delivery.records.len())
         };
         let age = Duration::from_nanos(now.saturating_sub(begun));
-        log::warn!(
-            target: "threadbus",
-            "slow event: {} on {} still running after {age:.1?}, {handlers} handlers{waits}",
-            slot.event, bus.label()
-        );
+        logging::later!(Warn, of slot.event; move || format!(
+            "slow event: {event} on {label} still running after {age:.1?}, {handlers} handlers{}",
+            waits()
+        ));
     }
 }
 
@@ -152,7 +160,7 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
             None if planted("timeout_replaces_nobody") => {}
             None => drive_on(&bus, &event, index),
         }
-        run_hooks(&bus, hooks);
+        run_hooks(&bus, &event, hooks);
     });
 }
 
@@ -164,7 +172,8 @@ fn decide_retry(bus: &Arc<BusCore>, event: &AnyEvent, key: AttemptKey, retry: cr
     let decide = move |_: &Arc<Worker>| {
         let failure = HandlerFailure::TimedOut { after };
         let again = frame::callback(|| retry.retryable(&failure)).unwrap_or_else(|panic| {
-            log::error!(target: "threadbus", "the retry filter of a handler of {event} panicked: {panic}");
+            let of = event.clone();
+            logging::later!(Error, of event; move || format!("the retry filter of a handler of {of} panicked: {panic}"));
             false
         });
         if again {

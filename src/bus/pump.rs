@@ -7,6 +7,7 @@ use crate::bus::manual::Due;
 use crate::bus::rest::apart;
 use crate::runtime::{Drive, NotHere, Serves, Worker};
 use crate::sys::clock::{self, NEVER, Tick};
+use crate::sys::{logging, unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,7 +76,7 @@ impl EventBus {
 impl BusCore {
     fn pump(self: &Arc<Self>, until: Tick) -> usize {
         let refuse = |why: &str| {
-            log::warn!(target: "threadbus", "run_pending on {} runs nothing: {why}", self.label());
+            logging::warn!("run_pending on {} runs nothing: {why}", self.label());
             0
         };
         let Some(manual) = &self.manual else { return refuse("the bus is not manual") };
@@ -128,7 +129,7 @@ impl BusCore {
             Due::Work(work) => work(worker),
         });
         if let Err(panic) = ran {
-            log::error!(target: "threadbus", "a pump thread survived a panic outside of handlers: {panic}");
+            unwind::tell_outside_of_handlers("a pump thread", panic);
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::event::{
 use crate::rules::{self, BusDefaults};
 use crate::sys::sync::RwLock;
 use crate::sys::sync::atomic::{AtomicU64, Ordering};
-use crate::sys::unwind;
+use crate::sys::{logging, unwind};
 use rustc_hash::FxHashMap;
 use std::any::TypeId;
 use std::borrow::Cow;
@@ -72,7 +72,7 @@ impl Registry {
         known.into_iter().for_each(|known| self.know(known));
         let payload = known.map(|known| known.payload);
         let pattern = entry.info.pattern();
-        let tells_twins = log::log_enabled!(target: "threadbus", log::Level::Debug);
+        let tells_twins = logging::takes(log::Level::Debug);
         let mut twin = None;
         let stale = {
             let mut table = self.table.write();
@@ -100,7 +100,10 @@ impl Registry {
         // Outside of the lock, for which others may wait. One of its handlers may have ended by now, and this be the last that keeps it.
         unwind::drop_each(stale);
         if let Some(twin) = twin {
-            log::debug!(target: "threadbus", "{} on {pattern} is already registered as {twin}; both run", entry.info.label());
+            let (info, pattern) = (entry.info.clone(), entry.info.shared_pattern());
+            logging::later!(Debug, move || {
+                format!("{} on {pattern} is already registered as {twin}; both run", info.label())
+            });
         }
         true
     }
@@ -237,7 +240,9 @@ impl Registry {
         let known = payload.and_then(|payload| self.table.read().options.get(&payload).cloned());
         let options = known.unwrap_or_else(|| {
             let asked = unwind::catch(options).unwrap_or_else(|panic| {
-                log::error!(target: "threadbus", "the options of an event's type panicked, and it has none: {panic}");
+                logging::later!(Error, move || {
+                    format!("the options of an event's type panicked, and it has none: {panic}")
+                });
                 EventOptions::new()
             });
             // Identity belongs to one event, not to a type.

@@ -4,7 +4,7 @@ use crate::bus::frame;
 use crate::runtime::{Needs, RuntimeCore, Serves, Worker};
 use crate::sys::clock::{NEVER, Tick};
 use crate::sys::sync::atomic::Ordering;
-use crate::sys::unwind;
+use crate::sys::{logging, unwind};
 use std::sync::Arc;
 
 /// What became of a park.
@@ -68,10 +68,14 @@ impl Worker {
         let needs = needs();
         let no_stack = if needs.last_resort { self.is_out_of_stack() } else { self.is_deep() };
         if !no_stack && let Some(job) = runtime.pool.take_needed(self, &needs) {
-            log::debug!(target: "threadbus", "no thread is left: {} runs a job that its wait needs", self.name);
+            // Once for each job it runs: where a logger emits, every record is such a job.
+            if !self.told_starved.swap(true, Ordering::Relaxed) {
+                let name = self.name.clone();
+                logging::later!(Debug, move || format!("no thread is left: {name} runs a job that its wait needs"));
+            }
             let before = self.on_top.swap(true, Ordering::Relaxed);
             if let Err(panic) = apart(runtime, self, || job.run(self)) {
-                log::error!(target: "threadbus", "a worker survived a panic outside of handlers: {panic}");
+                unwind::tell_outside_of_handlers("a worker", panic);
             }
             self.on_top.store(before, Ordering::Relaxed);
             runtime.pool.suspend(self);

@@ -17,6 +17,7 @@ use crate::event::{AnyEvent, Delivery, DeliveryPhase, Plan, TurnKind, TypeSlot};
 use crate::runtime::Worker;
 use crate::sync::Place;
 use crate::sys::clock::{self, NEVER};
+use crate::sys::logging;
 use std::sync::Arc;
 
 /// Runs a delivery that was claimed at birth, on the calling thread.
@@ -68,11 +69,12 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
         Some(frame) => {
             let jump = Jump { worker, frame, waiting: Waiting::JUMP, deadline: NEVER };
             let attached = if bus.runs_on(&jump.worker) { Ok(()) } else { jump.check_attached(bus, event) };
-            if let Err(error) = attached.and_then(|()| jump.until_done(event, index)) {
-                log::warn!(target: "threadbus", "{event} is left to others: {error}");
-            }
+            let waited = attached.and_then(|()| jump.until_done(event, index));
             jump.end_pauses();
             frame::take_back(&jump.worker, &jump.frame);
+            if let Err(error) = waited {
+                logging::warn!(of event; "{event} is left to others: {error}");
+            }
         }
     }
 }

@@ -14,9 +14,12 @@ use crate::runtime::PermitKind;
 use crate::runtime::{Runtime, Serves, Worker};
 use crate::sys::clock::{self, Tick};
 use crate::sys::sync::atomic::Ordering;
-use crate::sys::unwind;
+use crate::sys::{logging, unwind};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How long a shutdown waits for the log at most.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// How to end.
 #[non_exhaustive]
@@ -54,7 +57,9 @@ impl EventBus {
     #[track_caller]
     pub fn shutdown(&self, mode: Shutdown, timeout: Duration) -> ShutdownReport {
         let deadline = clock::after(clock::now(), timeout);
-        self.core().shut_down(mode, deadline)
+        let report = self.core().shut_down(mode, deadline);
+        settle_log(deadline);
+        report
     }
 }
 
@@ -89,11 +94,20 @@ impl Runtime {
             sum.cancelled += report.cancelled;
             sum.abandoned = sum.abandoned.max(report.abandoned);
         }
+        settle_log(deadline);
         sum
     }
 
     fn cores(&self) -> Vec<Arc<BusCore>> {
         BusCore::all_of(&self.core)
+    }
+}
+
+/// What was handed to the log is in it before a program ends, if the logger is not too slow for that.
+fn settle_log(deadline: Tick) {
+    if frame::barred().is_none() && !frame::is_inside() {
+        let left = Duration::from_nanos(deadline.saturating_sub(clock::now()));
+        logging::settle(left.min(LAST_WORDS));
     }
 }
 

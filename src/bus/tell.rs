@@ -16,7 +16,7 @@ use crate::event::{
 };
 use crate::runtime::{Job, Worker, is_service_thread};
 use crate::sys::clock::{self, NEVER, Tick};
-use crate::sys::{planted, thread, unwind};
+use crate::sys::{logging, planted, thread, unwind};
 use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -26,9 +26,9 @@ thread::local! {
     static INSIDE: RefCell<SmallVec<[(u64, usize); 2]>> = RefCell::new(SmallVec::new());
 }
 
-/// On a thread that a middleware's call is on.
+/// On a thread that a middleware's call is on, or a logger's: both come where more may be held than can be waited for.
 pub(crate) fn is_inside() -> bool {
-    INSIDE.try_with(|inside| !inside.borrow().is_empty()).unwrap_or(false)
+    logging::is_inside() || INSIDE.try_with(|inside| !inside.borrow().is_empty()).unwrap_or(false)
 }
 
 impl BusCore {
@@ -69,7 +69,7 @@ fn ask_all(bus: &Arc<BusCore>, event: &AnyEvent, emitter: Option<&Emitter>) -> R
             middleware.on_emit(&handle, event).map_err(|error| error.to_string())
         });
         if let Some(Err(reason)) = asked {
-            log::warn!(target: "threadbus", "{event} was refused by a middleware of {}: {reason}", bus.label());
+            logging::warn!(of event; "{event} was refused by a middleware of {}: {reason}", bus.label());
             return Err(EmitError::Refused { bus: bus.label().to_owned(), reason });
         }
     }
@@ -300,15 +300,11 @@ fn call<R>(bus: &BusCore, at: usize, event: Option<&AnyEvent>, what: &str, body:
     let called = frame::callback_apart(context, body);
     let _ = INSIDE.try_with(|inside| inside.borrow_mut().pop());
     called
-        .map_err(|panic| {
-            let logged = unwind::catch(|| match event {
-                Some(event) => log::error!(
-                    target: "threadbus",
-                    "a middleware of {} panicked in {what} of {event}: {panic}", bus.label()
-                ),
-                None => log::error!(target: "threadbus", "a middleware of {} panicked in {what}: {panic}", bus.label()),
-            });
-            drop(logged);
+        .map_err(|panic| match event {
+            Some(event) => logging::error!(of event;
+                "a middleware of {} panicked in {what} of {event}: {panic}", bus.label()
+            ),
+            None => logging::error!("a middleware of {} panicked in {what}: {panic}", bus.label()),
         })
         .ok()
 }

@@ -6,9 +6,9 @@ use crate::event::{
     Origin, Payload, Priority,
 };
 use crate::sys::clock::Stamp;
-use crate::sys::refused;
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, Ordering};
+use crate::sys::{logging, refused};
 use ref_cast::{RefCastCustom, ref_cast_custom};
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -19,6 +19,28 @@ use std::sync::{Arc, OnceLock, Weak};
 
 /// Values that travel with an event, by type.
 pub(crate) type ContextMap = HashMap<TypeId, Arc<dyn Any + Send + Sync>>;
+
+/// In the context of what a logger emits that this crate has called, and so of all that comes of it: nothing is logged about those events,
+/// or each record would make the next one.
+struct FromLogger;
+
+/// The same context with the mark.
+pub(crate) fn marked(context: Option<&Arc<ContextMap>>) -> Arc<ContextMap> {
+    static NOTHING_ELSE: OnceLock<Arc<ContextMap>> = OnceLock::new();
+    let with_mark = |mut map: ContextMap| {
+        map.insert(TypeId::of::<FromLogger>(), Arc::new(FromLogger));
+        Arc::new(map)
+    };
+    match context {
+        None => Arc::clone(NOTHING_ELSE.get_or_init(|| with_mark(ContextMap::new()))),
+        Some(context) if is_marked(context) => Arc::clone(context),
+        Some(context) => with_mark((**context).clone()),
+    }
+}
+
+pub(crate) fn is_marked(context: &ContextMap) -> bool {
+    context.contains_key(&TypeId::of::<FromLogger>())
+}
 
 /// Cheap clone of one emitted event. Dereferences to the payload.
 ///
@@ -102,7 +124,15 @@ impl Rare {
         context: Option<Arc<ContextMap>>,
         options: Option<EventOptions>,
     ) -> Self {
-        Rare { correlation, context, options, ..Rare::default() }
+        Rare { correlation, rendered: OnceLock::new(), context, options }
+    }
+}
+
+impl Drop for Rare {
+    fn drop(&mut self) {
+        if self.context.as_ref().is_some_and(|context| is_marked(context)) {
+            logging::note_let_go();
+        }
     }
 }
 
@@ -164,6 +194,11 @@ impl Head {
 
     pub(crate) fn context(&self) -> Option<&Arc<ContextMap>> {
         self.rare.get()?.context.as_ref()
+    }
+
+    /// Emitted inside a logger that this crate has called, or below such an event.
+    pub(crate) fn is_from_logger(&self) -> bool {
+        self.context().is_some_and(|context| is_marked(context))
     }
 
     pub(crate) fn options(&self) -> Option<&EventOptions> {

@@ -1,6 +1,7 @@
 //! A cap on concurrent invocations, as the user describes it, and the group of those that share it.
 
 use crate::sync::{Cap, Granted};
+use crate::sys::logging;
 use crate::sys::sync::Mutex;
 use std::collections::HashMap;
 use std::fmt;
@@ -63,7 +64,7 @@ impl Limit {
 
     fn of_group(name: Option<Arc<str>>, max_concurrent: usize) -> Self {
         if max_concurrent == 0 {
-            log::warn!(target: "threadbus", "a limit of 0 concurrent invocations is taken as 1");
+            logging::warn!("a limit of 0 concurrent invocations is taken as 1");
         }
         Self { group: Arc::new(LimitGroup::new(name, max_concurrent)), acquire_timeout: None, lax: false }
     }
@@ -150,10 +151,10 @@ impl LimitNames {
             }
         };
         if group.max != limit.group.max {
-            log::warn!(
-                target: "threadbus",
+            logging::warn!(
                 "the limit {name} has a maximum of {}, which stands; {} is ignored",
-                group.max, limit.group.max
+                group.max,
+                limit.group.max
             );
         }
         group

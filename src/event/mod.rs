@@ -48,7 +48,7 @@ pub use retry::Retry;
 pub(crate) use delivery::{
     Delivery, DeliveryPhase, HandlerMode, Manner, Outcome, Record, RecordPhase, TurnKind, given_up, note_given_up,
 };
-pub(crate) use envelope::{Birth, Body, ContextMap, Fresh, ParentLink, Rare, WeakEvent};
+pub(crate) use envelope::{Birth, Body, ContextMap, Fresh, ParentLink, Rare, WeakEvent, is_marked, marked};
 pub(crate) use info::HandlerEntry;
 pub(crate) use known_type::{KnownType, MakeEvent};
 pub(crate) use notices::{Lane, Notice, Notices, Of};

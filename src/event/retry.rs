@@ -1,5 +1,6 @@
 //! When a failed attempt is made again, and how long after. Pure: the caller brings the random number.
 
+use crate::sys::logging;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,7 +60,7 @@ impl Retry {
     /// 0 is taken as 1, which is no retry at all.
     pub fn attempts(attempts: u32) -> Self {
         if attempts == 0 {
-            log::warn!(target: "threadbus", "0 attempts are taken as 1");
+            logging::warn!("0 attempts are taken as 1");
         }
         let attempts = attempts.max(1);
         Self { attempts, schedule: Schedule::None, max_delay: Duration::MAX, jitter: 0.0, only_if: None }
@@ -85,7 +86,7 @@ impl Retry {
     pub fn exponential(mut self, first: Duration, factor: f64) -> Self {
         let sensible = clamp(factor, 1.0, f64::MAX);
         if sensible != factor {
-            log::warn!(target: "threadbus", "a retry factor of {factor} is taken as {sensible}");
+            logging::warn!("a retry factor of {factor} is taken as {sensible}");
         }
         self.schedule = Schedule::Exponential { first, factor: sensible };
         self
@@ -104,7 +105,7 @@ impl Retry {
     pub fn jitter(mut self, fraction: f64) -> Self {
         let sensible = clamp(fraction, 0.0, 1.0);
         if sensible != fraction {
-            log::warn!(target: "threadbus", "a retry jitter of {fraction} is taken as {sensible}");
+            logging::warn!("a retry jitter of {fraction} is taken as {sensible}");
         }
         self.jitter = sensible;
         self

@@ -29,7 +29,7 @@ mod waiter;
 use crate::bus::{BusCore, Doors, EventBus, Parked, Seat, callback, may_block_or_log};
 use crate::event::{AnyEvent, Event, EventStatus, KnownType, Payload};
 use crate::sys::clock::{self, Tick};
-use crate::sys::unwind;
+use crate::sys::{logging, unwind};
 use chrono::{DateTime, Utc};
 use std::any::TypeId;
 use std::fmt;
@@ -305,7 +305,7 @@ impl<'bus, E> Find<'bus, E> {
         match agree {
             Ok(agree) => agree.then_some(cast),
             Err(panic) => {
-                log::error!(target: "threadbus", "a find's filter panicked on {event}, which is no match: {panic}");
+                logging::error!(of event; "a find's filter panicked on {event}, which is no match: {panic}");
                 None
             }
         }

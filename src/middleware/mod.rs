@@ -9,6 +9,7 @@
 //! # Ok::<(), threadbus::BuildError>(())
 //! ```
 
+use crate::sys::logging;
 use crate::{
     AnyEvent, AnyOutput, CauseKind, EventBus, EventStatus, HandlerFailure, HandlerInfo, HandlerResult, Middleware,
     ResultStatus,
@@ -53,22 +54,22 @@ impl LogEvents {
 
 impl Middleware for LogEvents {
     fn on_event_change(&self, bus: &EventBus, event: &AnyEvent, status: EventStatus) {
-        if !log::log_enabled!(target: TARGET, Level::Debug) {
+        if !logging::is_enabled(Level::Debug, TARGET) {
             return;
         }
         let bus = bus.label();
         match status {
-            EventStatus::Pending => log::debug!(target: TARGET, "{event} on {bus}: emitted"),
-            EventStatus::Started => log::debug!(target: TARGET, "{event} on {bus}: started"),
+            EventStatus::Pending => logging::debug!(target: TARGET, "{event} on {bus}: emitted"),
+            EventStatus::Started => logging::debug!(target: TARGET, "{event} on {bus}: started"),
             EventStatus::Completed => {
                 let took = between(Some(event.created_at()), event.completed_at());
                 let results = event.results();
                 let failed = results.iter().filter(|result| result.status == ResultStatus::Error).count();
                 match (results.len(), failed) {
-                    (0, _) => log::debug!(target: TARGET, "{event} on {bus}: completed{took}, without a handler"),
-                    (_, 0) => log::debug!(target: TARGET, "{event} on {bus}: completed{took}"),
+                    (0, _) => logging::debug!(target: TARGET, "{event} on {bus}: completed{took}, without a handler"),
+                    (_, 0) => logging::debug!(target: TARGET, "{event} on {bus}: completed{took}"),
                     (all, failed) => {
-                        log::debug!(target: TARGET, "{event} on {bus}: completed{took}, {failed} of {all} handlers failed");
+                        logging::debug!(target: TARGET, "{event} on {bus}: completed{took}, {failed} of {all} handlers failed");
                     }
                 }
             }
@@ -77,25 +78,25 @@ impl Middleware for LogEvents {
 
     fn on_result_change(&self, bus: &EventBus, event: &AnyEvent, result: &HandlerResult<AnyOutput>) {
         let level = level_of(result);
-        if !log::log_enabled!(target: TARGET, level) {
+        if !logging::is_enabled(level, TARGET) {
             return;
         }
         let (bus, handler) = (bus.label(), result.handler.label());
         let took = between(result.started_at, result.completed_at);
         let attempts = if result.attempts > 1 { format!(" at attempt {}", result.attempts) } else { String::new() };
         match (result.status, &result.error) {
-            (ResultStatus::Pending, _) => log::log!(target: TARGET, level, "{event} on {bus}: {handler} is to run"),
-            (ResultStatus::Started, _) => log::log!(target: TARGET, level, "{event} on {bus}: {handler} started"),
+            (ResultStatus::Pending, _) => logging::say!(level, target: TARGET, "{event} on {bus}: {handler} is to run"),
+            (ResultStatus::Started, _) => logging::say!(level, target: TARGET, "{event} on {bus}: {handler} started"),
             (_, Some(error)) => {
-                log::log!(target: TARGET, level, "{event} on {bus}: {handler} failed{took}{attempts}: {error}");
+                logging::say!(level, target: TARGET, "{event} on {bus}: {handler} failed{took}{attempts}: {error}");
             }
-            (_, None) => log::log!(target: TARGET, level, "{event} on {bus}: {handler} succeeded{took}{attempts}"),
+            (_, None) => logging::say!(level, target: TARGET, "{event} on {bus}: {handler} succeeded{took}{attempts}"),
         }
     }
 
     fn on_handlers_change(&self, bus: &EventBus, handler: &HandlerInfo, registered: bool) {
         let change = if registered { "registered" } else { "not registered any more" };
-        log::debug!(target: TARGET, "{} for {} on {}: {change}", handler.label(), handler.pattern(), bus.label());
+        logging::debug!(target: TARGET, "{} for {} on {}: {change}", handler.label(), handler.pattern(), bus.label());
     }
 }
 

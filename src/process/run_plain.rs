@@ -8,7 +8,7 @@ use crate::bus::HandlerContext;
 use crate::event::WaitError;
 use crate::sys::clock;
 use crate::sys::sync::{Condvar, Mutex};
-use crate::sys::thread;
+use crate::sys::{logging, thread};
 use std::io::{self, Read, Write};
 use std::process::{Child, ExitStatus};
 use std::sync::Arc;
@@ -102,7 +102,9 @@ impl Collected {
         match thread::spawn("command-output".to_owned(), STACK, read) {
             Ok(()) => Collected(Some(shared)),
             Err(error) => {
-                log::error!(target: "threadbus", "the system refuses a thread ({error}): a command's output is lost");
+                logging::later!(Error, move || format!(
+                    "the system refuses a thread ({error}): a command's output is lost"
+                ));
                 Collected::default()
             }
         }

@@ -10,7 +10,7 @@ use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::refused::{self, Asks};
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicU8, Ordering};
-use crate::sys::{planted, thread, unwind};
+use crate::sys::{logging, planted, thread, unwind};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -465,10 +465,10 @@ impl Pool {
             self.ring_the_waiting(None);
         }
         if is_new {
-            log::error!(
-                target: "threadbus",
-                "the system refuses another thread ({error}); {threads} serve {jobs} jobs until it gives one"
-            );
+            let error = error.to_string();
+            logging::later!(Error, move || {
+                format!("the system refuses another thread ({error}); {threads} serve {jobs} jobs until it gives one")
+            });
         }
     }
 
@@ -500,9 +500,16 @@ impl Pool {
         self.list(worker);
         while let Some(job) = self.next_job(worker) {
             if let Err(panic) = unwind::catch(|| job.run(worker)) {
-                log::error!(target: "threadbus", "a worker survived a panic outside of handlers: {panic}");
+                unwind::tell_outside_of_handlers("a worker", panic);
             }
             worker.do_chores();
+            worker.told_starved.store(false, Ordering::Relaxed);
+            if worker.tells_return.load(Ordering::Relaxed) {
+                worker.tells_return.store(false, Ordering::Relaxed);
+                let name = worker.name.clone();
+                logging::later!(Warn, move || format!("abandoned worker {name} is back"));
+            }
+            logging::between_jobs();
         }
         self.workers.lock().remove(&worker.id);
     }
@@ -516,10 +523,7 @@ impl Pool {
                 state.busy -= 1;
             }
             Place::Busy => state.busy -= 1,
-            Place::Abandoned => {
-                state.abandoned -= 1;
-                log::warn!(target: "threadbus", "abandoned worker {} is back", worker.name);
-            }
+            Place::Abandoned => state.abandoned -= 1,
             Place::Waiting | Place::Returning => state.waiting -= 1,
             Place::Outside | Place::Idle => {}
         }

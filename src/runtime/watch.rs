@@ -5,7 +5,7 @@
 use crate::runtime::worker::Worker;
 use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::sync::{Condvar, Mutex};
-use crate::sys::{thread, unwind};
+use crate::sys::{logging, thread, unwind};
 use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -65,6 +65,7 @@ pub(crate) fn is_service_thread() -> bool {
 
 fn become_service_thread() {
     let _ = SERVES.try_with(|serves| serves.set(true));
+    logging::never_here();
 }
 
 impl Watch {
@@ -107,7 +108,9 @@ impl Watch {
         drop(aftermath);
         let watch = Arc::clone(self);
         if let Err(error) = thread::spawn(format!("{}-aftermath", self.name), STACK, move || watch.run_aftermath()) {
-            log::error!(target: "threadbus", "the system refuses the aftermath thread ({error}); the caller does its work");
+            logging::later!(Error, move || {
+                format!("the system refuses the aftermath thread ({error}); the caller does its work")
+            });
             self.aftermath.lock().running = false;
             while let Some(action) = self.next_action() {
                 run(action);
@@ -142,7 +145,9 @@ impl Watch {
         let watch = Arc::clone(self);
         if let Err(error) = thread::spawn(format!("{}-watch", self.name), STACK, move || watch.run()) {
             self.state.lock().running = false;
-            log::error!(target: "threadbus", "the system refuses the watch thread ({error}): deadlines wait for the next try");
+            logging::later!(Error, move || {
+                format!("the system refuses the watch thread ({error}): deadlines wait for the next try")
+            });
         }
     }
 
@@ -242,6 +247,6 @@ impl Watch {
 
 fn run(action: Action) {
     if let Err(panic) = unwind::catch(action) {
-        log::error!(target: "threadbus", "the aftermath thread survived a panic: {panic}");
+        logging::later!(Error, move || format!("the aftermath thread survived a panic: {panic}"));
     }
 }

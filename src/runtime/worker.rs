@@ -113,6 +113,10 @@ pub(crate) struct Worker {
     top: Top,
     /// The watch looks at the stack no later than this.
     bound: AtomicU64,
+    /// It was abandoned, and the log is to hear when it is back. Set under its stack's lock.
+    pub(crate) tells_return: AtomicBool,
+    /// The log has heard that it runs others' jobs inside a wait of this one.
+    pub(crate) told_starved: AtomicBool,
     /// What only this thread can do: dropping what it keeps for a handler that is gone.
     chores: Mutex<Vec<Chore>>,
     /// Manual buses whose pump thread this is, or was.
@@ -155,6 +159,8 @@ impl Worker {
             stack: Mutex::new(Stack { slots: Vec::new() }),
             top: Top::default(),
             bound: AtomicU64::new(NEVER),
+            tells_return: AtomicBool::new(false),
+            told_starved: AtomicBool::new(false),
             chores: Mutex::new(Vec::new()),
             pumps: Mutex::new(Vec::new()),
             has_pumps: AtomicBool::new(false),

@@ -5,7 +5,7 @@
 
 use crate::bus::{EventBus, Outbox, callback};
 use crate::event::{EmitError, Payload, TryEmitError};
-use crate::sys::{clock, unwind};
+use crate::sys::{clock, logging, unwind};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -75,7 +75,8 @@ impl EventBus {
             let Some(payload) = payload.take() else { return Ok(()) };
             let emitted = emit(bus, payload);
             if let Err(error) = &emitted {
-                log::warn!(target: "threadbus", "a scheduled {} was refused: {error}", P::event_type());
+                let why = error.to_string();
+                logging::later!(Warn, move || format!("a scheduled {} was refused: {why}", P::event_type()));
             }
             emitted
         };
@@ -111,10 +112,10 @@ impl EventBus {
     /// ```
     pub fn emit_every<P: Payload + Clone>(&self, period: Duration, payload: P) -> Scheduled {
         if period < SHORTEST {
-            log::warn!(
-                target: "threadbus",
+            logging::warn!(
                 "a period of {period:?} for {} on {} is taken as {SHORTEST:?}",
-                P::event_type(), self.label()
+                P::event_type(),
+                self.label()
             );
         }
         let period = period.max(SHORTEST);
@@ -122,13 +123,14 @@ impl EventBus {
             let copy = match callback(|| payload.clone()) {
                 Ok(copy) => copy,
                 Err(panic) => {
-                    log::error!(target: "threadbus", "the Clone of {} panicked: {panic}", P::event_type());
+                    logging::later!(Error, move || format!("the Clone of {} panicked: {panic}", P::event_type()));
                     return Ok(());
                 }
             };
             let emitted = emit(bus, copy);
             if let Err(error) = &emitted {
-                log::debug!(target: "threadbus", "a scheduled {} was refused: {error}", P::event_type());
+                let why = error.to_string();
+                logging::later!(Debug, move || format!("a scheduled {} was refused: {why}", P::event_type()));
             }
             emitted
         };
@@ -140,7 +142,7 @@ impl EventBus {
 
     fn scheduled(&self, plan: Option<u64>) -> Scheduled {
         if plan.is_none() {
-            log::warn!(target: "threadbus", "{} is closed: nothing was scheduled", self.label());
+            logging::warn!("{} is closed: nothing was scheduled", self.label());
         }
         Scheduled { outbox: Arc::downgrade(&self.core().outbox), plan }
     }

@@ -14,6 +14,7 @@ pub use subscription::{RecvError, Subscription, SubscriptionCloser};
 
 use crate::bus::{Doors, EventBus, Observer};
 use crate::event::{AnyEvent, Event, KnownType, OnLag, Payload};
+use crate::sys::logging;
 use backlog::Backlog;
 use std::sync::Arc;
 
@@ -110,7 +111,7 @@ impl EventBus {
         };
         if !is_open {
             backlog.close();
-            log::warn!(target: "threadbus", "{} is closed: a subscription to it is closed from the start", self.label());
+            logging::warn!("{} is closed: a subscription to it is closed from the start", self.label());
         }
         Subscription::new(backlog, Arc::downgrade(self.core()), cast)
     }

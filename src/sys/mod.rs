@@ -7,6 +7,7 @@
 pub(crate) mod channel;
 pub(crate) mod clock;
 pub(crate) mod count;
+pub(crate) mod logging;
 mod plant;
 pub(crate) mod random;
 pub(crate) mod refused;

@@ -1,5 +1,6 @@
 //! Panics of user code, kept from passing through ours.
 
+use crate::sys::logging;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -12,15 +13,32 @@ pub(crate) fn catch<R>(body: impl FnOnce() -> R) -> Result<R, String> {
 }
 
 /// Drops a value of the user's; a panic in its `Drop` is logged and goes no further.
+#[inline]
 pub(crate) fn drop_quietly<T>(value: T) {
     if let Err(panic) = catch(|| drop(value)) {
-        log::error!(target: "threadbus", "a value's Drop panicked: {panic}");
+        drop_panicked(panic);
+    }
+}
+
+/// Not about what a logger has emitted: the next record would let the next such event go.
+#[cold]
+fn drop_panicked(panic: String) {
+    if !logging::was_a_loggers() {
+        logging::later!(Error, move || format!("a value's Drop panicked: {panic}"));
     }
 }
 
 /// The same, one after the other: two panics in one drop would end the process.
 pub(crate) fn drop_each<T>(values: impl IntoIterator<Item = T>) {
     values.into_iter().for_each(drop_quietly);
+}
+
+/// `who` has caught a panic that came from none of the places where the user's code is expected.
+#[cold]
+pub(crate) fn tell_outside_of_handlers(who: &'static str, panic: String) {
+    if !logging::was_a_loggers() {
+        logging::later!(Error, move || format!("{who} survived a panic outside of handlers: {panic}"));
+    }
 }
 
 fn text(payload: Box<dyn Any + Send>) -> String {

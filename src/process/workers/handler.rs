@@ -9,9 +9,12 @@ use crate::bus::{EventBus, HandlerContext};
 use crate::event::{
     Event, HandlerError, HandlerFailure, HandlerInfo, HandlerOptions, Json, JsonError, Payload, WaitError,
 };
-use crate::sys::clock;
+use crate::sys::{clock, logging};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How long an answer waits for the log.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 impl EventBus {
     /// Registers a handler for events whose payload is a `P`: the one that [`serve`](crate::process::serve) has for `P` in a worker process
@@ -91,7 +94,9 @@ fn call<P: Payload>(event: &Event<P>, pool: &ProcessPool) -> Result<Option<P::Ou
         event: described(event, context.as_ref().and_then(HandlerContext::deadline).map(clock::left))
             .map_err(|error| failed(format!("{event_type} cannot be sent to a worker: {error}")))?,
         log: log::max_level(),
+        unlogged: event.any().head().is_from_logger(),
     };
+    let unlogged = request.unlogged;
     let mut frame = frame::encode(0, &request, max_frame).map_err(|error| match error {
         EncodeError::TooLong(long) => {
             failed(format!("{event_type} is {} bytes of JSON, more than the pool's max_frame {max_frame}", long.length))
@@ -104,8 +109,14 @@ fn call<P: Payload>(event: &Event<P>, pool: &ProcessPool) -> Result<Option<P::Ou
         let (slots, claim) = (Arc::clone(pool.slots()), Arc::clone(&claim));
         context.on_cancel(move || slots.give_up(&claim));
     }
-    match pool.slots().call(&claim, &mut frame).map_err(failed)? {
-        Reply::Outcome(outcome) => accept::<P>(outcome),
+    match pool.slots().call(&claim, &mut frame, unlogged).map_err(failed)? {
+        Reply::Outcome { outcome, record } => {
+            // What the worker logged is in the log before its answer counts, if the logger is not too slow for that.
+            if let Some(record) = record {
+                logging::wait_for(record, PATIENCE);
+            }
+            accept::<P>(outcome)
+        }
         Reply::Gone { why, .. } => Err(failed(why)),
         Reply::GivenUp => Err(WaitError::Aborted.into()),
     }

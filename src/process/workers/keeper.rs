@@ -7,6 +7,7 @@ use super::message::{Message, PROTOCOL};
 use super::slots::Slots;
 use crate::process::child::{self, CHUNK, Got, Watched, poll, read_ready, readable};
 use crate::sys::clock::{self, NEVER, Tick};
+use crate::sys::logging;
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::Signal;
 use std::io::PipeReader;
@@ -35,6 +36,8 @@ pub(crate) struct Keeper {
     pub(crate) phase: Phase,
     /// It has said hello.
     pub(crate) served: bool,
+    /// The number of its last record since its last answer.
+    pub(crate) record: Option<u64>,
     /// Why it is being ended, if that is the worker's fault.
     pub(crate) fault: Option<String>,
 }
@@ -140,11 +143,14 @@ impl Keeper {
             }
             Message::Hello { protocol } => self.blame(format!("speaks protocol {protocol}, not {PROTOCOL}")),
             _ if !self.served => self.blame("did not begin with a hello".to_owned()),
-            Message::Log { level, target, text } => lines::pass_on(self.link.pid, level, &target, &text),
+            Message::Log { level, target, text } => {
+                let record = lines::pass_on(&self.link, level, target.into(), &text);
+                self.record = record.or(self.record);
+            }
             Message::Started => self.link.started(request),
             Message::Done(outcome) => {
                 self.idle_from_now();
-                self.link.answered(request, outcome);
+                self.link.answered(request, outcome, self.record.take());
             }
         }
     }
@@ -220,8 +226,9 @@ impl Keeper {
         let why = format!("{} {why}", self.name());
         self.slots.gone(&self.link);
         self.link.gone(&why);
-        // The last, since it is the program's logger.
-        log::debug!(target: "threadbus", "{why}");
+        if !self.link.is_unlogged() {
+            logging::later!(Debug, move || why);
+        }
     }
 
     fn name(&self) -> String {
@@ -238,8 +245,8 @@ pub(crate) struct Printed {
 }
 
 impl Printed {
-    pub(crate) fn new(pipe: Option<OwnedFd>, level: log::Level, pid: u32) -> Self {
-        Printed { pipe: pipe.map(PipeReader::from), lines: Lines::new(level, pid) }
+    pub(crate) fn new(pipe: Option<OwnedFd>, level: log::Level, link: &Arc<Link>) -> Self {
+        Printed { pipe: pipe.map(PipeReader::from), lines: Lines::new(level, link) }
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> bool {

@@ -1,33 +1,33 @@
 //! What workers log and print, in the log over here.
 
-use crate::sys::unwind;
-use log::{Level, Record};
+use super::link::Link;
+use crate::sys::logging;
+use log::Level;
+use std::borrow::Cow;
+use std::sync::Arc;
 
 const TARGET: &str = "threadbus::worker";
 
 /// A longer line is cut into pieces.
 const LONGEST: usize = 8 * 1024;
 
-/// A record of a worker's log, under its own target. The program's logger may panic; whoever reads a worker's socket must not.
-pub(crate) fn pass_on(pid: u32, level: Level, target: &str, text: &str) {
-    let _ = unwind::catch(|| {
-        if level <= log::max_level() {
-            log::logger()
-                .log(&Record::builder().level(level).target(target).args(format_args!("worker {pid}: {text}")).build());
-        }
-    });
+/// A record of a worker's log, under its own target, is handed over: whoever reads a worker's socket knows when to end it. Not what a worker
+/// says of an event that a logger has emitted, which would never end. The record's number.
+pub(crate) fn pass_on(link: &Link, level: Level, target: Cow<'static, str>, text: &str) -> Option<u64> {
+    let wanted = logging::takes(level) && !link.is_unlogged();
+    wanted.then(|| logging::pass_on(level, target, format!("worker {}: {text}", link.pid)))
 }
 
 /// Bytes come in, lines go to the log.
 pub(crate) struct Lines {
     level: Level,
-    pid: u32,
+    link: Arc<Link>,
     begun: Vec<u8>,
 }
 
 impl Lines {
-    pub(crate) fn new(level: Level, pid: u32) -> Self {
-        Lines { level, pid, begun: Vec::new() }
+    pub(crate) fn new(level: Level, link: &Arc<Link>) -> Self {
+        Lines { level, link: Arc::clone(link), begun: Vec::new() }
     }
 
     pub(crate) fn push(&mut self, bytes: &[u8]) {
@@ -45,7 +45,7 @@ impl Lines {
             let line = String::from_utf8_lossy(piece);
             let line = line.trim_end_matches(['\n', '\r']);
             if !line.is_empty() {
-                pass_on(self.pid, self.level, TARGET, line);
+                pass_on(&self.link, self.level, Cow::Borrowed(TARGET), line);
             }
         }
         self.begun.clear();

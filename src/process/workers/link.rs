@@ -13,12 +13,13 @@ use std::os::unix::net::UnixStream;
 /// How a request ended.
 #[derive(Debug)]
 pub(crate) enum Reply {
-    Outcome(Outcome),
-    /// The worker ended before it answered: why, and whether its handler had begun.
-    Gone {
-        why: String,
-        started: bool,
+    Outcome {
+        outcome: Outcome,
+        /// The number of the last record that came before it, if any did.
+        record: Option<u64>,
     },
+    /// The worker ended before it answered: why, and whether its handler had begun.
+    Gone { why: String, started: bool },
     /// The handler was given up: nobody wants an answer.
     GivenUp,
 }
@@ -49,6 +50,8 @@ struct State {
     current: Option<Current>,
     /// Why, once there is no process any more.
     gone: Option<String>,
+    /// Nothing is logged about the last request; what the worker still says belongs to that.
+    unlogged: bool,
 }
 
 impl State {
@@ -65,14 +68,14 @@ struct Current {
 }
 
 impl Link {
-    /// `bell` does not block.
-    pub(crate) fn new(pid: u32, socket: UnixStream, bell: PipeWriter) -> Self {
-        let state = Mutex::new(State { order: Order::None, current: None, gone: None });
+    /// `bell` does not block. `unlogged`: it is started for what nothing is logged about.
+    pub(crate) fn new(pid: u32, socket: UnixStream, bell: PipeWriter, unlogged: bool) -> Self {
+        let state = Mutex::new(State { order: Order::None, current: None, gone: None, unlogged });
         Link { pid, socket, bell, state, changed: Condvar::new() }
     }
 
     /// Sends a request and waits for its end, which always comes: the keeper sees to it. None if it was given up before it was sent.
-    pub(crate) fn call(&self, request: u64, frame: &[u8], given_up: &AtomicBool) -> Option<Reply> {
+    pub(crate) fn call(&self, request: u64, frame: &[u8], given_up: &AtomicBool, unlogged: bool) -> Option<Reply> {
         {
             let mut state = self.state.lock();
             if let Some(why) = &state.gone {
@@ -84,6 +87,7 @@ impl Link {
                 state.current = None;
                 return None;
             }
+            state.unlogged = unlogged;
         }
         if frame::send(&self.socket, frame).is_err() {
             // It does not read any more. The keeper finds out why.
@@ -126,6 +130,10 @@ impl Link {
         self.state.lock().current.is_some()
     }
 
+    pub(crate) fn is_unlogged(&self) -> bool {
+        self.state.lock().unlogged
+    }
+
     pub(crate) fn started(&self, request: u64) {
         if let Some(current) = self.state.lock().current.as_mut().filter(|current| current.request == request) {
             current.started = true;
@@ -133,8 +141,8 @@ impl Link {
     }
 
     /// An answer to anything but its request is nobody's.
-    pub(crate) fn answered(&self, request: u64, outcome: Outcome) {
-        self.end(Some(request), Order::None, |_| Reply::Outcome(outcome));
+    pub(crate) fn answered(&self, request: u64, outcome: Outcome, record: Option<u64>) {
+        self.end(Some(request), Order::None, |_| Reply::Outcome { outcome, record });
     }
 
     /// The process is no more.

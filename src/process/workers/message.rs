@@ -13,6 +13,9 @@ pub(crate) struct Request {
     pub(crate) event: Json,
     /// The most talkative level that the log over here takes.
     pub(crate) log: log::LevelFilter,
+    /// A logger over here has emitted it: nothing is logged about it, there or here.
+    #[serde(default)]
+    pub(crate) unlogged: bool,
 }
 
 /// From a worker to the pool.

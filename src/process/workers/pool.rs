@@ -3,7 +3,7 @@
 use super::slots::{PoolStats, Slots};
 use crate::event::{BuildError, Limit};
 use crate::sys::sync::atomic::{AtomicBool, Ordering};
-use crate::sys::thread;
+use crate::sys::{logging, thread};
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -231,7 +231,10 @@ impl ProcessPool {
     /// **Blocking**: until all are gone and reaped, for `kill_grace` and a few seconds at most. Whether they are.
     pub fn shutdown(&self) -> bool {
         self.0.slots.close();
-        self.0.slots.wait_until_gone()
+        let gone = self.0.slots.wait_until_gone();
+        // Their last words.
+        logging::settle(Duration::from_secs(1));
+        gone
     }
 
     pub(crate) fn user(&self) -> Arc<User> {

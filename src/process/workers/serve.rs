@@ -4,14 +4,14 @@ use super::frame::Frames;
 use super::marker::{self, Marker};
 use super::message::{Message, Outcome, PROTOCOL, Request};
 use super::outlet::{Outlet, SocketLog};
-use crate::bus::{EventBus, Shutdown};
+use crate::bus::{EventBus, Shutdown, unlogged};
 use crate::event::{
     Event, Handler, HandlerError, HandlerFailure, HandlerInfo, HandlerOptions, HandlerResult, JsonLimits, Payload,
 };
 use crate::process::child::CHUNK;
 use crate::sys::sync::atomic::{AtomicBool, Ordering};
 use crate::sys::sync::{Condvar, Mutex};
-use crate::sys::{thread, unwind};
+use crate::sys::{logging, thread, unwind};
 use rustix::process::Signal;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -20,6 +20,9 @@ use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How long a worker waits for what it still has to log.
+const LAST_WORDS: Duration = Duration::from_millis(20);
 
 /// In a process that a [`ProcessPool`](crate::process::ProcessPool) has started: serves it, and exits when the pool lets it go. In any
 /// other process: returns at once, without having called `register`.
@@ -50,10 +53,11 @@ pub fn serve(register: impl FnOnce(&mut Worker)) {
     let code = match work(&marker, UnixStream::from(socket), register) {
         Ok(()) => 0,
         Err(error) => {
-            log::error!(target: "threadbus", "a worker ends: {error}");
+            logging::error!("a worker ends: {error}");
             1
         }
     };
+    logging::settle(LAST_WORDS);
     std::process::exit(code);
 }
 
@@ -101,7 +105,7 @@ impl Worker {
             })
         };
         if self.handlers.insert(P::event_type(), Box::new(install)).is_some() {
-            log::warn!(target: "threadbus", "a second handler for {} takes the place of the first", P::event_type());
+            logging::warn!("a second handler for {} takes the place of the first", P::event_type());
         }
         self
     }
@@ -151,6 +155,8 @@ fn work(marker: &Marker, socket: UnixStream, register: impl FnOnce(&mut Worker))
             Ok(asked) => worker.handle(&asked, || outlet.send(request, &Message::Started), marker.max_frame),
             Err(error) => Some(Outcome::Refused(format!("the worker cannot read the event: {error}"))),
         };
+        // Records go before the answer.
+        logging::settle(LAST_WORDS);
         match outcome {
             Some(outcome) => outlet.done(request, outcome)?,
             None => inbox.wait_for_the_end(),
@@ -272,7 +278,9 @@ impl Worker {
         if let Err(error) = begin() {
             return Some(Outcome::Refused(error.to_string()));
         }
-        let waited = bus.emit_json(&request.event).map_err(|error| error.to_string());
+        let emit = || bus.emit_json(&request.event);
+        let emitted = if request.unlogged { unlogged(emit) } else { emit() };
+        let waited = emitted.map_err(|error| error.to_string());
         let waited = waited.and_then(|event| event.wait().map_err(|error| error.to_string()));
         let outcome = match waited {
             Ok(event) => match event.results().into_iter().find(|result| Some(result.handler.id()) == asked) {

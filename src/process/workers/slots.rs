@@ -18,7 +18,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A keeper reads and logs.
+/// A keeper reads, and hands to the log.
 const KEEPER_STACK: usize = 512 * 1024;
 
 #[derive(Debug)]
@@ -69,16 +69,16 @@ impl Slots {
     }
 
     /// Has a worker do it; `frame` gets the request's number. A worker that was gone before its handler began is no reason to fail: another
-    /// one is asked, as long as there are such that were idle.
-    pub(crate) fn call(self: &Arc<Self>, claim: &Claim, frame: &mut [u8]) -> Result<Reply, String> {
+    /// one is asked, as long as there are such that were idle. `unlogged`: nothing is logged about it.
+    pub(crate) fn call(self: &Arc<Self>, claim: &Claim, frame: &mut [u8], unlogged: bool) -> Result<Reply, String> {
         loop {
-            let Some((link, request, fresh)) = self.check_out(claim)? else { return Ok(Reply::GivenUp) };
+            let Some((link, request, fresh)) = self.check_out(claim, unlogged)? else { return Ok(Reply::GivenUp) };
             frame::number(frame, request);
             *claim.on.lock() = Some((Arc::clone(&link), request));
-            let reply = link.call(request, frame, &claim.given_up);
+            let reply = link.call(request, frame, &claim.given_up, unlogged);
             *claim.on.lock() = None;
             match &reply {
-                None | Some(Reply::Outcome(_)) => self.check_in(link),
+                None | Some(Reply::Outcome { .. }) => self.check_in(link),
                 Some(Reply::Gone { started: false, .. }) if !fresh => continue,
                 // Nobody gets that worker any more.
                 Some(Reply::Gone { .. } | Reply::GivenUp) => {}
@@ -102,7 +102,7 @@ impl Slots {
     }
 
     /// A worker, and whether it is a fresh one. None if the claim is given up.
-    fn check_out(self: &Arc<Self>, claim: &Claim) -> Result<Option<(Arc<Link>, u64, bool)>, String> {
+    fn check_out(self: &Arc<Self>, claim: &Claim, unlogged: bool) -> Result<Option<(Arc<Link>, u64, bool)>, String> {
         let request = {
             let mut state = self.state.lock();
             state.requests += 1;
@@ -127,7 +127,7 @@ impl Slots {
             state.started += 1;
             request
         };
-        match self.start() {
+        match self.start(unlogged) {
             Ok(link) if self.state.lock().closed => {
                 // Whoever closed it may not have seen this one.
                 link.order(Order::Kill);
@@ -234,7 +234,7 @@ impl Slots {
         true
     }
 
-    fn start(self: &Arc<Self>) -> io::Result<Arc<Link>> {
+    fn start(self: &Arc<Self>, unlogged: bool) -> io::Result<Arc<Link>> {
         if marker::stdin_is_a_pools() {
             // Else a program without `serve` would start itself, and so on.
             return Err(io::Error::other("this process is a worker itself, and has not called `process::serve`"));
@@ -252,17 +252,18 @@ impl Slots {
         // With it goes our copy of the worker's end.
         drop(command);
         let pid = child.id();
-        let link = Arc::new(Link::new(pid, ours, bell));
+        let link = Arc::new(Link::new(pid, ours, bell, unlogged));
         let keeper = Keeper {
             link: Arc::clone(&link),
             slots: Arc::clone(self),
-            stdout: Printed::new(child.stdout.take().map(OwnedFd::from), log::Level::Info, pid),
-            stderr: Printed::new(child.stderr.take().map(OwnedFd::from), log::Level::Warn, pid),
+            stdout: Printed::new(child.stdout.take().map(OwnedFd::from), log::Level::Info, &link),
+            stderr: Printed::new(child.stderr.take().map(OwnedFd::from), log::Level::Warn, &link),
             child: Watched::new(child, None),
             bell: heard,
             frames: Frames::new(config.max_frame.max(frame::LEAST)),
             phase: Phase::first(),
             served: false,
+            record: None,
             fault: None,
         };
         self.state.lock().all.push(Arc::clone(&link));
