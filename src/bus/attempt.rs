@@ -8,7 +8,9 @@ use crate::bus::recorder::By;
 use crate::bus::registry::retry_for;
 use crate::bus::start::Attempt;
 use crate::bus::turn::submit_resume;
-use crate::event::{AnyEvent, CauseKind, DeliveryPhase, HandlerEntry, HandlerFailure, Outcome, RecordPhase, State};
+use crate::event::{
+    AnyEvent, AttemptKey, CauseKind, DeliveryPhase, HandlerEntry, HandlerFailure, Outcome, RecordPhase, State,
+};
 use crate::sys::clock::{self, Stamp};
 use crate::sys::sync::atomic::Ordering;
 use crate::sys::{planted, random, unwind};
@@ -35,6 +37,7 @@ pub(crate) enum Ended {
         won: bool,
         sitting: bool,
         limited: bool,
+        hooked: bool,
     },
 }
 
@@ -101,7 +104,8 @@ fn retry_after(
 #[inline(always)]
 pub(crate) fn end(driver: &Driver<'_>, state: &mut State, returned: &mut Returned, at: Stamp) -> Ended {
     let Attempt { invocation, number, since, .. } = driver.attempt;
-    let wanted = state.value_wanted();
+    let (wanted, hooked) =
+        state.wanted_and_hooked(AttemptKey { delivery: driver.delivery, invocation, attempt: number });
     let Some(delivery) = state.deliveries.get_mut(driver.delivery) else { return Ended::Lost };
     if !delivery.is_live(invocation, number) && !planted("late_result_accepted") {
         return Ended::Lost;
@@ -139,8 +143,8 @@ pub(crate) fn end(driver: &Driver<'_>, state: &mut State, returned: &mut Returne
     // Whoever waits for the first value; the end of the delivery rings by itself.
     let watched = value && more && wanted;
     let limited = more && delivery.limited;
-    if won || sitting || watched || limited {
-        return Ended::Notable { watched, won, sitting, limited };
+    if won || sitting || watched || limited || hooked {
+        return Ended::Notable { watched, won, sitting, limited, hooked };
     }
     Ended::Quietly
 }
@@ -163,11 +167,15 @@ pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Return
         }
         Ended::Retry(delay) => {
             unwind::drop_quietly(std::mem::take(returned));
+            drop_hooks(driver);
             try_again(driver, driver.attempt, delay);
             // After a delay a job goes on, under the delivery's own turn: on this stack there may only be a lent one.
             return delay.is_zero() || driver.fixed.manner.parallel || planted("retry_under_a_lent_turn");
         }
-        Ended::Notable { watched, won, sitting, limited } => {
+        Ended::Notable { watched, won, sitting, limited, hooked } => {
+            if hooked {
+                drop_hooks(driver);
+            }
             if limited {
                 limits::settle(&bus.runtime, event);
                 limits::set_down_in_line(bus, event, delivery);
@@ -183,6 +191,16 @@ pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Return
         }
     }
     true
+}
+
+/// What the attempt's hooks were for can no longer come. Dropping them is the user's code, which no more waits than running them.
+fn drop_hooks(driver: &Driver<'_>) {
+    let Attempt { invocation, number, .. } = driver.attempt;
+    let of = AttemptKey { delivery: driver.delivery, invocation, attempt: number };
+    let hooks = driver.event.state().lock().unhook_all(of);
+    if !hooks.is_empty() {
+        let _ = frame::callback(|| unwind::drop_each(hooks));
+    }
 }
 
 /// Another attempt: at once, or after a delay that occupies no thread.

@@ -170,10 +170,9 @@ fn end_delivery(
     let bus = BusCore::of(&delivery.bus);
     let (mut hooks, mut pauses) = (Vec::new(), Vec::new());
     for (key, _) in &running {
-        if let Some((h, p)) = state.links_if_any().map(|links| links.take_of(*key)) {
-            hooks.extend(h);
-            pauses.extend(p);
-        }
+        let (h, p) = state.give_up(*key);
+        hooks.extend(h);
+        pauses.extend(p);
     }
     let keeps_letters = bus.as_ref().is_some_and(|bus| bus.options.dead_letters > 0);
     let finish = finish(state, event, index, at, keeps_letters);
@@ -398,10 +397,9 @@ pub(crate) fn end_losers(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, win
         }
         tell::note(bus, &state, event);
         for (key, _) in &losers {
-            if let Some((h, p)) = state.links_if_any().map(|links| links.take_of(*key)) {
-                hooks.extend(h);
-                pauses.extend(p);
-            }
+            let (h, p) = state.give_up(*key);
+            hooks.extend(h);
+            pauses.extend(p);
         }
     }
     for (key, worker) in losers {

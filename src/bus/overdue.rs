@@ -125,7 +125,7 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
         let failure = Arc::new(HandlerFailure::TimedOut { after });
         delivery.end_record(key.invocation, Outcome::Failed(failure), at);
     }
-    let (hooks, pauses) = state.links_if_any().map(|links| links.take_of(key)).unwrap_or_default();
+    let (hooks, pauses) = state.give_up(key);
     tell::note(bus, &state, event);
     drop(state);
     worker.bell.ring();

@@ -114,9 +114,11 @@ pub(crate) struct Child {
     pub(crate) by: Option<(u32, u32)>,
 }
 
-/// To run if that attempt is given up.
+/// To run if that attempt is given up. Gone with its end, however that comes.
 pub(crate) struct Hook {
     pub(crate) of: AttemptKey,
+    /// Unique among those of its event.
+    number: u64,
     pub(crate) run: Box<dyn FnOnce() + Send>,
 }
 
@@ -146,7 +148,11 @@ pub(crate) struct AttemptKey {
 #[derive(Default)]
 pub(crate) struct Links {
     pub(crate) children: VecDeque<Child>,
-    pub(crate) hooks: Vec<Hook>,
+    hooks: Vec<Hook>,
+    /// How many hooks there have been.
+    hooked: u64,
+    /// Of each invocation the newest attempt that somebody else than its own thread ended.
+    given_up: Vec<AttemptKey>,
     pub(crate) pauses: Vec<Pause>,
     /// Delays of retries, each with its delivery: taken back when that ends.
     timers: Vec<(usize, u64)>,
@@ -219,8 +225,52 @@ impl State {
         self.links.iter().flat_map(|links| &links.children)
     }
 
-    pub(crate) fn value_wanted(&self) -> bool {
-        self.links.as_ref().is_some_and(|links| links.value_wanted)
+    /// Somebody waits for the first value; and whether that attempt, which ends by itself, has left hooks.
+    #[inline]
+    pub(crate) fn wanted_and_hooked(&self, of: AttemptKey) -> (bool, bool) {
+        let Some(links) = &self.links else { return (false, false) };
+        (links.value_wanted, !planted("ended_keeps_hooks") && links.hooks.iter().any(|hook| hook.of == of))
+    }
+
+    /// Runs if that attempt, which is live, is given up. Its number takes it back.
+    pub(crate) fn hook(&mut self, of: AttemptKey, run: Box<dyn FnOnce() + Send>) -> u64 {
+        let links = self.links();
+        links.hooked += 1;
+        let number = links.hooked;
+        links.hooks.push(Hook { of, number, run });
+        number
+    }
+
+    /// To be dropped outside of the lock.
+    pub(crate) fn unhook(&mut self, number: u64) -> Option<Hook> {
+        let hooks = &mut self.links.as_mut()?.hooks;
+        let at = hooks.iter().rposition(|hook| hook.number == number)?;
+        Some(hooks.remove(at))
+    }
+
+    /// The hooks of an attempt that has ended by itself, to be dropped outside of the lock.
+    pub(crate) fn unhook_all(&mut self, of: AttemptKey) -> Vec<Hook> {
+        self.links.as_mut().map_or_else(Vec::new, |links| links.hooks.extract_if(.., |hook| hook.of == of).collect())
+    }
+
+    /// Somebody else than its own thread ends that attempt: what it leaves behind.
+    pub(crate) fn give_up(&mut self, of: AttemptKey) -> (Vec<Hook>, Vec<Pause>) {
+        let links = self.links();
+        match links.given_up.iter_mut().find(|old| (old.delivery, old.invocation) == (of.delivery, of.invocation)) {
+            Some(newest) => newest.attempt = of.attempt,
+            None => links.given_up.push(of),
+        }
+        let pauses = links.pauses.extract_if(.., |pause| pause.of == of).collect();
+        (self.unhook_all(of), pauses)
+    }
+
+    /// Whether that attempt, which has ended, was given up. One that was not counts as such if a later one of its invocation was: who asks
+    /// is nearly always a thread that is still inside.
+    pub(crate) fn was_given_up(&self, of: AttemptKey) -> bool {
+        let before = |key: &AttemptKey| {
+            (key.delivery, key.invocation) == (of.delivery, of.invocation) && of.attempt <= key.attempt
+        };
+        self.links.as_ref().is_some_and(|links| links.given_up.iter().any(before))
     }
 
     pub(crate) fn has_watchers(&self) -> bool {
@@ -344,14 +394,6 @@ impl State {
 }
 
 impl Links {
-    /// What an attempt that has ended leaves behind.
-    pub(crate) fn take_of(&mut self, of: AttemptKey) -> (Vec<Hook>, Vec<Pause>) {
-        (
-            self.hooks.extract_if(.., |hook| hook.of == of).collect(),
-            self.pauses.extract_if(.., |p| p.of == of).collect(),
-        )
-    }
-
     /// Lets go of the oldest completed children, and keeps the newest.
     fn let_go(&mut self, dropped: &mut LetGo) {
         // One comes, one goes, where they complete in order.
