@@ -173,7 +173,7 @@ impl BusCore {
         let gives_back =
             manual.is_none() && thread::cores() > 1 && options.max_history.is_some_and(|limit| limit >= SPENT);
         BusCore {
-            serial: u64::from(thread::next_number()),
+            serial: thread::next_number(),
             identity,
             defaults,
             outbox: Outbox::new(&runtime.watch),

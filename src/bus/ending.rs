@@ -32,7 +32,7 @@ struct Ended {
     manner: Manner,
     finish: Option<Finish>,
     /// Attempts that were running, and the workers they are on.
-    running: Vec<(AttemptKey, u32)>,
+    running: Vec<(AttemptKey, u64)>,
     hooks: Vec<Hook>,
     pauses: Vec<Pause>,
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The worker is rung; and if the handler at the bottom of its stack was given up, its place in the pool is free.
-pub(crate) fn give_up_worker(bus: &Arc<BusCore>, id: u32) {
+pub(crate) fn give_up_worker(bus: &Arc<BusCore>, id: u64) {
     let Some(worker) = bus.runtime.pool.worker(id) else { return };
     let pool = &bus.runtime.pool;
     let mut abandoned = false;

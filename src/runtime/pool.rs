@@ -114,13 +114,13 @@ pub(crate) struct PoolStats {
 
 pub(crate) struct Pool {
     /// No other pool of the process has it; never 0.
-    number: u32,
+    number: u64,
     limits: Limits,
     state: Mutex<State>,
     /// More threads run user code than may, since that was lowered: loops give their places back after the event they are at.
     crowded: AtomicBool,
     /// By id, those that may run handlers.
-    workers: Mutex<FxHashMap<u32, Weak<Worker>>>,
+    workers: Mutex<FxHashMap<u64, Weak<Worker>>>,
 }
 
 /// What to do after unlocking.
@@ -397,7 +397,7 @@ impl Pool {
         workers.insert(worker.id, Arc::downgrade(worker));
     }
 
-    pub(crate) fn worker(&self, id: u32) -> Option<Arc<Worker>> {
+    pub(crate) fn worker(&self, id: u64) -> Option<Arc<Worker>> {
         self.workers.lock().get(&id)?.upgrade()
     }
 

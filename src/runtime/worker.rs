@@ -6,7 +6,7 @@ use crate::runtime::pool::Place;
 use crate::runtime::watch::Overdue;
 use crate::sync::Bell;
 use crate::sys::clock::{NEVER, Tick};
-use crate::sys::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::sys::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::sync::{Mutex, MutexGuard};
 use crate::sys::thread;
 use std::cell::RefCell;
@@ -96,13 +96,13 @@ pub(crate) struct Stack {
 
 pub(crate) struct Worker {
     /// Unique in the process, never 0.
-    pub(crate) id: u32,
+    pub(crate) id: u64,
     pub(crate) name: String,
     pub(crate) bell: Arc<Bell>,
     /// Not a thread of the pool.
     outside: bool,
     /// The pool that listed it last.
-    pub(crate) listed: AtomicU32,
+    pub(crate) listed: AtomicU64,
     /// The pool's business, changed under the pool's lock only.
     pub(crate) place: Mutex<Place>,
     /// The lowest stack address that may still be used, if the stack's size is known.
@@ -142,7 +142,7 @@ impl Worker {
             name: thread::name(),
             bell: Arc::new(Bell::new()),
             outside: place == Place::Outside,
-            listed: AtomicU32::new(0),
+            listed: AtomicU64::new(0),
             place: Mutex::new(place),
             floor,
             last,
