@@ -353,31 +353,39 @@ fn a_hook_runs_or_is_dropped_and_a_late_one_too() {
         };
         let (context, (given, gives)) = (Arc::new(std::sync::Mutex::new(None)), flag());
         let (kept, r, g) = (Arc::clone(&context), Arc::clone(&ran), Arc::clone(&gone));
+        let some = || (0..shuttle::rand::thread_rng().gen_range(0..20)).for_each(|_| thread::yield_now());
         bus.on(move |job: &Event<Job>| {
             let context = HandlerContext::current().unwrap();
             context.on_cancel(hook(&r, &g));
             *kept.lock().unwrap() = Some(context);
             gives.store(1, SeqCst);
-            a_while();
+            some();
             job.0
         });
-        let event = bus.emit_with(Job(1), EventOptions::new().timeout(std::time::Duration::from_secs(1)));
+        let event = bus.emit(Job(1));
+        until(|| given.load(SeqCst) == 1);
         let (r, g) = (Arc::clone(&ran), Arc::clone(&gone));
         let late = thread::spawn(move || {
-            until(|| given.load(SeqCst) == 1);
             let context = context.lock().unwrap().take().unwrap();
             drop(context.cancel_guard(hook(&r, &g)));
             context.on_cancel(hook(&r, &g));
         });
         let other = event.clone();
-        let canceller = thread::spawn(move || other.cancel());
+        let canceller = thread::spawn(move || {
+            some();
+            other.cancel()
+        });
         let cancelled = canceller.join().unwrap();
         late.join().unwrap();
         let _ = event.wait();
+        // Who ran is gone a moment later.
         until(|| gone.load(SeqCst) == 3);
         // The guarded one may have been too early or too late for the cancel; without a cancel none runs.
         let ran = ran.load(SeqCst);
-        assert!(if cancelled && event.errors().len() == 1 { ran <= 3 } else { ran == 0 }, "{ran} ran");
+        match cancelled && event.errors().len() == 1 {
+            true => assert!((2..=3).contains(&ran), "{ran} ran"),
+            false => assert_eq!(ran, 0),
+        }
         drop(event);
         at_rest(&bus);
     });
