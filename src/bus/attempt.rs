@@ -9,7 +9,7 @@ use crate::bus::registry::retry_for;
 use crate::bus::start::Attempt;
 use crate::bus::turn::submit_resume;
 use crate::event::{
-    AnyEvent, AttemptKey, CauseKind, DeliveryPhase, HandlerEntry, HandlerFailure, Outcome, RecordPhase, State,
+    AnyEvent, AttemptKey, CauseKind, Delay, DeliveryPhase, HandlerEntry, HandlerFailure, Outcome, RecordPhase, State,
 };
 use crate::sys::clock::{self, Stamp};
 use crate::sys::sync::atomic::Ordering;
@@ -91,7 +91,9 @@ fn retry_after(
         return None;
     }
     match frame::callback(|| retry.retryable(failure)) {
-        Ok(true) => Some(retry.delay_before(number + 1, random::fraction())),
+        // A shutdown that drains waits for no delay: this was the last attempt.
+        Ok(true) => Some(retry.delay_before(number + 1, random::fraction()))
+            .filter(|delay| delay.is_zero() || !driver.bus.hurries.load(Ordering::SeqCst)),
         Ok(false) => None,
         Err(panic) => {
             log::error!(target: "threadbus", "the retry filter of {} panicked: {panic}", entry.info.label());
@@ -104,8 +106,8 @@ fn retry_after(
 #[inline(always)]
 pub(crate) fn end(driver: &Driver<'_>, state: &mut State, returned: &mut Returned, at: Stamp) -> Ended {
     let Attempt { invocation, number, since, .. } = driver.attempt;
-    let (wanted, hooked) =
-        state.wanted_and_hooked(AttemptKey { delivery: driver.delivery, invocation, attempt: number });
+    let of = AttemptKey { delivery: driver.delivery, invocation, attempt: number };
+    let (wanted, hooked) = state.wanted_and_hooked(of);
     let Some(delivery) = state.deliveries.get_mut(driver.delivery) else { return Ended::Lost };
     if !delivery.is_live(invocation, number) && !planted("late_result_accepted") {
         return Ended::Lost;
@@ -166,9 +168,9 @@ pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Return
             return state.deliveries.get(delivery).is_some_and(|d| d.manner.inline && d.phase == DeliveryPhase::Active);
         }
         Ended::Retry(delay) => {
-            unwind::drop_quietly(std::mem::take(returned));
+            let Returned { outcome, .. } = std::mem::take(returned);
             drop_hooks(driver);
-            try_again(driver, driver.attempt, delay);
+            try_again(driver, driver.attempt, delay, outcome);
             // After a delay a job goes on, under the delivery's own turn: on this stack there may only be a lent one.
             return delay.is_zero() || driver.fixed.manner.parallel || planted("retry_under_a_lent_turn");
         }
@@ -204,22 +206,20 @@ fn drop_hooks(driver: &Driver<'_>) {
 }
 
 /// Another attempt: at once, or after a delay that occupies no thread.
-fn try_again(driver: &Driver<'_>, attempt: Attempt, delay: Duration) {
+fn try_again(driver: &Driver<'_>, attempt: Attempt, delay: Duration, failed: Outcome) {
     let Attempt { invocation, number, .. } = attempt;
-    let (bus, event, delivery) = (Arc::clone(driver.bus), driver.event.clone(), driver.delivery);
-    if delay.is_zero() {
-        if let Some(delivery) = event.state().lock().deliveries.get_mut(delivery) {
-            delivery.retry(invocation, number);
+    let (bus, event, delivery) = (driver.bus, driver.event, driver.delivery);
+    match failed {
+        Outcome::Failed(failure) if !delay.is_zero() => {
+            let of = AttemptKey { delivery, invocation, attempt: number };
+            let at = clock::after(clock::now(), delay);
+            ending::wait_for_next_attempt(bus, event, Delay::new(of, failure, false), at, submit_resume);
         }
-        return;
+        failed => {
+            unwind::drop_quietly(failed);
+            if let Some(delivery) = event.state().lock().deliveries.get_mut(delivery) {
+                delivery.retry(invocation, number);
+            }
+        }
     }
-    driver.bus.note_set_aside(driver.event, delivery);
-    let (runtime, kept) = (Arc::clone(&bus.runtime), event.clone());
-    let timer = runtime.watch.at(clock::after(clock::now(), delay), move || {
-        let ready = event.state().lock().deliveries.get_mut(delivery).is_some_and(|d| d.retry(invocation, number));
-        if ready {
-            submit_resume(&bus, &event, delivery);
-        }
-    });
-    ending::keep_timer(&runtime, &kept, delivery, timer);
 }

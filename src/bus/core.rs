@@ -129,6 +129,8 @@ pub(crate) struct BusCore {
     pub(crate) locals: AtomicUsize,
     /// Of other buses, to this one.
     pub(crate) forwards: Mutex<Forwards>,
+    /// A shutdown drains: no delay between two attempts is waited for any more.
+    pub(crate) hurries: AtomicBool,
     /// Started deliveries that no thread runs at the moment: in line for a permit, or between two attempts.
     set_aside: Mutex<SetAside>,
     /// Who waits for the bus to be idle, or for a delivery to move on.
@@ -220,6 +222,7 @@ impl BusCore {
             manual,
             locals: AtomicUsize::new(0),
             forwards: Mutex::default(),
+            hurries: AtomicBool::new(false),
             set_aside: Mutex::default(),
             idlers: Mutex::new(Vec::new()),
             idlers_count: AtomicUsize::new(0),

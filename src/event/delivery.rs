@@ -373,6 +373,12 @@ impl Delivery {
         self.set_lender(None);
     }
 
+    /// It waits for the attempt after that one.
+    pub(crate) fn is_delayed(&self, invocation: usize, attempt: u32) -> bool {
+        let delayed = |r: &Record| r.phase == RecordPhase::Delayed && r.attempt == attempt;
+        self.phase == DeliveryPhase::Active && self.records.get(invocation).is_some_and(delayed)
+    }
+
     /// The delay is over.
     pub(crate) fn retry(&mut self, invocation: usize, attempt: u32) -> bool {
         let Some(record) = self.records.get_mut(invocation) else { return false };

@@ -4,7 +4,7 @@
 
 use crate::event::delivery::{Delivery, DeliveryPhase, Manner};
 use crate::event::envelope::AnyEvent;
-use crate::event::{BusId, EmitError, LimitGroup, Notices};
+use crate::event::{BusId, EmitError, HandlerFailure, LimitGroup, Notices, Outcome};
 use crate::sync::Bell;
 use crate::sys::clock::Stamp;
 use crate::sys::planted;
@@ -137,6 +137,25 @@ pub(crate) struct Placed {
     pub(crate) timer: Option<u64>,
 }
 
+/// A delay between two attempts.
+pub(crate) struct Delay {
+    /// The attempt that has failed.
+    pub(crate) of: AttemptKey,
+    /// The invocation's result, should there be no other attempt.
+    pub(crate) failure: Arc<HandlerFailure>,
+    /// The attempt was ended by its deadline; else by its own thread, which has left the delivery to the next job.
+    pub(crate) timed_out: bool,
+    pub(crate) timer: Option<u64>,
+    /// The next attempt is due. Kept until the delivery ends or another delay comes, since the timer's thread drops nothing of the user's.
+    over: bool,
+}
+
+impl Delay {
+    pub(crate) fn new(of: AttemptKey, failure: Arc<HandlerFailure>, timed_out: bool) -> Self {
+        Delay { of, failure, timed_out, timer: None, over: false }
+    }
+}
+
 /// Which delivery, which invocation of it, which attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AttemptKey {
@@ -154,8 +173,8 @@ pub(crate) struct Links {
     /// Of each invocation the newest attempt that somebody else than its own thread ended.
     given_up: Vec<AttemptKey>,
     pub(crate) pauses: Vec<Pause>,
-    /// Delays of retries, each with its delivery: taken back when that ends.
-    timers: Vec<(usize, u64)>,
+    /// Delays of retries, at most one of each invocation.
+    delays: Vec<Delay>,
     /// Places under limits, had or waited for.
     pub(crate) limits: Vec<Placed>,
     watchers: Vec<Watcher>,
@@ -343,18 +362,62 @@ impl State {
         self.links.as_ref().map_or(&[], |links| &links.limits)
     }
 
-    /// A timer to be taken back when the delivery ends. False if it has.
-    pub(crate) fn keep_timer(&mut self, delivery: usize, timer: u64) -> bool {
-        let active = self.deliveries.get(delivery).is_some_and(|d| d.phase == DeliveryPhase::Active);
-        if active {
-            self.links().timers.push((delivery, timer));
+    /// The invocation of a failed attempt waits for its next one, unless its delivery is over. What is kept no longer comes back: the delay
+    /// before, or this one.
+    pub(crate) fn delay(&mut self, delay: Delay) -> (bool, Option<Delay>) {
+        if !self.is_delayed(delay.of) {
+            return (false, Some(delay));
         }
-        active
+        let (delivery, invocation) = (delay.of.delivery, delay.of.invocation);
+        let delays = &mut self.links().delays;
+        match delays.iter_mut().find(|d| (d.of.delivery, d.of.invocation) == (delivery, invocation)) {
+            Some(before) => (true, Some(std::mem::replace(before, delay))),
+            None => {
+                delays.push(delay);
+                (true, None)
+            }
+        }
     }
 
-    pub(crate) fn take_timers(&mut self, delivery: usize) -> Vec<u64> {
-        let Some(links) = self.links.as_deref_mut().filter(|links| !links.timers.is_empty()) else { return Vec::new() };
-        links.timers.extract_if(.., |(of, _)| *of == delivery).map(|(_, timer)| timer).collect()
+    fn is_delayed(&self, of: AttemptKey) -> bool {
+        self.deliveries.get(of.delivery).is_some_and(|d| d.is_delayed(of.invocation, of.attempt))
+    }
+
+    /// A delay's timer, to be taken back if its delivery ends first. False if the delay is over.
+    pub(crate) fn keep_timer(&mut self, of: AttemptKey, timer: u64) -> bool {
+        let delay = self.links.as_mut().and_then(|links| links.delays.iter_mut().find(|d| d.of == of && !d.over));
+        delay.map(|delay| delay.timer = Some(timer)).is_some()
+    }
+
+    /// A delay's time has come. True if the invocation may start again.
+    pub(crate) fn end_delay(&mut self, of: AttemptKey) -> bool {
+        if let Some(delay) = self.links.as_mut().and_then(|links| links.delays.iter_mut().find(|d| d.of == of)) {
+            (delay.over, delay.timer) = (true, None);
+        }
+        self.deliveries.get_mut(of.delivery).is_some_and(|d| d.retry(of.invocation, of.attempt))
+    }
+
+    /// Makes no further attempt where one is delayed: the last failure is the result.
+    pub(crate) fn cut_delays(&mut self, delivery: usize, at: Stamp) -> Vec<Delay> {
+        let Some(links) = self.links.as_mut().filter(|links| !links.delays.is_empty()) else { return Vec::new() };
+        let Some(d) = self.deliveries.get_mut(delivery).filter(|d| d.phase == DeliveryPhase::Active) else {
+            return Vec::new();
+        };
+        let waits = |delay: &mut Delay| {
+            let AttemptKey { invocation, attempt, .. } = delay.of;
+            delay.of.delivery == delivery && !delay.over && d.is_delayed(invocation, attempt)
+        };
+        let cut: Vec<Delay> = links.delays.extract_if(.., waits).collect();
+        for Delay { of, failure, .. } in &cut {
+            d.end_record(of.invocation, Outcome::Failed(Arc::clone(failure)), at);
+        }
+        cut
+    }
+
+    /// Of a delivery that ends.
+    pub(crate) fn take_delays(&mut self, delivery: usize) -> Vec<Delay> {
+        let Some(links) = self.links.as_deref_mut().filter(|links| !links.delays.is_empty()) else { return Vec::new() };
+        links.delays.extract_if(.., |delay| delay.of.delivery == delivery).collect()
     }
 
     /// Marks a delivery done. True if it was this call.
