@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use std::any::Any;
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::ptr;
 use std::sync::{Arc, Weak};
 
 /// Completed children beyond this many are kept only as long as somebody else keeps them.
@@ -313,6 +314,20 @@ impl State {
                 links.watchers.swap_remove(at);
             }
         }
+    }
+
+    /// Its completion means nothing to the hook any more. The caller keeps the hook, so that it is not dropped here.
+    pub(crate) fn unwatch_hook(&mut self, hook: *const ()) {
+        let Some(links) = &mut self.links else { return };
+        let ours = |w: &Watcher| matches!(w, Watcher::Hook(other) if ptr::addr_eq(Arc::as_ptr(other), hook));
+        if let Some(at) = links.watchers.iter().position(ours) {
+            links.watchers.swap_remove(at);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn watchers(&self) -> usize {
+        usize::from(self.bell.is_some()) + self.links.as_ref().map_or(0, |links| links.watchers.len())
     }
 
     /// Threads that wait look again.

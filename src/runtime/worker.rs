@@ -1,6 +1,6 @@
 //! A thread while it is inside ours: its bell, and the stack of handlers it runs, shared with the watch and with diagnostics.
 
-use crate::event::{ALONE, AnyEvent, State};
+use crate::event::{ALONE, AnyEvent, HandlerId, State};
 use crate::runtime::drive::{Drive, NotHere, Serves};
 use crate::runtime::pool::Place;
 use crate::runtime::watch::Overdue;
@@ -115,6 +115,8 @@ pub(crate) struct Worker {
     bound: AtomicU64,
     /// What only this thread can do: dropping what it keeps for a handler that is gone.
     chores: Mutex<Vec<Chore>>,
+    /// The handlers that its thread keeps something for.
+    keeps: Mutex<Vec<HandlerId>>,
     /// Manual buses whose pump thread this is, or was.
     pumps: Mutex<Vec<Weak<dyn Drive>>>,
     /// There are any. Changed and read on its own thread only.
@@ -150,6 +152,7 @@ impl Worker {
             top: Top::default(),
             bound: AtomicU64::new(NEVER),
             chores: Mutex::new(Vec::new()),
+            keeps: Mutex::new(Vec::new()),
             pumps: Mutex::new(Vec::new()),
             has_pumps: AtomicBool::new(false),
         })
@@ -171,6 +174,24 @@ impl Worker {
 
     pub(crate) fn is_outside(&self) -> bool {
         self.outside
+    }
+
+    /// On its own thread: it keeps something for a handler from now on.
+    pub(crate) fn note_kept(&self, handler: HandlerId) {
+        let mut keeps = self.keeps.lock();
+        if !keeps.contains(&handler) {
+            keeps.push(handler);
+        }
+    }
+
+    /// Those handlers are gone: of which it keeps something, until it has done a chore.
+    pub(crate) fn forget_kept(&self, gone: &[HandlerId]) -> Vec<HandlerId> {
+        self.keeps.lock().extract_if(.., |handler| gone.contains(handler)).collect()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn chores(&self) -> usize {
+        self.chores.lock().len()
     }
 
     pub(crate) fn add_chore(&self, chore: Chore) {
