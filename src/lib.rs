@@ -113,8 +113,8 @@ pub mod testing;
 
 pub use batch::{Batch, Progress};
 pub use bus::{
-    BusBuilder, BusOptions, EventBus, ForbidBlocking, HandlerContext, Middleware, Select, Shutdown, ShutdownReport,
-    WeakBus, forbid_blocking,
+    BusBuilder, BusOptions, CancelGuard, EventBus, ForbidBlocking, HandlerContext, Middleware, Select, Shutdown,
+    ShutdownReport, WeakBus, forbid_blocking,
 };
 pub use dead_letter::RedriveReport;
 pub use event::{

@@ -15,6 +15,7 @@
 mod schedules;
 
 use schedules::*;
+use shuttle::rand::Rng;
 use shuttle::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use shuttle::thread;
 use std::sync::Arc;
@@ -468,5 +469,35 @@ fn cancelling_what_runs_leaves_the_loop_to_the_next() {
         }
         let _ = canceller.join().unwrap();
         at_rest(&bus);
+    });
+}
+
+#[test]
+fn a_drain_waits_for_no_delay_that_is_there_or_to_come() {
+    check(|| {
+        let runtime = runtime();
+        let bus = bus(&runtime, "a");
+        let retry = HandlerOptions::new().retry(Retry::attempts(3).delay(SHORT));
+        bus.on_with(retry, |job: &Event<Job>| -> Result<u32, HandlerError> {
+            match HandlerContext::current().unwrap().attempt() {
+                3 => Ok(job.0),
+                _ => Err("no".into()),
+            }
+        });
+        let events: Vec<_> = (0..2).map(|n| bus.emit(Job(n))).collect();
+        let others = [bus.clone(), bus.clone()].map(|bus| {
+            thread::spawn(move || {
+                (0..shuttle::rand::thread_rng().gen_range(0..40)).for_each(|_| thread::yield_now());
+                bus.shutdown(Shutdown::Drain, Duration::from_secs(3600))
+            })
+        });
+        let completed = others.map(|other| other.join().unwrap().completed).into_iter().max();
+        assert!(completed <= Some(2));
+        for event in events {
+            let results = event.wait().unwrap().results();
+            assert!(matches!(results[0].error.as_deref(), Some(HandlerFailure::Failed(_))), "{results:?}");
+            assert_eq!(results[0].attempts, 1);
+        }
+        nothing_left(&runtime);
     });
 }

@@ -16,7 +16,7 @@ mod schedules;
 
 use schedules::*;
 use shuttle::rand::Rng;
-use shuttle::sync::atomic::Ordering::SeqCst;
+use shuttle::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use shuttle::thread;
 use std::sync::Arc;
 use threadbus::*;
@@ -335,4 +335,67 @@ fn events_of_two_modes_take_turns_on_one_bus() {
         at_rest(&a);
         at_rest(&b);
     });
+}
+
+#[test]
+fn a_hook_runs_or_is_dropped_and_a_late_one_too() {
+    check(|| {
+        let runtime = runtime();
+        let bus = bus(&runtime, "a");
+        // Of each hook, whether it ran; and who is gone.
+        let ((ran, _), (gone, _)) = (flag(), flag());
+        let hook = move |ran: &Arc<AtomicUsize>, gone: &Arc<AtomicUsize>| {
+            let (ran, token) = (Arc::clone(ran), Goes(Arc::clone(gone)));
+            move || {
+                let _token = token;
+                ran.fetch_add(1, SeqCst);
+            }
+        };
+        let (context, (given, gives)) = (Arc::new(std::sync::Mutex::new(None)), flag());
+        let (kept, r, g) = (Arc::clone(&context), Arc::clone(&ran), Arc::clone(&gone));
+        let some = || (0..shuttle::rand::thread_rng().gen_range(0..20)).for_each(|_| thread::yield_now());
+        bus.on(move |job: &Event<Job>| {
+            let context = HandlerContext::current().unwrap();
+            context.on_cancel(hook(&r, &g));
+            *kept.lock().unwrap() = Some(context);
+            gives.store(1, SeqCst);
+            some();
+            job.0
+        });
+        let event = bus.emit(Job(1));
+        until(|| given.load(SeqCst) == 1);
+        let (r, g) = (Arc::clone(&ran), Arc::clone(&gone));
+        let late = thread::spawn(move || {
+            let context = context.lock().unwrap().take().unwrap();
+            drop(context.cancel_guard(hook(&r, &g)));
+            context.on_cancel(hook(&r, &g));
+        });
+        let other = event.clone();
+        let canceller = thread::spawn(move || {
+            some();
+            other.cancel()
+        });
+        let cancelled = canceller.join().unwrap();
+        late.join().unwrap();
+        let _ = event.wait();
+        // Who ran is gone a moment later.
+        until(|| gone.load(SeqCst) == 3);
+        // The guarded one may have been too early or too late for the cancel; without a cancel none runs.
+        let ran = ran.load(SeqCst);
+        match cancelled && event.errors().len() == 1 {
+            true => assert!((2..=3).contains(&ran), "{ran} ran"),
+            false => assert_eq!(ran, 0),
+        }
+        drop(event);
+        at_rest(&bus);
+    });
+}
+
+/// Counts its drop.
+struct Goes(Arc<AtomicUsize>);
+
+impl Drop for Goes {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, SeqCst);
+    }
 }

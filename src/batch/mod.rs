@@ -14,6 +14,7 @@ use crate::bus::{EventBus, Parked, Seat, is_forbidden, may_block};
 use crate::event::{AnyEvent, Event, EventOptions, Payload, WaitError};
 use crate::sys::clock::{self, NEVER, Tick};
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 use tally::Tally;
@@ -36,7 +37,8 @@ impl EventBus {
     /// # Ok::<(), threadbus::WaitError>(())
     /// ```
     pub fn batch(&self) -> Batch {
-        Batch { bus: self.clone(), tally: Tally::new(&self.core().runtime) }
+        let tally = Tally::new(&self.core().runtime);
+        Batch { bus: self.clone(), tally: Arc::new(Held(tally)) }
     }
 }
 
@@ -61,7 +63,24 @@ impl EventBus {
 #[derive(Clone)]
 pub struct Batch {
     bus: EventBus,
-    tally: Arc<Tally>,
+    tally: Arc<Held>,
+}
+
+/// What the clones of a batch share; with the last of them goes what nobody could ask for any more.
+struct Held(Arc<Tally>);
+
+impl Deref for Held {
+    type Target = Arc<Tally>;
+
+    fn deref(&self) -> &Arc<Tally> {
+        &self.0
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.let_go();
+    }
 }
 
 /// How far a [`Batch`] is, in steps ([`EventOptions::steps`]). `failed` counts events with a failed handler.
@@ -235,5 +254,39 @@ impl fmt::Debug for Batch {
             .field("bus", &self.bus.label())
             .field("progress", &self.progress())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Tick;
+    impl Payload for Tick {
+        type Output = ();
+    }
+
+    #[test]
+    fn a_batch_that_is_dropped_leaves_nothing_with_its_events() {
+        let bus = EventBus::new("batches");
+        bus.pause();
+        let event = bus.emit(Tick);
+        let watchers = || event.any().state().lock().watchers();
+        let batches: Vec<Batch> = (0..1000).map(|_| bus.batch()).collect();
+        batches.iter().for_each(|batch| batch.add(&event));
+        assert_eq!(watchers(), 1000);
+        let clones = batches.clone();
+        drop(batches);
+        assert_eq!(watchers(), 1000);
+        drop(clones);
+        assert_eq!(watchers(), 0);
+        // A tracker is told without the batch.
+        let (told, heard) = std::sync::mpsc::channel();
+        let batch = bus.batch();
+        batch.on_progress(move |progress| assert!(told.send(progress.completed).is_ok()));
+        batch.add(&event);
+        drop(batch);
+        bus.resume();
+        assert_eq!(heard.recv_timeout(Duration::from_secs(10)), Ok(1));
     }
 }

@@ -8,6 +8,7 @@ use crate::sync::Bell;
 use crate::sys::clock::Stamp;
 use crate::sys::logging;
 use crate::sys::sync::Mutex;
+use crate::sys::unwind;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
 
@@ -96,6 +97,21 @@ impl Tally {
         };
         if !hooked && self.count(event) {
             self.tell();
+        }
+    }
+
+    /// Nobody asks any more: unless trackers still want to know, the events forget it.
+    pub(crate) fn let_go(self: &Arc<Self>) {
+        let open = {
+            let mut state = self.state.lock();
+            if state.telling || !state.trackers.is_empty() {
+                return;
+            }
+            std::mem::take(&mut state.open)
+        };
+        for Open { event, .. } in open.into_values() {
+            event.state().lock().unwatch_hook(Arc::as_ptr(self).cast());
+            unwind::drop_quietly(event);
         }
     }
 

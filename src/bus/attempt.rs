@@ -8,7 +8,9 @@ use crate::bus::recorder::By;
 use crate::bus::registry::retry_for;
 use crate::bus::start::Attempt;
 use crate::bus::turn::submit_resume;
-use crate::event::{AnyEvent, CauseKind, DeliveryPhase, HandlerEntry, HandlerFailure, Outcome, RecordPhase, State};
+use crate::event::{
+    AnyEvent, AttemptKey, CauseKind, Delay, DeliveryPhase, HandlerEntry, HandlerFailure, Outcome, RecordPhase, State,
+};
 use crate::sys::clock::{self, Stamp};
 use crate::sys::sync::atomic::Ordering;
 use crate::sys::{logging, planted, random, unwind};
@@ -35,6 +37,7 @@ pub(crate) enum Ended {
         won: bool,
         sitting: bool,
         limited: bool,
+        hooked: bool,
     },
 }
 
@@ -89,7 +92,9 @@ fn retry_after(
         return None;
     }
     match frame::callback(|| retry.retryable(failure)) {
-        Ok(true) => Some(retry.delay_before(number + 1, random::fraction())),
+        // A shutdown that drains waits for no delay: this was the last attempt.
+        Ok(true) => Some(retry.delay_before(number + 1, random::fraction()))
+            .filter(|delay| delay.is_zero() || !driver.bus.hurries.load(Ordering::SeqCst)),
         Ok(false) => None,
         Err(panic) => {
             logging::error!(of driver.event; "the retry filter of {} panicked: {panic}", entry.info.label());
@@ -102,7 +107,8 @@ fn retry_after(
 #[inline(always)]
 pub(crate) fn end(driver: &Driver<'_>, state: &mut State, returned: &mut Returned, at: Stamp) -> Ended {
     let Attempt { invocation, number, since, .. } = driver.attempt;
-    let wanted = state.value_wanted();
+    let of = AttemptKey { delivery: driver.delivery, invocation, attempt: number };
+    let (wanted, hooked) = state.wanted_and_hooked(of);
     let Some(delivery) = state.deliveries.get_mut(driver.delivery) else { return Ended::Lost };
     if !delivery.is_live(invocation, number) && !planted("late_result_accepted") {
         return Ended::Lost;
@@ -140,8 +146,8 @@ pub(crate) fn end(driver: &Driver<'_>, state: &mut State, returned: &mut Returne
     // Whoever waits for the first value; the end of the delivery rings by itself.
     let watched = value && more && wanted;
     let limited = more && delivery.limited;
-    if won || sitting || watched || limited {
-        return Ended::Notable { watched, won, sitting, limited };
+    if won || sitting || watched || limited || hooked {
+        return Ended::Notable { watched, won, sitting, limited, hooked };
     }
     Ended::Quietly
 }
@@ -164,12 +170,16 @@ pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Return
             return state.deliveries.get(delivery).is_some_and(|d| d.manner.inline && d.phase == DeliveryPhase::Active);
         }
         Ended::Retry(delay) => {
-            unwind::drop_quietly(std::mem::take(returned));
-            try_again(driver, driver.attempt, delay);
+            let Returned { outcome, .. } = std::mem::take(returned);
+            drop_hooks(driver);
+            try_again(driver, driver.attempt, delay, outcome);
             // After a delay a job goes on, under the delivery's own turn: on this stack there may only be a lent one.
             return delay.is_zero() || driver.fixed.manner.parallel || planted("retry_under_a_lent_turn");
         }
-        Ended::Notable { watched, won, sitting, limited } => {
+        Ended::Notable { watched, won, sitting, limited, hooked } => {
+            if hooked {
+                drop_hooks(driver);
+            }
             if limited {
                 limits::settle(&bus.runtime, event);
                 limits::set_down_in_line(bus, event, delivery);
@@ -187,23 +197,31 @@ pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Return
     true
 }
 
-/// Another attempt: at once, or after a delay that occupies no thread.
-fn try_again(driver: &Driver<'_>, attempt: Attempt, delay: Duration) {
-    let Attempt { invocation, number, .. } = attempt;
-    let (bus, event, delivery) = (Arc::clone(driver.bus), driver.event.clone(), driver.delivery);
-    if delay.is_zero() {
-        if let Some(delivery) = event.state().lock().deliveries.get_mut(delivery) {
-            delivery.retry(invocation, number);
-        }
-        return;
+/// What the attempt's hooks were for can no longer come. Dropping them is the user's code, which no more waits than running them.
+fn drop_hooks(driver: &Driver<'_>) {
+    let Attempt { invocation, number, .. } = driver.attempt;
+    let of = AttemptKey { delivery: driver.delivery, invocation, attempt: number };
+    let hooks = driver.event.state().lock().unhook_all(of);
+    if !hooks.is_empty() {
+        let _ = frame::callback(|| unwind::drop_each(hooks));
     }
-    driver.bus.note_set_aside(driver.event, delivery);
-    let (runtime, kept) = (Arc::clone(&bus.runtime), event.clone());
-    let timer = runtime.watch.at(clock::after(clock::now(), delay), move || {
-        let ready = event.state().lock().deliveries.get_mut(delivery).is_some_and(|d| d.retry(invocation, number));
-        if ready {
-            submit_resume(&bus, &event, delivery);
+}
+
+/// Another attempt: at once, or after a delay that occupies no thread.
+fn try_again(driver: &Driver<'_>, attempt: Attempt, delay: Duration, failed: Outcome) {
+    let Attempt { invocation, number, .. } = attempt;
+    let (bus, event, delivery) = (driver.bus, driver.event, driver.delivery);
+    match failed {
+        Outcome::Failed(failure) if !delay.is_zero() => {
+            let of = AttemptKey { delivery, invocation, attempt: number };
+            let at = clock::after(clock::now(), delay);
+            ending::wait_for_next_attempt(bus, event, Delay::new(of, failure, false), at, submit_resume);
         }
-    });
-    ending::keep_timer(&runtime, &kept, delivery, timer);
+        failed => {
+            unwind::drop_quietly(failed);
+            if let Some(delivery) = event.state().lock().deliveries.get_mut(delivery) {
+                delivery.retry(invocation, number);
+            }
+        }
+    }
 }

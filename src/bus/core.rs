@@ -2,6 +2,7 @@
 
 use crate::bus::builder::BusOptions;
 use crate::bus::counters::{Counters, Until};
+use crate::bus::forward::Forwards;
 use crate::bus::history::{History, SPENT};
 use crate::bus::limits;
 use crate::bus::manual::Manual;
@@ -15,11 +16,12 @@ use crate::bus::seen_ids::SeenIds;
 use crate::event::{AnyEvent, BusIdentity, TurnKind, WeakEvent};
 use crate::rules::{BusDefaults, DeadLetters, Lanes, TokenBucket};
 use crate::runtime::{Drive, Job, Lane, PermitKind, Pumped, RuntimeCore, Turn, Work};
-use crate::sync::{Bell, Granted, Semaphore, Spin, Token};
+use crate::sync::{Bell, Granted, Semaphore, Spin, Sweep, Token};
 use crate::sys::channel::{Receiver, Sender};
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, AtomicUsize};
 use crate::sys::{thread, unwind};
+use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -127,13 +129,24 @@ pub(crate) struct BusCore {
     pub(crate) manual: Option<Box<Manual>>,
     /// Slots that threads keep for handlers of this bus.
     pub(crate) locals: AtomicUsize,
+    /// Of other buses, to this one.
+    pub(crate) forwards: Mutex<Forwards>,
+    /// A shutdown drains: no delay between two attempts is waited for any more.
+    pub(crate) hurries: AtomicBool,
     /// Started deliveries that no thread runs at the moment: in line for a permit, or between two attempts.
-    set_aside: Mutex<Vec<(WeakEvent, usize)>>,
+    set_aside: Mutex<SetAside>,
     /// Who waits for the bus to be idle, or for a delivery to move on.
     pub(super) idlers: Mutex<Vec<(Arc<Bell>, Until)>>,
     pub(super) idlers_count: AtomicUsize,
     /// What the user's handles share; gone with the last of them.
     pub(crate) alive: OnceLock<Weak<Alive>>,
+}
+
+/// What has no thread, with the number of its delivery; what is over leaves some time later.
+#[derive(Default)]
+struct SetAside {
+    list: Vec<(WeakEvent, usize)>,
+    sweep: Sweep,
 }
 
 /// Dropped with the last handle of a bus.
@@ -176,7 +189,7 @@ impl BusCore {
         let gives_back =
             manual.is_none() && thread::cores() > 1 && options.max_history.is_some_and(|limit| limit >= SPENT);
         BusCore {
-            serial: u64::from(thread::next_number()),
+            serial: thread::next_number(),
             lane: runtime.pool.open_lane(),
             identity,
             defaults,
@@ -212,7 +225,9 @@ impl BusCore {
             gives_back,
             manual,
             locals: AtomicUsize::new(0),
-            set_aside: Mutex::new(Vec::new()),
+            forwards: Mutex::default(),
+            hurries: AtomicBool::new(false),
+            set_aside: Mutex::default(),
             idlers: Mutex::new(Vec::new()),
             idlers_count: AtomicUsize::new(0),
             alive: OnceLock::new(),
@@ -319,15 +334,29 @@ impl BusCore {
 
     /// A shutdown must find what has no thread.
     pub(crate) fn note_set_aside(&self, event: &AnyEvent, delivery: usize) {
-        let mut set_aside = self.set_aside.lock();
-        if set_aside.len() >= 32 && set_aside.len().is_power_of_two() {
-            set_aside.retain(|(event, delivery)| event.upgrade().is_some_and(|e| is_active(&e, *delivery)));
+        // Each may be the last hold of its event by now.
+        let mut held = Vec::new();
+        {
+            let mut set_aside = self.set_aside.lock();
+            let SetAside { list, sweep } = &mut *set_aside;
+            if sweep.is_due(list.len()) {
+                // One that is tried again and again comes again and again.
+                let mut seen = FxHashSet::default();
+                list.retain(|(weak, delivery)| {
+                    let Some(event) = weak.upgrade() else { return false };
+                    let stays = is_active(&event, *delivery) && seen.insert((event.head().stamp, *delivery));
+                    held.push(event);
+                    stays
+                });
+                sweep.has_left(list.len());
+            }
+            list.push((event.downgrade(), delivery));
         }
-        set_aside.push((event.downgrade(), delivery));
+        unwind::drop_each(held);
     }
 
     pub(crate) fn set_aside(&self) -> Vec<AnyEvent> {
-        self.set_aside.lock().iter().filter_map(|(event, _)| event.upgrade()).collect()
+        self.set_aside.lock().list.iter().filter_map(|(event, _)| event.upgrade()).collect()
     }
 
     /// With a history of 0, a completed event does not stay.
@@ -341,6 +370,7 @@ impl BusCore {
     fn last_handle_is_gone(self: &Arc<Self>) {
         // Nobody can resume it any more.
         self.close_doors(Doors::Draining);
+        self.end_forwards();
         if self.manual.is_some() {
             self.cancel_what_nobody_pumps();
         }

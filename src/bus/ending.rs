@@ -4,7 +4,7 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::counters::End;
-use crate::bus::finish::{Finish, conclude, finish};
+use crate::bus::finish::{Finish, conclude, drop_failures, finish};
 use crate::bus::frame;
 use crate::bus::limits;
 use crate::bus::overdue::give_up_worker;
@@ -13,13 +13,14 @@ use crate::bus::registry::mode_for;
 use crate::bus::tell;
 use crate::bus::turn::{ensure_turn, release_delivery, submit_resume};
 use crate::event::{
-    AnyEvent, AttemptKey, Cause, CauseKind, Completion, Delivery, DeliveryPhase, HandlerFailure, Hook, Manner, Outcome,
-    Pause, RecordPhase, State, TypeSlot, note_given_up,
+    AnyEvent, AttemptKey, Cause, CauseKind, Completion, Delay, Delivery, DeliveryPhase, HandlerFailure, Hook, Manner,
+    Outcome, Pause, RecordPhase, State, TypeSlot, note_given_up,
 };
-use crate::runtime::{Job, PermitKind, RuntimeCore, Turn};
+use crate::runtime::{Job, PermitKind, Turn};
 use crate::sync::{Granted, Place, Token};
 use crate::sys::clock::{self, Stamp, Tick};
-use crate::sys::{logging, planted};
+use crate::sys::sync::atomic::Ordering;
+use crate::sys::{logging, planted, unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ struct Ended {
     manner: Manner,
     finish: Option<Finish>,
     /// Attempts that were running, and the workers they are on.
-    running: Vec<(AttemptKey, u32)>,
+    running: Vec<(AttemptKey, u64)>,
     hooks: Vec<Hook>,
     pauses: Vec<Pause>,
 }
@@ -170,10 +171,9 @@ fn end_delivery(
     let bus = BusCore::of(&delivery.bus);
     let (mut hooks, mut pauses) = (Vec::new(), Vec::new());
     for (key, _) in &running {
-        if let Some((h, p)) = state.links_if_any().map(|links| links.take_of(*key)) {
-            hooks.extend(h);
-            pauses.extend(p);
-        }
+        let (h, p) = state.give_up(*key);
+        hooks.extend(h);
+        pauses.extend(p);
     }
     let keeps_letters = bus.as_ref().is_some_and(|bus| bus.options.dead_letters > 0);
     let finish = finish(state, event, index, at, keeps_letters);
@@ -270,11 +270,61 @@ pub(crate) fn end_pauses(event: &AnyEvent, pauses: Vec<Pause>) {
     }
 }
 
-/// Takes a timer back when its delivery ends, which may have happened.
-pub(crate) fn keep_timer(runtime: &RuntimeCore, event: &AnyEvent, delivery: usize, timer: u64) {
-    if !event.state().lock().keep_timer(delivery, timer) {
-        runtime.watch.cancel(timer);
+/// Has an invocation that was set aside with a delay start again at `at`, by `go_on`; unless a shutdown drains, which waits for no delay.
+pub(crate) fn wait_for_next_attempt(
+    bus: &Arc<BusCore>,
+    event: &AnyEvent,
+    delay: Delay,
+    at: Tick,
+    go_on: fn(&Arc<BusCore>, &AnyEvent, usize),
+) {
+    let of = delay.of;
+    let (waits, gone) = event.state().lock().delay(delay);
+    unwind::drop_quietly(gone);
+    if !waits {
+        return;
     }
+    // First here, then the look: a shutdown looks the other way round.
+    bus.note_set_aside(event, of.delivery);
+    if bus.hurries.load(Ordering::SeqCst) && !planted("delay_unseen_by_drain") {
+        return cut_delays(bus, event, of.delivery);
+    }
+    let (own, kept) = (Arc::clone(bus), event.clone());
+    let timer = bus.runtime.watch.at(at, move || {
+        let ready = kept.state().lock().end_delay(of);
+        if ready {
+            go_on(&own, &kept, of.delivery);
+        }
+    });
+    if !event.state().lock().keep_timer(of, timer) {
+        bus.runtime.watch.cancel(timer);
+    }
+}
+
+/// No delay of a delivery is waited for any more: no further attempt is made, and the last failure is the result.
+pub(crate) fn cut_delays(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
+    let at = clock::wall(clock::now());
+    let (cut, startable) = {
+        let mut state = event.state().lock();
+        let cut = state.cut_delays(index, at);
+        if cut.is_empty() {
+            return;
+        }
+        tell::note(bus, &state, event);
+        (cut, state.deliveries.get_mut(index).and_then(Delivery::startable).is_some())
+    };
+    for timer in cut.iter().filter_map(|delay| delay.timer) {
+        bus.runtime.watch.cancel(timer);
+    }
+    limits::settle(&bus.runtime, event);
+    if startable && !cut.iter().any(|delay| delay.timed_out) {
+        // As after the delay: no thread is at the delivery.
+        submit_resume(bus, event, index);
+    } else {
+        drive_on(bus, event, index);
+    }
+    tell::deliver(bus, event);
+    drop_failures(bus, cut);
 }
 
 /// The delivery goes on without the handler that was given up, on a fresh worker.
@@ -400,10 +450,9 @@ pub(crate) fn end_losers(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, win
         }
         tell::note(bus, &state, event);
         for (key, _) in &losers {
-            if let Some((h, p)) = state.links_if_any().map(|links| links.take_of(*key)) {
-                hooks.extend(h);
-                pauses.extend(p);
-            }
+            let (h, p) = state.give_up(*key);
+            hooks.extend(h);
+            pauses.extend(p);
         }
     }
     for (key, worker) in losers {

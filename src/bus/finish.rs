@@ -6,7 +6,10 @@ use crate::bus::ending;
 use crate::bus::limits;
 use crate::bus::recorder::{Verdict, is_own};
 use crate::bus::tell;
-use crate::event::{AnyEvent, Completion, Delivery, HandlerFailure, HandlerInfo, Outcome, Record, State, TypeSlot};
+use crate::event::{
+    AnyEvent, Completion, Delay, Delivery, HandlerFailure, HandlerInfo, Outcome, Record, State, TypeSlot,
+};
+use crate::runtime::{Job, is_service_thread};
 use crate::sys::clock::Stamp;
 use crate::sys::unwind;
 use std::sync::Arc;
@@ -31,7 +34,8 @@ pub(crate) struct Finish {
 /// What few deliveries leave.
 struct Rare {
     /// To be taken back.
-    timers: Vec<u64>,
+    timer: Option<u64>,
+    delays: Vec<Delay>,
     /// To be kept.
     letters: Vec<Failure>,
 }
@@ -56,14 +60,15 @@ pub(crate) fn finish(
         return None;
     }
     let watched = state.has_watchers();
-    let mut timers = state.take_timers(delivery);
+    let delays = state.take_delays(delivery);
     let d = state.deliveries.get_mut(delivery)?;
     let end = if d.cancelled { End::Cancelled } else { End::Completed };
     let verdict = (!d.cancelled).then(|| verdict(event, d));
     let letters = if keeps_letters && verdict.is_some_and(|v| v.failed) { failures(event, d) } else { Vec::new() };
     let (redrive, limited, verdict) = (d.redrive, d.limited, verdict.filter(|_| !d.redrive));
-    timers.extend(d.take_cap_timer());
-    let rare = (!timers.is_empty() || !letters.is_empty()).then(|| Box::new(Rare { timers, letters }));
+    let timer = d.take_cap_timer();
+    let rare = timer.is_some() || !delays.is_empty() || !letters.is_empty();
+    let rare = rare.then(|| Box::new(Rare { timer, delays, letters }));
     let (slot, carries_loop, counted) = (d.retire_handlers(), d.manner.carries_loop, d.counted);
     let completion = if counted { state.count_down(at) } else { None };
     if completion.is_some() {
@@ -93,12 +98,22 @@ fn failures(event: &AnyEvent, delivery: &Delivery) -> Vec<Failure> {
 
 #[cold]
 fn settle(bus: &Arc<BusCore>, event: &AnyEvent, rare: Rare) {
-    for timer in rare.timers {
+    for timer in rare.timer.into_iter().chain(rare.delays.iter().filter_map(|delay| delay.timer)) {
         bus.runtime.watch.cancel(timer);
     }
+    drop_failures(bus, rare.delays);
     for Failure { handler, attempts, error, at } in rare.letters {
         let gone = bus.dead_letters.lock().note(event, &handler, attempts, error, at);
         unwind::drop_quietly(gone);
+    }
+}
+
+/// Delays are over, and what failed before them is the user's to drop: not on a thread that runs nothing of the user's.
+pub(crate) fn drop_failures(bus: &Arc<BusCore>, delays: Vec<Delay>) {
+    if !delays.is_empty() && is_service_thread() {
+        bus.runtime.pool.submit_granted(Job::new(bus.lane, move |_| unwind::drop_each(delays)));
+    } else {
+        unwind::drop_each(delays);
     }
 }
 

@@ -9,8 +9,9 @@ use crate::bus::tell;
 use crate::event::{
     AnyEvent, Delivery, DeliveryPhase, EmitError, HandlerInfo, HandlerOptions, KnownType, Manner, Payload, State,
 };
-use crate::sys::clock;
-use std::sync::Arc;
+use crate::sync::Sweep;
+use crate::sys::{clock, unwind};
+use std::sync::{Arc, Weak};
 
 impl EventBus {
     /// Puts an event that another bus took on this one too. It completes when all of them are done.
@@ -25,7 +26,7 @@ impl EventBus {
     }
 
     /// Forwards every event of this bus to `target`: a handler named `forward to Target#last4`, seen in `results()` without a value.
-    /// It holds the target weakly, and does nothing once that is gone.
+    /// It holds the target weakly, and is removed, as by [`off`](EventBus::off), with the target's last handle.
     #[track_caller]
     pub fn forward_all_to(&self, target: &EventBus) -> HandlerInfo {
         self.register_forward(WILDCARD, None, target)
@@ -47,11 +48,48 @@ impl EventBus {
             }
             Ok(None)
         };
-        self.register(pattern, known, options, "forward", true, call)
+        let info = self.register(pattern, known, options, "forward", true, call);
+        if target.core().alive().is_none() {
+            // In a handler of a bus whose last handle is gone: that has ended its forwards, and nobody will end this one.
+            self.off(&info);
+        } else if info.is_registered() {
+            target.core().forwards.lock().note(self.core(), &info);
+        }
+        info
+    }
+}
+
+/// The registrations that forward to a bus.
+#[derive(Default)]
+pub(crate) struct Forwards {
+    list: Vec<(Weak<BusCore>, HandlerInfo)>,
+    sweep: Sweep,
+}
+
+impl Forwards {
+    /// Ended ones, and those of buses that are gone, leave some time later.
+    fn note(&mut self, source: &Arc<BusCore>, info: &HandlerInfo) {
+        if self.sweep.is_due(self.list.len()) {
+            self.list.retain(|(_, info)| info.is_registered());
+            self.sweep.has_left(self.list.len());
+        }
+        self.list.push((Arc::downgrade(source), info.clone()));
     }
 }
 
 impl BusCore {
+    /// With the last handle: whoever forwards here stops.
+    pub(crate) fn end_forwards(&self) {
+        let forwards = std::mem::take(&mut *self.forwards.lock());
+        for (source, info) in forwards.list {
+            let Some(source) = source.upgrade() else { continue };
+            let ended = source.registry.remove(info.id(), source.identity.notices.as_ref());
+            unwind::drop_quietly(ended);
+            tell::deliver_handlers_elsewhere(&source);
+            unwind::drop_quietly(source);
+        }
+    }
+
     fn take_in(self: &Arc<Self>, event: &AnyEvent) -> Result<(), EmitError> {
         self.take_in_or_refuse(event).inspect_err(|_| self.recorder.rejected())
     }

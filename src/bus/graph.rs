@@ -357,9 +357,9 @@ impl Trail {
 }
 
 struct Search<'a> {
-    parked: &'a HashMap<u32, ParkedWait>,
+    parked: &'a HashMap<u64, ParkedWait>,
     runtime: &'a RuntimeCore,
-    me: u32,
+    me: u64,
     own: Standing,
     /// What this worker waits for.
     awaited: &'a AnyEvent,
@@ -476,18 +476,18 @@ impl Search<'_> {
     fn none_can_leave(
         &self,
         group: &Arc<LimitGroup>,
-        holders: &[u32],
+        holders: &[u64],
         event: &AnyEvent,
         jump: bool,
         queue: bool,
         lines: &mut Vec<Arc<LimitGroup>>,
     ) -> bool {
-        let waits_for = |holder: &u32| match *holder == self.me {
+        let waits_for = |holder: &u64| match *holder == self.me {
             true => Some((self.awaited, !jump)),
             false => self.parked.get(holder).map(|wait| (&wait.event, wait.in_order)),
         };
         // Who waits for the event lends it the place, unless somebody else has that already.
-        let stays = |holder: &u32| {
+        let stays = |holder: &u64| {
             waits_for(holder).is_some_and(|(awaited, _)| {
                 !(limits::needs(self.parked, awaited, event) && limits::can_lend(self.runtime, group, *holder))
             })
@@ -510,7 +510,7 @@ impl Search<'_> {
 
     /// What the parked handlers wait for that keep a queue from starting.
     fn parked_before(&self, queue: &Queue) -> Vec<(AnyEvent, bool)> {
-        let keeps = |id: u32| {
+        let keeps = |id: u64| {
             self.runtime.pool.worker(id).is_some_and(|worker| {
                 let slots = worker.slots();
                 Standing::of(slots.iter().map(|slot| (&slot.event, slot.delivery))).keeps(queue)

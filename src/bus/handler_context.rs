@@ -4,10 +4,10 @@ use crate::bus::core::BusCore;
 use crate::bus::forbid::may_block;
 use crate::bus::frame::{self, Frame};
 use crate::bus::handle::EventBus;
-use crate::event::{AnyEvent, AttemptKey, HandlerInfo, Hook, WaitError};
+use crate::event::{AnyEvent, AttemptKey, HandlerInfo, WaitError, WeakEvent};
 use crate::runtime::{Serves, Worker};
 use crate::sys::clock::{self, NEVER};
-use crate::sys::logging;
+use crate::sys::{logging, unwind};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -147,28 +147,82 @@ impl HandlerContext {
         body()
     }
 
-    /// Runs once if this invocation times out or is cancelled, on another thread; never otherwise. If it is given up already, at once,
+    /// Runs once if this attempt times out or is cancelled, on another thread; never otherwise. If it is given up already, at once,
     /// on this thread. A panic in it is logged.
+    ///
+    /// The hook is kept until the attempt ends and no longer: one that did not run is dropped then, on the handler's thread, and one that
+    /// comes after the handler's return is dropped at once. A handler that does many things one after another, each with a hook of its
+    /// own, takes [`cancel_guard`](HandlerContext::cancel_guard).
     pub fn on_cancel(&self, hook: impl FnOnce() + Send + 'static) {
-        let of = AttemptKey {
-            delivery: self.frame.delivery,
-            invocation: self.frame.invocation,
-            attempt: self.frame.attempt,
-        };
-        let mut hook = Some(hook);
-        {
+        let _ = self.hook(hook);
+    }
+
+    /// The same until the guard is dropped, which drops a hook that has not run.
+    ///
+    /// ```
+    /// use threadbus::{Event, EventBus, HandlerContext, HandlerError, Payload};
+    /// struct Fetch(Vec<&'static str>);
+    /// impl Payload for Fetch { type Output = usize; }
+    ///
+    /// let bus = EventBus::new("fetcher");
+    /// bus.on(|fetch: &Event<Fetch>| -> Result<usize, HandlerError> {
+    ///     let context = HandlerContext::current().ok_or("outside of a handler")?;
+    ///     let mut lengths = 0;
+    ///     for page in &fetch.0 {
+    ///         let (stop, stopped) = std::sync::mpsc::channel();
+    ///         let _guard = context.cancel_guard(move || drop(stop.send(())));
+    ///         if stopped.try_recv().is_err() { lengths += page.len() }
+    ///     }
+    ///     Ok(lengths)
+    /// });
+    /// assert_eq!(bus.emit(Fetch(vec!["one", "three"])).result()?, 8);
+    /// # Ok::<(), threadbus::ResultError>(())
+    /// ```
+    #[must_use = "the hook goes with the guard"]
+    pub fn cancel_guard(&self, hook: impl FnOnce() + Send + 'static) -> CancelGuard {
+        CancelGuard { event: self.frame.event.downgrade(), hook: self.hook(hook) }
+    }
+
+    /// Its number while it is kept.
+    fn hook(&self, hook: impl FnOnce() + Send + 'static) -> Option<u64> {
+        let Frame { delivery, invocation, attempt, .. } = self.frame;
+        let of = AttemptKey { delivery, invocation, attempt };
+        let hook = Box::new(hook);
+        let given_up = {
             let mut state = self.frame.event.state().lock();
-            if state.deliveries.get(of.delivery).is_some_and(|d| d.is_live(of.invocation, of.attempt))
-                && let Some(hook) = hook.take()
-            {
-                state.links().hooks.push(Hook { of, run: Box::new(hook) });
+            if state.deliveries.get(delivery).is_some_and(|d| d.is_live(invocation, attempt)) {
+                return Some(state.hook(of, hook));
             }
-        }
-        if let Some(hook) = hook
-            && let Err(panic) = frame::callback(hook)
-        {
+            state.was_given_up(of)
+        };
+        let run_or_drop = || if given_up { hook() } else { drop(hook) };
+        if let Err(panic) = frame::callback(run_or_drop) {
             logging::error!(of self.frame.event; "an on_cancel hook panicked: {panic}");
         }
+        None
+    }
+}
+
+/// Keeps a hook of [`HandlerContext::cancel_guard`] until it is dropped.
+pub struct CancelGuard {
+    event: WeakEvent,
+    /// None if it was not kept.
+    hook: Option<u64>,
+}
+
+impl Drop for CancelGuard {
+    fn drop(&mut self) {
+        let event = self.hook.and_then(|_| self.event.upgrade());
+        let hook = event.zip(self.hook).and_then(|(event, number)| event.state().lock().unhook(number));
+        if hook.is_some() {
+            let _ = frame::callback(|| unwind::drop_quietly(hook));
+        }
+    }
+}
+
+impl fmt::Debug for CancelGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CancelGuard").finish_non_exhaustive()
     }
 }
 

@@ -260,14 +260,14 @@ pub(crate) fn in_line(state: &State) -> impl Iterator<Item = &Placed> {
 }
 
 /// The threads whose handlers have places in a group.
-pub(crate) fn holders(runtime: &RuntimeCore, group: &Arc<LimitGroup>) -> Vec<u32> {
+pub(crate) fn holders(runtime: &RuntimeCore, group: &Arc<LimitGroup>) -> Vec<u64> {
     let holds = |slot: Slot| Place::of_slot(slot).is_in(group);
     let workers = runtime.pool.all_workers().into_iter();
     workers.filter(|worker| worker.slots().into_iter().any(holds)).map(|worker| worker.id).collect()
 }
 
 /// Whether a handler on that thread has a place that nobody shares.
-pub(crate) fn can_lend(runtime: &RuntimeCore, group: &Arc<LimitGroup>, worker: u32) -> bool {
+pub(crate) fn can_lend(runtime: &RuntimeCore, group: &Arc<LimitGroup>, worker: u64) -> bool {
     let slots = runtime.pool.worker(worker).map(|worker| worker.slots()).unwrap_or_default();
     let mut tokens = slots.into_iter().map(|slot| Place::of_slot(slot).token());
     group.step(|cap| (tokens.any(|token| cap.lends(token)), Granted::new()))
@@ -367,7 +367,7 @@ pub(crate) fn lend(runtime: &RuntimeCore) {
 }
 
 /// The stamps of an event, of what is below it, and of what running handlers among those wait for, to any depth.
-fn all_needed(parked: &HashMap<u32, ParkedWait>, event: &AnyEvent) -> HashSet<u64> {
+fn all_needed(parked: &HashMap<u64, ParkedWait>, event: &AnyEvent) -> HashSet<u64> {
     let mut needed = HashSet::new();
     let mut pending = vec![event.clone()];
     while let Some(event) = pending.pop() {
@@ -383,7 +383,7 @@ fn all_needed(parked: &HashMap<u32, ParkedWait>, event: &AnyEvent) -> HashSet<u6
 }
 
 /// Whether a wait for `awaited` is also one for `event`.
-pub(crate) fn needs(parked: &HashMap<u32, ParkedWait>, awaited: &AnyEvent, event: &AnyEvent) -> bool {
+pub(crate) fn needs(parked: &HashMap<u64, ParkedWait>, awaited: &AnyEvent, event: &AnyEvent) -> bool {
     graph::is_below(event, awaited) || all_needed(parked, awaited).contains(&event.head().stamp)
 }
 

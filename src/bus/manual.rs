@@ -33,7 +33,7 @@ pub(crate) struct Manual {
 
 struct State {
     /// The pump thread, by its number.
-    thread: u32,
+    thread: u64,
     bell: Arc<Bell>,
     /// How many calls of ours on the pump thread run handlers of the bus, one inside the other.
     inside: usize,
@@ -103,7 +103,7 @@ impl Manual {
         until != NEVER && (until == 0 || clock::now() >= until)
     }
 
-    pub(crate) fn thread(&self) -> u32 {
+    pub(crate) fn thread(&self) -> u64 {
         self.state.lock().thread
     }
 

@@ -56,7 +56,7 @@ mod worker_local;
 pub use builder::{BusBuilder, BusOptions};
 pub use forbid::{ForbidBlocking, forbid_blocking};
 pub use handle::{EventBus, WeakBus};
-pub use handler_context::HandlerContext;
+pub use handler_context::{CancelGuard, HandlerContext};
 pub use middleware::Middleware;
 pub use results::Select;
 pub use shutdown::{Shutdown, ShutdownReport};

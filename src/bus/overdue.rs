@@ -1,7 +1,7 @@
 //! What follows when the watch finds a handler past its deadline, or slow (`runtime/README.md`, 3.4).
 
 use crate::bus::core::BusCore;
-use crate::bus::ending::{cascade, drive_on, end_pauses, keep_timer, release_attempt, run_hooks};
+use crate::bus::ending::{cascade, drive_on, end_pauses, release_attempt, run_hooks, wait_for_next_attempt};
 use crate::bus::frame;
 use crate::bus::helpers::call_helpers;
 use crate::bus::limits;
@@ -9,7 +9,7 @@ use crate::bus::recorder::By;
 use crate::bus::registry::retry_for;
 use crate::bus::tell;
 use crate::event::{
-    AnyEvent, AttemptKey, Cause, CauseKind, DeliveryPhase, HandlerFailure, HandlerInfo, Outcome, RecordPhase,
+    AnyEvent, AttemptKey, Cause, CauseKind, Delay, DeliveryPhase, HandlerFailure, HandlerInfo, Outcome, RecordPhase,
     note_given_up,
 };
 use crate::runtime::{Job, Overdue, Running, Slot, Worker};
@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The worker is rung; and if the handler at the bottom of its stack was given up, its place in the pool is free.
-pub(crate) fn give_up_worker(bus: &Arc<BusCore>, id: u32) {
+pub(crate) fn give_up_worker(bus: &Arc<BusCore>, id: u64) {
     let Some(worker) = bus.runtime.pool.worker(id) else { return };
     let pool = &bus.runtime.pool;
     let mut abandoned = false;
@@ -133,7 +133,7 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
         let failure = Arc::new(HandlerFailure::TimedOut { after });
         delivery.end_record(key.invocation, Outcome::Failed(failure), at);
     }
-    let (hooks, pauses) = state.links_if_any().map(|links| links.take_of(key)).unwrap_or_default();
+    let (hooks, pauses) = state.give_up(key);
     tell::note(bus, &state, event);
     drop(state);
     worker.bell.ring();
@@ -178,20 +178,15 @@ fn decide_retry(bus: &Arc<BusCore>, event: &AnyEvent, key: AttemptKey, retry: cr
         });
         if again {
             let delay = retry.delay_before(key.attempt + 1, crate::sys::random::fraction());
-            bus.note_set_aside(&event, key.delivery);
-            let runtime = Arc::clone(&bus.runtime);
-            let watch = Arc::clone(&runtime.watch);
-            let kept = event.clone();
-            let timer = watch.at(clock::after(clock::now(), delay), move || {
-                let mut state = event.state().lock();
-                let ready =
-                    state.deliveries.get_mut(key.delivery).is_some_and(|d| d.retry(key.invocation, key.attempt));
-                drop(state);
+            if delay.is_zero() {
+                let ready = event.state().lock().end_delay(key);
                 if ready {
                     drive_on(&bus, &event, key.delivery);
                 }
-            });
-            keep_timer(&runtime, &kept, key.delivery, timer);
+                return;
+            }
+            let at = clock::after(clock::now(), delay);
+            wait_for_next_attempt(&bus, &event, Delay::new(key, Arc::new(failure), true), at, drive_on);
             return;
         }
         let at = clock::wall(clock::now());

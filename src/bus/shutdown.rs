@@ -46,9 +46,10 @@ pub struct ShutdownReport {
 impl EventBus {
     /// Ends the bus. Idempotent.
     ///
-    /// `Drain` finishes the queue; whatever is left at the timeout, and for `Now` everything, is given up: what has not started is
-    /// cancelled (its `wait()` answers `Cancelled`), running handlers end `Aborted` (their events' `wait()` is `Ok`) and are asked to
-    /// stop. Afterwards emit is refused, `on` registers nothing and subscriptions are closed, with a warning in the log. No handle is
+    /// `Drain` finishes the queue, and waits for no [`Retry`](crate::Retry)'s delay: where one is due, now or later, no further attempt is
+    /// made, and the last failure is the handler's result, as after its last attempt. Whatever is left at the timeout, and for `Now`
+    /// everything, is given up: what has not started is cancelled (its `wait()` answers `Cancelled`), running handlers end `Aborted`
+    /// (their events' `wait()` is `Ok`) and are asked to stop. Afterwards emit is refused, `on` registers nothing and subscriptions are closed, with a warning in the log. No handle is
     /// left waiting.
     ///
     /// **Blocking**: for `timeout` at most, plus what it takes to cancel. On a thread inside a handler of this bus: closes and
@@ -57,7 +58,8 @@ impl EventBus {
     #[track_caller]
     pub fn shutdown(&self, mode: Shutdown, timeout: Duration) -> ShutdownReport {
         let deadline = clock::after(clock::now(), timeout);
-        let report = self.core().shut_down(mode, deadline);
+        let before = self.core().ends();
+        let report = self.core().shut_down(mode, deadline, before);
         settle_log(deadline);
         report
     }
@@ -76,8 +78,12 @@ impl Runtime {
     pub fn shutdown(&self, mode: Shutdown, timeout: Duration) -> ShutdownReport {
         let deadline = clock::after(clock::now(), timeout);
         let cores = self.cores();
+        let before: Vec<_> = cores.iter().map(|core| core.ends()).collect();
         for core in &cores {
             core.close_doors(Doors::Draining);
+            if mode == Shutdown::Drain {
+                core.hurry();
+            }
         }
         if mode == Shutdown::Drain && frame::barred().is_none() {
             // One after the other is not enough: an idle bus may be given work again by one that still drains.
@@ -88,8 +94,8 @@ impl Runtime {
             }
         }
         let mut sum = ShutdownReport { completed: 0, cancelled: 0, abandoned: 0 };
-        for core in cores {
-            let report = core.shut_down(mode, deadline);
+        for (core, before) in cores.into_iter().zip(before) {
+            let report = core.shut_down(mode, deadline, before);
             sum.completed += report.completed;
             sum.cancelled += report.cancelled;
             sum.abandoned = sum.abandoned.max(report.abandoned);
@@ -175,15 +181,30 @@ impl BusCore {
         self.outbox.close();
     }
 
+    /// From now on no delay between two attempts is waited for.
+    fn hurry(self: &Arc<Self>) {
+        // First this, then the look: who plans a delay looks the other way round.
+        self.hurries.store(true, Ordering::SeqCst);
+        for event in self.set_aside() {
+            let here: Vec<usize> = {
+                let state = event.state().lock();
+                let own = state.deliveries.iter().enumerate().filter(|(_, d)| d.bus.id == self.identity.id);
+                own.filter(|(_, d)| d.phase == DeliveryPhase::Active).map(|(index, _)| index).collect()
+            };
+            here.into_iter().for_each(|index| ending::cut_delays(self, &event, index));
+            unwind::drop_quietly(event);
+        }
+    }
+
     #[track_caller]
-    fn shut_down(self: &Arc<Self>, mode: Shutdown, deadline: Tick) -> ShutdownReport {
-        let before = self.ends();
+    fn shut_down(self: &Arc<Self>, mode: Shutdown, deadline: Tick, before: (u64, u64)) -> ShutdownReport {
         let inside = frame::in_callback()
             || frame::local(|local| local.frames.iter().any(|f| Arc::ptr_eq(&f.bus, self))).unwrap_or(false);
         let at_once = self.is_idle() && self.locals.load(Ordering::SeqCst) == 0;
         let inside = inside || !at_once && !may_block_or_log("shuts a bus down that is not idle");
         if mode == Shutdown::Drain {
             self.close_doors(Doors::Draining);
+            self.hurry();
             if inside {
                 // The queue is finished without us; the last handle's end does the rest.
                 return self.report(before);

@@ -219,6 +219,14 @@ pub(crate) fn deliver_handlers(bus: &Arc<BusCore>) {
     }
 }
 
+/// The same where the caller may be anywhere, and has nothing to do with this bus.
+pub(crate) fn deliver_handlers_elsewhere(bus: &Arc<BusCore>) {
+    if bus.identity.notices.as_ref().is_some_and(|notices| notices.is_waiting(Of::Handlers)) {
+        let kept = Arc::clone(bus);
+        bus.runtime.pool.submit_granted(Job::new(bus.lane, move |_| deliver_here(&kept, None)));
+    }
+}
+
 /// The buses of the event that have middlewares.
 pub(crate) fn watched_by(state: &State) -> SmallVec<[Arc<BusIdentity>; 1]> {
     let watched = state.deliveries.iter().filter(|delivery| delivery.bus.notices.is_some());

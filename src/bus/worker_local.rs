@@ -52,6 +52,9 @@ fn with_slot<T: 'static, R>(
         None => {
             let value = init()?;
             let bus = context.core();
+            if let Some(worker) = Worker::current() {
+                worker.note_kept(handler.id());
+            }
             bus.locals.fetch_add(1, Ordering::SeqCst);
             Slot { value: Some(Box::new(value)), bus: Arc::downgrade(bus) }
         }
@@ -73,9 +76,13 @@ pub(crate) fn forget_handlers(bus: &BusCore, gone: &[Arc<HandlerEntry>]) {
     if bus.locals.load(Ordering::SeqCst) == 0 || gone.is_empty() {
         return;
     }
-    let ids: Arc<[HandlerId]> = gone.iter().map(|entry| entry.info.id()).collect();
+    let gone: Vec<HandlerId> = gone.iter().map(|entry| entry.info.id()).collect();
     for worker in bus.runtime.pool.all_workers() {
-        let ids = Arc::clone(&ids);
+        // A thread that has nothing to do with it, and may never come back to us, gets no chore.
+        let ids = worker.forget_kept(&gone);
+        if ids.is_empty() {
+            continue;
+        }
         worker.add_chore(Box::new(move || {
             let slots = SLOTS.try_with(|slots| {
                 slots.borrow_mut().extract_if(|(id, _), _| ids.contains(id)).map(|(_, slot)| slot).collect::<Vec<_>>()
@@ -158,5 +165,40 @@ impl EventBus {
         };
         let type_name = short_type_name::<H>();
         self.register(P::event_type(), Some(KnownType::of::<P>()), options, type_name, true, call)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Tick;
+    impl Payload for Tick {
+        type Output = ();
+    }
+
+    /// As a thread that emitted once, and then does something else for ever.
+    #[test]
+    fn handlers_that_come_and_go_leave_no_chores_with_threads_that_keep_nothing_for_them() {
+        let bus = EventBus::new("chores");
+        // The thread is listed among those that run handlers.
+        bus.emit_now(Tick);
+        let Some(worker) = Worker::current() else { return };
+        for n in 0..1000 {
+            let handler =
+                bus.on(|_: &Event<Tick>| HandlerContext::current().map_or((), |context| context.local(|| (), |()| ())));
+            bus.emit(Tick).wait().map_or_else(|error| assert!(n < 0, "{error}"), drop);
+            assert!(bus.off(&handler));
+        }
+        assert_eq!(worker.chores(), 0);
+        // Of its own ones it has them, until it does them.
+        let handler =
+            bus.on(|_: &Event<Tick>| HandlerContext::current().map_or((), |context| context.local(|| (), |()| ())));
+        bus.emit_now(Tick);
+        assert!(bus.off(&handler));
+        assert_eq!(worker.chores(), 1);
+        worker.do_chores();
+        wait_for_locals(bus.core(), clock::after(clock::now(), Duration::from_secs(10)));
+        assert_eq!(bus.core().locals.load(Ordering::SeqCst), 0);
     }
 }

@@ -44,7 +44,7 @@ pub(crate) struct Record {
     /// Counts the starts; the lease of the thread that runs it.
     pub(crate) attempt: u32,
     /// Which worker runs it, for diagnostics and the wait graph.
-    pub(crate) worker: u32,
+    pub(crate) worker: u64,
     /// Its thread sits in a wait, and has given up what it holds.
     pub(crate) sitting: bool,
     /// It has its place under the handler's limit, until it ends.
@@ -326,7 +326,7 @@ impl Delivery {
     }
 
     /// Starts an attempt of a pending invocation, or of one whose permit has come, and returns its number.
-    pub(crate) fn start(&mut self, invocation: usize, from: RecordPhase, worker: u32, at: Stamp) -> Option<u32> {
+    pub(crate) fn start(&mut self, invocation: usize, from: RecordPhase, worker: u64, at: Stamp) -> Option<u32> {
         if self.phase != DeliveryPhase::Active {
             return None;
         }
@@ -371,6 +371,12 @@ impl Delivery {
     pub(crate) fn await_retry(&mut self, invocation: usize) {
         self.set_aside(invocation);
         self.set_lender(None);
+    }
+
+    /// It waits for the attempt after that one.
+    pub(crate) fn is_delayed(&self, invocation: usize, attempt: u32) -> bool {
+        let delayed = |r: &Record| r.phase == RecordPhase::Delayed && r.attempt == attempt;
+        self.phase == DeliveryPhase::Active && self.records.get(invocation).is_some_and(delayed)
     }
 
     /// The delay is over.

@@ -1,6 +1,6 @@
 //! A cap on concurrent invocations, as the user describes it, and the group of those that share it.
 
-use crate::sync::{Cap, Granted};
+use crate::sync::{Cap, Granted, Sweep};
 use crate::sys::logging;
 use crate::sys::sync::Mutex;
 use std::collections::HashMap;
@@ -131,9 +131,15 @@ impl fmt::Debug for LimitGroup {
     }
 }
 
-/// The named groups of one runtime, which live as long as somebody uses them.
+/// The named groups of one runtime, which live as long as somebody uses them. A name that nobody uses leaves some time later.
 #[derive(Debug, Default)]
-pub(crate) struct LimitNames(Mutex<HashMap<Arc<str>, Weak<LimitGroup>>>);
+pub(crate) struct LimitNames(Mutex<Names>);
+
+#[derive(Debug, Default)]
+struct Names {
+    groups: HashMap<Arc<str>, Weak<LimitGroup>>,
+    sweep: Sweep,
+}
 
 impl LimitNames {
     /// The group that handlers with this limit share: the limit's own, or the one that has its name already.
@@ -141,11 +147,15 @@ impl LimitNames {
         let Some(name) = &limit.group.name else { return Arc::clone(&limit.group) };
         let group = {
             let mut names = self.0.lock();
-            match names.get(name).and_then(Weak::upgrade) {
+            let Names { groups, sweep } = &mut *names;
+            match groups.get(name).and_then(Weak::upgrade) {
                 Some(group) => group,
                 None => {
-                    names.retain(|_, group| group.strong_count() > 0);
-                    names.insert(Arc::clone(name), Arc::downgrade(&limit.group));
+                    if sweep.is_due(groups.len()) {
+                        groups.retain(|_, group| group.strong_count() > 0);
+                        sweep.has_left(groups.len());
+                    }
+                    groups.insert(Arc::clone(name), Arc::downgrade(&limit.group));
                     Arc::clone(&limit.group)
                 }
             }
@@ -165,6 +175,7 @@ impl LimitNames {
 mod tests {
     use super::*;
     use crate::sync::Token;
+    use crate::sys::clock;
     use crate::sys::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
@@ -194,11 +205,35 @@ mod tests {
         let names = LimitNames::default();
         drop(names.group_of(&Limit::named("gone", 3)));
         assert_eq!(names.group_of(&Limit::named("gone", 5)).max, 5);
-        assert_eq!(names.0.lock().len(), 1);
-        for n in 0..100 {
+        assert_eq!(names.0.lock().groups.len(), 1);
+        // A few that stay, among many that do not.
+        let kept: Vec<_> = (0..3).map(|n| names.group_of(&Limit::named(&format!("kept {n}"), 1))).collect();
+        for n in 0..10_000 {
             names.group_of(&Limit::named(&n.to_string(), 1));
+            assert!(names.0.lock().groups.len() <= 64);
         }
-        assert_eq!(names.0.lock().len(), 1);
+        let again = names.group_of(&Limit::named("kept 1", 5));
+        assert!(Arc::ptr_eq(&again, &kept[1]) && again.max == 1);
+    }
+
+    /// In a program that has very many.
+    #[test]
+    fn another_name_costs_the_same_however_many_there_are() {
+        let names = LimitNames::default();
+        let mut kept = Vec::new();
+        let mut time_for_more = || {
+            let began = clock::now();
+            let before = kept.len();
+            kept.extend((before..before + 5_000).map(|n| names.group_of(&Limit::named(&n.to_string(), 1))));
+            clock::now() - began
+        };
+        let first = time_for_more();
+        for _ in 0..8 {
+            time_for_more();
+        }
+        // Each looked through up to 45,000 before, where it now looks at two.
+        let last = (0..3).map(|_| time_for_more()).min().unwrap_or(clock::NEVER);
+        assert!(last < 20 * first.max(1_000_000), "{last} ns for 5,000 names, at first {first}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use crate::event::delivery::{Delivery, DeliveryPhase, Manner};
 use crate::event::envelope::AnyEvent;
-use crate::event::{BusId, EmitError, LimitGroup, Notices};
+use crate::event::{BusId, EmitError, HandlerFailure, LimitGroup, Notices, Outcome};
 use crate::sync::Bell;
 use crate::sys::clock::Stamp;
 use crate::sys::planted;
@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use std::any::Any;
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::ptr;
 use std::sync::{Arc, Weak};
 
 /// Completed children beyond this many are kept only as long as somebody else keeps them.
@@ -114,9 +115,11 @@ pub(crate) struct Child {
     pub(crate) by: Option<(u32, u32)>,
 }
 
-/// To run if that attempt is given up.
+/// To run if that attempt is given up. Gone with its end, however that comes.
 pub(crate) struct Hook {
     pub(crate) of: AttemptKey,
+    /// Unique among those of its event.
+    number: u64,
     pub(crate) run: Box<dyn FnOnce() + Send>,
 }
 
@@ -135,6 +138,25 @@ pub(crate) struct Placed {
     pub(crate) timer: Option<u64>,
 }
 
+/// A delay between two attempts.
+pub(crate) struct Delay {
+    /// The attempt that has failed.
+    pub(crate) of: AttemptKey,
+    /// The invocation's result, should there be no other attempt.
+    pub(crate) failure: Arc<HandlerFailure>,
+    /// The attempt was ended by its deadline; else by its own thread, which has left the delivery to the next job.
+    pub(crate) timed_out: bool,
+    pub(crate) timer: Option<u64>,
+    /// The next attempt is due. Kept until the delivery ends or another delay comes, since the timer's thread drops nothing of the user's.
+    over: bool,
+}
+
+impl Delay {
+    pub(crate) fn new(of: AttemptKey, failure: Arc<HandlerFailure>, timed_out: bool) -> Self {
+        Delay { of, failure, timed_out, timer: None, over: false }
+    }
+}
+
 /// Which delivery, which invocation of it, which attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AttemptKey {
@@ -146,10 +168,14 @@ pub(crate) struct AttemptKey {
 #[derive(Default)]
 pub(crate) struct Links {
     pub(crate) children: VecDeque<Child>,
-    pub(crate) hooks: Vec<Hook>,
+    hooks: Vec<Hook>,
+    /// How many hooks there have been.
+    hooked: u64,
+    /// Of each invocation the newest attempt that somebody else than its own thread ended.
+    given_up: Vec<AttemptKey>,
     pub(crate) pauses: Vec<Pause>,
-    /// Delays of retries, each with its delivery: taken back when that ends.
-    timers: Vec<(usize, u64)>,
+    /// Delays of retries, at most one of each invocation.
+    delays: Vec<Delay>,
     /// Places under limits, had or waited for.
     pub(crate) limits: Vec<Placed>,
     watchers: Vec<Watcher>,
@@ -219,8 +245,52 @@ impl State {
         self.links.iter().flat_map(|links| &links.children)
     }
 
-    pub(crate) fn value_wanted(&self) -> bool {
-        self.links.as_ref().is_some_and(|links| links.value_wanted)
+    /// Somebody waits for the first value; and whether that attempt, which ends by itself, has left hooks.
+    #[inline]
+    pub(crate) fn wanted_and_hooked(&self, of: AttemptKey) -> (bool, bool) {
+        let Some(links) = &self.links else { return (false, false) };
+        (links.value_wanted, !planted("ended_keeps_hooks") && links.hooks.iter().any(|hook| hook.of == of))
+    }
+
+    /// Runs if that attempt, which is live, is given up. Its number takes it back.
+    pub(crate) fn hook(&mut self, of: AttemptKey, run: Box<dyn FnOnce() + Send>) -> u64 {
+        let links = self.links();
+        links.hooked += 1;
+        let number = links.hooked;
+        links.hooks.push(Hook { of, number, run });
+        number
+    }
+
+    /// To be dropped outside of the lock.
+    pub(crate) fn unhook(&mut self, number: u64) -> Option<Hook> {
+        let hooks = &mut self.links.as_mut()?.hooks;
+        let at = hooks.iter().rposition(|hook| hook.number == number)?;
+        Some(hooks.remove(at))
+    }
+
+    /// The hooks of an attempt that has ended by itself, to be dropped outside of the lock.
+    pub(crate) fn unhook_all(&mut self, of: AttemptKey) -> Vec<Hook> {
+        self.links.as_mut().map_or_else(Vec::new, |links| links.hooks.extract_if(.., |hook| hook.of == of).collect())
+    }
+
+    /// Somebody else than its own thread ends that attempt: what it leaves behind.
+    pub(crate) fn give_up(&mut self, of: AttemptKey) -> (Vec<Hook>, Vec<Pause>) {
+        let links = self.links();
+        match links.given_up.iter_mut().find(|old| (old.delivery, old.invocation) == (of.delivery, of.invocation)) {
+            Some(newest) => newest.attempt = of.attempt,
+            None => links.given_up.push(of),
+        }
+        let pauses = links.pauses.extract_if(.., |pause| pause.of == of).collect();
+        (self.unhook_all(of), pauses)
+    }
+
+    /// Whether that attempt, which has ended, was given up. One that was not counts as such if a later one of its invocation was: who asks
+    /// is nearly always a thread that is still inside.
+    pub(crate) fn was_given_up(&self, of: AttemptKey) -> bool {
+        let before = |key: &AttemptKey| {
+            (key.delivery, key.invocation) == (of.delivery, of.invocation) && of.attempt <= key.attempt
+        };
+        self.links.as_ref().is_some_and(|links| links.given_up.iter().any(before))
     }
 
     pub(crate) fn has_watchers(&self) -> bool {
@@ -244,6 +314,20 @@ impl State {
                 links.watchers.swap_remove(at);
             }
         }
+    }
+
+    /// Its completion means nothing to the hook any more. The caller keeps the hook, so that it is not dropped here.
+    pub(crate) fn unwatch_hook(&mut self, hook: *const ()) {
+        let Some(links) = &mut self.links else { return };
+        let ours = |w: &Watcher| matches!(w, Watcher::Hook(other) if ptr::addr_eq(Arc::as_ptr(other), hook));
+        if let Some(at) = links.watchers.iter().position(ours) {
+            links.watchers.swap_remove(at);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn watchers(&self) -> usize {
+        usize::from(self.bell.is_some()) + self.links.as_ref().map_or(0, |links| links.watchers.len())
     }
 
     /// Threads that wait look again.
@@ -293,18 +377,62 @@ impl State {
         self.links.as_ref().map_or(&[], |links| &links.limits)
     }
 
-    /// A timer to be taken back when the delivery ends. False if it has.
-    pub(crate) fn keep_timer(&mut self, delivery: usize, timer: u64) -> bool {
-        let active = self.deliveries.get(delivery).is_some_and(|d| d.phase == DeliveryPhase::Active);
-        if active {
-            self.links().timers.push((delivery, timer));
+    /// The invocation of a failed attempt waits for its next one, unless its delivery is over. What is kept no longer comes back: the delay
+    /// before, or this one.
+    pub(crate) fn delay(&mut self, delay: Delay) -> (bool, Option<Delay>) {
+        if !self.is_delayed(delay.of) {
+            return (false, Some(delay));
         }
-        active
+        let (delivery, invocation) = (delay.of.delivery, delay.of.invocation);
+        let delays = &mut self.links().delays;
+        match delays.iter_mut().find(|d| (d.of.delivery, d.of.invocation) == (delivery, invocation)) {
+            Some(before) => (true, Some(std::mem::replace(before, delay))),
+            None => {
+                delays.push(delay);
+                (true, None)
+            }
+        }
     }
 
-    pub(crate) fn take_timers(&mut self, delivery: usize) -> Vec<u64> {
-        let Some(links) = self.links.as_deref_mut().filter(|links| !links.timers.is_empty()) else { return Vec::new() };
-        links.timers.extract_if(.., |(of, _)| *of == delivery).map(|(_, timer)| timer).collect()
+    fn is_delayed(&self, of: AttemptKey) -> bool {
+        self.deliveries.get(of.delivery).is_some_and(|d| d.is_delayed(of.invocation, of.attempt))
+    }
+
+    /// A delay's timer, to be taken back if its delivery ends first. False if the delay is over.
+    pub(crate) fn keep_timer(&mut self, of: AttemptKey, timer: u64) -> bool {
+        let delay = self.links.as_mut().and_then(|links| links.delays.iter_mut().find(|d| d.of == of && !d.over));
+        delay.map(|delay| delay.timer = Some(timer)).is_some()
+    }
+
+    /// A delay's time has come. True if the invocation may start again.
+    pub(crate) fn end_delay(&mut self, of: AttemptKey) -> bool {
+        if let Some(delay) = self.links.as_mut().and_then(|links| links.delays.iter_mut().find(|d| d.of == of)) {
+            (delay.over, delay.timer) = (true, None);
+        }
+        self.deliveries.get_mut(of.delivery).is_some_and(|d| d.retry(of.invocation, of.attempt))
+    }
+
+    /// Makes no further attempt where one is delayed: the last failure is the result.
+    pub(crate) fn cut_delays(&mut self, delivery: usize, at: Stamp) -> Vec<Delay> {
+        let Some(links) = self.links.as_mut().filter(|links| !links.delays.is_empty()) else { return Vec::new() };
+        let Some(d) = self.deliveries.get_mut(delivery).filter(|d| d.phase == DeliveryPhase::Active) else {
+            return Vec::new();
+        };
+        let waits = |delay: &mut Delay| {
+            let AttemptKey { invocation, attempt, .. } = delay.of;
+            delay.of.delivery == delivery && !delay.over && d.is_delayed(invocation, attempt)
+        };
+        let cut: Vec<Delay> = links.delays.extract_if(.., waits).collect();
+        for Delay { of, failure, .. } in &cut {
+            d.end_record(of.invocation, Outcome::Failed(Arc::clone(failure)), at);
+        }
+        cut
+    }
+
+    /// Of a delivery that ends.
+    pub(crate) fn take_delays(&mut self, delivery: usize) -> Vec<Delay> {
+        let Some(links) = self.links.as_deref_mut().filter(|links| !links.delays.is_empty()) else { return Vec::new() };
+        links.delays.extract_if(.., |delay| delay.of.delivery == delivery).collect()
     }
 
     /// Marks a delivery done. True if it was this call.
@@ -344,14 +472,6 @@ impl State {
 }
 
 impl Links {
-    /// What an attempt that has ended leaves behind.
-    pub(crate) fn take_of(&mut self, of: AttemptKey) -> (Vec<Hook>, Vec<Pause>) {
-        (
-            self.hooks.extract_if(.., |hook| hook.of == of).collect(),
-            self.pauses.extract_if(.., |p| p.of == of).collect(),
-        )
-    }
-
     /// Lets go of the oldest completed children, and keeps the newest.
     fn let_go(&mut self, dropped: &mut LetGo) {
         // One comes, one goes, where they complete in order.

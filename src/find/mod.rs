@@ -407,4 +407,21 @@ mod tests {
         assert!(wait().past(true).first().is_some());
         assert_eq!(observers(&bus), 0);
     }
+
+    /// As a loop that asks again and again whether something long is through.
+    #[test]
+    fn a_find_that_gave_up_leaves_nothing_with_the_events_it_waited_for() {
+        let bus = EventBus::new("polled");
+        bus.pause();
+        let events: Vec<_> = (0..3).map(|_| bus.emit(Tick)).collect();
+        let completed = || bus.find::<Tick>().status(EventStatus::Completed).future(Duration::from_micros(10));
+        for _ in 0..1000 {
+            assert!(completed().first().is_none());
+        }
+        for event in &events {
+            assert_eq!(event.any().state().lock().watchers(), 0);
+        }
+        bus.resume();
+        assert!(bus.find::<Tick>().status(EventStatus::Completed).future(Duration::from_secs(10)).first().is_some());
+    }
 }

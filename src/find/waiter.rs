@@ -1,8 +1,8 @@
 //! A find that waits, as its bus and the events it waits for see it.
 
 use crate::bus::{Observer, Seen};
-use crate::event::{AnyEvent, CompletionHook, Watcher};
-use crate::sync::Bell;
+use crate::event::{AnyEvent, CompletionHook, Watcher, WeakEvent};
+use crate::sync::{Bell, Sweep};
 use crate::sys::sync::Mutex;
 use crate::sys::unwind;
 use std::collections::VecDeque;
@@ -17,6 +17,9 @@ pub(crate) struct Waiter {
 struct State {
     /// Not looked at yet.
     events: VecDeque<AnyEvent>,
+    /// Those that have it for a hook; complete ones leave some time later.
+    watched: Vec<WeakEvent>,
+    sweep: Sweep,
     /// The bus takes nothing more.
     closed: bool,
     /// Nobody waits any more.
@@ -53,17 +56,38 @@ impl Waiter {
             !state.complete
         };
         if !registered {
-            self.completed(event);
+            return self.completed(event);
         }
+        // Each may be the last hold of its event by now.
+        let mut held = Vec::new();
+        {
+            let mut state = self.state.lock();
+            let State { watched, sweep, .. } = &mut *state;
+            if sweep.is_due(watched.len()) {
+                watched.retain(|weak| {
+                    let Some(event) = weak.upgrade() else { return false };
+                    let open = !event.is_completed();
+                    held.push(event);
+                    open
+                });
+                sweep.has_left(watched.len());
+            }
+            watched.push(event.downgrade());
+        }
+        held.into_iter().for_each(unwind::drop_quietly);
     }
 
-    /// Takes nothing more, and lets go of what it has.
-    pub(crate) fn end(&self) {
-        let left = {
+    /// Takes nothing more, and lets go of what it has; by who has waited with it.
+    pub(crate) fn end(self: &Arc<Self>) {
+        let (left, watched) = {
             let mut state = self.state.lock();
             state.ended = true;
-            std::mem::take(&mut state.events)
+            (std::mem::take(&mut state.events), std::mem::take(&mut state.watched))
         };
+        for event in watched.iter().filter_map(WeakEvent::upgrade) {
+            event.state().lock().unwatch_hook(Arc::as_ptr(self).cast());
+            unwind::drop_quietly(event);
+        }
         left.into_iter().for_each(unwind::drop_quietly);
     }
 }

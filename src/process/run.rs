@@ -4,7 +4,7 @@ use super::child::{CHUNK, Got, Watched, poll, read_ready, readable};
 use super::command::{Captured, Command, CommandError, CommandOutput};
 use super::guardian::Guardian;
 use super::streams;
-use crate::bus::HandlerContext;
+use crate::bus::{CancelGuard, HandlerContext};
 use crate::event::WaitError;
 use crate::sys::clock::{self, NEVER, Tick};
 use rustix::event::{PollFd, PollFlags};
@@ -178,14 +178,18 @@ impl Capture {
 struct GivenUp {
     heard: PipeReader,
     _kept: Option<io::PipeWriter>,
+    /// With it goes the other end, whether or not the handler has ended: it may run a thousand commands.
+    _guard: Option<CancelGuard>,
 }
 
 impl GivenUp {
     fn new() -> io::Result<Self> {
         let (heard, said) = io::pipe()?;
-        let Some(context) = HandlerContext::current() else { return Ok(GivenUp { heard, _kept: Some(said) }) };
-        context.on_cancel(move || drop(said));
-        Ok(GivenUp { heard, _kept: None })
+        let Some(context) = HandlerContext::current() else {
+            return Ok(GivenUp { heard, _kept: Some(said), _guard: None });
+        };
+        let guard = context.cancel_guard(move || drop(said));
+        Ok(GivenUp { heard, _kept: None, _guard: Some(guard) })
     }
 
     fn is_set(&self) -> bool {

@@ -55,7 +55,7 @@ pub(crate) struct RuntimeCore {
     pub(crate) watch: Arc<Watch>,
     pub(crate) global: Mutex<Global>,
     /// By worker id. Handlers that wait, parked: the wait graph's edges.
-    pub(crate) parked: Mutex<HashMap<u32, ParkedWait>>,
+    pub(crate) parked: Mutex<HashMap<u64, ParkedWait>>,
     /// How many there are, so that an emit reads one atomic to know that nobody cares.
     pub(crate) parked_count: AtomicUsize,
     pub(crate) buses: Mutex<HashMap<BusId, Weak<dyn Any + Send + Sync>>>,
@@ -171,7 +171,7 @@ impl fmt::Debug for Runtime {
                 .collect::<Vec<_>>()
                 .join(" > ")
         };
-        let wait = |(id, event, in_order): (u32, AnyEvent, bool)| {
+        let wait = |(id, event, in_order): (u64, AnyEvent, bool)| {
             format!("{} waits {}for {event}", stack(id), if in_order { "in order " } else { "" })
         };
         f.debug_struct("Runtime")

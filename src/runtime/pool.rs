@@ -110,14 +110,14 @@ pub(crate) struct PoolStats {
 
 pub(crate) struct Pool {
     /// No other pool of the process has it; never 0.
-    number: u32,
+    number: u64,
     limits: Limits,
     state: Mutex<State>,
     watch: Arc<Watch>,
     /// What `state` has of it, to be read without the lock.
     pressure: AtomicU8,
     /// By id, those that may run handlers.
-    workers: Mutex<FxHashMap<u32, Weak<Worker>>>,
+    workers: Mutex<FxHashMap<u64, Weak<Worker>>>,
 }
 
 /// What to do after unlocking.
@@ -486,7 +486,7 @@ impl Pool {
         workers.insert(worker.id, Arc::downgrade(worker));
     }
 
-    pub(crate) fn worker(&self, id: u32) -> Option<Arc<Worker>> {
+    pub(crate) fn worker(&self, id: u64) -> Option<Arc<Worker>> {
         self.workers.lock().get(&id)?.upgrade()
     }
 

@@ -1,12 +1,12 @@
 //! A thread while it is inside ours: its bell, and the stack of handlers it runs, shared with the watch and with diagnostics.
 
-use crate::event::{ALONE, AnyEvent, State};
+use crate::event::{ALONE, AnyEvent, HandlerId, State};
 use crate::runtime::drive::{Drive, NotHere, Serves};
 use crate::runtime::pool::Place;
 use crate::runtime::watch::Overdue;
 use crate::sync::Bell;
 use crate::sys::clock::{NEVER, Tick};
-use crate::sys::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::sys::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::sync::{Mutex, MutexGuard};
 use crate::sys::{refused, thread};
 use std::cell::RefCell;
@@ -96,13 +96,13 @@ pub(crate) struct Stack {
 
 pub(crate) struct Worker {
     /// Unique in the process, never 0.
-    pub(crate) id: u32,
+    pub(crate) id: u64,
     pub(crate) name: String,
     pub(crate) bell: Arc<Bell>,
     /// Not a thread of the pool.
     outside: bool,
     /// The pool that listed it last.
-    pub(crate) listed: AtomicU32,
+    pub(crate) listed: AtomicU64,
     /// The pool's business, changed under the pool's lock only.
     pub(crate) place: Mutex<Place>,
     /// The lowest stack address that may still be used, if the stack's size is known.
@@ -119,6 +119,8 @@ pub(crate) struct Worker {
     pub(crate) told_starved: AtomicBool,
     /// What only this thread can do: dropping what it keeps for a handler that is gone.
     chores: Mutex<Vec<Chore>>,
+    /// The handlers that its thread keeps something for.
+    keeps: Mutex<Vec<HandlerId>>,
     /// Manual buses whose pump thread this is, or was.
     pumps: Mutex<Vec<Weak<dyn Drive>>>,
     /// There are any. Changed and read on its own thread only.
@@ -152,7 +154,7 @@ impl Worker {
             name: thread::name(),
             bell: Arc::new(Bell::new()),
             outside: place == Place::Outside,
-            listed: AtomicU32::new(0),
+            listed: AtomicU64::new(0),
             place: Mutex::new(place),
             floor,
             last,
@@ -162,6 +164,7 @@ impl Worker {
             tells_return: AtomicBool::new(false),
             told_starved: AtomicBool::new(false),
             chores: Mutex::new(Vec::new()),
+            keeps: Mutex::new(Vec::new()),
             pumps: Mutex::new(Vec::new()),
             has_pumps: AtomicBool::new(false),
             serves: AtomicBool::new(false),
@@ -186,6 +189,24 @@ impl Worker {
 
     pub(crate) fn is_outside(&self) -> bool {
         self.outside
+    }
+
+    /// On its own thread: it keeps something for a handler from now on.
+    pub(crate) fn note_kept(&self, handler: HandlerId) {
+        let mut keeps = self.keeps.lock();
+        if !keeps.contains(&handler) {
+            keeps.push(handler);
+        }
+    }
+
+    /// Those handlers are gone: of which it keeps something, until it has done a chore.
+    pub(crate) fn forget_kept(&self, gone: &[HandlerId]) -> Vec<HandlerId> {
+        self.keeps.lock().extract_if(.., |handler| gone.contains(handler)).collect()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn chores(&self) -> usize {
+        self.chores.lock().len()
     }
 
     pub(crate) fn add_chore(&self, chore: Chore) {

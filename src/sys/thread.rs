@@ -129,8 +129,22 @@ pub(crate) fn stack_position() -> usize {
     std::ptr::from_ref(&here).addr()
 }
 
-/// A number that no other thread of ours has had; never 0.
-pub(crate) fn next_number() -> u32 {
-    static NEXT: AtomicU32 = AtomicU32::new(1);
+/// A number that nothing of the process has had: of threads, pools and buses. Never 0. A thread for each connection uses 32 bits up in weeks;
+/// in tests they are nearly used up from the start.
+pub(crate) fn next_number() -> u64 {
+    const FIRST: u64 = if cfg!(any(test, threadbus_shuttle)) { u32::MAX as u64 - 2 } else { 1 };
+    static NEXT: AtomicU64 = AtomicU64::new(FIRST);
     NEXT.fetch_add(1, Relaxed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_go_on_beyond_32_bits() {
+        let numbers: Vec<u64> = (0..100).map(|_| next_number()).collect();
+        assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{numbers:?}");
+        assert!(numbers[99] > u64::from(u32::MAX));
+    }
 }

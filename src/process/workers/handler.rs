@@ -105,10 +105,10 @@ fn call<P: Payload>(event: &Event<P>, pool: &ProcessPool) -> Result<Option<P::Ou
     })?;
     drop(request);
     let claim = Arc::new(Claim::default());
-    if let Some(context) = &context {
+    let _guard = context.as_ref().map(|context| {
         let (slots, claim) = (Arc::clone(pool.slots()), Arc::clone(&claim));
-        context.on_cancel(move || slots.give_up(&claim));
-    }
+        context.cancel_guard(move || slots.give_up(&claim))
+    });
     match pool.slots().call(&claim, &mut frame, unlogged).map_err(failed)? {
         Reply::Outcome { outcome, record } => {
             // What the worker logged is in the log before its answer counts, if the logger is not too slow for that.
