@@ -108,6 +108,10 @@ fn wait_outside(
             deregister(event, bell);
             return Err(WaitError::Timeout(waiting.timeout.unwrap_or_default()));
         }
+        if let Some(limit) = worker.and_then(|worker| nobody_for(event, worker)) {
+            deregister(event, bell);
+            return Err(WaitError::NoThread(limit));
+        }
         // With no thread left to run anything, the caller's own is one.
         match (runtime_of(event), worker) {
             (Some(runtime), Some(worker)) if deadline == NEVER && runtime.pool.is_deserted() => {
@@ -120,6 +124,25 @@ fn wait_outside(
             (_, None) => drop(bell.wait(deadline)),
         }
     }
+}
+
+/// The calling thread, whose stack is used up, is the only one that could run something that the event needs; of how many.
+fn nobody_for(event: &AnyEvent, worker: &Arc<Worker>) -> Option<usize> {
+    if !worker.is_deep() {
+        return None;
+    }
+    let runtime = runtime_of(event)?;
+    if runtime.pool.is_deserted() {
+        return Some(runtime.pool.limits().hard_limit);
+    }
+    if !worker.has_pumps() || !worker.is_out_of_stack() {
+        return None;
+    }
+    let mine = |(target, index): (AnyEvent, usize)| {
+        let identity = target.state().lock().deliveries.get(index).map(|d| Arc::clone(&d.bus));
+        identity.and_then(|identity| BusCore::of(&identity)).is_some_and(|bus| bus.is_stuck(worker))
+    };
+    (worker.has_fronted() || graph::claimable(event, &runtime).into_iter().any(mine)).then_some(1)
 }
 
 fn runtime_of(event: &AnyEvent) -> Option<Arc<RuntimeCore>> {
@@ -286,7 +309,16 @@ impl Jump {
             return Err(WaitError::NoThread(1));
         }
         let elsewhere = foreign || self.must_run_elsewhere(&bus, target, &slot, plan, awaited);
+        let pool = &self.frame.bus.runtime.pool;
+        if elsewhere && !foreign && self.worker.is_deep() && pool.is_last(&self.worker) {
+            // Before the claim: what is claimed keeps its turn from this handler, which has to come back first.
+            return Err(WaitError::NoThread(pool.limits().hard_limit));
+        }
         let lender = lender(&bus, plan);
+        if elsewhere && lender.is_some() && self.worker.is_deep() && self.frame.is_attached(&self.worker) {
+            // It needs the turn of this handler, whose own thread most likely stands still and cannot give it up.
+            return Err(WaitError::NoThread(1));
+        }
         {
             let mut state = target.state().lock();
             let Some(delivery) = state.deliveries.get_mut(index) else { return Ok(()) };
@@ -428,15 +460,17 @@ impl Jump {
         if !look_again {
             match parked.find_cycle().filter(|_| !planted("cycle_unseen")) {
                 Some(chain) => result = Err(WaitError::Deadlock(chain)),
-                None if self.worker.is_deep() && runtime.pool.is_starved() => {
-                    // Neither here, since the stack is used up, nor elsewhere.
-                    result = Err(WaitError::NoThread(runtime.pool.limits().hard_limit));
-                }
                 None if self.worker.has_pumps() && self.worker.is_out_of_stack() && self.worker.has_fronted() => {
                     // Nobody but this thread could, and its stack is used up.
                     result = Err(WaitError::NoThread(1));
                 }
                 None => drop(self.worker.suspended(runtime, self.deadline, || {
+                    // Without its own place, or each of several would take the others for busy.
+                    if self.worker.is_deep() && runtime.pool.is_starved() {
+                        // Neither here, since the stack is used up, nor elsewhere.
+                        result = Err(WaitError::NoThread(runtime.pool.limits().hard_limit));
+                        return true;
+                    }
                     log::debug!(
                         target: "threadbus",
                         "{} parks: {} on {} waits for {event}",

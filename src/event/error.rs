@@ -110,7 +110,8 @@ pub enum WaitError {
     /// The handler that waits timed out or was cancelled itself, and should return.
     #[error("the waiting handler was itself abandoned")]
     Aborted,
-    /// The runtime's hard limit is reached, or the system refuses threads, and waiting would need one more.
+    /// The runtime's hard limit is reached, or the system refuses threads, and waiting would need one more. Or only this thread may run it, whose
+    /// stack is used up; the limit is 1 then.
     #[error("no thread is left to run what this waits for (limit {0})")]
     NoThread(usize),
 }

@@ -9,6 +9,7 @@ pub(crate) mod clock;
 pub(crate) mod count;
 mod plant;
 pub(crate) mod random;
+pub(crate) mod stack;
 pub(crate) mod sync;
 pub(crate) mod thread;
 pub(crate) mod unwind;

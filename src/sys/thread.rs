@@ -122,13 +122,6 @@ pub(crate) fn name() -> String {
     thread.name().map_or_else(|| format!("{:?}", thread.id()), str::to_owned)
 }
 
-/// An address on the calling thread's stack: the difference of two tells how much lies between them.
-#[inline(never)]
-pub(crate) fn stack_position() -> usize {
-    let here = 0u8;
-    std::ptr::from_ref(&here).addr()
-}
-
 /// A number that no other thread of ours has had; never 0.
 pub(crate) fn next_number() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(1);
