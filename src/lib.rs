@@ -82,8 +82,15 @@
 //! | a program with a loop of its own: games, GUIs | [`BusBuilder::manual`], [`EventBus::run_pending`], [`BusBuilder::on_ready`] |
 //! | a thread that must never block | [`forbid_blocking`] |
 //! | testing one handler | [`testing`] |
-//! | threads and their limits | [`Runtime`], [`RuntimeBuilder`], [`RuntimeStats`] |
+//! | threads and their limits | [`Runtime`], [`RuntimeBuilder`], [`RuntimeStats`], [`assume_stack`] |
 //! | the last line of a `main` | [`Runtime::shutdown`] |
+//!
+//! # One copy
+//!
+//! Two copies of this crate in one process, of two versions or one in a plug-in that is linked for itself, know nothing of each other: each
+//! has its own [`Runtime::global`] with its own threads, its own types, [`context`] and [`scope`]. A wait in a handler of the one for an event of the
+//! other just blocks: nothing jumps a queue, no deadlock is found, no parent is known. Have one version in the program (`cargo tree -d` shows two), and
+//! give plug-ins a handle and functions of yours instead of a copy of this crate.
 //!
 //! Every method that may block says so under **Blocking**. The crate logs through the `log` facade, target `threadbus`, and has
 //! no `unsafe` code.
@@ -131,7 +138,7 @@ pub use health::{Alert, Health, HealthLimits, HealthStatus};
 pub use log_tree::TreeStyle;
 pub use metrics::{BusMetrics, LatencySummary};
 pub use rules::DeadLetter;
-pub use runtime::{Runtime, RuntimeBuilder, RuntimeStats};
+pub use runtime::{Runtime, RuntimeBuilder, RuntimeStats, assume_stack};
 pub use schedule::Scheduled;
 pub use subscribe::{RecvError, Subscription, SubscriptionCloser};
 

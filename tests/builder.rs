@@ -12,7 +12,10 @@ mod common;
 
 use common::warnings_naming;
 use std::time::Duration;
-use threadbus::{BusBuilder, EventBus, Fairness, Limit, OnFull, Retry, Runtime, RuntimeBuilder};
+use threadbus::{
+    BusBuilder, Event, EventBus, EventConcurrency, Fairness, HandlerConcurrency, Limit, OnFull, Payload, Retry,
+    Runtime, RuntimeBuilder,
+};
 
 #[track_caller]
 fn refused(name: &str, settle: impl FnOnce(BusBuilder) -> BusBuilder) {
@@ -91,4 +94,34 @@ fn a_runtime_is_refused_what_no_thread_could_have() {
     let runtime = Runtime::builder().max_threads(4).hard_limit(4).stack_size(64 << 10).build().unwrap();
     assert_eq!(runtime.set_max_threads(5).unwrap_err().option, "max_threads");
     assert_eq!(runtime.stats().max_threads, 4);
+}
+
+struct Named;
+impl Payload for Named {
+    type Output = String;
+}
+
+/// Linux shows the first 15 bytes of a thread's name.
+#[test]
+fn pool_threads_are_numbered_where_it_is_seen() {
+    for (prefix, expected) in [("io", "io-"), ("a-very-long-prefix", "a-very-long-p-"), ("ääääääääää", "ääääää-")]
+    {
+        let runtime = Runtime::builder().thread_name(prefix).max_threads(3).build().unwrap();
+        let bus = EventBus::builder("names")
+            .runtime(&runtime)
+            .event_concurrency(EventConcurrency::Parallel)
+            .handler_concurrency(HandlerConcurrency::Parallel)
+            .build()
+            .unwrap();
+        let together = std::sync::Arc::new(std::sync::Barrier::new(3));
+        bus.on(move |_: &Event<Named>| {
+            together.wait();
+            std::thread::current().name().unwrap_or_default().to_owned()
+        });
+        let events: Vec<_> = (0..3).map(|_| bus.emit(Named)).collect();
+        let mut names: Vec<String> = events.iter().map(|event| event.result().unwrap()).collect();
+        names.sort();
+        assert_eq!(names, (1..=3).map(|n| format!("{expected}{n}")).collect::<Vec<_>>());
+        assert!(names.iter().all(|name| name.len() <= 15), "{names:?}");
+    }
 }

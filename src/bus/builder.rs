@@ -142,6 +142,10 @@ impl BusBuilder {
     }
 
     /// Cap on each attempt of each handler. Default 60 s; `None`: no cap.
+    ///
+    /// Time goes on while the process is stopped (a debugger, `SIGSTOP`, a paused container; on a suspended machine it depends on the
+    /// system's monotonic clock): when it goes on, every timeout that has passed meanwhile ends its attempt at once, though the handler had no chance. A
+    /// program that is stopped on purpose takes long caps, or [`Retry`] on its handlers.
     pub fn handler_timeout(mut self, after: Option<Duration>) -> Self {
         self.options.handler_timeout = after;
         self
@@ -270,7 +274,11 @@ impl BusBuilder {
     /// it at once; outside of handlers it runs what is queued, too. Elsewhere a wait for an event of this bus waits for the pump thread.
     ///
     /// A pump thread has one stack: a chain of events that wait for each other on manual buses ends with
-    /// [`WaitError::NoThread`](crate::WaitError::NoThread) when about 1.5 MiB of it are used.
+    /// [`WaitError::NoThread`](crate::WaitError::NoThread) when about three quarters of it are used, of a small stack half.
+    /// [`assume_stack`](crate::assume_stack) says how much there is where the system does not know.
+    ///
+    /// **Hold no lock** over a call of this crate that waits on the pump thread, [`run_pending`](EventBus::run_pending) included: handlers run
+    /// inside it, on the same thread, and one that wants that lock deadlocks. Copy what you need and let go of the lock first.
     ///
     /// ```
     /// use threadbus::{Event, EventBus, Payload};

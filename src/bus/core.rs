@@ -70,6 +70,8 @@ pub(crate) struct Run {
     pub(crate) loop_set_aside: bool,
     /// The loop stands in the line of the runtime's event permit.
     pub(crate) loop_in_global_line: bool,
+    /// One round of a manual bus: how many more it may take out of the lanes. What is emitted meanwhile stays in the channel.
+    pub(crate) round: Option<usize>,
 }
 
 impl Run {
@@ -215,6 +217,7 @@ impl BusCore {
                 jumps: SmallVec::new(),
                 loop_set_aside: false,
                 loop_in_global_line: false,
+                round: None,
             }),
             arrivals,
             is_sorted: AtomicBool::new(false),

@@ -56,7 +56,8 @@ impl BusCore {
         entrance: Entrance,
     ) -> Result<Event<P>, (Fresh<P>, EmitError)> {
         // A middleware may be called while its bus's permits are held below it on the stack: there is no waiting for them.
-        let entrance = if entrance == Entrance::Claimed && tell::is_inside() { Entrance::Queue } else { entrance };
+        let only_queues = || tell::is_inside() || self.lacks_stack_here();
+        let entrance = if entrance == Entrance::Claimed && only_queues() { Entrance::Queue } else { entrance };
         let kind = match own {
             None => kind::of::<P>(self),
             Some(own) => kind::with::<P>(self, own),
@@ -213,7 +214,7 @@ impl BusCore {
         loop {
             match self.insert(candidate, Entrance::Queue) {
                 Err(error @ EmitError::QueueFull { .. }) => {
-                    if frame::barred().is_some() || clock::now() >= until {
+                    if frame::barred().is_some() || clock::now() >= until || self.is_stuck(&worker) {
                         return Err(error);
                     }
                     let token = self.inlet.lock().rate.as_ref().map_or(NEVER, TokenBucket::ready_at);

@@ -130,6 +130,13 @@ impl Frame {
         }
     }
 
+    /// `worker`, which has it on top, is attached to this handler, which another thread runs.
+    pub(crate) fn is_attached(&self, worker: &Worker) -> bool {
+        let state = self.event.state().lock();
+        let record = state.deliveries.get(self.delivery).and_then(|d| d.records.get(self.invocation));
+        record.is_some_and(|record| record.worker != worker.id)
+    }
+
     /// Not timed out, not cancelled: what it does still counts.
     pub(crate) fn is_live(&self) -> bool {
         self.event

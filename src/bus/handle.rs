@@ -48,6 +48,10 @@ pub struct EventBus {
 }
 
 /// A handle that does not keep its bus alive.
+///
+/// For whatever the bus keeps itself: handler closures, and payloads. A payload or a value with an [`EventBus`] in it is kept by the history,
+/// and keeps the bus in turn: neither ever goes, nor do the bus's threads and timers. Put a `WeakBus` in, or take the bus from
+/// [`Event::bus`](crate::Event::bus); [`take`](EventBus::take) breaks the circle from outside.
 #[derive(Clone)]
 pub struct WeakBus {
     core: Weak<BusCore>,
@@ -334,6 +338,9 @@ impl EventBus {
     }
 
     /// Runs the event on the calling thread, ahead of the queue, before returning; on a serial bus once the running event is through.
+    ///
+    /// Where little of the thread's stack is left it runs on another thread, and this one waits for that; where there is none, as on the pump
+    /// thread of a manual bus, it is only queued. See [`assume_stack`](crate::assume_stack).
     ///
     /// Timeouts mark it but cannot unblock this thread. It needs no waiter: what the event emitted and did not wait for still runs
     /// on the bus's own threads.

@@ -66,6 +66,7 @@ impl EventBus {
             Rested::Idle => Ok(()),
             Rested::TimedOut => Err(WaitError::Timeout(timeout.unwrap_or_default())),
             Rested::GivenUp => Err(WaitError::Aborted),
+            Rested::Stuck => Err(WaitError::NoThread(1)),
         }
     }
 
@@ -92,6 +93,8 @@ pub(super) enum Rested {
     TimedOut,
     /// The handler that waits is not live any more.
     GivenUp,
+    /// Nobody but the caller could run what is queued, and its stack is used up.
+    Stuck,
 }
 
 impl BusCore {
@@ -116,9 +119,8 @@ impl BusCore {
                     let needs = || Needs::bus(self.lane);
                     worker.suspended(&frame.bus.runtime, deadline, needs, || worker.rest(deadline, Serves::All));
                 }
-                None => {
-                    worker.rest(deadline, Serves::All);
-                }
+                None if self.is_stuck(worker) => break Rested::Stuck,
+                None => drop(worker.rest(deadline, Serves::All)),
             }
         };
         match frame {

@@ -109,6 +109,10 @@ fn wait_outside(
             deregister(event, bell);
             return Err(WaitError::Timeout(waiting.timeout.unwrap_or_default()));
         }
+        if let Some(limit) = worker.and_then(|worker| nobody_for(event, worker)) {
+            deregister(event, bell);
+            return Err(WaitError::NoThread(limit));
+        }
         // With no thread left to run anything, the caller's own is one.
         match (runtime_of(event), worker) {
             (Some(runtime), Some(worker)) if deadline == NEVER && runtime.pool.is_deserted() => {
@@ -122,6 +126,25 @@ fn wait_outside(
             (_, None) => drop(bell.wait(deadline)),
         }
     }
+}
+
+/// The calling thread, whose stack is used up, is the only one that could run something that the event needs; of how many.
+fn nobody_for(event: &AnyEvent, worker: &Arc<Worker>) -> Option<usize> {
+    if !worker.is_deep() {
+        return None;
+    }
+    let runtime = runtime_of(event)?;
+    if runtime.pool.is_deserted() {
+        return Some(runtime.pool.limits().hard_limit);
+    }
+    if !worker.has_pumps() || !worker.is_out_of_stack() {
+        return None;
+    }
+    let mine = |(target, index): (AnyEvent, usize)| {
+        let identity = target.state().lock().deliveries.get(index).map(|d| Arc::clone(&d.bus));
+        identity.and_then(|identity| BusCore::of(&identity)).is_some_and(|bus| bus.is_stuck(worker))
+    };
+    (worker.has_fronted() || graph::claimable(event, &runtime).into_iter().any(mine)).then_some(1)
 }
 
 fn runtime_of(event: &AnyEvent) -> Option<Arc<RuntimeCore>> {
@@ -289,6 +312,10 @@ impl Jump {
         }
         let elsewhere = foreign || self.must_run_elsewhere(&bus, target, &slot, plan, awaited);
         let lender = lender(&bus, plan);
+        if elsewhere && lender.is_some() && self.worker.is_deep() && self.frame.is_attached(&self.worker) {
+            // It needs the turn of this handler, whose own thread most likely stands still and cannot give it up.
+            return Err(WaitError::NoThread(1));
+        }
         {
             let mut state = target.state().lock();
             let Some(delivery) = state.deliveries.get_mut(index) else { return Ok(()) };

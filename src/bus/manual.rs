@@ -10,6 +10,9 @@
 use crate::bus::core::BusCore;
 use crate::bus::ending;
 use crate::bus::frame;
+use crate::bus::permit::delivery_token;
+use crate::bus::turn::release_delivery;
+use crate::event::{Delivery, RecordPhase};
 use crate::runtime::{Drive, Job, Lane, Pumped, Serves, Work, Worker, is_service_thread};
 use crate::sync::Bell;
 use crate::sys::clock::{self, NEVER, Tick};
@@ -129,6 +132,24 @@ impl Manual {
         format!(
             "; pump thread {thread}, inside {inside} times, {fronted} claimed, wants loop: {wants_loop}, free: {wants_free}"
         )
+    }
+
+    /// True if that was put by; it is not any more.
+    pub(crate) fn takes(&self, due: &Due) -> bool {
+        let mut state = self.state.lock();
+        match due {
+            Due::Loop => {
+                state.loop_has_turn = false;
+                std::mem::take(&mut state.wants_loop)
+            }
+            Due::Free => std::mem::take(&mut state.wants_free),
+            Due::Work(_) => false,
+        }
+    }
+
+    /// How much there is that was claimed already.
+    pub(crate) fn fronted(&self) -> usize {
+        self.state.lock().fronted.len()
     }
 
     /// What is next; if there is nothing at all, who puts something by announces it.
@@ -311,5 +332,25 @@ impl Drive for BusCore {
 
     fn has_fronted(&self) -> bool {
         self.manual.as_ref().is_some_and(|manual| manual.has_fronted())
+    }
+
+    fn set_down_fronted(self: Arc<Self>) {
+        let Some(manual) = &self.manual else { return };
+        let (fronted, had_turn) = {
+            let mut state = manual.state.lock();
+            let fronted: Vec<_> =
+                state.fronted.iter().map(|claimed| (claimed.event.clone(), claimed.delivery)).collect();
+            (fronted, std::mem::take(&mut state.loop_has_turn))
+        };
+        for (event, delivery) in fronted {
+            let unstarted = |d: &&Delivery| d.records.iter().all(|record| record.phase != RecordPhase::Started);
+            let turn = event.state().lock().deliveries.get(delivery).filter(unstarted).map(|d| d.manner.turn);
+            if let Some(turn) = turn {
+                release_delivery(&self, delivery_token(&event, delivery), turn);
+            }
+        }
+        if had_turn {
+            self.give_up_global_turn();
+        }
     }
 }

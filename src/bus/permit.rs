@@ -140,7 +140,11 @@ impl Permit {
     #[cold]
     fn serves_meanwhile(&self, worker: &Arc<Worker>, token: Token) -> Option<bool> {
         let runtime = self.runtime();
-        let pumps = worker.has_pumps() && !worker.is_out_of_stack() && worker.has_fronted();
+        let pumps = worker.has_pumps() && worker.has_fronted();
+        if pumps && worker.is_out_of_stack() {
+            worker.set_down_fronted();
+            return None;
+        }
         if !pumps && !runtime.pool.is_starved() {
             return None;
         }

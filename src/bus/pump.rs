@@ -3,7 +3,7 @@
 use crate::bus::core::BusCore;
 use crate::bus::frame;
 use crate::bus::handle::EventBus;
-use crate::bus::manual::Due;
+use crate::bus::manual::{Due, Manual};
 use crate::bus::rest::apart;
 use crate::runtime::{Drive, NotHere, Serves, Worker};
 use crate::sys::clock::{self, NEVER, Tick};
@@ -16,12 +16,12 @@ impl EventBus {
     ///
     /// Events come in the order that any bus has: priorities, then order of emission. What handlers emit meanwhile is queued and runs too,
     /// retries that are due and events that other threads wait for go first; an event that keeps emitting its like never lets this
-    /// return, which [`run_pending_for`](Self::run_pending_for) does. A timeout ends a handler's attempt on time, for everybody who waits
+    /// return, which [`run_pending_once`](Self::run_pending_once) and [`run_pending_for`](Self::run_pending_for) do. A timeout ends a handler's attempt on time, for everybody who waits
     /// for it, but cannot unblock this thread; what comes after a handler or an event that was ended so may be left for the next call, of
     /// which [`on_ready`](crate::BusBuilder::on_ready) tells.
     ///
     /// The calling thread becomes the bus's pump thread. The call runs nothing and returns 0, with a warning in the log: on a bus that is
-    /// not manual; while another thread pumps the bus; in a callback that is not a handler; and inside a handler, unless the thread is the
+    /// not manual; while another thread pumps the bus; in a callback that is not a handler; where the thread's stack is used up; and inside a handler, unless the thread is the
     /// bus's pump thread already. There, the event that is being handled keeps its serial bus busy, so what comes after it does not start.
     ///
     /// **Blocking**: not by itself; for as long as the handlers take.
@@ -44,7 +44,7 @@ impl EventBus {
     /// # Ok::<(), threadbus::BuildError>(())
     /// ```
     pub fn run_pending(&self) -> usize {
-        self.core().pump(NEVER)
+        self.core().pump(NEVER, false)
     }
 
     /// The same, but starts no further event once `budget` is spent: with none, it starts none. An event that has started runs to its end.
@@ -69,12 +69,39 @@ impl EventBus {
     /// # Ok::<(), threadbus::BuildError>(())
     /// ```
     pub fn run_pending_for(&self, budget: Duration) -> usize {
-        self.core().pump(clock::after(clock::now(), budget))
+        self.core().pump(clock::after(clock::now(), budget), false)
+    }
+
+    /// The same for one round: what is queued when it is called, and what that waits for. What is emitted meanwhile waits for the next
+    /// call, whatever its priority, and so does a retry that is due meanwhile.
+    ///
+    /// So this returns although each event emits the next, and every event waits for one round at most. What is left does not call
+    /// [`on_ready`](crate::BusBuilder::on_ready), as with a budget: see [`pending`](Self::pending).
+    ///
+    /// **Blocking**: as [`run_pending`](Self::run_pending).
+    ///
+    /// ```
+    /// use threadbus::{Event, EventBus, Payload};
+    /// struct Step(u32);
+    /// impl Payload for Step { type Output = (); }
+    ///
+    /// let bus = EventBus::builder("game").manual().build()?;
+    /// bus.on(|step: &Event<Step>| drop(step.bus().emit(Step(step.0 + 1))));
+    /// bus.emit(Step(0));
+    /// bus.emit(Step(100));
+    /// for _frame in 0..3 {
+    ///     assert_eq!(bus.run_pending_once(), 2);
+    /// }
+    /// assert_eq!(bus.pending(), 2);
+    /// # Ok::<(), threadbus::BuildError>(())
+    /// ```
+    pub fn run_pending_once(&self) -> usize {
+        self.core().pump(NEVER, true)
     }
 }
 
 impl BusCore {
-    fn pump(self: &Arc<Self>, until: Tick) -> usize {
+    fn pump(self: &Arc<Self>, until: Tick, once: bool) -> usize {
         let refuse = |why: &str| {
             logging::warn!("run_pending on {} runs nothing: {why}", self.label());
             0
@@ -84,6 +111,9 @@ impl BusCore {
             return refuse("it is called in a callback that is not a handler");
         }
         let Some(worker) = Worker::current() else { return refuse("the thread is ending") };
+        if worker.is_out_of_stack() {
+            return refuse("the thread's stack is used up");
+        }
         let frame = frame::top();
         if frame.as_ref().is_some_and(|frame| !frame.is_live()) {
             return refuse("the handler that calls it was given up");
@@ -97,12 +127,18 @@ impl BusCore {
         };
         worker.do_chores();
         let before = manual.starts();
-        while (until == NEVER || !manual.is_spent())
+        let round = Round::enter(self, once);
+        if once {
+            self.run_round(&worker, manual);
+        }
+        while !once
+            && (until == NEVER || !manual.is_spent())
             && let Some(due) = manual.due(Serves::All)
         {
             self.run_due(&worker, due);
         }
         let ran = manual.starts() - before;
+        drop(round);
         drop(inside);
         if let Some(frame) = frame {
             // What ran on top may have given up what this handler keeps.
@@ -111,13 +147,30 @@ impl BusCore {
         ran
     }
 
+    /// What has been put by so far: each piece once, and the loop and the runner of free events again if they were asked for in vain.
+    fn run_round(self: &Arc<Self>, worker: &Arc<Worker>, manual: &Manual) {
+        for _ in 0..manual.fronted() {
+            if let Some(due) = manual.due(Serves::Fronted) {
+                self.run_due(worker, due);
+            }
+        }
+        for due in [Due::Loop, Due::Free, Due::Loop, Due::Free] {
+            if manual.takes(&due) {
+                self.run_due(worker, due);
+            }
+        }
+    }
+
     /// In a park of the pump thread: one piece of work.
     pub(crate) fn serve_one(self: &Arc<Self>, worker: &Arc<Worker>, serves: Serves) -> Result<bool, NotHere> {
         let Some(manual) = &self.manual else { return Err(NotHere) };
         // After one event the loop is set down again, and the one who waits looks around.
         let Some(inside) = self.go_inside(manual, worker, false, Some(0)) else { return Err(NotHere) };
+        // Inside of a round, too: what is waited for may have been emitted in it.
+        let round = Round::enter(self, false);
         let Some(due) = manual.due(serves) else { return Ok(false) };
         self.run_due(worker, due);
+        drop(round);
         drop(inside);
         Ok(true)
     }
@@ -131,5 +184,29 @@ impl BusCore {
         if let Err(panic) = ran {
             unwind::tell_outside_of_handlers("a pump thread", panic);
         }
+    }
+}
+
+/// A call of ours runs handlers of a manual bus: one round, or not. Inside of each other they do not know of each other.
+struct Round<'a> {
+    bus: &'a BusCore,
+    outer: Option<usize>,
+}
+
+impl<'a> Round<'a> {
+    fn enter(bus: &'a BusCore, once: bool) -> Self {
+        let mut run = bus.run.lock();
+        if once {
+            bus.fetch(&mut run);
+        }
+        let round = once.then(|| run.lanes.len() + run.free.len());
+        let outer = std::mem::replace(&mut run.round, round);
+        Round { bus, outer }
+    }
+}
+
+impl Drop for Round<'_> {
+    fn drop(&mut self) {
+        self.bus.run.lock().round = self.outer;
     }
 }

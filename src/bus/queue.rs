@@ -51,6 +51,9 @@ impl BusCore {
     /// The next entry of the queue; past the lanes where all events go one way, since they would only be moved twice.
     #[inline]
     pub(super) fn take(&self, run: &mut Run, wanted: impl Fn(&Entry) -> bool) -> Option<Entry> {
+        if run.round.is_some() {
+            return self.take_of_round(run, wanted);
+        }
         if run.lanes.len() == 0 && !self.is_sorted.load(Ordering::Acquire) {
             let entry = self.arrivals.try_recv().ok()?;
             if !needs_lanes(&entry) {
@@ -62,6 +65,20 @@ impl BusCore {
         self.fetch(run);
         run.lanes.peek().filter(|next| wanted(next))?;
         run.lanes.pop()
+    }
+
+    #[cold]
+    fn take_of_round(&self, run: &mut Run, wanted: impl Fn(&Entry) -> bool) -> Option<Entry> {
+        run.round.filter(|left| *left > 0)?;
+        run.lanes.peek().filter(|next| wanted(next))?;
+        run.round = run.round.map(|left| left - 1);
+        run.lanes.pop()
+    }
+
+    /// A round is over, and something is left that is not its business.
+    #[inline]
+    pub(super) fn leaves_to_next_round(&self, run: &Run) -> bool {
+        run.round.is_some() && (run.lanes.len() + run.free.len() > 0 || !self.arrivals.is_empty())
     }
 
     /// From the channel into the lanes.

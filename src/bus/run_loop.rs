@@ -250,6 +250,12 @@ impl BusCore {
                 if let Some(since) = pass.busy_since.take() {
                     thread::has_worked(clock::now().saturating_sub(since));
                 }
+                if self.leaves_to_next_round(&run) {
+                    drop(run);
+                    self.after_next(granted, global_turn, stale);
+                    self.submit_loop();
+                    return Next::Leave;
+                }
                 match self.hand_back(run, &mut pass.slots) {
                     Some(locked) => run = locked,
                     None => {
@@ -463,9 +469,15 @@ impl BusCore {
             if run.paused > 0 {
                 return;
             }
-            self.fetch(&mut run);
+            if run.round.is_none() {
+                self.fetch(&mut run);
+            }
             let claimed = loop {
+                if run.round == Some(0) {
+                    break Next::Leave;
+                }
                 let Some(entry) = run.free.pop() else { break Next::Leave };
+                run.round = run.round.map(|left| left - 1);
                 match self.claim(&mut run, worker, entry, &mut pass, None) {
                     Claimed::ToRun => break Next::Run,
                     Claimed::InLine(entry) => in_line.push(entry),
@@ -475,7 +487,7 @@ impl BusCore {
                     }
                 }
             };
-            let more = claimed == Next::Run && run.free.len() > 0;
+            let more = run.free.len() > 0 && claimed == Next::Run || self.leaves_to_next_round(&run);
             // Serial events that came along: their loop is active since their emit, and looks into the lanes.
             drop(run);
             if more && self.manual.is_some() {

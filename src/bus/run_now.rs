@@ -31,28 +31,30 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
     }
     let slot = kind::slot(bus, event);
     let plan = plan_for(event, &slot, &bus.defaults);
-    match run_alone(bus, &worker, event, index, &slot, plan) {
+    let deep = worker.is_deep();
+    match if deep { None } else { run_alone(bus, &worker, event, index, &slot, plan) } {
         Some(After::Done(_)) => return,
         Some(After::Left) => return wait_for_delivery(bus, &worker, event, index),
         None => {}
     }
     let inside = bus.manual.as_ref().map(|manual| bus.go_inside(manual, &worker, false, None));
-    let foreign = matches!(inside, Some(None));
+    // With little stack left it goes to another thread, if it may, and is served in the wait below, if it may not.
+    let elsewhere = deep || matches!(inside, Some(None));
     // With what it holds in the hand, where the lender is looked for.
     let frame = frame::top();
     let redrive = {
         let mut state = event.state().lock();
         let Some(delivery) = state.deliveries.get_mut(index) else { return };
         delivery.manner = manner(plan, frame.is_some());
-        delivery.set_lender(if foreign { None } else { lender(bus, plan) });
+        delivery.set_lender(if elsewhere { None } else { lender(bus, plan) });
         if !delivery.redrive {
             bus.recorder.queued_for(start::queued_for(event, delivery, clock::now()), By::Anybody);
         }
         delivery.redrive
     };
     let parallel = !redrive && is_parallel(bus, event, &slot);
-    if foreign {
-        // On another thread than its pump thread it goes to the front there.
+    if elsewhere {
+        // Of a manual bus: to the front there.
         if ensure_turn(bus, event, index, Place::Front) {
             submit_resume(bus, event, index);
         }
@@ -139,6 +141,32 @@ fn wait_for_delivery(bus: &BusCore, worker: &Arc<Worker>, event: &AnyEvent, inde
     }
     let _watch = bus.watch(&worker.bell, Until::Change);
     while is_active(event, index) {
+        if bus.is_stuck(worker) {
+            let event = event.clone();
+            return logging::later!(Warn, of event; move || {
+                format!("{event} is left to others: no thread, or no stack, is left to run it")
+            });
+        }
         worker.sit(&bus.runtime, NEVER, || graph::needs_of(event, false, &bus.runtime));
+    }
+}
+
+impl BusCore {
+    /// The calling thread is the only one that could run an event of this bus now, and has little stack left. What it claimed then would
+    /// keep the turn from the handlers below it, which come first.
+    pub(crate) fn lacks_stack_here(&self) -> bool {
+        let Some(worker) = Worker::current().filter(|worker| worker.is_deep()) else { return false };
+        if self.manual.is_some() {
+            return self.runs_on(&worker);
+        }
+        self.runtime.pool.is_last(&worker) || frame::top().is_some_and(|frame| frame.is_attached(&worker))
+    }
+
+    /// Nobody else runs what this bus has queued, and the calling thread, which waits outside of handlers, has no stack left for it.
+    pub(crate) fn is_stuck(&self, worker: &Worker) -> bool {
+        match &self.manual {
+            Some(_) => worker.is_out_of_stack() && self.runs_on(worker),
+            None => worker.is_deep() && self.runtime.pool.is_deserted(),
+        }
     }
 }

@@ -113,7 +113,8 @@ pub enum WaitError {
     /// What is waited for needs a thread of its own, and can never get one.
     ///
     /// Only where the runtime's hard limit is reached or the system refuses threads, nothing of it runs, the waiting thread has no stack left to
-    /// run it, and all other threads stand still in waits as well. The number is the hard limit.
+    /// run it, and all other threads stand still in waits as well. The number is the hard limit. Or only this thread may run it, whose stack is
+    /// used up; the limit is 1 then.
     #[error("no thread is left to run what this waits for (limit {0})")]
     NoThread(usize),
 }

@@ -226,7 +226,8 @@ impl RuntimeBuilder {
         self
     }
 
-    /// What the threads are called. Default `threadbus`.
+    /// What the threads are called: this and a number, `threadbus-1` by default, which no other thread of the runtime gets. Linux shows 15
+    /// bytes of a name, so a longer prefix is cut until the number fits.
     pub fn thread_name(mut self, prefix: &str) -> Self {
         prefix.clone_into(&mut self.limits.thread_name);
         self

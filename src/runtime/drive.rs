@@ -21,6 +21,10 @@ pub(crate) trait Drive: Send + Sync {
 
     /// Somebody waits for its pump thread.
     fn has_fronted(&self) -> bool;
+
+    /// On the pump thread, which has no stack left for what others wait for: that gives its turns back, and stands in line for them again
+    /// when it is run.
+    fn set_down_fronted(self: Arc<Self>);
 }
 
 /// The thread is not the bus's pump thread any more.

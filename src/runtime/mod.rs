@@ -3,6 +3,7 @@
 //! Imports `sys`, `sync` and `event`. Knows a bus only as a [`Drive`] and as closures. The protocols of this room and of `bus`
 //! are in `README.md` beside this file.
 
+mod assume_stack;
 mod core;
 mod drive;
 mod jobs;
@@ -10,6 +11,7 @@ mod pool;
 mod watch;
 mod worker;
 
+pub use self::assume_stack::assume_stack;
 pub(crate) use self::core::{ParkedWait, PermitKind, RuntimeCore, Turn, hand_over};
 pub use self::core::{Runtime, RuntimeBuilder, RuntimeStats};
 pub(crate) use drive::{Drive, NotHere, Pumped, Serves, Work};

@@ -51,6 +51,8 @@ struct State {
     idle: Vec<Arc<Worker>>,
     returning: VecDeque<Arc<Worker>>,
     threads: usize,
+    /// How many threads have been asked for, which gives each its number.
+    asked: u64,
     /// Places taken.
     busy: usize,
     /// Of those, on their way to a job.
@@ -125,7 +127,20 @@ pub(crate) struct Pool {
 struct Staffing {
     ring: Vec<Arc<Worker>>,
     spawn: usize,
+    /// The number of the last one of these.
+    last: u64,
     starved: bool,
+}
+
+/// What the system shows of a thread's name: Linux keeps so many bytes.
+const SHOWN: usize = 15;
+
+/// `prefix-7`, with as much of the prefix as leaves the number to be seen.
+fn numbered(prefix: &str, number: u64) -> String {
+    let number = format!("-{number}");
+    let room = SHOWN.saturating_sub(number.len());
+    let kept = (0..=room.min(prefix.len())).rev().find(|&at| prefix.is_char_boundary(at)).unwrap_or(0);
+    format!("{}{number}", &prefix[..kept])
 }
 
 impl Pool {
@@ -306,7 +321,17 @@ impl Pool {
         self.state.lock().is_starved(self.limits.hard_limit)
     }
 
-    /// The same, and there is not a single thread: the system refuses them all.
+    /// With this worker parked nobody would come for a job: it is the last thread that runs anything, and there can be no more.
+    pub(crate) fn is_last(&self, worker: &Worker) -> bool {
+        let state = self.state.lock();
+        let own = usize::from(*worker.place.lock() == Place::Busy);
+        state.busy == own
+            && state.idle.is_empty()
+            && state.returning.is_empty()
+            && (state.threads >= self.limits.hard_limit || state.refused)
+    }
+
+    /// There are jobs that no thread will come for, and there is not a single thread: the system refuses them all.
     pub(crate) fn is_deserted(&self) -> bool {
         let state = self.state.lock();
         state.threads == 0 && state.is_starved(self.limits.hard_limit)
@@ -388,6 +413,8 @@ impl Pool {
                 staffing.ring.push(worker);
             } else if state.threads < self.limits.hard_limit && may_ask {
                 state.threads += 1;
+                state.asked += 1;
+                staffing.last = state.asked;
                 staffing.spawn += 1;
             } else {
                 break;
@@ -420,6 +447,7 @@ impl Pool {
             self.ring_the_waiting(None);
         }
         for left in (0..staffing.spawn).rev() {
+            let number = staffing.last - left as u64;
             let pool = Arc::clone(self);
             let size = self.limits.stack_size;
             let body = move || {
@@ -431,7 +459,7 @@ impl Pool {
                 }
                 pool.work(&Worker::new(Place::Coming, Some(size)));
             };
-            if let Err(error) = thread::spawn(self.limits.thread_name.clone(), size, body) {
+            if let Err(error) = thread::spawn(numbered(&self.limits.thread_name, number), size, body) {
                 return self.is_refused(left + 1, &error);
             }
         }

@@ -6,6 +6,7 @@ use crate::runtime::pool::Place;
 use crate::runtime::watch::Overdue;
 use crate::sync::Bell;
 use crate::sys::clock::{NEVER, Tick};
+use crate::sys::stack::StackBounds;
 use crate::sys::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::sync::{Mutex, MutexGuard};
 use crate::sys::{refused, thread};
@@ -105,10 +106,7 @@ pub(crate) struct Worker {
     pub(crate) listed: AtomicU64,
     /// The pool's business, changed under the pool's lock only.
     pub(crate) place: Mutex<Place>,
-    /// The lowest stack address that may still be used, if the stack's size is known.
-    floor: Option<usize>,
-    /// The same for what nobody else can run, and which others wait for.
-    last: Option<usize>,
+    bounds: StackBounds,
     stack: Mutex<Stack>,
     top: Top,
     /// The watch looks at the stack no later than this.
@@ -135,20 +133,13 @@ pub(crate) struct Worker {
 
 type Chore = Box<dyn FnOnce() + Send>;
 
-/// What a thread of the user's is taken to have: what Rust gives a thread unless told otherwise.
-const OUTSIDE_STACK: usize = 2 << 20;
-
 thread::local! {
     static CURRENT: RefCell<Option<Arc<Worker>>> = RefCell::new(None);
 }
 
 impl Worker {
+    /// For the calling thread. `stack_size`: what a thread of the pool was made with.
     pub(crate) fn new(place: Place, stack_size: Option<usize>) -> Arc<Worker> {
-        let here = thread::stack_position();
-        // A quarter of the stack, at least 128 KiB, is left to whatever a handler calls.
-        let reserve = |size: usize| (size / 4).max(128 * 1024).min(size / 2);
-        let floor = stack_size.map(|size| here.saturating_sub(size - reserve(size)));
-        let last = stack_size.map(|size| here.saturating_sub(size - reserve(size) / 2));
         Arc::new(Worker {
             id: thread::next_number(),
             name: thread::name(),
@@ -156,8 +147,7 @@ impl Worker {
             outside: place == Place::Outside,
             listed: AtomicU64::new(0),
             place: Mutex::new(place),
-            floor,
-            last,
+            bounds: StackBounds::here(stack_size),
             stack: Mutex::new(Stack { slots: Vec::new() }),
             top: Top::default(),
             bound: AtomicU64::new(NEVER),
@@ -178,7 +168,7 @@ impl Worker {
         CURRENT
             .try_with(|current| {
                 let mut current = current.borrow_mut();
-                Arc::clone(current.get_or_insert_with(|| Worker::new(Place::Outside, Some(OUTSIDE_STACK))))
+                Arc::clone(current.get_or_insert_with(|| Worker::new(Place::Outside, None)))
             })
             .ok()
     }
@@ -273,7 +263,12 @@ impl Worker {
 
     /// Not even what somebody else waits for can run on top any more.
     pub(crate) fn is_out_of_stack(&self) -> bool {
-        self.last.is_some_and(|last| thread::stack_position() < last)
+        self.bounds.is_used_up()
+    }
+
+    /// On its own thread: so much is left below the caller.
+    pub(crate) fn assume_stack(&self, left: usize) {
+        self.bounds.assume(left);
     }
 
     /// Somebody waits for what only this thread may run.
@@ -282,9 +277,18 @@ impl Worker {
         buses.iter().filter_map(Weak::upgrade).any(|bus| bus.has_fronted())
     }
 
+    /// What only this thread could run, and has no stack for, keeps no turn from it.
+    #[cold]
+    pub(crate) fn set_down_fronted(&self) {
+        let buses: Vec<Weak<dyn Drive>> = self.pumps.lock().clone();
+        for bus in buses.iter().filter_map(Weak::upgrade) {
+            bus.set_down_fronted();
+        }
+    }
+
     /// True when the stack is nearly used up.
     pub(crate) fn is_deep(&self) -> bool {
-        self.floor.is_some_and(|floor| thread::stack_position() < floor)
+        self.bounds.is_deep()
     }
 
     /// May be taken under `run`, and before an event's lock.

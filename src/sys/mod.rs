@@ -11,6 +11,7 @@ pub(crate) mod logging;
 mod plant;
 pub(crate) mod random;
 pub(crate) mod refused;
+pub(crate) mod stack;
 pub(crate) mod sync;
 pub(crate) mod thread;
 pub(crate) mod unwind;

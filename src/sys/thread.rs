@@ -122,13 +122,6 @@ pub(crate) fn name() -> String {
     thread.name().map_or_else(|| format!("{:?}", thread.id()), str::to_owned)
 }
 
-/// An address on the calling thread's stack: the difference of two tells how much lies between them.
-#[inline(never)]
-pub(crate) fn stack_position() -> usize {
-    let here = 0u8;
-    std::ptr::from_ref(&here).addr()
-}
-
 /// A number that nothing of the process has had: of threads, pools and buses. Never 0. A thread for each connection uses 32 bits up in weeks;
 /// in tests they are nearly used up from the start.
 pub(crate) fn next_number() -> u64 {
