@@ -130,13 +130,6 @@ impl Frame {
         }
     }
 
-    /// `worker`, which has it on top, is attached to this handler, which another thread runs.
-    pub(crate) fn is_attached(&self, worker: &Worker) -> bool {
-        let state = self.event.state().lock();
-        let record = state.deliveries.get(self.delivery).and_then(|d| d.records.get(self.invocation));
-        record.is_some_and(|record| record.worker != worker.id)
-    }
-
     /// Not timed out, not cancelled: what it does still counts.
     pub(crate) fn is_live(&self) -> bool {
         self.event
@@ -392,6 +385,18 @@ fn owner_of(hold: &Hold) -> Option<Frame> {
         local.frames.iter().rev().find(owns).cloned()
     })
     .flatten()
+}
+
+/// The bus of a handler that this thread is attached to, and another thread runs.
+#[cold]
+pub(crate) fn attached_to(worker: &Worker) -> Option<Arc<BusCore>> {
+    let frames = local(|local| local.frames.clone()).unwrap_or_default();
+    let elsewhere = |frame: &Frame| {
+        let state = frame.event.state().lock();
+        let record = state.deliveries.get(frame.delivery).and_then(|d| d.records.get(frame.invocation));
+        record.is_some_and(|record| record.worker != worker.id)
+    };
+    frames.into_iter().find(elsewhere).map(|frame| frame.bus)
 }
 
 /// Takes back what `frame` runs under. False if the frame was ended meanwhile; then nothing is touched.

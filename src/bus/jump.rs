@@ -312,7 +312,9 @@ impl Jump {
         }
         let elsewhere = foreign || self.must_run_elsewhere(&bus, target, &slot, plan, awaited);
         let lender = lender(&bus, plan);
-        if elsewhere && lender.is_some() && self.worker.is_deep() && self.frame.is_attached(&self.worker) {
+        let needs = plan.turn != TurnKind::Free || plan.bus_handler;
+        let keeps = || frame::attached_to(&self.worker).is_some_and(|own| Arc::ptr_eq(&own, &bus));
+        if elsewhere && needs && self.worker.is_deep() && keeps() {
             // It needs the turn of this handler, whose own thread most likely stands still and cannot give it up.
             return Err(WaitError::NoThread(1));
         }

@@ -159,7 +159,7 @@ impl BusCore {
         if self.manual.is_some() {
             return self.runs_on(&worker);
         }
-        self.runtime.pool.is_last(&worker) || frame::top().is_some_and(|frame| frame.is_attached(&worker))
+        self.runtime.pool.is_last(&worker) || frame::attached_to(&worker).is_some()
     }
 
     /// Nobody else runs what this bus has queued, and the calling thread, which waits outside of handlers, has no stack left for it.
