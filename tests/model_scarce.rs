@@ -439,3 +439,107 @@ fn one_pump_waits_for_another() {
         assert_eq!(event.result().unwrap(), 3);
     });
 }
+
+/// As long as the other bus has not had its turn, this one always has something to do.
+#[test]
+fn a_busy_bus_leaves_the_only_thread_to_another() {
+    check(|| {
+        let runtime = threads(1, 1);
+        let (busy, idle) = (bus(&runtime, "busy"), bus(&runtime, "idle"));
+        let (ran, runs) = flag();
+        busy.on(move |job: &Event<Job>| {
+            if ran.load(SeqCst) == 0 {
+                job.bus().emit_with(Job(job.0 + 1), EventOptions::new().detached());
+            }
+            job.0
+        });
+        idle.on(move |_: &Event<Next>| runs.store(1, SeqCst));
+        busy.emit(Job(1));
+        idle.emit(Next).result().unwrap();
+        at_rest(&busy);
+        at_rest(&idle);
+    });
+}
+
+/// An event gives way between two handlers: it keeps its turn, and its order.
+#[test]
+fn an_event_that_gives_way_keeps_its_bus() {
+    check(|| {
+        let runtime = threads(1, 2);
+        let (a, b) = (bus(&runtime, "a"), bus(&runtime, "b"));
+        let order = Arc::new(Mutex::new(Vec::new()));
+        for handler in 0..3 {
+            let order = Arc::clone(&order);
+            a.on(move |job: &Event<Job>| {
+                order.lock().unwrap().push((job.0, handler));
+                job.0
+            });
+        }
+        b.on(|child: &Event<Child>| child.0);
+        let (first, beside, second) = (a.emit(Job(1)), b.emit(Child(7)), a.emit(Job(2)));
+        let given_up = a.emit(Job(3));
+        given_up.cancel();
+        assert_eq!((beside.result().unwrap(), first.result_list().unwrap().len()), (7, 3));
+        second.wait().unwrap();
+        at_rest(&a);
+        at_rest(&b);
+        let order = order.lock().unwrap();
+        let of = |n| order.iter().filter(|(job, _)| *job == n).copied().collect::<Vec<_>>();
+        assert_eq!([of(1), of(2)].concat(), order[..6], "no event comes between the handlers of another");
+        assert_eq!(of(1), [(1, 0), (1, 1), (1, 2)]);
+    });
+}
+
+/// At the hard limit: one thread waits with a lock in its hand, and the other one sleeps in a call that holds no place.
+#[test]
+fn nothing_runs_on_top_of_a_wait_that_does_not_need_it() {
+    check(|| {
+        let runtime = threads(2, 2);
+        let (app, slow, found) = (bus(&runtime, "app"), bus(&runtime, "slow"), bus(&runtime, "found"));
+        let unrelated = bus(&runtime, "unrelated");
+        let table = Arc::new(shuttle::sync::Mutex::new(0));
+        let finds = found.downgrade();
+        slow.on(move |child: &Event<Child>| -> Result<u32, HandlerError> {
+            // Until somebody outside lets it go on.
+            let found = finds.upgrade().ok_or("gone")?.find::<Next>().future_forever().first();
+            Ok(child.0 + u32::from(found.is_some()))
+        });
+        let (held, other) = (Arc::clone(&table), slow.downgrade());
+        let (waits, is_waiting) = flag();
+        app.on(move |job: &Event<Job>| -> Result<u32, HandlerError> {
+            let child = other.upgrade().ok_or("gone")?.emit_with(Child(job.0), EventOptions::new().detached());
+            until(|| child.status() == EventStatus::Started);
+            let mut table = held.lock().unwrap();
+            is_waiting.store(1, SeqCst);
+            *table += child.result()?;
+            Ok(*table)
+        });
+        let own = Arc::clone(&table);
+        unrelated.on(move |_: &Event<Next>| *own.lock().unwrap() += 10);
+        let event = app.emit(Job(1));
+        until(|| waits.load(SeqCst) == 1);
+        let beside = unrelated.emit(Next);
+        a_while();
+        found.emit(Next);
+        assert_eq!(event.result().unwrap(), 2);
+        beside.result().unwrap();
+        [app, slow, unrelated].iter().for_each(at_rest);
+    });
+}
+
+#[test]
+fn a_thread_that_was_refused_comes_when_somebody_looks() {
+    check(|| {
+        let runtime = runtime();
+        let (a, b) = (bus(&runtime, "a"), bus(&runtime, "b"));
+        a.on(|job: &Event<Job>| job.0);
+        b.on(|job: &Event<Job>| job.0);
+        runtime.model_threads_refused(true);
+        let events = [a.emit(Job(1)), b.emit(Job(2))];
+        runtime.model_threads_refused(false);
+        until(|| events.iter().all(Event::is_completed));
+        assert_eq!(events.map(|event| event.result().unwrap()), [1, 2]);
+        at_rest(&a);
+        at_rest(&b);
+    });
+}

@@ -288,7 +288,10 @@ impl Pool {
     /// Whether a thread that has worked for so long leaves its place to them.
     pub(crate) fn gives_way(&self, worked: Tick) -> bool {
         /// Short, so that a bus with one event is served soon; long beside what it takes to change over.
-        const TURN: Tick = 1_000_000;
+        const TURN: Tick = if cfg!(threadbus_shuttle) { 0 } else { 1_000_000 };
+        if planted("keeps_its_thread") {
+            return false;
+        }
         match self.pressure.load(Ordering::Relaxed) {
             NONE => false,
             CROWDED => true,
@@ -343,7 +346,7 @@ impl Pool {
         if !state.is_starved(self.limits.hard_limit) {
             return None;
         }
-        let job = state.jobs.take(needs)?;
+        let job = if planted("serves_anything_on_top") { state.jobs.pop() } else { state.jobs.take(needs) }?;
         let mut place = worker.place.lock();
         if *place == Place::Waiting {
             *place = Place::Busy;
@@ -481,7 +484,9 @@ impl Pool {
         let at = state.ask_again_at;
         drop(state);
         let pool = Arc::downgrade(self);
-        refused::remember(pool.clone());
+        if !planted("refusal_is_final") {
+            refused::remember(pool.clone());
+        }
         if !cfg!(threadbus_shuttle) {
             self.watch.at(at, move || {
                 if let Some(pool) = pool.upgrade() {
