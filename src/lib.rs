@@ -85,8 +85,9 @@
 //! | threads and their limits | [`Runtime`], [`RuntimeBuilder`], [`RuntimeStats`] |
 //! | the last line of a `main` | [`Runtime::shutdown`] |
 //!
-//! Every method that may block says so under **Blocking**. The crate logs through the `log` facade, target `threadbus`, and has
-//! no `unsafe` code.
+//! Every method that may block says so under **Blocking**. The crate logs through the `log` facade, target `threadbus`: with nothing locked
+//! or owed, a logger's panics contained, and never on a thread that keeps deadlines. A logger may emit, but not wait; what it emits
+//! when the crate calls it, and what comes of that, is not logged. There is no `unsafe` code.
 #![allow(clippy::missing_const_for_thread_local, reason = "the model checker's thread-locals have no const form")]
 
 mod batch;

@@ -37,7 +37,12 @@ fn options() -> EventOptions {
 
 /// Handlers have 30 ms.
 fn short(name: &str) -> EventBus {
-    EventBus::builder(name).handler_timeout(Some(30 * MS)).handler_slow_after(None).event_slow_after(None).build().unwrap()
+    EventBus::builder(name)
+        .handler_timeout(Some(30 * MS))
+        .handler_slow_after(None)
+        .event_slow_after(None)
+        .build()
+        .unwrap()
 }
 
 fn stands_at(gate: &Gate) -> impl Fn(&Event<Slow>) + Send + Sync + 'static {
@@ -216,7 +221,9 @@ fn the_mark_travels_with_what_a_logger_emits() {
                 other.emit_with(Child { n }, options().retry(retry));
             }
             let elsewhere = (line.clone(), other.clone());
-            thread::spawn(move || elsewhere.1.emit_with(Child { n: 7 }, options().parent(&elsewhere.0))).join().unwrap();
+            thread::spawn(move || elsewhere.1.emit_with(Child { n: 7 }, options().parent(&elsewhere.0)))
+                .join()
+                .unwrap();
             refusing.emit(Child { n: 8 });
             bounded.emit(Child { n: 9 });
             bounded.emit(Child { n: 10 }).cancel();
@@ -289,7 +296,7 @@ fn one_that_emits_where_no_thread_is_left() {
         b.on(|child: &Event<Child>| child.n);
         a.on(move |job: &Event<Job>| -> Result<u32, ResultError> {
             other.emit_with(Child { n: 0 }, options().detached());
-            Ok(other.emit(Child { n: job.n }).wait_in_order()?.result()?)
+            other.emit(Child { n: job.n }).wait_in_order()?.result()
         });
         assert_eq!(done(&a.emit(Job { n: 3 })).result().unwrap(), 3);
         idle(&panel);
@@ -368,8 +375,13 @@ fn while_a_logger_stands_still_a_cancel_and_a_lost_first_go_through() {
         bus.on(|job: &Event<Job>| job.n);
         let (slow, next) = (bus.emit(Slow), bus.emit(Job { n: 1 }));
         entered.wait();
+        let began = Instant::now();
         assert!(slow.cancel());
-        assert_eq!(done(&next).result().unwrap(), 1, "the bus has a fresh thread, and the canceller is not asked for it");
+        assert_eq!(
+            done(&next).result().unwrap(),
+            1,
+            "the bus has a fresh thread, and the canceller is not asked for it"
+        );
         stands.wait();
         let first = EventBus::builder("first").handler_concurrency(HandlerConcurrency::Parallel).build().unwrap();
         let started = Gate::new();
@@ -384,6 +396,7 @@ fn while_a_logger_stands_still_a_cancel_and_a_lost_first_go_through() {
             5
         });
         assert_eq!(first.emit(Job { n: 1 }).first().unwrap(), Some(5));
+        assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
         gate.open();
         goes_on.open();
         log.says("is abandoned");
@@ -400,7 +413,8 @@ fn while_a_logger_stands_still_slow_warnings_and_drops_hold_nobody_up() {
         bus.on(|job: &Event<Job>| job.n);
         throws_bombs(&bus, 50);
         assert_eq!(done(&bus.emit(Job { n: 1 })).result().unwrap(), 1);
-        let slow = EventBus::builder("slow").handler_slow_after(Some(5 * MS)).handler_timeout(Some(60 * MS)).build().unwrap();
+        let slow =
+            EventBus::builder("slow").handler_slow_after(Some(5 * MS)).handler_timeout(Some(60 * MS)).build().unwrap();
         let gate = Gate::new();
         let _handlers = gate.opener();
         slow.on(stands_at(&gate));
@@ -442,9 +456,10 @@ fn a_logger_that_panics_always_is_survived() {
         }
         let refusing = EventBus::builder("refuses").middleware(Refuses).build().unwrap();
         assert!(refusing.emit(line("no")).wait().is_err());
-        bus.on_with(HandlerOptions::new().retry(Retry::attempts(3).only_if(|_| panic!("on purpose"))), |_: &Event<Child>| {
-            Err::<u32, _>("no")
-        });
+        bus.on_with(
+            HandlerOptions::new().retry(Retry::attempts(3).only_if(|_| panic!("on purpose"))),
+            |_: &Event<Child>| Err::<u32, _>("no"),
+        );
         done(&bus.emit(Child { n: 0 }));
         idle(&bus);
         log.falls_silent();
@@ -660,7 +675,11 @@ fn what_does_not_fit_is_counted_and_said() {
         goes_on.open();
         log.says("records were dropped");
         log.falls_silent();
-        let dropped: usize = log.naming("records were dropped").iter().map(|text| text.split(' ').next().unwrap().parse::<usize>().unwrap()).sum();
+        let dropped: usize = log
+            .naming("records were dropped")
+            .iter()
+            .map(|text| text.split(' ').next().unwrap().parse::<usize>().unwrap())
+            .sum();
         let said = log.naming("Drop panicked").len();
         // Some go on the test's own thread, where it catches them by itself.
         assert!(said + dropped <= 6001 && said <= 4200 && dropped > 0, "{said} and {dropped}");
@@ -673,7 +692,8 @@ fn the_log_thread_is_there_only_while_there_is_something_to_say() {
     within(3 * PATIENCE, || {
         let names = || {
             let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-            let name = |task: std::io::Result<std::fs::DirEntry>| std::fs::read_to_string(task.ok()?.path().join("comm")).ok();
+            let name =
+                |task: std::io::Result<std::fs::DirEntry>| std::fs::read_to_string(task.ok()?.path().join("comm")).ok();
             tasks.filter_map(name).filter(|name| name.starts_with("threadbus-log")).count()
         };
         let (log, stands, goes_on) = stuck();

@@ -82,7 +82,8 @@ fn while_a_logger_stands_still_workers_answer_and_are_ended_in_time() {
             assert!(began.elapsed() < PATIENCE / 5, "{:?}", began.elapsed());
         }
         // It ignores SIGTERM, so it is the keeper who ends it.
-        let stubborn = bus.emit_with(act("ignore TERM"), EventOptions::new().handler_timeout(Duration::from_millis(300)));
+        let stubborn =
+            bus.emit_with(act("ignore TERM"), EventOptions::new().handler_timeout(Duration::from_millis(300)));
         let stubborn = done(&stubborn);
         assert!(matches!(*failure(&stubborn), HandlerFailure::TimedOut { .. }));
         eventually(|| pool.stats().live <= 1);

@@ -81,7 +81,8 @@ fn shrug(body: impl FnOnce()) {
 
 fn emit(bus: &EventBus, random: &mut Random, depth: u32) {
     let node = Node { seed: random.next(), depth };
-    let options = EventOptions::new().retry(Retry::attempts(1 + random.below(2) as u32).delay(random.below(3) as u32 * MS));
+    let options =
+        EventOptions::new().retry(Retry::attempts(1 + random.below(2) as u32).delay(random.below(3) as u32 * MS));
     shrug(|| match random.below(9) {
         0 => drop(bus.emit_after(MS, node)),
         1 => drop(bus.emit_now(node)),
@@ -103,7 +104,9 @@ fn handle(node: &Event<Node>, buses: &Buses, log: Option<()>) -> Result<u32, Han
     {
         let (buses, mut random) = (Arc::clone(buses), random.clone());
         context.on_cancel(move || {
-            any(&buses, &mut random).map(|bus| emit(&bus, &mut random, 0));
+            if let Some(bus) = any(&buses, &mut random) {
+                emit(&bus, &mut random, 0);
+            }
             assert!(!random.one_in(2), "on purpose");
         });
     }
@@ -136,7 +139,8 @@ fn program(seed: u64) -> usize {
             1 => EventConcurrency::GlobalSerial,
             _ => EventConcurrency::BusSerial,
         });
-        builder = builder.handler_slow_after(Some(5 * MS)).max_history([Some(0), Some(3), None][random.below(3) as usize]);
+        builder =
+            builder.handler_slow_after(Some(5 * MS)).max_history([Some(0), Some(3), None][random.below(3) as usize]);
         if random.one_in(3) {
             let full = [OnFull::Reject, OnFull::DropOldest, OnFull::RunInline, OnFull::Block][random.below(4) as usize];
             builder = builder.queue_capacity(1 + random.below(6) as usize, full);
@@ -201,7 +205,9 @@ fn program(seed: u64) -> usize {
         let (all, mut random) = (Arc::clone(&buses), Random::new(random.next()));
         thread::spawn(move || {
             for _ in 0..6 {
-                any(&all, &mut random).map(|bus| emit(&bus, &mut random, 2));
+                if let Some(bus) = any(&all, &mut random) {
+                    emit(&bus, &mut random, 2);
+                }
             }
         })
     };
@@ -229,7 +235,13 @@ fn program(seed: u64) -> usize {
         pump();
         if since.elapsed() > PATIENCE - PATIENCE / 10 {
             let heard = log.heard();
-            eprintln!("{:#?} {:#?} {} records, the last: {:#?}", kept, runtime, heard.len(), &heard[heard.len().saturating_sub(12)..]);
+            eprintln!(
+                "{:#?} {:#?} {} records, the last: {:#?}",
+                kept,
+                runtime,
+                heard.len(),
+                &heard[heard.len().saturating_sub(12)..]
+            );
             std::process::exit(1);
         }
         let idle = kept.iter().all(|(bus, _)| bus.is_idle()) && runtime.stats().abandoned == 0;

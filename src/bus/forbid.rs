@@ -99,9 +99,7 @@ pub(crate) fn may_block_or_log(what: &str) -> bool {
         Some(Barred::Callback) => false,
         Some(Barred::Forbidden(since)) => {
             let here = Location::caller();
-            logging::error!(
-                "blocking is forbidden on this thread since {since}, and {here} {what}: it does not wait"
-            );
+            logging::error!("blocking is forbidden on this thread since {since}, and {here} {what}: it does not wait");
             false
         }
     }

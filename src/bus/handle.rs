@@ -246,7 +246,9 @@ impl EventBus {
         if !added {
             logging::warn!(
                 "{} is closed: handler {} for {} was not registered",
-                self.label(), info.label(), info.pattern()
+                self.label(),
+                info.label(),
+                info.pattern()
             );
         }
         info

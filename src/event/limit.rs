@@ -153,7 +153,8 @@ impl LimitNames {
         if group.max != limit.group.max {
             logging::warn!(
                 "the limit {name} has a maximum of {}, which stands; {} is ignored",
-                group.max, limit.group.max
+                group.max,
+                limit.group.max
             );
         }
         group

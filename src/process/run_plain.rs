@@ -102,7 +102,9 @@ impl Collected {
         match thread::spawn("command-output".to_owned(), STACK, read) {
             Ok(()) => Collected(Some(shared)),
             Err(error) => {
-                logging::later!(Error, move || format!("the system refuses a thread ({error}): a command's output is lost"));
+                logging::later!(Error, move || format!(
+                    "the system refuses a thread ({error}): a command's output is lost"
+                ));
                 Collected::default()
             }
         }

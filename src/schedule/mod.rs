@@ -114,7 +114,8 @@ impl EventBus {
         if period < SHORTEST {
             logging::warn!(
                 "a period of {period:?} for {} on {} is taken as {SHORTEST:?}",
-                P::event_type(), self.label()
+                P::event_type(),
+                self.label()
             );
         }
         let period = period.max(SHORTEST);

@@ -408,7 +408,10 @@ fn write_out() {
                 lock().written += 1;
             }
             Next::Dropped(count) => {
-                source!(Level::Warn).write(TARGET, format_args!("{count} records were dropped: the logger is slower than what it is told"));
+                source!(Level::Warn).write(
+                    TARGET,
+                    format_args!("{count} records were dropped: the logger is slower than what it is told"),
+                );
             }
             Next::Nothing => return WRITTEN.notify_all(),
         }

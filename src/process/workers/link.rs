@@ -19,10 +19,7 @@ pub(crate) enum Reply {
         record: Option<u64>,
     },
     /// The worker ended before it answered: why, and whether its handler had begun.
-    Gone {
-        why: String,
-        started: bool,
-    },
+    Gone { why: String, started: bool },
     /// The handler was given up: nobody wants an answer.
     GivenUp,
 }
