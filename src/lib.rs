@@ -92,8 +92,9 @@
 //! other just blocks: nothing jumps a queue, no deadlock is found, no parent is known. Have one version in the program (`cargo tree -d` shows two), and
 //! give plug-ins a handle and functions of yours instead of a copy of this crate.
 //!
-//! Every method that may block says so under **Blocking**. The crate logs through the `log` facade, target `threadbus`, and has
-//! no `unsafe` code.
+//! Every method that may block says so under **Blocking**. The crate logs through the `log` facade, target `threadbus`: with nothing locked
+//! or owed, a logger's panics contained, and never on a thread that keeps deadlines. A logger may emit, but not wait; what it emits
+//! when the crate calls it, and what comes of that, is not logged. There is no `unsafe` code.
 #![allow(clippy::missing_const_for_thread_local, reason = "the model checker's thread-locals have no const form")]
 
 mod batch;

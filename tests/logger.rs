@@ -296,7 +296,7 @@ fn one_that_emits_where_no_thread_is_left() {
         b.on(|child: &Event<Child>| child.n);
         a.on(move |job: &Event<Job>| -> Result<u32, ResultError> {
             other.emit_with(Child { n: 0 }, options().detached());
-            Ok(other.emit(Child { n: job.n }).wait_in_order()?.result()?)
+            other.emit(Child { n: job.n }).wait_in_order()?.result()
         });
         assert_eq!(done(&a.emit(Job { n: 3 })).result().unwrap(), 3);
         idle(&panel);
@@ -375,6 +375,7 @@ fn while_a_logger_stands_still_a_cancel_and_a_lost_first_go_through() {
         bus.on(|job: &Event<Job>| job.n);
         let (slow, next) = (bus.emit(Slow), bus.emit(Job { n: 1 }));
         entered.wait();
+        let began = Instant::now();
         assert!(slow.cancel());
         assert_eq!(
             done(&next).result().unwrap(),
@@ -395,6 +396,7 @@ fn while_a_logger_stands_still_a_cancel_and_a_lost_first_go_through() {
             5
         });
         assert_eq!(first.emit(Job { n: 1 }).first().unwrap(), Some(5));
+        assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
         gate.open();
         goes_on.open();
         log.says("is abandoned");

@@ -104,7 +104,9 @@ fn handle(node: &Event<Node>, buses: &Buses, log: Option<()>) -> Result<u32, Han
     {
         let (buses, mut random) = (Arc::clone(buses), random.clone());
         context.on_cancel(move || {
-            any(&buses, &mut random).map(|bus| emit(&bus, &mut random, 0));
+            if let Some(bus) = any(&buses, &mut random) {
+                emit(&bus, &mut random, 0);
+            }
             assert!(!random.one_in(2), "on purpose");
         });
     }
@@ -203,7 +205,9 @@ fn program(seed: u64) -> usize {
         let (all, mut random) = (Arc::clone(&buses), Random::new(random.next()));
         thread::spawn(move || {
             for _ in 0..6 {
-                any(&all, &mut random).map(|bus| emit(&bus, &mut random, 2));
+                if let Some(bus) = any(&all, &mut random) {
+                    emit(&bus, &mut random, 2);
+                }
             }
         })
     };

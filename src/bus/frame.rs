@@ -338,7 +338,7 @@ pub(crate) fn surround_loggers() {
 pub(crate) fn unlogged<R>(body: impl FnOnce() -> R) -> R {
     let outer = local(|local| {
         let context = marked(local.context.as_ref());
-        std::mem::replace(&mut local.context, Some(context))
+        local.context.replace(context)
     });
     let result = body();
     let inner = outer.and_then(|outer| local(|local| std::mem::replace(&mut local.context, outer)));

@@ -52,6 +52,8 @@ impl EventBus {
     /// (their events' `wait()` is `Ok`) and are asked to stop. Afterwards emit is refused, `on` registers nothing and subscriptions are closed, with a warning in the log. No handle is
     /// left waiting.
     ///
+    /// What the log has yet to say is said before it returns, if that takes no longer than 100 ms.
+    ///
     /// **Blocking**: for `timeout` at most, plus what it takes to cancel. On a thread inside a handler of this bus: closes and
     /// returns at once. On the pump thread of a [manual](crate::BusBuilder::manual) bus `Drain` runs its queue; elsewhere it waits for the
     /// pump thread to do so.

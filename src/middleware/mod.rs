@@ -29,7 +29,8 @@ use std::time::Duration;
 ///
 /// So what is normal is not to be seen unless asked for (`RUST_LOG=threadbus::events=debug`), and what should worry somebody is. Every line
 /// names the bus, the event (`Type#last4`) and the handler (`name#last4`), never the payload or a value. Refusals are not seen here: the bus
-/// itself warns when a middleware refused an event, target `threadbus`; of other refusals the emitter hears.
+/// itself warns when a middleware refused an event, target `threadbus`; of other refusals the emitter hears. Nor are events that a
+/// logger emitted when this crate called it, and what came of them: each line would make the next one.
 ///
 /// ```text
 /// DEBUG threadbus::events: Order#3f2a on shop#90c1: started

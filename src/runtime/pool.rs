@@ -556,7 +556,12 @@ impl Pool {
                 state.busy -= 1;
             }
             Place::Busy => state.busy -= 1,
-            Place::Abandoned => state.abandoned -= 1,
+            Place::Abandoned => {
+                state.abandoned -= 1;
+                if planted("log_under_the_pools_lock") {
+                    logging::warn!("abandoned worker {} is back", worker.name);
+                }
+            }
             Place::Waiting | Place::Returning => state.waiting -= 1,
             Place::Outside | Place::Idle => {}
         }

@@ -38,9 +38,9 @@ pub(crate) const TARGET: &str = "threadbus";
 const LONGEST: usize = 4096;
 /// And so many bytes of text, as far as that is made already.
 const LARGEST: usize = 4 << 20;
-#[cfg(feature = "process")]
 /// How long a worker process's keeper waits for room, once in a standstill of the logger.
-const PATIENCE: Duration = Duration::from_millis(10);
+#[cfg(feature = "process")]
+const PATIENCE: Duration = Duration::from_millis(100);
 /// As a handler's, for a logger may do as much.
 const STACK: usize = 2 << 20;
 

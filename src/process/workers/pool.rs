@@ -228,7 +228,8 @@ impl ProcessPool {
     /// Ends all workers: idle ones by themselves, others terminated, and killed after `kill_grace`. Idempotent; later events fail with
     /// [`HandlerFailure::Worker`](crate::HandlerFailure::Worker).
     ///
-    /// **Blocking**: until all are gone and reaped, for `kill_grace` and a few seconds at most. Whether they are.
+    /// **Blocking**: until all are gone and reaped, and their last words are in the log, for `kill_grace` and a few seconds at most. Whether
+    /// they are gone.
     pub fn shutdown(&self) -> bool {
         self.0.slots.close();
         let gone = self.0.slots.wait_until_gone();

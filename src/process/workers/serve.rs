@@ -28,7 +28,8 @@ const LAST_WORDS: Duration = Duration::from_millis(20);
 /// other process: returns at once, without having called `register`.
 ///
 /// The first line of `main`, before threads are started and files opened, since a worker has no use for either. It reads nothing from its
-/// standard input, which is empty; what it prints ends up in the log of the pool's process, and so do records of the `log` facade. It ends
+/// standard input, which is empty; what it prints ends up in the log of the pool's process, and so do records of the `log` facade, unless
+/// the event that it handles was emitted by a logger there. It ends
 /// when its pool's process does, and takes the rest of its process group along.
 ///
 /// ```no_run
