@@ -18,7 +18,7 @@ use crate::event::{
 };
 use crate::runtime::{Job, PermitKind, RuntimeCore, Turn};
 use crate::sync::{Granted, Place, Token};
-use crate::sys::clock::{self, Stamp, Tick};
+use crate::sys::clock::{self, Stamp, Tick, Timer};
 use crate::sys::planted;
 use std::sync::Arc;
 use std::time::Duration;
@@ -270,7 +270,7 @@ pub(crate) fn end_pauses(event: &AnyEvent, pauses: Vec<Pause>) {
 }
 
 /// Takes a timer back when its delivery ends, which may have happened.
-pub(crate) fn keep_timer(runtime: &RuntimeCore, event: &AnyEvent, delivery: usize, timer: u64) {
+pub(crate) fn keep_timer(runtime: &RuntimeCore, event: &AnyEvent, delivery: usize, timer: Timer) {
     if !event.state().lock().keep_timer(delivery, timer) {
         runtime.watch.cancel(timer);
     }

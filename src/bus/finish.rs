@@ -7,7 +7,7 @@ use crate::bus::limits;
 use crate::bus::recorder::{Verdict, is_own};
 use crate::bus::tell;
 use crate::event::{AnyEvent, Completion, Delivery, HandlerFailure, HandlerInfo, Outcome, Record, State, TypeSlot};
-use crate::sys::clock::Stamp;
+use crate::sys::clock::{Stamp, Timer};
 use crate::sys::unwind;
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub(crate) struct Finish {
 /// What few deliveries leave.
 struct Rare {
     /// To be taken back.
-    timers: Vec<u64>,
+    timers: Vec<Timer>,
     /// To be kept.
     letters: Vec<Failure>,
 }

@@ -20,7 +20,7 @@ impl Worker {
     /// Inside of them, for something that no handler is needed for: nothing runs on top, so what the handler holds stays in its hand.
     pub(crate) fn sit_still(self: &Arc<Self>, runtime: &RuntimeCore, until: Tick) {
         runtime.pool.suspend(self);
-        self.bell.wait(until);
+        self.listen(until);
         runtime.pool.resume(self);
     }
 

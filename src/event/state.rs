@@ -6,7 +6,7 @@ use crate::event::delivery::{Delivery, DeliveryPhase, Manner};
 use crate::event::envelope::AnyEvent;
 use crate::event::{BusId, EmitError, LimitGroup, Notices};
 use crate::sync::Bell;
-use crate::sys::clock::Stamp;
+use crate::sys::clock::{self, Stamp, Timer};
 use crate::sys::planted;
 use crate::sys::thread;
 use smallvec::SmallVec;
@@ -132,7 +132,7 @@ pub(crate) struct Placed {
     pub(crate) invocation: usize,
     pub(crate) group: Arc<LimitGroup>,
     /// When it has waited long enough.
-    pub(crate) timer: Option<u64>,
+    pub(crate) timer: Option<Timer>,
 }
 
 /// Which delivery, which invocation of it, which attempt.
@@ -149,7 +149,7 @@ pub(crate) struct Links {
     pub(crate) hooks: Vec<Hook>,
     pub(crate) pauses: Vec<Pause>,
     /// Delays of retries, each with its delivery: taken back when that ends.
-    timers: Vec<(usize, u64)>,
+    timers: Vec<(usize, Timer)>,
     /// Places under limits, had or waited for.
     pub(crate) limits: Vec<Placed>,
     watchers: Vec<Watcher>,
@@ -294,15 +294,21 @@ impl State {
     }
 
     /// A timer to be taken back when the delivery ends. False if it has.
-    pub(crate) fn keep_timer(&mut self, delivery: usize, timer: u64) -> bool {
+    pub(crate) fn keep_timer(&mut self, delivery: usize, timer: Timer) -> bool {
         let active = self.deliveries.get(delivery).is_some_and(|d| d.phase == DeliveryPhase::Active);
         if active {
-            self.links().timers.push((delivery, timer));
+            let timers = &mut self.links().timers;
+            if timers.len() == timers.capacity() {
+                // Of an endless row of attempts only those are kept that are still to come.
+                let now = clock::now();
+                timers.retain(|(_, timer)| timer.at > now);
+            }
+            timers.push((delivery, timer));
         }
         active
     }
 
-    pub(crate) fn take_timers(&mut self, delivery: usize) -> Vec<u64> {
+    pub(crate) fn take_timers(&mut self, delivery: usize) -> Vec<Timer> {
         let Some(links) = self.links.as_deref_mut().filter(|links| !links.timers.is_empty()) else { return Vec::new() };
         links.timers.extract_if(.., |(of, _)| *of == delivery).map(|(_, timer)| timer).collect()
     }

@@ -4,6 +4,7 @@
 //! are in `README.md` beside this file.
 
 mod core;
+mod crew;
 mod drive;
 mod pool;
 mod watch;

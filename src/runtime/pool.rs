@@ -2,6 +2,7 @@
 //!
 //! A *place* is the right to run user code; there are `max_threads`. A suspended or abandoned worker has none. See `README.md`, 3.8.
 
+use crate::runtime::crew::Crew;
 use crate::runtime::drive::{Drive, Pumped, Work};
 use crate::runtime::worker::Worker;
 use crate::sys::clock::{self, NEVER};
@@ -116,6 +117,7 @@ pub(crate) struct Pool {
     /// No other pool of the process has it; never 0.
     number: u32,
     limits: Limits,
+    crew: Arc<Crew>,
     state: Mutex<State>,
     /// More threads run user code than may, since that was lowered: loops give their places back after the event they are at.
     crowded: AtomicBool,
@@ -132,10 +134,11 @@ struct Staffing {
 }
 
 impl Pool {
-    pub(crate) fn new(limits: Limits) -> Arc<Pool> {
+    pub(crate) fn new(limits: Limits, crew: &Arc<Crew>) -> Arc<Pool> {
         let state = State { max_threads: limits.max_threads, ..State::default() };
         let (crowded, workers) = (AtomicBool::new(false), Mutex::default());
-        Arc::new(Pool { number: thread::next_number(), limits, state: Mutex::new(state), crowded, workers })
+        let (number, crew) = (thread::next_number(), Arc::clone(crew));
+        Arc::new(Pool { number, limits, crew, state: Mutex::new(state), crowded, workers })
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -363,7 +366,7 @@ impl Pool {
                 }
                 pool.work(&Worker::new(Place::Coming, Some(size)));
             };
-            if let Err(error) = thread::spawn(self.limits.thread_name.clone(), size, body) {
+            if let Err(error) = self.crew.spawn(self.limits.thread_name.clone(), size, body) {
                 let mut state = self.state.lock();
                 state.threads -= 1;
                 state.busy -= 1;
@@ -381,6 +384,12 @@ impl Pool {
                 );
             }
         }
+    }
+
+    /// Idle threads look whether they may stay.
+    pub(crate) fn let_go(&self) {
+        let idle = self.state.lock().idle.clone();
+        idle.iter().for_each(|worker| worker.bell.ring());
     }
 
     /// From now on `worker` finds it. A thread of the user's may stay listed after its end; the next one sweeps.
@@ -434,7 +443,10 @@ impl Pool {
             Place::Waiting | Place::Returning => state.waiting -= 1,
             Place::Outside | Place::Idle => {}
         }
-        let idle_until = if cfg!(threadbus_shuttle) { 0 } else { clock::after(clock::now(), self.limits.keep_alive) };
+        let keep_alive = self.limits.keep_alive;
+        let models = cfg!(threadbus_shuttle) && keep_alive < Duration::MAX;
+        let idle_until = if models { 0 } else { clock::after(clock::now(), keep_alive) };
+        let is_over = || !self.crew.may_stay() || clock::now() >= idle_until;
         loop {
             if state.busy < state.max_threads
                 && state.returning.is_empty()
@@ -455,7 +467,7 @@ impl Pool {
             self.carry_out(staffing);
             let mut expired = false;
             while *worker.place.lock() == Place::Idle && !expired {
-                expired = clock::now() >= idle_until || !worker.bell.wait(idle_until) && clock::now() >= idle_until;
+                expired = is_over() || !worker.bell.wait(idle_until) && is_over();
                 worker.do_chores();
             }
             state = self.state.lock();

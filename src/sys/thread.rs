@@ -11,17 +11,31 @@ pub(crate) use std::thread_local as local;
 pub(crate) use shuttle::thread_local as local;
 
 /// Starts a detached thread. That the system may refuse is a value.
-#[cfg(not(threadbus_shuttle))]
+#[cfg(feature = "process")]
 pub(crate) fn spawn(name: String, stack_size: usize, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    std::thread::Builder::new().name(name).stack_size(stack_size).spawn(body).map(drop)
+    spawn_kept(name, stack_size, body).map(drop)
+}
+
+/// The same with its handle, which detaches it when dropped.
+#[cfg(not(threadbus_shuttle))]
+pub(crate) fn spawn_kept(
+    name: String,
+    stack_size: usize,
+    body: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name).stack_size(stack_size).spawn(body)
 }
 
 #[cfg(threadbus_shuttle)]
-pub(crate) fn spawn(name: String, _stack_size: usize, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+pub(crate) fn spawn_kept(
+    name: String,
+    _stack_size: usize,
+    body: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
     if REFUSED.get() {
         return Err(io::Error::other("the model says so"));
     }
-    shuttle::thread::Builder::new().name(name).spawn(body).map(drop)
+    shuttle::thread::Builder::new().name(name).spawn(body)
 }
 
 #[cfg(not(threadbus_shuttle))]
@@ -58,6 +72,11 @@ pub(crate) fn spawn_joinable<R: Send + 'static>(
         Ok(handle) => handle,
         Err(error) => panic!("the system refuses a thread: {error}"),
     }
+}
+
+/// What a model that failed leaves is dropped when there are no locks any more. False in programs.
+pub(crate) fn is_model_over() -> bool {
+    cfg!(threadbus_shuttle) && std::thread::panicking()
 }
 
 /// How many threads can run at once; 1 if the system does not say. Asked once, since the answer costs as much as many events.
