@@ -64,8 +64,9 @@ fn what_starts_beside_others_is_watched() {
         let runtime = runtime();
         let bus = bus(&runtime, "a");
         let (inside, enters) = flag();
-        bus.on_with(HandlerOptions::new().timeout(SHORT), |_: &Event<Next>| {});
-        bus.on_with(HandlerOptions::new().timeout(2 * SHORT), move |job: &Event<Job>| {
+        let beside = |timeout| HandlerOptions::new().concurrency(HandlerConcurrency::Parallel).timeout(timeout);
+        bus.on_with(beside(SHORT), |_: &Event<Next>| {});
+        bus.on_with(beside(2 * SHORT), move |job: &Event<Job>| {
             enters.fetch_add(1, SeqCst);
             stay();
             job.0

@@ -14,7 +14,7 @@ use crate::event::{
     ParentLink, Payload, Rare, TurnKind, TypeSlot,
 };
 use crate::rules::TokenBucket;
-use crate::runtime::Worker;
+use crate::runtime::{Worker, refused};
 use crate::sys::clock::{self, NEVER};
 use crate::sys::sync::MutexGuard;
 use crate::sys::sync::atomic::Ordering;
@@ -389,6 +389,7 @@ impl BusCore {
         if turn == TurnKind::Free {
             self.submit_free();
         }
+        refused::ask_again();
     }
 
     /// Something below `event` was queued: parked waits above it look again.

@@ -124,6 +124,9 @@ pub(crate) fn hand_over(pool: &Arc<Pool>, granted: impl IntoIterator<Item = Turn
 /// handle has gone, and the last of its buses, they leave as soon as they have no work, without their keep-alive; [`Runtime::shutdown`]
 /// waits for that. What keeps deadlines and schedules are two threads beside those of the pool, which are there only while there are any.
 ///
+/// A thread that the system refuses for those is asked for again, while it is needed: by every emit and every wait on any bus, and by
+/// whoever is parked in one. Until then timeouts and schedules are late.
+///
 /// ```
 /// use threadbus::{EventBus, Runtime};
 ///

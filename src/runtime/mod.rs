@@ -7,6 +7,7 @@ mod core;
 mod crew;
 mod drive;
 mod pool;
+pub(crate) mod refused;
 mod watch;
 mod worker;
 

@@ -6,6 +6,7 @@
 //! comes again only to those on which an alarm is left.
 
 use crate::runtime::crew::Crew;
+use crate::runtime::refused::{self, Wish};
 use crate::runtime::worker::Worker;
 use crate::sys::clock::{self, NEVER, Tick, Timer};
 use crate::sys::sync::{Condvar, Mutex, MutexGuard};
@@ -211,8 +212,8 @@ impl Watch {
 
     /// Something was added for `at`: starts the thread, or wakes it if it would sleep for longer.
     fn added(self: &Arc<Self>, mut state: MutexGuard<'_, State>, at: Tick) {
-        let wake = at < state.wakes;
-        let start = !std::mem::replace(&mut state.running, true);
+        let (refused, wake) = (state.refused, at < state.wakes);
+        let start = !refused && !std::mem::replace(&mut state.running, true);
         if wake {
             state.wakes = 0;
         }
@@ -221,6 +222,8 @@ impl Watch {
             self.start();
         } else if wake {
             self.changed.notify_one();
+        } else if refused {
+            refused::ask_again();
         }
     }
 
@@ -236,6 +239,8 @@ impl Watch {
                 state.running = false;
                 !std::mem::replace(&mut state.refused, true)
             };
+            let wish = Arc::downgrade(self);
+            refused::note(wish);
             if first {
                 log::error!(target: "threadbus", "the system refuses the watch thread ({error}): deadlines wait for the next try");
             }
@@ -363,6 +368,22 @@ impl Watch {
                 aftermath.running = false;
                 return;
             }
+        }
+    }
+}
+
+impl Wish for Watch {
+    fn ask_again(self: Arc<Self>) {
+        let start = {
+            let mut state = self.state.lock();
+            let start = !state.running && !state.agenda.is_empty();
+            state.running |= start;
+            // Without work there is no wish, and the next to have some asks by itself.
+            state.refused &= start || state.running;
+            start
+        };
+        if start {
+            self.start();
         }
     }
 }

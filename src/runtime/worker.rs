@@ -3,6 +3,7 @@
 use crate::event::{ALONE, AnyEvent, State};
 use crate::runtime::drive::{Drive, NotHere, Serves};
 use crate::runtime::pool::Place;
+use crate::runtime::refused;
 use crate::runtime::watch::Overdue;
 use crate::sync::Bell;
 use crate::sys::clock::{NEVER, Tick};
@@ -138,6 +139,7 @@ impl Worker {
         let floor = stack_size.map(|size| here.saturating_sub(size - reserve(size)));
         let last = stack_size.map(|size| here.saturating_sub(size - reserve(size) / 2));
         let bell = Arc::new(Bell::new());
+        refused::list(&bell);
         Arc::new(Worker {
             id: thread::next_number(),
             name: thread::name(),
@@ -204,9 +206,9 @@ impl Worker {
         false
     }
 
-    /// Parks until it is rung, or `until`.
+    /// Parks until it is rung, or `until`; sooner while the system refuses a thread, to ask for it again.
     pub(crate) fn listen(&self, until: Tick) {
-        self.bell.wait(until);
+        self.bell.wait(refused::come_back(until));
     }
 
     /// Runs one thing of a manual bus, if this is its pump thread and it has any. Not when the stack is nearly used up.

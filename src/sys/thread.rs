@@ -23,7 +23,33 @@ pub(crate) fn spawn_kept(
     stack_size: usize,
     body: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
+    #[cfg(test)]
+    if unit::is_refused(&name) {
+        return Err(io::Error::other("the test says so"));
+    }
     std::thread::Builder::new().name(name).stack_size(stack_size).spawn(body)
+}
+
+/// For unit tests: the system refuses threads by their names.
+#[cfg(all(test, not(threadbus_shuttle)))]
+#[allow(clippy::unwrap_used, clippy::disallowed_types, reason = "tests")]
+pub(crate) mod unit {
+    use std::sync::Mutex;
+
+    static REFUSED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+    /// From now on every thread of that name, or none.
+    pub(crate) fn refuse(name: &str, refused: bool) {
+        let mut all = REFUSED.lock().unwrap();
+        all.retain(|other| other != name);
+        if refused {
+            all.push(name.to_owned());
+        }
+    }
+
+    pub(super) fn is_refused(name: &str) -> bool {
+        REFUSED.lock().unwrap().iter().any(|refused| refused == name)
+    }
 }
 
 #[cfg(threadbus_shuttle)]
