@@ -392,7 +392,7 @@ impl BusBuilder {
         }
         if doors == Doors::Open {
             let weak = Arc::downgrade(&core);
-            runtime.core.buses.lock().insert(id, weak);
+            runtime.core.add_bus(id, weak);
         }
         let alive = Alive::new(&core);
         let _ = core.alive.set(Arc::downgrade(&alive));

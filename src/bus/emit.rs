@@ -15,11 +15,12 @@ use crate::event::{
 };
 use crate::rules::TokenBucket;
 use crate::runtime::{Needs, Worker};
+use crate::sync::refused;
 use crate::sys::clock::{self, NEVER};
 use crate::sys::logging;
 use crate::sys::sync::MutexGuard;
 use crate::sys::sync::atomic::Ordering;
-use crate::sys::{planted, random, refused, thread, unwind};
+use crate::sys::{planted, random, thread, unwind};
 use std::sync::Arc;
 
 /// So many events may an emitter be ahead, before it lets others run on the only core.
@@ -396,6 +397,7 @@ impl BusCore {
         if turn == TurnKind::Free {
             self.submit_free();
         }
+        refused::ask_again();
     }
 
     /// Something below `event` was queued: parked waits above it look again.

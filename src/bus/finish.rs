@@ -10,7 +10,7 @@ use crate::event::{
     AnyEvent, Completion, Delay, Delivery, HandlerFailure, HandlerInfo, Outcome, Record, State, TypeSlot,
 };
 use crate::runtime::{Job, is_service_thread};
-use crate::sys::clock::Stamp;
+use crate::sys::clock::{Stamp, Timer};
 use crate::sys::unwind;
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ pub(crate) struct Finish {
 /// What few deliveries leave.
 struct Rare {
     /// To be taken back.
-    timer: Option<u64>,
+    timer: Option<Timer>,
     delays: Vec<Delay>,
     /// To be kept.
     letters: Vec<Failure>,

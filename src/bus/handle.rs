@@ -13,8 +13,9 @@ use crate::event::{
     TryEmitError, short_type_name,
 };
 use crate::runtime::Runtime;
+use crate::sync::refused;
 use crate::sys::clock;
-use crate::sys::{logging, random, refused, unwind};
+use crate::sys::{logging, random, unwind};
 use std::any::TypeId;
 use std::borrow::Cow;
 use std::fmt;

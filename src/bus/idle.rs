@@ -7,8 +7,8 @@ use crate::bus::frame::{self, Frame};
 use crate::bus::handle::EventBus;
 use crate::event::WaitError;
 use crate::runtime::{Needs, Serves, Worker};
+use crate::sync::refused;
 use crate::sys::clock::{self, NEVER, Tick};
-use crate::sys::refused;
 use std::sync::Arc;
 use std::time::Duration;
 

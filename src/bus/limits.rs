@@ -19,7 +19,7 @@ use crate::event::{
 };
 use crate::runtime::{Needs, ParkedWait, RuntimeCore, Serves, Slot, Worker};
 use crate::sync::{Granted, Token};
-use crate::sys::clock::{self, NEVER};
+use crate::sys::clock::{self, NEVER, Timer};
 use crate::sys::sync::atomic::Ordering;
 use crate::sys::{planted, unwind};
 use std::collections::{HashMap, HashSet};
@@ -149,7 +149,7 @@ impl Claim {
     }
 
     /// It may start. The timer of its wait is the caller's to take back.
-    fn place(&self, state: &mut State) -> Option<u64> {
+    fn place(&self, state: &mut State) -> Option<Timer> {
         self.note(state);
         if let Some(delivery) = state.deliveries.get_mut(self.delivery) {
             delivery.records[self.invocation].placed = true;

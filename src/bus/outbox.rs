@@ -15,10 +15,10 @@ use crate::bus::frame::{self, Local};
 use crate::bus::handle::EventBus;
 use crate::event::{ContextMap, EmitError};
 use crate::runtime::{Job, Watch};
-use crate::sys::clock::{self, Tick};
+use crate::sys::clock::{self, Tick, Timer};
 use crate::sys::sync::Mutex;
 use crate::sys::{logging, unwind};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Weak};
 
@@ -33,7 +33,7 @@ pub(crate) struct Outbox {
 #[derive(Default)]
 struct State {
     closed: bool,
-    plans: HashMap<u64, Plan>,
+    plans: BTreeMap<u64, Plan>,
     next: u64,
     due: VecDeque<Due>,
     /// A job empties `due`.
@@ -46,7 +46,7 @@ struct Plan {
     period: Option<u64>,
     /// How often it was armed; the timer is the last round's.
     round: u64,
-    timer: Option<u64>,
+    timer: Option<Timer>,
     /// With the job while that emits.
     emission: Option<Emission>,
     context: Option<Arc<ContextMap>>,

@@ -220,7 +220,7 @@ impl Permit {
                         continue;
                     }
                     in_vain = false;
-                    worker.bell.wait(NEVER);
+                    worker.listen(NEVER);
                 }
             }
         }

@@ -32,7 +32,7 @@ impl Worker {
     pub(crate) fn sit_still(self: &Arc<Self>, runtime: &RuntimeCore, until: Tick) {
         self.serves.store(false, Ordering::Relaxed);
         runtime.pool.suspend(self);
-        self.bell.wait(until);
+        self.listen(until);
         runtime.pool.resume(self);
     }
 

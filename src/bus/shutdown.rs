@@ -76,6 +76,29 @@ impl Runtime {
     /// Shuts down all its buses: the last line of a `main`. The timeout is for all of them together.
     ///
     /// Buses drain side by side, so that handlers which emit on each other's buses can finish.
+    ///
+    /// Then its threads leave at once, without their keep-alive, and are waited for: within the timeout nothing of the runtime runs any more
+    /// when this returns, and a plug-in can be unloaded. What remains is said in the report: threads inside a handler that was given up leave
+    /// when that returns. A thread of the user's that is inside an emit just then may start one more, which leaves at once. A thread of the
+    /// runtime, one inside a handler of it, and one that must not block wait for none.
+    ///
+    /// The runtime can be used again: a bus that is built on it starts threads anew. One that is built meanwhile, elsewhere, keeps its own.
+    ///
+    /// **Blocking**: for `timeout` at most, plus what it takes to cancel.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbus::{EventBus, Payload, Runtime, Shutdown};
+    /// struct Flush;
+    /// impl Payload for Flush { type Output = (); }
+    ///
+    /// let runtime = Runtime::builder().build()?;
+    /// let bus = EventBus::builder("plug-in").runtime(&runtime).build()?;
+    /// bus.emit(Flush).wait()?;
+    /// runtime.shutdown(Shutdown::Drain, Duration::from_secs(5));
+    /// assert_eq!(runtime.stats().threads, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[track_caller]
     pub fn shutdown(&self, mode: Shutdown, timeout: Duration) -> ShutdownReport {
         let deadline = clock::after(clock::now(), timeout);
@@ -88,9 +111,11 @@ impl Runtime {
             }
         }
         if mode == Shutdown::Drain && frame::barred().is_none() {
+            // A handler of the caller's own never ends meanwhile.
+            let awaited: Vec<_> = cores.iter().filter(|core| !core.is_below_caller()).collect();
             // One after the other is not enough: an idle bus may be given work again by one that still drains.
-            while cores.iter().any(|core| !core.is_idle()) && clock::now() < deadline {
-                for core in &cores {
+            while awaited.iter().any(|core| !core.is_idle()) && clock::now() < deadline {
+                for core in &awaited {
                     core.wait_idle_until(deadline);
                 }
             }
@@ -103,7 +128,21 @@ impl Runtime {
             sum.abandoned = sum.abandoned.max(report.abandoned);
         }
         settle_log(deadline);
+        self.let_threads_go(deadline);
         sum
+    }
+
+    /// Its threads leave; those without work at once. Waits for that where it may.
+    fn let_threads_go(&self, deadline: Tick) {
+        let crew = &self.core.crew;
+        // Before they are told, so that each can be joined.
+        let leaving = crew.expect();
+        self.core.let_go();
+        let inside = |frame: &frame::Frame| Arc::ptr_eq(&frame.bus.runtime, &self.core);
+        let is_free = frame::local(|local| !local.frames.iter().any(inside)).unwrap_or(false);
+        if is_free && frame::barred().is_none() && !crew.is_here() {
+            leaving.wait(deadline);
+        }
     }
 
     fn cores(&self) -> Vec<Arc<BusCore>> {
@@ -131,6 +170,18 @@ impl Runtime {
                 }
             }
         }
+    }
+
+    /// The watch sweeps: it looks at all stacks before their time.
+    #[doc(hidden)]
+    pub fn model_watch_sweeps(&self) {
+        self.core.watch.sweeps();
+    }
+
+    /// The deadlines pass of those running handlers that the watch was told of.
+    #[doc(hidden)]
+    pub fn model_watch_looks(&self) {
+        self.core.watch.looks();
     }
 
     /// The same of timers: the delays of retries, the caps of events, waits for limits, what is to be emitted later.
@@ -200,8 +251,7 @@ impl BusCore {
 
     #[track_caller]
     fn shut_down(self: &Arc<Self>, mode: Shutdown, deadline: Tick, before: (u64, u64)) -> ShutdownReport {
-        let inside = frame::in_callback()
-            || frame::local(|local| local.frames.iter().any(|f| Arc::ptr_eq(&f.bus, self))).unwrap_or(false);
+        let inside = frame::in_callback() || self.is_below_caller();
         let at_once = self.is_idle() && self.locals.load(Ordering::SeqCst) == 0;
         let inside = inside || !at_once && !may_block_or_log("shuts a bus down that is not idle");
         if mode == Shutdown::Drain {
@@ -235,6 +285,11 @@ impl BusCore {
         }
         self.runtime.buses.lock().remove(&self.identity.id);
         self.report(before)
+    }
+
+    /// A handler of this bus is on the stack of the calling thread.
+    fn is_below_caller(self: &Arc<Self>) -> bool {
+        frame::local(|local| local.frames.iter().any(|f| Arc::ptr_eq(&f.bus, self))).unwrap_or(false)
     }
 
     /// How many deliveries are completed, and how many were given up before they started.

@@ -9,8 +9,8 @@ use crate::event::{
     AnyEvent, Cause, CauseKind, Event, EventId, EventStatus, HandlerFailure, HandlerId, Outcome, Payload, Priority,
     State, WaitError,
 };
+use crate::sync::refused;
 use crate::sys::clock::{self, Stamp};
-use crate::sys::refused;
 use chrono::{DateTime, Utc};
 use std::sync::Arc;
 use std::time::Duration;

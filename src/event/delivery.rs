@@ -5,7 +5,7 @@ use crate::event::slot::{Plan, Roster, TypeSlot};
 use crate::event::state::BusIdentity;
 use crate::event::{AnyOutput, HandlerFailure};
 use crate::sync::Token;
-use crate::sys::clock::{NEVER, Stamp, Tick};
+use crate::sys::clock::{NEVER, Stamp, Tick, Timer};
 use crate::sys::count::Count;
 use crate::sys::planted;
 use smallvec::SmallVec;
@@ -135,7 +135,7 @@ pub(crate) enum Handlers {
 struct Cap {
     at: Tick,
     /// To be taken back when the delivery is over.
-    timer: Option<u64>,
+    timer: Option<Timer>,
 }
 
 /// An event on one bus.
@@ -239,13 +239,13 @@ impl Delivery {
         self.cap = Some(Box::new(Cap { at, timer: None }));
     }
 
-    pub(crate) fn set_cap_timer(&mut self, timer: u64) {
+    pub(crate) fn set_cap_timer(&mut self, timer: Timer) {
         if let Some(cap) = &mut self.cap {
             cap.timer = Some(timer);
         }
     }
 
-    pub(crate) fn take_cap_timer(&mut self) -> Option<u64> {
+    pub(crate) fn take_cap_timer(&mut self) -> Option<Timer> {
         self.cap.as_mut()?.timer.take()
     }
 

@@ -5,10 +5,11 @@ use crate::event::{
     AnyOutput, DeliveryPhase, EventId, EventOptions, HandlerFailure, HandlerId, Json, JsonError, KnownType, Manner,
     Origin, Payload, Priority,
 };
+use crate::sync::refused;
 use crate::sys::clock::Stamp;
+use crate::sys::logging;
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, Ordering};
-use crate::sys::{logging, refused};
 use ref_cast::{RefCastCustom, ref_cast_custom};
 use std::any::{Any, TypeId};
 use std::collections::HashMap;

@@ -6,7 +6,7 @@ use crate::event::delivery::{Delivery, DeliveryPhase, Manner};
 use crate::event::envelope::AnyEvent;
 use crate::event::{BusId, EmitError, HandlerFailure, LimitGroup, Notices, Outcome};
 use crate::sync::Bell;
-use crate::sys::clock::Stamp;
+use crate::sys::clock::{Stamp, Timer};
 use crate::sys::planted;
 use crate::sys::thread;
 use smallvec::SmallVec;
@@ -135,7 +135,7 @@ pub(crate) struct Placed {
     pub(crate) invocation: usize,
     pub(crate) group: Arc<LimitGroup>,
     /// When it has waited long enough.
-    pub(crate) timer: Option<u64>,
+    pub(crate) timer: Option<Timer>,
 }
 
 /// A delay between two attempts.
@@ -146,7 +146,7 @@ pub(crate) struct Delay {
     pub(crate) failure: Arc<HandlerFailure>,
     /// The attempt was ended by its deadline; else by its own thread, which has left the delivery to the next job.
     pub(crate) timed_out: bool,
-    pub(crate) timer: Option<u64>,
+    pub(crate) timer: Option<Timer>,
     /// The next attempt is due. Kept until the delivery ends or another delay comes, since the timer's thread drops nothing of the user's.
     over: bool,
 }
@@ -399,7 +399,7 @@ impl State {
     }
 
     /// A delay's timer, to be taken back if its delivery ends first. False if the delay is over.
-    pub(crate) fn keep_timer(&mut self, of: AttemptKey, timer: u64) -> bool {
+    pub(crate) fn keep_timer(&mut self, of: AttemptKey, timer: Timer) -> bool {
         let delay = self.links.as_mut().and_then(|links| links.delays.iter_mut().find(|d| d.of == of && !d.over));
         delay.map(|delay| delay.timer = Some(timer)).is_some()
     }

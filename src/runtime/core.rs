@@ -1,12 +1,14 @@
 //! What the buses of one runtime share, and the public `Runtime`.
 
 use crate::event::{AnyEvent, BuildError, BusId, LimitNames};
+use crate::runtime::crew::Crew;
 use crate::runtime::jobs::Job;
 use crate::runtime::pool::{Limits, Pool};
 use crate::runtime::watch::Watch;
 use crate::sync::{Bell, Semaphore};
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, AtomicUsize};
+use crate::sys::{planted, thread};
 use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
@@ -51,6 +53,7 @@ pub(crate) struct ParkedWait {
 }
 
 pub(crate) struct RuntimeCore {
+    pub(crate) crew: Arc<Crew>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) watch: Arc<Watch>,
     pub(crate) global: Mutex<Global>,
@@ -73,6 +76,37 @@ impl RuntimeCore {
         };
         bells.iter().for_each(|bell| bell.ring());
     }
+
+    /// A bus is there: threads may wait for work again.
+    pub(crate) fn add_bus(&self, id: BusId, bus: Weak<dyn Any + Send + Sync>) {
+        let mut buses = self.buses.lock();
+        buses.insert(id, bus);
+        self.crew.flow();
+    }
+
+    /// All threads that are there leave as soon as they have no work, without waiting for more.
+    pub(crate) fn let_go(&self) {
+        if planted("let_go_before_ebb") {
+            self.pool.let_go();
+            self.watch.let_go();
+        }
+        {
+            let buses = self.buses.lock();
+            self.crew.ebb(!buses.is_empty());
+        }
+        if !planted("let_go_before_ebb") {
+            self.pool.let_go();
+            self.watch.let_go();
+        }
+    }
+}
+
+impl Drop for RuntimeCore {
+    fn drop(&mut self) {
+        if !thread::is_model_over() {
+            self.let_go();
+        }
+    }
 }
 
 /// Carries out what a semaphore handed over. Outside all locks.
@@ -87,7 +121,12 @@ pub(crate) fn hand_over(pool: &Arc<Pool>, granted: impl IntoIterator<Item = Turn
 
 /// The shared worker pool, the deadline watch and the global-serial locks. Buses of one runtime know each other.
 ///
-/// [`Runtime::global`] is the one that [`EventBus::new`](crate::EventBus::new) uses. A runtime of one's own has its own threads.
+/// [`Runtime::global`] is the one that [`EventBus::new`](crate::EventBus::new) uses. A runtime of one's own has its own threads. When its last
+/// handle has gone, and the last of its buses, they leave as soon as they have no work, without their keep-alive; [`Runtime::shutdown`]
+/// waits for that. What keeps deadlines and schedules are two threads beside those of the pool, which are there only while there are any.
+///
+/// A thread that the system refuses for those is asked for again, while it is needed: by every emit and every wait on any bus, and by
+/// whoever is parked in one. Until then timeouts and schedules are late.
 ///
 /// ```
 /// use threadbus::{EventBus, Runtime};
@@ -139,10 +178,12 @@ impl Runtime {
     }
 
     fn with(limits: Limits) -> Runtime {
-        let watch = Watch::new(&limits.thread_name);
+        let crew = Arc::new(Crew::default());
+        let watch = Watch::new(&limits.thread_name, &crew);
         Runtime {
             core: Arc::new(RuntimeCore {
-                pool: Pool::new(limits, &watch),
+                pool: Pool::new(limits, &watch, &crew),
+                crew,
                 watch,
                 global: Mutex::new(Global { event: Semaphore::new(1, true), handler: Semaphore::new(1, false) }),
                 parked: Mutex::new(HashMap::new()),
@@ -233,7 +274,7 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Idle threads end after this. Default 10 s.
+    /// Idle threads end after this. Default 10 s; [`Duration::MAX`]: not before a [`shutdown`](Runtime::shutdown), or the end of the runtime.
     pub fn keep_alive(mut self, idle: Duration) -> Self {
         self.limits.keep_alive = idle;
         self

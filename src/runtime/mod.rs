@@ -5,6 +5,7 @@
 
 mod assume_stack;
 mod core;
+mod crew;
 mod drive;
 mod jobs;
 mod pool;

@@ -3,11 +3,12 @@
 //! A *place* is the right to run user code; there are `max_threads`. A suspended or abandoned worker has none. See `README.md`, 3.8.
 
 use crate::event::AnyEvent;
+use crate::runtime::crew::Crew;
 use crate::runtime::jobs::{Job, Jobs, Lane, Needs};
 use crate::runtime::watch::Watch;
 use crate::runtime::worker::Worker;
+use crate::sync::refused::{self, Wish};
 use crate::sys::clock::{self, NEVER, Tick};
-use crate::sys::refused::{self, Asks};
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicU8, Ordering};
 use crate::sys::{logging, planted, thread, unwind};
@@ -114,6 +115,7 @@ pub(crate) struct Pool {
     /// No other pool of the process has it; never 0.
     number: u64,
     limits: Limits,
+    crew: Arc<Crew>,
     state: Mutex<State>,
     watch: Arc<Watch>,
     /// What `state` has of it, to be read without the lock.
@@ -144,11 +146,12 @@ fn numbered(prefix: &str, number: u64) -> String {
 }
 
 impl Pool {
-    pub(crate) fn new(limits: Limits, watch: &Arc<Watch>) -> Arc<Pool> {
+    pub(crate) fn new(limits: Limits, watch: &Arc<Watch>, crew: &Arc<Crew>) -> Arc<Pool> {
         let state = State { max_threads: limits.max_threads, ..State::default() };
         Arc::new(Pool {
             number: thread::next_number(),
             limits,
+            crew: Arc::clone(crew),
             state: Mutex::new(state),
             watch: Arc::clone(watch),
             pressure: AtomicU8::new(NONE),
@@ -462,7 +465,7 @@ impl Pool {
                 }
                 pool.work(&Worker::new(Place::Coming, Some(size)));
             };
-            if let Err(error) = thread::spawn(numbered(&self.limits.thread_name, number), size, body) {
+            if let Err(error) = self.crew.spawn(numbered(&self.limits.thread_name, number), size, body) {
                 return self.is_refused(left + 1, &error);
             }
         }
@@ -485,7 +488,7 @@ impl Pool {
         drop(state);
         let pool = Arc::downgrade(self);
         if !planted("refusal_is_final") {
-            refused::remember(pool.clone());
+            refused::note(pool.clone());
         }
         if !cfg!(threadbus_shuttle) {
             self.watch.at(at, move || {
@@ -503,6 +506,12 @@ impl Pool {
                 format!("the system refuses another thread ({error}); {threads} serve {jobs} jobs until it gives one")
             });
         }
+    }
+
+    /// Idle threads look whether they may stay.
+    pub(crate) fn let_go(&self) {
+        let idle = self.state.lock().idle.clone();
+        idle.iter().for_each(|worker| worker.bell.ring());
     }
 
     /// From now on `worker` finds it. A thread of the user's may stay listed after its end; the next one sweeps.
@@ -565,7 +574,10 @@ impl Pool {
             Place::Waiting | Place::Returning => state.waiting -= 1,
             Place::Outside | Place::Idle => {}
         }
-        let idle_until = if cfg!(threadbus_shuttle) { 0 } else { clock::after(clock::now(), self.limits.keep_alive) };
+        let keep_alive = self.limits.keep_alive;
+        let models = cfg!(threadbus_shuttle) && keep_alive < Duration::MAX;
+        let idle_until = if models { 0 } else { clock::after(clock::now(), keep_alive) };
+        let is_over = || !self.crew.may_stay() || clock::now() >= idle_until;
         loop {
             if state.busy < state.max_threads
                 && state.returning.is_empty()
@@ -586,7 +598,7 @@ impl Pool {
             self.carry_out(staffing);
             let mut expired = false;
             while *worker.place.lock() == Place::Idle && !expired {
-                expired = clock::now() >= idle_until || !worker.bell.wait(idle_until) && clock::now() >= idle_until;
+                expired = is_over() || !worker.bell.wait(idle_until) && is_over();
                 worker.do_chores();
             }
             state = self.state.lock();
@@ -606,16 +618,17 @@ impl Pool {
     }
 }
 
-impl Asks for Pool {
+impl Wish for Pool {
     fn ask_again(self: Arc<Self>) {
         let mut state = self.state.lock();
         let staffing = self.staff(&mut state);
-        if state.refused && staffing.spawn == 0 && state.jobs.len() > state.coming {
-            // Not yet; whoever asks next may.
-            let me: Weak<Pool> = Arc::downgrade(&self);
-            refused::remember(me);
-        }
+        let not_yet = state.refused && staffing.spawn == 0 && state.jobs.len() > state.coming;
         drop(state);
+        if not_yet {
+            // Whoever comes by next may ask.
+            let me: Weak<Pool> = Arc::downgrade(&self);
+            refused::note(me);
+        }
         self.carry_out(staffing);
     }
 }

@@ -1,14 +1,18 @@
 //! The watch: one thread that knows when the next deadline comes, and a second one that does what follows from it.
 //!
 //! The watch itself only decides (`README.md`, 3.4). Both threads start when first needed and end when there is nothing left to watch.
+//!
+//! What is taken back leaves nothing. A look goes with its reason: every few seconds the watch looks at all stacks before their time, and
+//! comes again only to those on which an alarm is left.
 
+use crate::runtime::crew::Crew;
 use crate::runtime::worker::Worker;
-use crate::sys::clock::{self, NEVER, Tick};
-use crate::sys::sync::{Condvar, Mutex};
-use crate::sys::{logging, thread, unwind};
+use crate::sync::refused::{self, Wish};
+use crate::sys::clock::{self, NEVER, Tick, Timer};
+use crate::sys::sync::{Condvar, Mutex, MutexGuard};
+use crate::sys::{logging, planted, thread, unwind};
 use std::cell::Cell;
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 
 /// What the watch found on a worker's stack.
@@ -28,22 +32,65 @@ enum Entry {
     Timer(Action),
 }
 
+/// What is to be done, and when. The number tells those of one time apart.
+type Agenda = BTreeMap<Timer, Entry>;
+
 #[derive(Default)]
 struct State {
-    heap: BinaryHeap<Reverse<(Tick, u64)>>,
-    entries: HashMap<u64, Entry>,
+    agenda: Agenda,
+    /// The one look at each worker, by its address: the agenda keeps that.
+    looks: HashMap<usize, Timer>,
     next: u64,
     running: bool,
+    /// When the watch wakes by itself; 0 while it is awake.
+    wakes: Tick,
+    /// Something was added since the last sweep.
+    used: bool,
+    /// The system has refused the thread, and has not given it since.
+    refused: bool,
+}
+
+impl State {
+    fn add(&mut self, at: Tick, entry: Entry) -> Timer {
+        let timer = Timer { at, number: self.next };
+        self.next += 1;
+        self.agenda.insert(timer, entry);
+        self.used = true;
+        timer
+    }
+
+    fn take_due(&mut self, now: Tick) -> Option<Entry> {
+        let first = self.agenda.first_entry().filter(|first| first.key().at <= now)?;
+        let entry = first.remove();
+        if let Entry::Look(worker) = &entry {
+            self.looks.remove(&worker.as_ptr().addr());
+        }
+        Some(entry)
+    }
+
+    fn take_looks(&mut self) -> Vec<Weak<Worker>> {
+        let looks = std::mem::take(&mut self.looks);
+        let mut workers = Vec::with_capacity(looks.len());
+        for timer in looks.into_values() {
+            if let Some(Entry::Look(worker)) = self.agenda.remove(&timer) {
+                workers.push(worker);
+            }
+        }
+        workers
+    }
 }
 
 #[derive(Default)]
 struct Aftermath {
     queue: VecDeque<Action>,
     running: bool,
+    /// The system has refused the thread, and has not given it since.
+    refused: bool,
 }
 
 pub(crate) struct Watch {
     name: String,
+    crew: Arc<Crew>,
     state: Mutex<State>,
     changed: Condvar,
     aftermath: Mutex<Aftermath>,
@@ -51,8 +98,8 @@ pub(crate) struct Watch {
 }
 
 const STACK: usize = 512 * 1024;
-/// How long both threads stay when there is nothing to do.
-const LINGER: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long both threads stay when there is nothing to do, and how often the watch sweeps.
+const LINGER: std::time::Duration = std::time::Duration::from_secs(3);
 
 thread::local! {
     static SERVES: Cell<bool> = Cell::new(false);
@@ -69,9 +116,10 @@ fn become_service_thread() {
 }
 
 impl Watch {
-    pub(crate) fn new(name: &str) -> Arc<Watch> {
+    pub(crate) fn new(name: &str, crew: &Arc<Crew>) -> Arc<Watch> {
         Arc::new(Watch {
             name: name.to_owned(),
+            crew: Arc::clone(crew),
             state: Mutex::new(State::default()),
             changed: Condvar::new(),
             aftermath: Mutex::new(Aftermath::default()),
@@ -81,18 +129,58 @@ impl Watch {
 
     /// The watch will look at the worker's stack no later than `at`.
     pub(crate) fn look_at(self: &Arc<Self>, at: Tick, worker: &Arc<Worker>) {
-        self.add(at, Entry::Look(Arc::downgrade(worker)));
+        if at == NEVER {
+            return;
+        }
+        let address = Arc::as_ptr(worker).addr();
+        let mut state = self.state.lock();
+        if let Some(timer) = state.looks.get(&address).copied() {
+            if timer.at <= at {
+                // After that look it knows when to come again.
+                return;
+            }
+            state.agenda.remove(&timer);
+        }
+        let timer = state.add(at, Entry::Look(Arc::downgrade(worker)));
+        state.looks.insert(address, timer);
+        self.added(state, at);
     }
 
-    /// Runs `action` at `at`, on the aftermath thread: it must not block, nor run user code. The number takes it back.
-    pub(crate) fn at(self: &Arc<Self>, at: Tick, action: impl FnOnce() + Send + 'static) -> u64 {
-        self.add(at, Entry::Timer(Box::new(action)))
+    /// Runs `action` at `at`, on the aftermath thread: it must not block, nor run user code. What this returns takes it back.
+    pub(crate) fn at(self: &Arc<Self>, at: Tick, action: impl FnOnce() + Send + 'static) -> Timer {
+        let mut state = self.state.lock();
+        if at == NEVER {
+            let number = state.next;
+            state.next += 1;
+            return Timer { at, number };
+        }
+        let timer = state.add(at, Entry::Timer(Box::new(action)));
+        self.added(state, at);
+        timer
     }
 
     /// False if it has fired.
-    pub(crate) fn cancel(&self, timer: u64) -> bool {
-        let entry = self.state.lock().entries.remove(&timer);
+    pub(crate) fn cancel(&self, timer: Timer) -> bool {
+        let mut state = self.state.lock();
+        let entry = state.agenda.remove(&timer);
+        // Nothing is left to sleep for; a short sleep ends by itself.
+        let wake = state.agenda.is_empty() && state.wakes > clock::after(clock::now(), LINGER);
+        if wake {
+            state.wakes = 0;
+        }
+        drop(state);
+        if wake {
+            self.changed.notify_one();
+        }
         entry.is_some()
+    }
+
+    /// Threads that have nothing to do leave now, as the crew says.
+    pub(crate) fn let_go(&self) {
+        self.state.lock().wakes = 0;
+        self.changed.notify_one();
+        drop(self.aftermath.lock());
+        self.due.notify_one();
     }
 
     /// Runs `action` soon, on the aftermath thread.
@@ -107,107 +195,149 @@ impl Watch {
         aftermath.running = true;
         drop(aftermath);
         let watch = Arc::clone(self);
-        if let Err(error) = thread::spawn(format!("{}-aftermath", self.name), STACK, move || watch.run_aftermath()) {
-            logging::later!(Error, move || {
-                format!("the system refuses the aftermath thread ({error}); the caller does its work")
-            });
-            self.aftermath.lock().running = false;
+        let run_aftermath = move || watch.run_aftermath();
+        if let Err(error) = self.crew.spawn(format!("{}-aftermath", self.name), STACK, run_aftermath) {
+            let first = {
+                let mut aftermath = self.aftermath.lock();
+                aftermath.running = false;
+                !std::mem::replace(&mut aftermath.refused, true)
+            };
+            if first {
+                logging::later!(Error, move || {
+                    format!("the system refuses the aftermath thread ({error}); the caller does its work")
+                });
+            }
             while let Some(action) = self.next_action() {
                 run(action);
             }
         }
     }
 
-    fn add(self: &Arc<Self>, at: Tick, entry: Entry) -> u64 {
-        let mut state = self.state.lock();
-        let id = state.next;
-        state.next += 1;
-        if at == NEVER {
-            return id;
+    /// Something was added for `at`: starts the thread, or wakes it if it would sleep for longer.
+    fn added(self: &Arc<Self>, mut state: MutexGuard<'_, State>, at: Tick) {
+        let (refused, wake) = (state.refused, at < state.wakes);
+        let start = !refused && !std::mem::replace(&mut state.running, true);
+        if wake {
+            state.wakes = 0;
         }
-        let earliest = state.heap.peek().is_none_or(|Reverse((first, _))| at < *first);
-        state.heap.push(Reverse((at, id)));
-        state.entries.insert(id, entry);
-        let start = !std::mem::replace(&mut state.running, true);
         drop(state);
         if start {
             self.start();
-        } else if earliest {
+        } else if wake {
             self.changed.notify_one();
+        } else if refused {
+            refused::ask_again();
         }
-        id
     }
 
+    /// `running` is set already, and is taken back if the system refuses the thread.
     fn start(self: &Arc<Self>) {
         if cfg!(threadbus_shuttle) {
             return;
         }
         let watch = Arc::clone(self);
-        if let Err(error) = thread::spawn(format!("{}-watch", self.name), STACK, move || watch.run()) {
-            self.state.lock().running = false;
-            logging::later!(Error, move || {
-                format!("the system refuses the watch thread ({error}): deadlines wait for the next try")
-            });
+        if let Err(error) = self.crew.spawn(format!("{}-watch", self.name), STACK, move || watch.run()) {
+            let first = {
+                let mut state = self.state.lock();
+                state.running = false;
+                !std::mem::replace(&mut state.refused, true)
+            };
+            let wish = Arc::downgrade(self);
+            refused::note(wish);
+            if first {
+                logging::later!(Error, move || {
+                    format!("the system refuses the watch thread ({error}): deadlines wait for the next try")
+                });
+            }
         }
     }
 
     fn run(self: &Arc<Self>) {
         become_service_thread();
+        let mut sweep_at = clock::after(clock::now(), LINGER);
         let mut state = self.state.lock();
+        state.refused = false;
         loop {
             let now = clock::now();
-            let next = state.heap.peek().map(|Reverse((at, _))| *at);
-            match next {
-                Some(at) if at <= now => {
-                    let Some(Reverse((_, id))) = state.heap.pop() else { continue };
-                    let entry = state.entries.remove(&id);
-                    drop(state);
-                    match entry {
-                        Some(Entry::Look(worker)) => self.look(&worker, now),
-                        Some(Entry::Timer(action)) => self.soon(action),
-                        None => {}
-                    }
-                    state = self.state.lock();
+            if let Some(entry) = state.take_due(now) {
+                drop(state);
+                match entry {
+                    Entry::Look(worker) => self.look(&worker, now),
+                    Entry::Timer(action) => self.soon(action),
                 }
-                Some(at) => {
-                    if let Some(limit) = clock::instant(at) {
-                        self.changed.wait_until(&mut state, limit);
-                    }
-                    if state.entries.len() * 2 + 64 < state.heap.len() {
-                        let State { heap, entries, .. } = &mut *state;
-                        heap.retain(|Reverse((_, id))| entries.contains_key(id));
-                    }
+                state = self.state.lock();
+                continue;
+            }
+            let stays = self.crew.may_stay();
+            if now >= sweep_at || !stays {
+                drop(state);
+                self.sweep(now);
+                state = self.state.lock();
+                let used = std::mem::take(&mut state.used) && stays;
+                if state.agenda.is_empty() && !used {
+                    state.running = false;
+                    return;
                 }
-                None => {
-                    let Some(limit) = clock::instant(clock::after(now, LINGER)) else { continue };
-                    if self.changed.wait_until(&mut state, limit).timed_out() && state.heap.is_empty() {
-                        state.running = false;
-                        return;
-                    }
+                sweep_at = clock::after(now, LINGER);
+                if stays && !self.crew.may_stay() {
+                    continue;
                 }
             }
+            let next = state.agenda.first_key_value().map_or(NEVER, |(timer, _)| timer.at);
+            let only_timers = state.looks.is_empty() && next != NEVER;
+            let until = if only_timers { next } else { next.min(sweep_at) };
+            let Some(limit) = clock::instant(until).or_else(|| clock::instant(sweep_at)) else { continue };
+            state.wakes = until;
+            self.changed.wait_until(&mut state, limit);
+            state.wakes = 0;
         }
+    }
+
+    /// Looks at every stack that somebody was promised a look at, though it may be too early. Where no alarm is left, nothing is promised
+    /// afterwards, and the watch forgets the worker.
+    fn sweep(self: &Arc<Self>, now: Tick) {
+        let looks = self.state.lock().take_looks();
+        for worker in looks {
+            if planted("sweep_keeps_promise") && worker.upgrade().is_some_and(|worker| worker.slots().is_empty()) {
+                continue;
+            }
+            self.look(&worker, now);
+        }
+    }
+
+    /// For models, which have no watch: it sweeps now.
+    #[cfg(threadbus_shuttle)]
+    pub(crate) fn sweeps(self: &Arc<Self>) {
+        self.sweep(0);
+    }
+
+    /// For models, which have no clock: it looks at every stack that it has promised to look at, and all deadlines there have passed.
+    #[cfg(threadbus_shuttle)]
+    pub(crate) fn looks(self: &Arc<Self>) {
+        self.sweep(NEVER - 1);
     }
 
     /// For models, which have no clock: all timers that are set fire now.
     #[cfg(threadbus_shuttle)]
     pub(crate) fn fire_timers(self: &Arc<Self>) {
-        let mut due: Vec<(u64, Entry)> = {
+        let mut due: Vec<(u64, Action)> = Vec::new();
+        {
             let mut state = self.state.lock();
-            state.heap.clear();
-            state.entries.drain().collect()
-        };
-        due.sort_by_key(|(id, _)| *id);
-        for (_, entry) in due {
-            if let Entry::Timer(action) = entry {
-                self.soon(action);
+            let agenda = std::mem::take(&mut state.agenda);
+            for (timer, entry) in agenda {
+                match entry {
+                    Entry::Timer(action) => due.push((timer.number, action)),
+                    look => drop(state.agenda.insert(timer, look)),
+                }
             }
         }
+        due.sort_by_key(|(number, _)| *number);
+        due.into_iter().for_each(|(_, action)| self.soon(action));
     }
 
     #[cfg(threadbus_shuttle)]
     pub(crate) fn timers(&self) -> usize {
-        self.state.lock().entries.values().filter(|entry| matches!(entry, Entry::Timer(_))).count()
+        self.state.lock().agenda.values().filter(|entry| matches!(entry, Entry::Timer(_))).count()
     }
 
     fn look(self: &Arc<Self>, worker: &Weak<Worker>, now: Tick) {
@@ -228,6 +358,7 @@ impl Watch {
     fn run_aftermath(self: &Arc<Self>) {
         become_service_thread();
         let mut aftermath = self.aftermath.lock();
+        aftermath.refused = false;
         loop {
             if let Some(action) = aftermath.queue.pop_front() {
                 drop(aftermath);
@@ -235,7 +366,8 @@ impl Watch {
                 aftermath = self.aftermath.lock();
                 continue;
             }
-            let limit = if cfg!(threadbus_shuttle) { None } else { clock::instant(clock::after(clock::now(), LINGER)) };
+            let stays = !cfg!(threadbus_shuttle) && self.crew.may_stay();
+            let limit = if stays { clock::instant(clock::after(clock::now(), LINGER)) } else { None };
             let timed_out = limit.is_none_or(|limit| self.due.wait_until(&mut aftermath, limit).timed_out());
             if timed_out && aftermath.queue.is_empty() {
                 aftermath.running = false;
@@ -245,8 +377,77 @@ impl Watch {
     }
 }
 
+impl Wish for Watch {
+    fn ask_again(self: Arc<Self>) {
+        let start = {
+            let mut state = self.state.lock();
+            let start = !state.running && !state.agenda.is_empty();
+            state.running |= start;
+            // Without work there is no wish, and the next to have some asks by itself.
+            state.refused &= start || state.running;
+            start
+        };
+        if start {
+            self.start();
+        }
+    }
+}
+
 fn run(action: Action) {
     if let Err(panic) = unwind::catch(action) {
         logging::later!(Error, move || format!("the aftermath thread survived a panic: {panic}"));
+    }
+}
+
+#[cfg(all(test, not(any(threadbus_loom, threadbus_shuttle))))]
+mod tests {
+    use super::*;
+    use crate::runtime::pool::Place;
+    use std::time::Duration;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn what_is_taken_back_leaves_nothing_and_the_rest_stays_in_order() {
+        let watch = Watch::new("taken-back", &Arc::default());
+        let now = clock::now();
+        let at = |n: u64| clock::after(now, HOUR) + n * 7919 % 1000;
+        let timers: Vec<Timer> = (0..100_000).map(|n| watch.at(at(n), || ())).collect();
+        let (go, stay): (Vec<Timer>, Vec<Timer>) = timers.iter().partition(|timer| timer.number % 3 > 0);
+        assert!(go.iter().all(|timer| watch.cancel(*timer)));
+        assert!(go.iter().all(|timer| !watch.cancel(*timer)), "only once");
+        {
+            let state = watch.state.lock();
+            assert_eq!(state.agenda.len(), stay.len());
+            assert!(state.agenda.keys().is_sorted());
+        }
+        assert!(stay.iter().all(|timer| watch.cancel(*timer)));
+        assert!(watch.state.lock().agenda.is_empty());
+        assert!(!watch.cancel(watch.at(NEVER, || ())), "what never comes is not kept");
+        watch.crew.ebb(false);
+        watch.let_go();
+    }
+
+    #[test]
+    fn a_worker_has_one_look_at_the_earliest_time() {
+        let watch = Watch::new("one-look", &Arc::default());
+        let workers: Vec<_> = (0..3).map(|_| Worker::new(Place::Outside, None)).collect();
+        let at = |n: u64| clock::after(clock::now(), HOUR) + n;
+        let first = at(0);
+        for n in (0..1000).rev() {
+            workers.iter().for_each(|worker| watch.look_at(first + n, worker));
+        }
+        (0..1000).for_each(|n| watch.look_at(first + n, &workers[0]));
+        watch.look_at(NEVER, &workers[0]);
+        {
+            let state = watch.state.lock();
+            assert!(state.agenda.keys().all(|timer| timer.at == first));
+            assert_eq!((state.agenda.len(), state.looks.len()), (3, 3));
+        }
+        // Nothing is on their stacks, and one has gone.
+        drop(workers.into_iter().next());
+        watch.sweep(clock::now());
+        let state = watch.state.lock();
+        assert_eq!((state.agenda.len(), state.looks.len()), (0, 0));
     }
 }

@@ -5,11 +5,12 @@ use crate::runtime::drive::{Drive, NotHere, Serves};
 use crate::runtime::pool::Place;
 use crate::runtime::watch::Overdue;
 use crate::sync::Bell;
+use crate::sync::refused;
 use crate::sys::clock::{NEVER, Tick};
 use crate::sys::stack::StackBounds;
 use crate::sys::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::sync::{Mutex, MutexGuard};
-use crate::sys::{refused, thread};
+use crate::sys::{planted, thread};
 use std::cell::RefCell;
 use std::sync::{Arc, Weak};
 
@@ -140,10 +141,12 @@ thread::local! {
 impl Worker {
     /// For the calling thread. `stack_size`: what a thread of the pool was made with.
     pub(crate) fn new(place: Place, stack_size: Option<usize>) -> Arc<Worker> {
+        let bell = Arc::new(Bell::new());
+        refused::list(&bell);
         Arc::new(Worker {
             id: thread::next_number(),
             name: thread::name(),
-            bell: Arc::new(Bell::new()),
+            bell,
             outside: place == Place::Outside,
             listed: AtomicU64::new(0),
             place: Mutex::new(place),
@@ -225,8 +228,13 @@ impl Worker {
         if self.has_pumps.load(Ordering::SeqCst) && self.serve(serves) {
             return true;
         }
-        self.bell.wait(refused::park_until(until));
+        self.listen(until);
         false
+    }
+
+    /// Parks until it is rung, or `until`; sooner while the system refuses a thread, to ask for it again.
+    pub(crate) fn listen(&self, until: Tick) {
+        self.bell.wait(refused::come_back(until));
     }
 
     /// Runs one thing of a manual bus, if this is its pump thread and it has any. Not when the stack is nearly used up.
@@ -376,21 +384,25 @@ impl Worker {
         slots
     }
 
-    /// The watch's look: everything whose alarm has come, bottom first; the next alarm.
+    /// The watch's look: everything whose alarm has come, bottom first; the next alarm, `NEVER` if there is none. May come too early.
     pub(crate) fn look(self: &Arc<Self>, now: Tick) -> (Vec<(Slot, Overdue)>, Tick) {
         let mut due = Vec::new();
         let mut stack = self.stack.lock();
         // Before the look: whoever starts a handler that this does not see finds nothing promised, and tells the watch.
-        self.bound.store(NEVER, Ordering::Relaxed);
+        if !planted("promise_withdrawn_late") {
+            self.bound.store(NEVER, Ordering::Relaxed);
+        }
         let mut bound = NEVER;
         let count = stack.slots.len();
         for (at, slot) in stack.slots.iter_mut().enumerate() {
             let event = slot.event.clone();
-            let top = (at + 1 == count).then(|| event.state().lock());
-            if top.is_some() {
+            let state = event.state().lock();
+            let is_top = at + 1 == count;
+            if is_top {
                 slot.running = self.top.read();
             }
-            if slot.running.attempt == 0 {
+            if slot.running.attempt == 0 || !slot.is_live(&state) {
+                // Nobody has to be told of an attempt that is over, however long its thread stays.
                 continue;
             }
             if slot.running.deadline <= now {
@@ -415,9 +427,14 @@ impl Worker {
                 slot.help = NEVER;
             }
             bound = bound.min(slot.alarm());
-            if top.is_some() {
+            if is_top {
                 self.top.show(slot.running);
             }
+        }
+        if planted("promise_withdrawn_late") {
+            drop(stack);
+            self.bound.store(bound, Ordering::Relaxed);
+            return (due, bound);
         }
         self.bound.fetch_min(bound, Ordering::Relaxed);
         (due, bound)

@@ -1,11 +1,12 @@
 //! Small synchronisation structures: a thread's bell, short spinning, a histogram, and the permit semaphore,
-//! the cap of a limit and when to sweep a list as pure data.
+//! the cap of a limit and when to sweep a list as pure data; and who was refused a thread.
 //!
 //! Imports `sys` only. The protocols that use them are in `runtime/README.md`.
 
 mod bell;
 mod cap;
 mod histogram;
+pub(crate) mod refused;
 mod semaphore;
 mod spin;
 mod sweep;

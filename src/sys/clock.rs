@@ -13,6 +13,13 @@ pub(crate) type Stamp = u64;
 /// A deadline that never comes.
 pub(crate) const NEVER: Tick = u64::MAX;
 
+/// What takes something back that is to be done at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Timer {
+    pub(crate) at: Tick,
+    pub(crate) number: u64,
+}
+
 /// How often the two clocks are compared. The monotonic one stands still while a laptop sleeps.
 const RESYNC: Tick = 1_000_000_000;
 /// A smaller difference is left alone, so that the order of ticks is the order of stamps.

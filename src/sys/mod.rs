@@ -10,7 +10,6 @@ pub(crate) mod count;
 pub(crate) mod logging;
 mod plant;
 pub(crate) mod random;
-pub(crate) mod refused;
 pub(crate) mod stack;
 pub(crate) mod sync;
 pub(crate) mod thread;

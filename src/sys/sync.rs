@@ -83,6 +83,9 @@ mod model {
         pub(crate) fn notify_one(&self) {
             self.0.notify_one();
         }
+        pub(crate) fn notify_all(&self) {
+            self.0.notify_all();
+        }
     }
 
     #[derive(Debug, Default)]

@@ -11,17 +11,56 @@ pub(crate) use std::thread_local as local;
 pub(crate) use shuttle::thread_local as local;
 
 /// Starts a detached thread. That the system may refuse is a value.
-#[cfg(not(threadbus_shuttle))]
 pub(crate) fn spawn(name: String, stack_size: usize, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    std::thread::Builder::new().name(name).stack_size(stack_size).spawn(body).map(drop)
+    spawn_kept(name, stack_size, body).map(drop)
+}
+
+/// The same with its handle, which detaches it when dropped.
+#[cfg(not(threadbus_shuttle))]
+pub(crate) fn spawn_kept(
+    name: String,
+    stack_size: usize,
+    body: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    #[cfg(test)]
+    if unit::is_refused(&name) {
+        return Err(io::Error::other("the test says so"));
+    }
+    std::thread::Builder::new().name(name).stack_size(stack_size).spawn(body)
+}
+
+/// For unit tests: the system refuses threads by their names.
+#[cfg(all(test, not(threadbus_shuttle)))]
+#[allow(clippy::unwrap_used, clippy::disallowed_types, reason = "tests")]
+pub(crate) mod unit {
+    use std::sync::Mutex;
+
+    static REFUSED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+    /// From now on every thread of that name, or none.
+    pub(crate) fn refuse(name: &str, refused: bool) {
+        let mut all = REFUSED.lock().unwrap();
+        all.retain(|other| other != name);
+        if refused {
+            all.push(name.to_owned());
+        }
+    }
+
+    pub(super) fn is_refused(name: &str) -> bool {
+        REFUSED.lock().unwrap().iter().any(|refused| refused == name)
+    }
 }
 
 #[cfg(threadbus_shuttle)]
-pub(crate) fn spawn(name: String, _stack_size: usize, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+pub(crate) fn spawn_kept(
+    name: String,
+    _stack_size: usize,
+    body: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
     if REFUSED.get() {
         return Err(io::Error::other("the model says so"));
     }
-    shuttle::thread::Builder::new().name(name).spawn(body).map(drop)
+    shuttle::thread::Builder::new().name(name).spawn(body)
 }
 
 #[cfg(not(threadbus_shuttle))]
@@ -58,6 +97,11 @@ pub(crate) fn spawn_joinable<R: Send + 'static>(
         Ok(handle) => handle,
         Err(error) => panic!("the system refuses a thread: {error}"),
     }
+}
+
+/// What a model that failed leaves is dropped when there are no locks any more. False in programs.
+pub(crate) fn is_model_over() -> bool {
+    cfg!(threadbus_shuttle) && std::thread::panicking()
 }
 
 /// How many threads can run at once; 1 if the system does not say. Asked once, since the answer costs as much as many events.
