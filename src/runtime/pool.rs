@@ -414,7 +414,7 @@ impl Pool {
             }
             worker.do_chores();
             worker.told_starved.store(false, Ordering::Relaxed);
-            if worker.tells_return.load(Ordering::Relaxed) {
+            if worker.tells_return.load(Ordering::Relaxed) && !planted("log_under_the_pools_lock") {
                 worker.tells_return.store(false, Ordering::Relaxed);
                 let name = worker.name.clone();
                 logging::later!(Warn, move || format!("abandoned worker {name} is back"));
@@ -435,7 +435,7 @@ impl Pool {
             Place::Busy => state.busy -= 1,
             Place::Abandoned => {
                 state.abandoned -= 1;
-                if planted("log_under_the_pools_lock") {
+                if planted("log_under_the_pools_lock") && worker.tells_return.swap(false, Ordering::Relaxed) {
                     logging::warn!("abandoned worker {} is back", worker.name);
                 }
             }
