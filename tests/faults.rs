@@ -414,3 +414,48 @@ fn a_worker_may_use_the_bus_while_it_ends() {
     bus.off_all::<Ping>();
     works(&bus);
 }
+
+/// The last that keeps a parent is the child that completes last: its drop is ours to contain, on whatever thread that is.
+#[test]
+fn a_parent_that_goes_with_its_last_child_panics_when_dropped() {
+    struct Family {
+        _bomb: Bomb,
+    }
+    impl Payload for Family {
+        type Output = ();
+    }
+    struct Kid;
+    impl Payload for Kid {
+        type Output = u32;
+    }
+    for ends in ["returns", "fails", "panics", "is cancelled"] {
+        let bus = EventBus::builder("families").max_history(Some(0)).build().unwrap();
+        let (held, gate) = (Gate::new(), Gate::new());
+        let _opener = gate.opener();
+        bus.on(|family: &Event<Family>| drop(family.bus().emit(Kid)));
+        bus.on({
+            let (held, gate) = (held.clone(), gate.clone());
+            move |_: &Event<Kid>| -> Result<u32, &'static str> {
+                held.open();
+                gate.wait();
+                match ends {
+                    "fails" => Err("on purpose"),
+                    "panics" => panic!("on purpose"),
+                    _ => Ok(0),
+                }
+            }
+        });
+        let family = bus.emit(Family { _bomb: Bomb });
+        held.wait();
+        let child = family.children().remove(0);
+        let_go(family);
+        if ends == "is cancelled" {
+            assert!(child.cancel());
+        }
+        gate.open();
+        assert!(done_any(&child).is_completed());
+        drop(child);
+        idle(&bus);
+        works(&bus);
+    }
+}

@@ -44,19 +44,26 @@ pub(crate) fn complete(event: &AnyEvent, completion: Completion) {
     let at = completion.at;
     let mut above = completion.tell(event);
     while let Some(parent) = above.take() {
-        let mut state = parent.state().lock();
-        let Some(completion) = state.count_down(at) else { return };
-        parent.publish_complete();
-        tell::note_everywhere(&state, &parent);
-        let told = tell::watched_by(&state);
-        let identity = state.deliveries.first().map(|d| Arc::clone(&d.bus));
-        drop(state);
-        tell::deliver_to(&told, &parent);
-        if let Some(bus) = identity.and_then(|identity| BusCore::of(&identity)) {
-            bus.forget_completed(&parent);
-        }
-        above = completion.tell(&parent);
+        above = count_down(&parent, at);
+        // It may be the last hold of it, and its payload may panic when it goes.
+        unwind::drop_quietly(parent);
     }
+}
+
+/// One open child less; if it was the last, the event's parent.
+fn count_down(event: &AnyEvent, at: Stamp) -> Option<AnyEvent> {
+    let mut state = event.state().lock();
+    let completion = state.count_down(at)?;
+    event.publish_complete();
+    tell::note_everywhere(&state, event);
+    let told = tell::watched_by(&state);
+    let identity = state.deliveries.first().map(|d| Arc::clone(&d.bus));
+    drop(state);
+    tell::deliver_to(&told, event);
+    if let Some(bus) = identity.and_then(|identity| BusCore::of(&identity)) {
+        bus.forget_completed(event);
+    }
+    completion.tell(event)
 }
 
 /// A delivery is over, or something was queued below: parked waits look again.
