@@ -128,6 +128,10 @@ enum Stands {
 }
 
 impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.granted.is_empty() && self.others.is_empty()
+    }
+
     fn take(&mut self) -> Option<Job> {
         let job = match self.others_are_next {
             true => self.others.pop_front().or_else(|| self.granted.pop_front()),
@@ -205,6 +209,7 @@ impl Jobs {
     }
 
     pub(crate) fn pop(&mut self) -> Option<Job> {
+        self.let_go();
         while self.count > 0 {
             let others_first = self.ahead >= Self::AHEAD && !self.in_turn.is_empty();
             let at = if !others_first && let Some(at) = self.new.pop_front() {
@@ -221,12 +226,27 @@ impl Jobs {
                 self.count -= 1;
                 return Some(job);
             }
-            lane.stands = Stands::Nowhere;
-            if lane.closed {
-                self.unused.push(at);
-            }
+            self.leave(at);
         }
         None
+    }
+
+    /// Lanes whose turn has come and that are empty stand in line no more: buses that come and go would pile up behind new ones.
+    fn let_go(&mut self) {
+        while let Some(&at) = self.in_turn.front()
+            && self.lanes[at].is_empty()
+        {
+            self.in_turn.pop_front();
+            self.leave(at);
+        }
+    }
+
+    fn leave(&mut self, at: usize) {
+        let lane = &mut self.lanes[at];
+        lane.stands = Stands::Nowhere;
+        if lane.closed {
+            self.unused.push(at);
+        }
     }
 
     pub(crate) fn has(&self, needs: &Needs) -> bool {
@@ -366,6 +386,13 @@ mod tests {
         bench.run(1);
         for _ in 0..1000 {
             let lane = bench.jobs.open();
+            bench.jobs.close(lane);
+        }
+        // Also where each had a job, and no turn comes for it again since there are new ones.
+        for _ in 0..1000 {
+            let lane = bench.jobs.open();
+            bench.push(lane, "short", false);
+            bench.run(1);
             bench.jobs.close(lane);
         }
         assert!(bench.jobs.lanes.len() <= 4, "{}", bench.jobs.lanes.len());

@@ -65,6 +65,8 @@ struct State {
     refused: bool,
     /// Not before then is it asked again, as long as there are threads.
     ask_again_at: Tick,
+    /// The watch will ask then.
+    asks_by_time: bool,
     /// Parked until something comes, in a wait that no job can go on with here; and whether one could elsewhere.
     stuck: Vec<(Arc<Worker>, bool)>,
     pressure: u8,
@@ -485,14 +487,16 @@ impl Pool {
         let starved = state.is_starved(self.limits.hard_limit);
         self.note_pressure(&mut state);
         let at = state.ask_again_at;
+        let plans = !std::mem::replace(&mut state.asks_by_time, true) && !cfg!(threadbus_shuttle);
         drop(state);
         let pool = Arc::downgrade(self);
         if !planted("refusal_is_final") {
             refused::note(pool.clone());
         }
-        if !cfg!(threadbus_shuttle) {
+        if plans {
             self.watch.at(at, move || {
                 if let Some(pool) = pool.upgrade() {
+                    pool.state.lock().asks_by_time = false;
                     pool.ask_again();
                 }
             });

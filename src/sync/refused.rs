@@ -10,6 +10,8 @@
 
 use crate::sync::Bell;
 use crate::sys::clock::{self, Tick};
+use crate::sys::thread;
+use std::cell::Cell;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -120,8 +122,21 @@ pub(crate) fn come_back(until: Tick) -> Tick {
     if shared::is_any() { until.min(clock::after(clock::now(), PERIOD)) } else { until }
 }
 
+thread::local! {
+    static ASKS: Cell<bool> = Cell::new(false);
+}
+
 #[cold]
 fn ask() {
+    // Whoever is refused again may set a timer, whose thread is refused, too.
+    if ASKS.try_with(|asks| asks.replace(true)).unwrap_or(true) {
+        return;
+    }
+    ask_all();
+    let _ = ASKS.try_with(|asks| asks.set(false));
+}
+
+fn ask_all() {
     let wishes = shared::step(|state| (std::mem::take(&mut state.wishes), None));
     wishes.iter().filter_map(Weak::upgrade).for_each(Wish::ask_again);
     shared::step(|state| ((), Some(!state.wishes.is_empty())));
