@@ -17,6 +17,8 @@
 //! `THREADBUS_SOAK_PLANT` makes it fail: `files`, `threads` and `memory` leak, `latency` keeps the idle bus for 100 ms now and then, and
 //! `hang` stands still.
 //!
+//! `THREADBUS_SOAK_ONLY=tasks,waits` runs those workers and no others (see `soak`), to find out whose doing something is.
+//!
 //! It runs in a process of its own, as a user without other processes, so that the limit on threads has an effect.
 #![cfg(target_os = "linux")]
 #![allow(
@@ -502,7 +504,7 @@ impl Latencies {
         lock(&self.all)[usize::from(refused)].push((began, began.elapsed()));
     }
 
-    /// Median, 99th percentile, largest, and how many, of those since then.
+    /// Median, 99th percentile and largest of those since then.
     fn since(&self, then: Instant, refused: bool) -> [Duration; 3] {
         let all = lock(&self.all);
         let late = all[usize::from(refused)].iter().rev().take_while(|(began, _)| *began >= then);
@@ -512,8 +514,8 @@ impl Latencies {
         [at(50), at(99), sorted.last()].map(|took| took.copied().unwrap_or_default())
     }
 
-    fn count(&self) -> usize {
-        lock(&self.all)[0].len()
+    fn count_since(&self, then: Instant) -> usize {
+        lock(&self.all)[0].iter().filter(|(began, _)| *began >= then).count()
     }
 }
 
@@ -588,7 +590,7 @@ fn leak() {
         drop(std::thread::Builder::new().spawn(std::thread::park));
     }
     if planted("memory") {
-        std::mem::forget(vec![1_u8; 256 << 10]);
+        std::mem::forget(std::hint::black_box(vec![1_u8; 256 << 10]));
     }
 }
 
@@ -647,10 +649,11 @@ fn watch(workers: &[Worker], began: Instant, [idle, flooded]: [&Latencies; 2]) -
 }
 
 fn check_latency(idle: &Latencies, began: Instant) {
-    if idle.count() < 100 {
-        return;
-    }
     for since in [began, began + length() / 5 * 4] {
+        // Of fewer, one that the machine was late for would decide.
+        if idle.count_since(since) < 150 {
+            continue;
+        }
         let [p50, p99, max] = idle.since(since, false);
         if p99 > BOUND {
             fault(format!("an idle bus took {p50:?}, {p99:?} (99 of 100), at most {max:?}"));
@@ -689,6 +692,9 @@ fn soak() {
         ("probes", Box::new(probes(&main, idle))),
         ("probes beside floods", Box::new(probes(&few, flooded))),
     ];
+    if let Ok(only) = std::env::var("THREADBUS_SOAK_ONLY") {
+        rounds.retain(|(name, _)| only.split(',').any(|only| only == *name));
+    }
     if planted("hang") {
         rounds.push(("hang", Box::new(|_| sleep(Duration::from_secs(100_000)))));
     }
@@ -736,7 +742,9 @@ fn soak() {
     println!("{} records, {} emitted, {} stalled, {} panicked", logged[0], logged[1], logged[2], logged[3]);
     let faults = lock(&FAULTS);
     assert!(faults.is_empty(), "seed {}: {faults:#?}", seed());
-    assert!(logged.iter().all(|count| *count > 0) && REFUSALS.load(SeqCst) > 0, "the soak itself did too little");
+    let all = std::env::var_os("THREADBUS_SOAK_ONLY").is_none();
+    let much = logged.iter().all(|count| *count > 0) && REFUSALS.load(SeqCst) > 0;
+    assert!(much || !all, "the soak itself did too little");
 }
 
 #[test]
