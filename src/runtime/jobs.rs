@@ -188,8 +188,14 @@ impl Jobs {
         let lane = &mut self.lanes[at];
         lane.closed = true;
         if lane.stands == Stands::Nowhere {
-            self.unused.push(at);
+            self.give_back(at);
         }
+    }
+
+    /// For the next bus, without the room that this one's longest queue took.
+    fn give_back(&mut self, at: usize) {
+        self.lanes[at] = Waiting { closed: true, ..Waiting::default() };
+        self.unused.push(at);
     }
 
     /// `granted`: it holds what others wait for.
@@ -216,11 +222,14 @@ impl Jobs {
                 self.ahead += 1;
                 at
             } else {
-                self.ahead = 0;
                 self.in_turn.pop_front()?
             };
             let lane = &mut self.lanes[at];
             if let Some(job) = lane.take() {
+                // Not for a lane that has emptied: those are many after a crowd, and whoever stands behind them has a turn first.
+                if lane.stands == Stands::InTurn {
+                    self.ahead = 0;
+                }
                 lane.stands = Stands::InTurn;
                 self.in_turn.push_back(at);
                 self.count -= 1;
@@ -245,7 +254,7 @@ impl Jobs {
         let lane = &mut self.lanes[at];
         lane.stands = Stands::Nowhere;
         if lane.closed {
-            self.unused.push(at);
+            self.give_back(at);
         }
     }
 
@@ -343,6 +352,46 @@ mod tests {
         }
         assert_eq!(before.iter().filter(|name| *name == "again").count(), 10);
         assert_eq!(before.iter().filter(|name| *name != "again").count(), 10);
+    }
+
+    #[test]
+    fn lanes_of_buses_that_are_gone_are_used_again() {
+        for beside in [false, true] {
+            let mut bench = Bench::new();
+            let busy = bench.jobs.open();
+            for _ in 0..1000 {
+                if beside {
+                    bench.push(busy, "busy", false);
+                }
+                let brief = bench.jobs.open();
+                bench.push(brief, "brief", false);
+                bench.run(1 + usize::from(beside));
+                bench.jobs.close(brief);
+            }
+            assert!(bench.jobs.lanes.len() < 4 * Jobs::AHEAD, "{} lanes, {beside}", bench.jobs.lanes.len());
+            assert!(bench.jobs.in_turn.len() < 4 * Jobs::AHEAD, "{} stand in turn, {beside}", bench.jobs.in_turn.len());
+        }
+    }
+
+    #[test]
+    fn lanes_that_have_emptied_delay_nobody() {
+        let mut bench = Bench::new();
+        for _ in 0..1000 {
+            let brief = bench.jobs.open();
+            bench.push(brief, "brief", false);
+            bench.run(1);
+        }
+        let busy = bench.jobs.open();
+        for _ in 0..20 {
+            bench.push(busy, "busy", false);
+        }
+        for _ in 0..200 {
+            let brief = bench.jobs.open();
+            bench.push(brief, "brief", false);
+        }
+        let ran = bench.run(100);
+        let busy = ran.iter().filter(|name| *name == "busy").count();
+        assert!(busy >= 100 / (Jobs::AHEAD + 1), "{busy} of 100");
     }
 
     #[test]
