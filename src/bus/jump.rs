@@ -137,7 +137,7 @@ fn nobody_for(event: &AnyEvent, worker: &Arc<Worker>) -> Option<usize> {
     if runtime.pool.is_deserted() {
         return Some(runtime.pool.limits().hard_limit);
     }
-    if !worker.has_pumps() || !worker.is_out_of_stack() {
+    if !worker.has_pumps() || !worker.lacks_stack_to_serve() {
         return None;
     }
     let mine = |(target, index): (AnyEvent, usize)| {
@@ -459,7 +459,7 @@ impl Jump {
         if !look_again {
             match parked.find_cycle().filter(|_| !planted("cycle_unseen")) {
                 Some(chain) => result = Err(WaitError::Deadlock(chain)),
-                None if self.worker.has_pumps() && self.worker.is_out_of_stack() && self.worker.has_fronted() => {
+                None if self.worker.has_pumps() && self.worker.lacks_stack_to_serve() && self.worker.has_fronted() => {
                     // Nobody but this thread could, and its stack is used up.
                     result = Err(WaitError::NoThread(1));
                 }

@@ -141,7 +141,7 @@ impl Permit {
     fn serves_meanwhile(&self, worker: &Arc<Worker>, token: Token) -> Option<bool> {
         let runtime = self.runtime();
         let pumps = worker.has_pumps() && worker.has_fronted();
-        if pumps && worker.is_out_of_stack() {
+        if pumps && worker.lacks_stack_to_serve() {
             worker.set_down_fronted();
             return None;
         }

@@ -165,7 +165,7 @@ impl BusCore {
     /// Nobody else runs what this bus has queued, and the calling thread, which waits outside of handlers, has no stack left for it.
     pub(crate) fn is_stuck(&self, worker: &Worker) -> bool {
         match &self.manual {
-            Some(_) => worker.is_out_of_stack() && self.runs_on(worker),
+            Some(_) => worker.lacks_stack_to_serve() && self.runs_on(worker),
             None => worker.is_deep() && self.runtime.pool.is_deserted(),
         }
     }

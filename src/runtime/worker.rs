@@ -269,6 +269,12 @@ impl Worker {
         self.has_pumps.load(Ordering::SeqCst)
     }
 
+    /// A park that begins here could serve nothing any more. It asks that again a few frames down, and must not get another answer there.
+    pub(crate) fn lacks_stack_to_serve(&self) -> bool {
+        const FRAMES: usize = 8 << 10;
+        self.bounds.is_used_up_within(FRAMES)
+    }
+
     /// Not even what somebody else waits for can run on top any more.
     pub(crate) fn is_out_of_stack(&self) -> bool {
         self.bounds.is_used_up()

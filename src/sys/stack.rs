@@ -62,9 +62,19 @@ impl StackBounds {
         self.is_below(&self.last, LEAST)
     }
 
+    /// The same for a caller who comes to that question again so much further down.
+    pub(crate) fn is_used_up_within(&self, further: usize) -> bool {
+        self.is_below_from(position().saturating_sub(further), &self.last, LEAST)
+    }
+
     #[inline]
     fn is_below(&self, mark: &AtomicUsize, elsewhere: usize) -> bool {
-        let (here, mark, top) = (position(), mark.load(Relaxed), self.top.load(Relaxed));
+        self.is_below_from(position(), mark, elsewhere)
+    }
+
+    #[inline]
+    fn is_below_from(&self, here: usize, mark: &AtomicUsize, elsewhere: usize) -> bool {
+        let (mark, top) = (mark.load(Relaxed), self.top.load(Relaxed));
         !(mark..=top).contains(&here) && !self.has_left_elsewhere(here, elsewhere)
     }
 
