@@ -155,7 +155,10 @@ impl BusCore {
     /// The calling thread is the only one that could run an event of this bus now, and has little stack left. What it claimed then would
     /// keep the turn from the handlers below it, which come first.
     pub(crate) fn lacks_stack_here(&self) -> bool {
-        let Some(worker) = Worker::current().filter(|worker| worker.is_deep()) else { return false };
+        if !Worker::is_deep_here() {
+            return false;
+        }
+        let Some(worker) = Worker::current() else { return false };
         if self.manual.is_some() {
             return self.runs_on(&worker);
         }

@@ -176,6 +176,16 @@ impl Worker {
             .ok()
     }
 
+    /// As [`is_deep`](Worker::is_deep) of the calling thread, without a hold of it.
+    pub(crate) fn is_deep_here() -> bool {
+        CURRENT
+            .try_with(|current| {
+                let mut current = current.borrow_mut();
+                current.get_or_insert_with(|| Worker::new(Place::Outside, None)).is_deep()
+            })
+            .unwrap_or(false)
+    }
+
     pub(crate) fn become_current(self: &Arc<Self>) {
         let _ = CURRENT.try_with(|current| *current.borrow_mut() = Some(Arc::clone(self)));
     }
