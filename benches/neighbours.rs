@@ -153,7 +153,9 @@ impl Flood {
 fn times(flood: &Flood, timer: bool) -> Vec<Duration> {
     let idle = EventBus::builder("Idle").runtime(&flood.runtime).build().expect("a bus");
     let (tell, told) = std::sync::mpsc::channel();
-    idle.on(move |_: &Event<Button>| drop(tell.send(Instant::now())));
+    idle.on(move |_: &Event<Button>| {
+        let _ = tell.send(Instant::now());
+    });
     let mut times: Vec<Duration> = (0..SAMPLES)
         .map_while(|_| {
             let start = Instant::now();

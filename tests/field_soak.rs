@@ -524,7 +524,7 @@ fn probes(runtime: &Runtime, latencies: &'static Latencies) -> impl FnMut(&mut R
     let bus = serial(runtime, "Idle");
     let n = AtomicU64::new(0);
     bus.on(move |_: &Event<Probe>| {
-        if planted("latency") && n.fetch_add(1, SeqCst) % 20 == 0 {
+        if planted("latency") && n.fetch_add(1, SeqCst).is_multiple_of(20) {
             sleep(100 * MS);
         }
     });
@@ -670,7 +670,7 @@ fn soak() {
     let panel = serial(&main, "Panel");
     panel.on(|line: &Event<Line>| {
         // What a logger emitted may fail as well.
-        assert!(line.text.len() % 5 != 0, "a panel, {ON_PURPOSE}");
+        assert!(!line.text.len().is_multiple_of(5), "a panel, {ON_PURPOSE}");
     });
     *lock(&PANEL) = Some(panel);
     log::set_logger(&Unruly).expect("the first one");
@@ -679,7 +679,8 @@ fn soak() {
     static IDLE: OnceLock<Latencies> = OnceLock::new();
     static FLOODED: OnceLock<Latencies> = OnceLock::new();
     let (idle, flooded) = (IDLE.get_or_init(Latencies::default), FLOODED.get_or_init(Latencies::default));
-    let mut rounds: Vec<(&'static str, Box<dyn FnMut(&mut Round<'_>) + Send>)> = vec![
+    type Rounds = Vec<(&'static str, Box<dyn FnMut(&mut Round<'_>) + Send>)>;
+    let mut rounds: Rounds = vec![
         ("refusals", Box::new(refuse)),
         ("forwards", Box::new(forwards(&main))),
         ("timers", Box::new(timers(&main))),
