@@ -448,6 +448,7 @@ fn a_busy_bus_leaves_the_only_thread_to_another() {
         let (busy, idle) = (bus(&runtime, "busy"), bus(&runtime, "idle"));
         let (ran, runs) = flag();
         busy.on(move |job: &Event<Job>| {
+            thread::yield_now();
             if ran.load(SeqCst) == 0 {
                 job.bus().emit_with(Job(job.0 + 1), EventOptions::new().detached());
             }

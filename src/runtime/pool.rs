@@ -293,7 +293,7 @@ impl Pool {
     /// Whether a thread that has worked for so long leaves its place to them.
     pub(crate) fn gives_way(&self, worked: Tick) -> bool {
         /// Short, so that a bus with one event is served soon; long beside what it takes to change over.
-        const TURN: Tick = if cfg!(threadbus_shuttle) { 0 } else { 1_000_000 };
+        const TURN: Tick = if cfg!(threadbus_shuttle) { 1 } else { 1_000_000 };
         if planted("keeps_its_thread") {
             return false;
         }
@@ -501,7 +501,8 @@ impl Pool {
                 }
             });
         }
-        if starved {
+        if starved && is_new {
+            // Only once: whoever is rung asks again before it parks, and comes back by time from then on.
             self.ring_the_waiting(None);
         }
         if is_new {
