@@ -276,7 +276,6 @@ impl BusCore {
         drop(inlet);
 
         self.wake_up(start, candidate.turn);
-        refused::ask_again();
         if emitted.is_multiple_of(LEAD) && !in_handler && thread::cores() < 2 && self.pending() as u64 >= LEAD {
             // The bus has no core of its own. Far ahead of it, events would leave the caches before they run.
             thread::give_way();
