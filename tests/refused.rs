@@ -192,8 +192,11 @@ fn a_shutdown_under_refusal_ends_and_counts_what_it_cancelled() {
                 assert_eq!(report.completed + report.cancelled, 10, "{mode:?} {report:?}");
                 grant();
             }
-            let stats = runtime.stats();
-            assert_eq!((stats.busy, stats.waiting, stats.abandoned), (0, 0, 0), "{stats:?}");
+            // The threads that are granted at last find nothing to do, and may be on their way to it still.
+            eventually(|| {
+                let stats = runtime.stats();
+                (stats.busy, stats.waiting, stats.abandoned) == (0, 0, 0)
+            });
         }
     });
 }

@@ -1,12 +1,13 @@
 //! Jobs that no thread has taken yet. Buses take turns.
 //!
 //! Each bus has a *lane*. A lane that gets its first job after having been empty goes before those that have had a turn, so an idle bus does
-//! not wait behind a flood on another one. After its turn it goes to the back, and stays there until it is found empty: a bus that empties
-//! and fills its lane again and again gets no more than its share.
+//! not wait behind a flood on another one. A lane that has kept a thread for longer than a moment has had its turn: it goes to the back, and
+//! stays there until it is found empty, so that a bus that empties and fills its lane again and again gets no more than its share.
 
 use crate::event::AnyEvent;
 use crate::runtime::drive::{Drive, Pumped, Work};
 use crate::runtime::worker::Worker;
+use crate::sys::clock::Tick;
 use smallvec::SmallVec;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -113,6 +114,10 @@ struct Waiting {
     /// The last one taken was granted: if both have some, the next one is not.
     others_are_next: bool,
     stands: Stands,
+    /// How many threads run jobs of it.
+    serving: usize,
+    /// When the first of these began.
+    since: Tick,
     /// Its bus is gone.
     closed: bool,
 }
@@ -169,6 +174,8 @@ impl Default for Jobs {
 impl Jobs {
     /// So many new lanes go before the others at most: a crowd of buses with one event each does not keep the others from their turns.
     const AHEAD: usize = 8;
+    /// A job that took less was no turn.
+    const SHORT: Tick = if cfg!(threadbus_shuttle) { 0 } else { 500_000 };
 
     pub(crate) fn len(&self) -> usize {
         self.count
@@ -187,19 +194,20 @@ impl Jobs {
     pub(crate) fn close(&mut self, Lane(at): Lane) {
         let lane = &mut self.lanes[at];
         lane.closed = true;
-        if lane.stands == Stands::Nowhere {
-            self.give_back(at);
-        }
+        self.give_back_if_unused(at);
     }
 
     /// For the next bus, without the room that this one's longest queue took.
-    fn give_back(&mut self, at: usize) {
-        self.lanes[at] = Waiting { closed: true, ..Waiting::default() };
-        self.unused.push(at);
+    fn give_back_if_unused(&mut self, at: usize) {
+        let lane = &mut self.lanes[at];
+        if lane.closed && lane.stands == Stands::Nowhere && lane.serving == 0 {
+            *lane = Waiting { closed: true, ..Waiting::default() };
+            self.unused.push(at);
+        }
     }
 
     /// `granted`: it holds what others wait for.
-    pub(crate) fn push(&mut self, job: Job, granted: bool) {
+    pub(crate) fn push(&mut self, job: Job, granted: bool, now: Tick) {
         let Lane(at) = job.lane();
         let lane = &mut self.lanes[at];
         if granted {
@@ -209,35 +217,63 @@ impl Jobs {
         }
         self.count += 1;
         if lane.stands == Stands::Nowhere {
-            lane.stands = Stands::New;
-            self.new.push_back(at);
+            if lane.serving > 0 && now.saturating_sub(lane.since) >= Self::SHORT {
+                self.stand_in_turn(at);
+            } else {
+                lane.stands = Stands::New;
+                self.new.push_back(at);
+            }
         }
     }
 
-    pub(crate) fn pop(&mut self) -> Option<Job> {
+    /// The next job, and the lane to tell once it has run.
+    pub(crate) fn pop(&mut self, now: Tick) -> Option<(Job, Lane)> {
         self.let_go();
         while self.count > 0 {
             let others_first = self.ahead >= Self::AHEAD && !self.in_turn.is_empty();
-            let at = if !others_first && let Some(at) = self.new.pop_front() {
-                self.ahead += 1;
-                at
+            let (at, from) = if !others_first && let Some(at) = self.new.pop_front() {
+                (at, Stands::New)
             } else {
-                self.in_turn.pop_front()?
+                (self.in_turn.pop_front()?, Stands::InTurn)
             };
             let lane = &mut self.lanes[at];
-            if let Some(job) = lane.take() {
-                // Not for a lane that has emptied: those are many after a crowd, and whoever stands behind them has a turn first.
-                if lane.stands == Stands::InTurn {
-                    self.ahead = 0;
-                }
-                lane.stands = Stands::InTurn;
-                self.in_turn.push_back(at);
-                self.count -= 1;
-                return Some(job);
+            if lane.stands != from {
+                continue; // It stood among the new ones until it had had a turn.
             }
-            self.leave(at);
+            lane.stands = Stands::Nowhere;
+            let Some(job) = lane.take() else {
+                self.give_back_if_unused(at);
+                continue;
+            };
+            // Not for a lane that has emptied: those are many after a crowd, and whoever stands behind them has a turn first.
+            self.ahead = if from == Stands::New { self.ahead + 1 } else { 0 };
+            self.count -= 1;
+            if lane.serving == 0 {
+                lane.since = now;
+            }
+            lane.serving += 1;
+            if !lane.is_empty() {
+                self.stand_in_turn(at);
+            }
+            return Some((job, Lane(at)));
         }
         None
+    }
+
+    /// A job of this lane has kept a thread for so long, and does so no more.
+    pub(crate) fn served(&mut self, Lane(at): Lane, worked: Tick) {
+        let lane = &mut self.lanes[at];
+        lane.serving -= 1;
+        if worked >= Self::SHORT && lane.stands != Stands::InTurn {
+            self.stand_in_turn(at);
+        }
+        self.give_back_if_unused(at);
+    }
+
+    /// At the back of those that have had a turn.
+    fn stand_in_turn(&mut self, at: usize) {
+        self.lanes[at].stands = Stands::InTurn;
+        self.in_turn.push_back(at);
     }
 
     /// Lanes whose turn has come and that are empty stand in line no more: buses that come and go would pile up behind new ones.
@@ -246,15 +282,8 @@ impl Jobs {
             && self.lanes[at].is_empty()
         {
             self.in_turn.pop_front();
-            self.leave(at);
-        }
-    }
-
-    fn leave(&mut self, at: usize) {
-        let lane = &mut self.lanes[at];
-        lane.stands = Stands::Nowhere;
-        if lane.closed {
-            self.give_back(at);
+            self.lanes[at].stands = Stands::Nowhere;
+            self.give_back_if_unused(at);
         }
     }
 
@@ -302,21 +331,30 @@ mod tests {
         jobs: Jobs,
         ran: Arc<Mutex<Vec<String>>>,
         worker: Arc<Worker>,
+        now: Tick,
     }
 
     impl Bench {
         fn new() -> Self {
-            Bench { jobs: Jobs::default(), ran: Arc::default(), worker: Worker::new(Place::Outside, None) }
+            Bench { jobs: Jobs::default(), ran: Arc::default(), worker: Worker::new(Place::Outside, None), now: 0 }
         }
 
         fn push(&mut self, lane: Lane, name: &str, granted: bool) {
             let (ran, name) = (Arc::clone(&self.ran), name.to_owned());
-            self.jobs.push(Job::new(lane, move |_| ran.lock().unwrap().push(name)), granted);
+            self.jobs.push(Job::new(lane, move |_| ran.lock().unwrap().push(name)), granted, self.now);
         }
 
+        /// Each takes a whole turn.
         fn run(&mut self, count: usize) -> Vec<String> {
+            self.run_for(count, Jobs::SHORT)
+        }
+
+        fn run_for(&mut self, count: usize, time: Tick) -> Vec<String> {
             for _ in 0..count {
-                self.jobs.pop().unwrap().run(&self.worker);
+                let (job, lane) = self.jobs.pop(self.now).unwrap();
+                job.run(&self.worker);
+                self.now += time;
+                self.jobs.served(lane, time);
             }
             std::mem::take(&mut self.ran.lock().unwrap())
         }
@@ -334,7 +372,7 @@ mod tests {
         bench.push(c, "c0", false);
         bench.push(c, "c1", false);
         assert_eq!(bench.run(7), ["c0", "b1", "a2", "c1", "b2", "a3", "b3"]);
-        assert!(bench.jobs.pop().is_none());
+        assert!(bench.jobs.pop(0).is_none());
         assert_eq!(bench.jobs.len(), 0);
     }
 
@@ -352,6 +390,50 @@ mod tests {
         }
         assert_eq!(before.iter().filter(|name| *name == "again").count(), 10);
         assert_eq!(before.iter().filter(|name| *name != "again").count(), 10);
+    }
+
+    #[test]
+    fn a_lane_with_little_to_do_goes_first_each_time() {
+        let mut bench = Bench::new();
+        let steady = [bench.jobs.open(), bench.jobs.open(), bench.jobs.open()];
+        let brief = bench.jobs.open();
+        for lane in steady {
+            (0..40).for_each(|n| bench.push(lane, &n.to_string(), false));
+        }
+        bench.run(steady.len());
+        for _ in 0..20 {
+            bench.push(brief, "brief", false);
+            assert_eq!(bench.run_for(1, Jobs::SHORT / 2), ["brief"]);
+            bench.run(1);
+        }
+        // Not before everybody: the others get a turn after so many of its jobs.
+        let (mut others, mut is_empty) = (0, true);
+        for _ in 0..10 * (Jobs::AHEAD + 1) {
+            if is_empty {
+                bench.push(brief, "brief", false);
+            }
+            is_empty = bench.run_for(1, Jobs::SHORT / 2) == ["brief"];
+            others += usize::from(!is_empty);
+        }
+        assert_eq!(others, 10);
+    }
+
+    #[test]
+    fn what_comes_while_a_lane_is_served_stands_where_the_running_job_leaves_it() {
+        for (so_far, in_all, first) in [(0, 0, true), (0, Jobs::SHORT, false), (Jobs::SHORT, Jobs::SHORT, false)] {
+            let mut bench = Bench::new();
+            let (steady, other) = (bench.jobs.open(), bench.jobs.open());
+            (0..3).for_each(|_| bench.push(steady, "steady", false));
+            bench.run(1);
+            bench.push(other, "running", false);
+            let (_, lane) = bench.jobs.pop(bench.now).unwrap();
+            bench.now += so_far;
+            bench.push(other, "next", false);
+            bench.jobs.served(lane, in_all);
+            let expected = if first { ["next", "steady", "steady"] } else { ["steady", "next", "steady"] };
+            assert_eq!(bench.run(3), expected, "{so_far} {in_all}");
+            assert!(bench.jobs.pop(bench.now).is_none());
+        }
     }
 
     #[test]
@@ -457,6 +539,6 @@ mod tests {
         assert!(bench.jobs.take(&Needs { all_holders: true, ..Needs::default() }).is_none(), "no event of any");
         bench.jobs.take(&Needs::bus(b)).unwrap().run(&bench.worker);
         assert_eq!(bench.run(1), ["b", "a"]);
-        assert!(bench.jobs.pop().is_none());
+        assert!(bench.jobs.pop(0).is_none());
     }
 }

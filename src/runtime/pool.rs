@@ -92,6 +92,13 @@ impl State {
             && (self.threads >= hard_limit || self.refused)
     }
 
+    /// The worker keeps no thread from others any more: its job is over, waits, or was given up.
+    fn served(&mut self, worker: &Worker) {
+        if let Some((lane, since)) = worker.turn.lock().take() {
+            self.jobs.served(lane, clock::now().saturating_sub(since));
+        }
+    }
+
     /// Every thread stands still, and will for good: which of them could go on if it had another one for what it waits for?
     fn hopeless(&mut self, hard_limit: usize) -> Option<Arc<Worker>> {
         if self.stuck.len() < self.threads || !self.is_starved(hard_limit) {
@@ -190,8 +197,9 @@ impl Pool {
         if let Job::Pumped(bus, work) = job {
             return bus.keep(work);
         }
+        let now = clock::now();
         let mut state = self.state.lock();
-        state.jobs.push(job, granted);
+        state.jobs.push(job, granted, now);
         // Whoever found nothing that it needs looks again.
         state.stuck.clear();
         let staffing = self.staff(&mut state);
@@ -208,6 +216,7 @@ impl Pool {
         }
         *place = Place::Waiting;
         drop(place);
+        state.served(worker);
         state.waiting += 1;
         state.busy -= 1;
         if planted("free_place_unused") {
@@ -268,6 +277,7 @@ impl Pool {
             _ => state.waiting -= 1,
         }
         state.stuck.retain(|(other, _)| !Arc::ptr_eq(other, worker));
+        state.served(worker);
         state.abandoned += 1;
         let staffing = self.staff(&mut state);
         drop(state);
@@ -351,7 +361,13 @@ impl Pool {
         if !state.is_starved(self.limits.hard_limit) {
             return None;
         }
-        let job = if planted("serves_anything_on_top") { state.jobs.pop() } else { state.jobs.take(needs) }?;
+        let job = if planted("serves_anything_on_top") {
+            let (job, lane) = state.jobs.pop(0)?;
+            state.jobs.served(lane, 0);
+            job
+        } else {
+            state.jobs.take(needs)?
+        };
         let mut place = worker.place.lock();
         if *place == Place::Waiting {
             *place = Place::Busy;
@@ -563,6 +579,7 @@ impl Pool {
 
     fn next_job(self: &Arc<Self>, worker: &Arc<Worker>) -> Option<Job> {
         let mut state = self.state.lock();
+        state.served(worker);
         let was = std::mem::replace(&mut *worker.place.lock(), Place::Idle);
         match was {
             Place::Coming => {
@@ -586,8 +603,10 @@ impl Pool {
         loop {
             if state.busy < state.max_threads
                 && state.returning.is_empty()
-                && let Some(job) = state.jobs.pop()
+                && let now = clock::now()
+                && let Some((job, lane)) = state.jobs.pop(now)
             {
+                *worker.turn.lock() = Some((lane, now));
                 *worker.place.lock() = Place::Busy;
                 state.busy += 1;
                 // There may be more jobs than this one, and places left.

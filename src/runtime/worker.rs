@@ -2,6 +2,7 @@
 
 use crate::event::{ALONE, AnyEvent, HandlerId, State};
 use crate::runtime::drive::{Drive, NotHere, Serves};
+use crate::runtime::jobs::Lane;
 use crate::runtime::pool::Place;
 use crate::runtime::watch::Overdue;
 use crate::sync::Bell;
@@ -107,6 +108,8 @@ pub(crate) struct Worker {
     pub(crate) listed: AtomicU64,
     /// The pool's business, changed under the pool's lock only.
     pub(crate) place: Mutex<Place>,
+    /// The lane whose job it runs, and since when it has kept a place for it. Changed only under the pool's lock.
+    pub(crate) turn: Mutex<Option<(Lane, Tick)>>,
     bounds: StackBounds,
     stack: Mutex<Stack>,
     top: Top,
@@ -150,6 +153,7 @@ impl Worker {
             outside: place == Place::Outside,
             listed: AtomicU64::new(0),
             place: Mutex::new(place),
+            turn: Mutex::new(None),
             bounds: StackBounds::here(stack_size),
             stack: Mutex::new(Stack { slots: Vec::new() }),
             top: Top::default(),
