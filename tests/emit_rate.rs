@@ -12,7 +12,7 @@ mod common;
 
 use common::{Gate, PATIENCE, done, idle, payload, within};
 use std::time::{Duration, Instant};
-use threadbus::{EmitError, Event, EventBus, EventConcurrency, OnFull, OnLag};
+use threadbus::{EmitError, Event, EventBus, EventConcurrency, EventOptions, OnFull, OnLag, Priority, WaitError};
 
 payload!(Job);
 
@@ -25,11 +25,14 @@ fn above_the_rate_reject_refuses() {
     let bus = EventBus::builder("Reject").max_emit_rate(NEVER, 3).queue_capacity(100, OnFull::Reject).build().unwrap();
     let taken = (0..10).filter(|_| bus.try_emit(Job).is_ok()).count();
     assert_eq!(taken, 3, "the burst");
-    assert!(matches!(bus.try_emit(Job).unwrap_err().error, EmitError::QueueFull { .. }));
+    let error = bus.try_emit(Job).unwrap_err().error;
+    assert_eq!(error.to_string(), format!("events come too fast for {}", bus.label()));
+    assert_eq!(error, EmitError::RateLimited { bus: bus.label().to_owned() });
+    assert_eq!(bus.emit(Job).wait().unwrap_err(), WaitError::Rejected(error));
     idle(&bus);
     assert!(bus.try_emit(Job).is_err(), "an empty queue is no token");
     let metrics = bus.metrics();
-    assert_eq!((metrics.emitted, metrics.rejected), (3, 9));
+    assert_eq!((metrics.emitted, metrics.rejected), (3, 10));
 }
 
 #[test]
@@ -51,17 +54,73 @@ fn block_for_gives_up_when_no_token_comes_in_time() {
         EventBus::builder("For").max_emit_rate(NEVER, 1).queue_capacity(9, OnFull::BlockFor(50 * MS)).build().unwrap();
     bus.emit(Job);
     let start = Instant::now();
-    assert!(bus.try_emit(Job).is_err());
+    assert!(matches!(bus.try_emit(Job).unwrap_err().error, EmitError::RateLimited { .. }));
     assert!(start.elapsed() >= 50 * MS);
 }
 
+/// Also where the queue is full as well.
 #[test]
-fn a_dropped_event_leaves_its_token() {
-    let bus = EventBus::builder("Drop").max_emit_rate(NEVER, 2).queue_capacity(9, OnFull::DropOldest).build().unwrap();
+fn nobody_loses_a_place_to_an_arrival_above_the_rate() {
+    for capacity in [2, 3, 9] {
+        let bus = EventBus::builder("Drop").max_emit_rate(NEVER, 3).queue_capacity(capacity, OnFull::DropOldest);
+        let bus = bus.build().unwrap();
+        bus.pause();
+        let events: Vec<_> = (0..3).map(|_| bus.emit(Job)).collect();
+        let dropped = 3_usize.saturating_sub(capacity);
+        assert!(events[..dropped].iter().all(|event| event.is_completed()), "{capacity}: for one that had its token");
+        for _ in 0..5 {
+            let late = bus.try_emit(Job).unwrap_err().error;
+            assert!(matches!(late, EmitError::RateLimited { .. }), "{capacity}: {late}");
+        }
+        assert_eq!(bus.pending(), 3 - dropped, "{capacity}");
+        assert!(!events[dropped..].iter().any(|event| event.is_completed()), "{capacity}");
+        bus.resume();
+        idle(&bus);
+    }
+}
+
+#[test]
+fn an_arrival_below_all_that_is_queued_keeps_no_token() {
+    let bus = EventBus::builder("Below").max_emit_rate(NEVER, 2).queue_capacity(1, OnFull::DropOldest);
+    let bus = bus.build().unwrap();
     bus.pause();
-    let events: Vec<_> = (0..3).map(|_| bus.emit(Job)).collect();
-    let dropped: Vec<_> = events.iter().map(|event| event.is_completed()).collect();
-    assert_eq!(dropped, [true, false, false]);
+    bus.emit_with(Job, EventOptions::new().priority(Priority::HIGH));
+    let low = || bus.try_emit_with(Job, EventOptions::new().priority(Priority::LOW));
+    (0..5).for_each(|_| assert!(matches!(low().unwrap_err().error, EmitError::QueueFull { .. })));
+    assert!(bus.try_emit_with(Job, EventOptions::new().priority(Priority::HIGH)).is_ok(), "the second token");
+    bus.resume();
+    idle(&bus);
+}
+
+/// Emitters race for the tokens and for the places: as many are taken as there are tokens, and each that is not taken leaves the queue alone.
+#[test]
+fn tokens_and_places_agree_under_a_race() {
+    within(PATIENCE, || {
+        for round in 0..50 {
+            let tokens = 20 + round % 7;
+            let bus = EventBus::builder("Race").max_emit_rate(NEVER, tokens).queue_capacity(5, OnFull::DropOldest);
+            let bus = bus.build().unwrap();
+            bus.pause();
+            let taken: usize = std::thread::scope(|scope| {
+                let emitters: Vec<_> =
+                    (0..4).map(|_| scope.spawn(|| (0..20).filter(|_| bus.try_emit(Job).is_ok()).count())).collect();
+                emitters.into_iter().map(|emitter| emitter.join().unwrap()).sum()
+            });
+            assert_eq!((taken, bus.pending()), (tokens, 5));
+            bus.resume();
+            idle(&bus);
+        }
+    });
+}
+
+#[test]
+fn a_forward_above_the_rate_is_refused_by_name() {
+    let target = EventBus::builder("Target").max_emit_rate(NEVER, 1).queue_capacity(9, OnFull::Reject).build().unwrap();
+    let source = EventBus::new("Source");
+    let (first, second) = (done(&source.emit(Job)), done(&source.emit(Job)));
+    target.forward(&first).unwrap();
+    assert!(matches!(target.forward(&second), Err(EmitError::RateLimited { .. })));
+    idle(&target);
 }
 
 #[test]

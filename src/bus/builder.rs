@@ -203,6 +203,9 @@ impl BusBuilder {
     /// [`OnFull`] of [`queue_capacity`](Self::queue_capacity), or wait ([`OnFull::Block`]) if none was set; emits from inside
     /// handlers are exempt, and take no token. Default: no limit.
     ///
+    /// What is refused for the rate says [`EmitError::RateLimited`](crate::EmitError::RateLimited), which is also what
+    /// [`OnFull::DropOldest`] does: no event is dropped for one that comes too early.
+    ///
     /// ```
     /// use std::time::Duration;
     /// use threadbus::{EventBus, OnFull};

@@ -47,6 +47,8 @@ struct Candidate {
     given_parent: Option<AnyEvent>,
     unhandled: bool,
     explicit_id: bool,
+    /// It has the token that the bus's rate asks of it.
+    has_token: bool,
 }
 
 impl BusCore {
@@ -137,6 +139,7 @@ impl BusCore {
             given_parent,
             unhandled,
             explicit_id,
+            has_token: false,
         };
         let parent = candidate.parent();
         let phase = if entrance == Entrance::Queue { DeliveryPhase::Queued } else { DeliveryPhase::Active };
@@ -173,59 +176,68 @@ impl BusCore {
             return self.insert(candidate, entrance).map(|()| Entered::ToRun);
         }
         match self.insert(candidate, entrance) {
-            Err(EmitError::QueueFull { .. }) => self.meet_full_queue(candidate),
+            Err(error @ (EmitError::QueueFull { .. } | EmitError::RateLimited { .. })) => {
+                self.meet_full_queue(candidate, error)
+            }
             other => other.map(|()| Entered::Queued),
         }
     }
 
     /// `OnFull`, outside of handlers.
-    fn meet_full_queue(self: &Arc<Self>, candidate: &mut Candidate) -> Result<Entered, EmitError> {
+    fn meet_full_queue(self: &Arc<Self>, candidate: &mut Candidate, error: EmitError) -> Result<Entered, EmitError> {
         let until = match self.options.on_full {
-            OnFull::Reject => return self.insert(candidate, Entrance::Queue).map(|()| Entered::Queued),
-            OnFull::RunInline if tell::is_inside() => {
-                return self.insert(candidate, Entrance::Queue).map(|()| Entered::Queued);
-            }
+            OnFull::Reject => return Err(error),
+            OnFull::RunInline if tell::is_inside() => return Err(error),
             OnFull::RunInline => {
                 self.insert(candidate, Entrance::Claimed)?;
                 self.recorder.ran_inline();
                 return Ok(Entered::ToRun);
             }
-            OnFull::DropOldest => loop {
-                let Some(arriving) = candidate.event.as_ref().map(|event| event.head().priority) else {
-                    return Ok(Entered::Queued);
-                };
-                let room = self.drop_oldest(arriving);
-                if room == Room::None {
-                    return self.insert(candidate, Entrance::Queue).map(|()| Entered::Queued);
-                }
-                let is_full = || self.options.queue_capacity.is_some_and(|capacity| self.pending() >= capacity);
-                match self.insert(candidate, Entrance::Queue) {
-                    // Others came first; but a token that is missing is not found in an empty queue.
-                    Err(EmitError::QueueFull { .. }) if room == Room::Made || is_full() => {}
-                    other => return other.map(|()| Entered::Queued),
-                }
-            },
+            OnFull::DropOldest => return self.take_a_place(candidate, error).map(|()| Entered::Queued),
             OnFull::Block => NEVER,
             OnFull::BlockFor(limit) => clock::after(clock::now(), limit),
         };
-        let Some(worker) = Worker::current() else {
-            return self.insert(candidate, Entrance::Queue).map(|()| Entered::Queued);
-        };
+        let Some(worker) = Worker::current() else { return Err(error) };
         let _watch = self.watch(&worker.bell, Until::Change);
         loop {
-            match self.insert(candidate, Entrance::Queue) {
-                Err(error @ EmitError::QueueFull { .. }) => {
-                    if frame::barred().is_some() || clock::now() >= until || self.is_stuck(&worker) {
-                        return Err(error);
-                    }
-                    let token = self.inlet.lock().rate.as_ref().map_or(NEVER, TokenBucket::ready_at);
-                    // A token that is there is not what is missing.
-                    let token = if token <= clock::now() { NEVER } else { token };
-                    worker.sit(&self.runtime, until.min(token), || Needs::bus(self.lane));
-                }
+            let error = match self.insert(candidate, Entrance::Queue) {
+                Err(error @ (EmitError::QueueFull { .. } | EmitError::RateLimited { .. })) => error,
                 other => return other.map(|()| Entered::Queued),
+            };
+            if frame::barred().is_some() || clock::now() >= until || self.is_stuck(&worker) {
+                return Err(error);
             }
+            let token = match error {
+                EmitError::RateLimited { .. } => self.inlet.lock().rate.as_ref().map_or(NEVER, TokenBucket::ready_at),
+                _ => NEVER,
+            };
+            worker.sit(&self.runtime, until.min(token), || Needs::bus(self.lane));
         }
+    }
+
+    /// The oldest event of a full queue goes for it. Not before it has its token: nobody loses a place to what is refused.
+    fn take_a_place(self: &Arc<Self>, candidate: &mut Candidate, full: EmitError) -> Result<(), EmitError> {
+        let Some(arriving) = candidate.event.as_ref().map(|event| event.head().priority) else { return Ok(()) };
+        if matches!(full, EmitError::RateLimited { .. }) {
+            return Err(full);
+        }
+        self.ask_for_token(&mut self.inlet.lock())?;
+        candidate.has_token = true;
+        let refused = loop {
+            if self.drop_oldest(arriving) == Room::None {
+                break full;
+            }
+            match self.insert(candidate, Entrance::Queue) {
+                // Others came first.
+                Err(EmitError::QueueFull { .. }) => {}
+                Err(error) => break error,
+                Ok(()) => return Ok(()),
+            }
+        };
+        if let Some(rate) = &mut self.inlet.lock().rate {
+            rate.give_back();
+        }
+        Err(refused)
     }
 
     /// Everything in one section, so that history, observers and queue agree on one order; refusals come before any trace.
@@ -235,7 +247,7 @@ impl BusCore {
         let mut dropped = LetGo::new();
         let mut seen = None;
         let mut inlet = self.enter(event, in_handler, |inlet| self.refuse(inlet, candidate, event, entrance))?;
-        if !in_handler && entrance == Entrance::Queue {
+        if !in_handler && entrance == Entrance::Queue && !candidate.has_token {
             self.ask_for_token(&mut inlet)?;
         }
         if entrance != candidate.born
@@ -339,8 +351,7 @@ impl BusCore {
         if rate.try_take(clock::now()) {
             return Ok(());
         }
-        let capacity = self.options.queue_capacity.unwrap_or(rate.burst());
-        Err(EmitError::QueueFull { bus: self.label().to_owned(), capacity })
+        Err(EmitError::RateLimited { bus: self.label().to_owned() })
     }
 
     /// What a push threw out of the history. With nothing locked, and nothing owed: it has something to say.

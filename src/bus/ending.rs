@@ -489,9 +489,6 @@ pub(crate) fn end_queued(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
         if let Some(finish) = &mut ended.finish {
             finish.end = End::Dropped;
         }
-        if let Some(rate) = &mut bus.inlet.lock().rate {
-            rate.give_back();
-        }
         follow_up(ended);
         let (of, label) = (event.clone(), Arc::clone(&bus.identity.label));
         logging::later!(Debug, of event; move || format!("{of} was dropped from the full queue of {label}"));

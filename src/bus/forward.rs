@@ -20,7 +20,7 @@ impl EventBus {
     /// completed. Inside a handler the queue's capacity does not matter.
     ///
     /// # Errors
-    /// [`EmitError`] as for `emit`: closed, queue or history full, no handler, or the forwarding handler was given up.
+    /// [`EmitError`] as for `emit`: closed, queue or history full, above the rate, no handler, or the forwarding handler was given up.
     pub fn forward(&self, event: impl AsRef<AnyEvent>) -> Result<(), EmitError> {
         self.core().take_in(event.as_ref())
     }

@@ -97,6 +97,7 @@ impl EventBus {
         let refusing = match refused {
             Some(
                 EmitError::QueueFull { bus, .. }
+                | EmitError::RateLimited { bus }
                 | EmitError::HistoryFull { bus, .. }
                 | EmitError::NoHandler { bus, .. },
             )
@@ -399,10 +400,13 @@ impl EventBus {
     #[cold]
     #[track_caller]
     fn note_full(&self, error: &EmitError) {
-        if matches!(error, EmitError::QueueFull { .. })
-            && matches!(self.core.options.on_full, OnFull::Block | OnFull::BlockFor(_))
-        {
-            may_block_or_log("emits into a full queue");
+        let what = match error {
+            EmitError::QueueFull { .. } => "emits into a full queue",
+            EmitError::RateLimited { .. } => "emits above the rate of its bus",
+            _ => return,
+        };
+        if matches!(self.core.options.on_full, OnFull::Block | OnFull::BlockFor(_)) {
+            may_block_or_log(what);
         }
     }
 

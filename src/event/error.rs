@@ -18,6 +18,12 @@ pub enum EmitError {
         /// Its queue's capacity in events.
         capacity: usize,
     },
+    /// Too many events came within a short time, for as long as `OnFull` allows: see [`max_emit_rate`](crate::BusBuilder::max_emit_rate).
+    #[error("events come too fast for {bus}")]
+    RateLimited {
+        /// Label of the bus.
+        bus: String,
+    },
     /// The history had no room, under `HistoryPolicy::Reject`.
     #[error("history of {bus} is full ({limit})")]
     HistoryFull {

@@ -78,11 +78,12 @@ pub enum HistoryPolicy {
 pub enum OnFull {
     /// Waits for room, without limit.
     Block,
-    /// Waits for room this long, then refuses with `EmitError::QueueFull`.
+    /// Waits for room this long, then refuses with `EmitError::QueueFull`, or `EmitError::RateLimited` if the rate was in the way.
     BlockFor(Duration),
-    /// Refuses at once with `EmitError::QueueFull`.
+    /// Refuses at once with `EmitError::QueueFull`, or with `EmitError::RateLimited` above the rate.
     Reject,
-    /// Drops the oldest event of the lowest occupied priority; an arrival below all of them is refused.
+    /// Drops the oldest event of the lowest occupied priority. An arrival below all of them is refused, and so is one above the rate, which
+    /// nobody loses a place to.
     DropOldest,
     /// Runs the event on the emitting thread before `emit` returns.
     RunInline,

@@ -37,12 +37,7 @@ impl TokenBucket {
         Ok(TokenBucket { period, slack, full_at: 0 })
     }
 
-    /// How many tokens it holds when full.
-    pub(crate) fn burst(&self) -> usize {
-        usize::try_from(self.slack / self.period + 1).unwrap_or(usize::MAX)
-    }
-
-    /// A token that was taken for an event which made room for another.
+    /// A token that was taken for an event which was refused then.
     pub(crate) fn give_back(&mut self) {
         self.full_at = self.full_at.saturating_sub(self.period);
     }
