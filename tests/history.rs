@@ -10,11 +10,14 @@
 
 mod common;
 
-use common::{Gate, Log, done, eventually, idle, payload, warnings_naming};
-use std::sync::Arc;
+use common::{Gate, Log, PATIENCE, done, eventually, idle, payload, warnings_naming, within};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
-use threadbus::{AnyEvent, EmitError, Event, EventBus, EventStatus, HistoryPolicy, Payload, WaitError};
+use threadbus::{
+    AnyEvent, EmitError, Event, EventBus, EventConcurrency, EventId, EventOptions, EventStatus, HistoryPolicy,
+    Middleware, OnFull, Payload, WaitError,
+};
 
 payload!(Seq { n: usize } => usize);
 
@@ -237,4 +240,100 @@ fn what_left_the_history_early_lives_for_three_batches_more_at_most_and_none_whe
     eventually(|| alive.load(Ordering::SeqCst) == 40);
     drop(bus);
     eventually(|| alive.load(Ordering::SeqCst) == 0);
+}
+
+/// Emitters race; what the bus took first has the lower id, and runs and is seen first.
+#[test]
+fn history_runs_and_subscribers_are_in_the_order_of_ids() {
+    type Emit = fn(&EventBus, usize) -> Event<Seq>;
+    let plain: Emit = |bus, n| bus.emit(Seq { n });
+    let with_options: Emit = |bus, n| bus.emit_with(Seq { n }, EventOptions::new().correlation_id("race"));
+    let blocking: Emit = |bus, n| bus.try_emit(Seq { n }).unwrap();
+    for (name, emit, capacity) in [("plain", plain, None), ("with", with_options, None), ("full", blocking, Some(3))] {
+        within(PATIENCE, move || {
+            let mut builder = EventBus::builder("Race").max_history(None);
+            if let Some(capacity) = capacity {
+                builder = builder.queue_capacity(capacity, OnFull::Block);
+            }
+            let bus = builder.build().unwrap();
+            let mut seen = bus.subscribe_any();
+            let ran = Arc::new(Mutex::new(Vec::new()));
+            let runs = Arc::clone(&ran);
+            bus.on(move |event: &Event<Seq>| {
+                runs.lock().unwrap().push(event.id());
+                event.n
+            });
+            thread::scope(|scope| {
+                for at in 0..4 {
+                    let bus = &bus;
+                    scope.spawn(move || (0..1000).for_each(|n| drop(emit(bus, at * 1000 + n))));
+                }
+            });
+            idle(&bus);
+            let ids: Vec<_> = bus.history().iter().map(AnyEvent::id).collect();
+            assert_eq!(ids.len(), 4000);
+            assert!(ids.is_sorted(), "{name}");
+            assert_eq!(*ran.lock().unwrap(), ids, "{name}");
+            let seen: Vec<_> = std::iter::from_fn(|| seen.try_recv().ok()).map(|event| event.id()).collect();
+            assert_eq!(seen, ids, "{name}");
+            assert!(bus.history().is_sorted_by_key(AnyEvent::created_at), "{name}");
+        });
+    }
+}
+
+/// What runs on the emitting threads is no exception, nor is what handlers emit meanwhile.
+#[test]
+fn history_is_in_the_order_of_ids_when_handlers_emit_as_well() {
+    payload!(Child { n: usize } => ());
+    within(PATIENCE, || {
+        let bus = EventBus::builder("Race").max_history(None).event_concurrency(EventConcurrency::Parallel);
+        let bus = bus.build().unwrap();
+        bus.on(|_: &Event<Child>| ());
+        bus.on(|event: &Event<Seq>| {
+            (0..3).for_each(|n| drop(event.bus().emit(Child { n })));
+            event.n
+        });
+        thread::scope(|scope| {
+            for at in 0..3 {
+                let bus = &bus;
+                scope.spawn(move || {
+                    for n in 0..200 {
+                        drop(if at == 0 { bus.emit_now(Seq { n }) } else { bus.emit(Seq { n }) });
+                    }
+                });
+            }
+        });
+        idle(&bus);
+        let events = bus.history();
+        assert_eq!(events.len(), 3 * 200 * 4);
+        assert!(events.is_sorted_by_key(AnyEvent::id));
+        assert!(events.iter().flat_map(AnyEvent::children).all(|child| child.parent().unwrap().id() < child.id()));
+    });
+}
+
+/// A middleware has seen the id before the bus takes the event.
+#[test]
+fn a_middleware_sees_the_id_that_an_event_keeps() {
+    struct Notes(Arc<Mutex<Vec<EventId>>>);
+    impl Middleware for Notes {
+        fn on_emit(&self, _: &EventBus, event: &AnyEvent) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+            self.0.lock().unwrap().push(event.id());
+            Ok(())
+        }
+    }
+    within(PATIENCE, || {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let bus = EventBus::builder("Asked").max_history(None).middleware(Notes(Arc::clone(&asked))).build().unwrap();
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..500).for_each(|n| drop(bus.emit(Seq { n }))));
+            }
+        });
+        idle(&bus);
+        let mut asked = asked.lock().unwrap().clone();
+        let mut kept: Vec<_> = bus.history().iter().map(AnyEvent::id).collect();
+        asked.sort_unstable();
+        kept.sort_unstable();
+        assert_eq!(asked, kept);
+    });
 }

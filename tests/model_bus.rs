@@ -353,3 +353,22 @@ fn the_last_handle_goes_while_somebody_waits_for_the_pump() {
         assert_eq!(job.result().unwrap(), 1);
     });
 }
+
+#[test]
+fn the_history_is_in_the_order_of_ids() {
+    check(|| {
+        let runtime = runtime();
+        let bus = bus(&runtime, "a");
+        let emitters: Vec<_> = (0..2)
+            .map(|at| {
+                let bus = bus.clone();
+                thread::spawn(move || (0..2).for_each(|n| drop(bus.emit(Job(2 * at + n)))))
+            })
+            .collect();
+        emitters.into_iter().for_each(|emitter| emitter.join().unwrap());
+        at_rest(&bus);
+        let ids: Vec<_> = bus.history().iter().map(AnyEvent::id).collect();
+        assert_eq!(ids.len(), 4);
+        assert!(ids.is_sorted());
+    });
+}

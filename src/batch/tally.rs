@@ -78,7 +78,7 @@ impl Tally {
     pub(crate) fn add(self: &Arc<Self>, event: &AnyEvent, steps: usize) {
         {
             let mut state = self.state.lock();
-            let stamp = event.head().stamp;
+            let stamp = event.head().stamp();
             if state.open.contains_key(&stamp) {
                 return;
             }
@@ -145,7 +145,7 @@ impl Tally {
         let failed = has_failed(event);
         let mut state = self.state.lock();
         // Whoever completed it has it too, so this is not the last of it.
-        let Some(Open { steps, .. }) = state.open.remove(&event.head().stamp) else { return false };
+        let Some(Open { steps, .. }) = state.open.remove(&event.head().stamp()) else { return false };
         state.progress.completed += steps;
         state.progress.failed += usize::from(failed);
         if state.telling || !state.trackers.is_empty() {

@@ -18,6 +18,7 @@ use crate::rules::{BusDefaults, DeadLetters, Lanes, TokenBucket};
 use crate::runtime::{Drive, Job, Lane, PermitKind, Pumped, RuntimeCore, Turn, Work};
 use crate::sync::{Bell, Granted, Semaphore, Spin, Sweep, Token};
 use crate::sys::channel::{Receiver, Sender};
+use crate::sys::clock::Stamp;
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, AtomicUsize};
 use crate::sys::{thread, unwind};
@@ -52,6 +53,8 @@ pub(crate) struct Inlet {
     /// The loop is somewhere; see `runtime/README.md`, section 2.
     pub(crate) active: bool,
     pub(crate) rate: Option<TokenBucket>,
+    /// The stamp of the last event that was emitted here.
+    pub(crate) latest: Stamp,
 }
 
 /// What decides whether a queued event may start.
@@ -207,6 +210,7 @@ impl BusCore {
                 observers: Observers::default(),
                 active: false,
                 rate,
+                latest: 0,
             }),
             run: Mutex::new(Run {
                 lanes: Lanes::new(options.fairness),
@@ -347,7 +351,7 @@ impl BusCore {
                 let mut seen = FxHashSet::default();
                 list.retain(|(weak, delivery)| {
                     let Some(event) = weak.upgrade() else { return false };
-                    let stays = is_active(&event, *delivery) && seen.insert((event.head().stamp, *delivery));
+                    let stays = is_active(&event, *delivery) && seen.insert((event.head().stamp(), *delivery));
                     held.push(event);
                     stays
                 });
@@ -365,7 +369,7 @@ impl BusCore {
     /// With a history of 0, a completed event does not stay.
     pub(crate) fn forget_completed(&self, event: &AnyEvent) {
         if self.options.max_history == Some(0) {
-            let gone = self.inlet.lock().history.remove(event.head().id);
+            let gone = self.inlet.lock().history.remove(event.head().id());
             unwind::drop_quietly(gone);
         }
     }

@@ -289,7 +289,7 @@ impl<'a> Driver<'a> {
     #[inline(always)]
     fn next_step(&mut self, stack: Option<&mut Stack>, state: &mut State, at: Stamp) -> Step {
         // The wall clock may be set back after the event was stamped.
-        let at = at.max(self.event.head().stamp + 1);
+        let at = at.max(self.event.head().stamp() + 1);
         let Some(delivery) = state.deliveries.get_mut(self.delivery) else { return Step::Nothing };
         if delivery.phase != DeliveryPhase::Active {
             return Step::Nothing;

@@ -199,7 +199,7 @@ fn follow_up(ended: Ended) {
         return;
     };
     if was_queued {
-        bus.note_claim(event.head().stamp);
+        bus.note_claim(event.head().stamp());
         bus.note_stale();
     } else {
         for (key, worker) in running {
@@ -400,7 +400,7 @@ pub(crate) fn watch_cap(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, cap:
         let at = clock::wall(clock::now());
         let mut state = event.state().lock();
         let begun = state.deliveries.get(index).map_or(cap, |d| d.begun);
-        let cause = Cause::new(CauseKind::EventTimeout, event.head().id, event.body().event_type())
+        let cause = Cause::new(CauseKind::EventTimeout, event.head().id(), event.body().event_type())
             .with_after(Duration::from_nanos(cap.saturating_sub(begun)));
         let ended = end_delivery(&mut state, &event, index, &Slots::new(), &cause, at);
         drop(state);
@@ -440,7 +440,7 @@ pub(crate) fn end_losers(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, win
         }
         let Some(handler) = delivery.handler(winner).cloned() else { return };
         cause =
-            Cause::new(kind, event.head().id, event.body().event_type()).with_handler(handler.id(), handler.label());
+            Cause::new(kind, event.head().id(), event.body().event_type()).with_handler(handler.id(), handler.label());
         for invocation in 0..delivery.records.len() {
             let record = &delivery.records[invocation];
             let failure = match record.phase {
@@ -476,7 +476,7 @@ pub(crate) fn end_losers(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, win
 /// A queued delivery falls out of a full queue.
 pub(crate) fn end_queued(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
     let at = clock::wall(clock::now());
-    let cause = Cause::new(CauseKind::Cancelled, event.head().id, event.body().event_type());
+    let cause = Cause::new(CauseKind::Cancelled, event.head().id(), event.body().event_type());
     let slots = slots_of(event);
     let ended = {
         let mut state = event.state().lock();
@@ -498,7 +498,7 @@ pub(crate) fn end_queued(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
 /// The bus is gone, and took what it never claimed with it.
 pub(crate) fn end_unclaimed(event: &AnyEvent, index: usize) {
     let at = clock::wall(clock::now());
-    let cause = Cause::new(CauseKind::Shutdown, event.head().id, event.body().event_type());
+    let cause = Cause::new(CauseKind::Shutdown, event.head().id(), event.body().event_type());
     let mut state = event.state().lock();
     let ended = end_delivery(&mut state, event, index, &Slots::new(), &cause, at);
     drop(state);
@@ -511,7 +511,7 @@ pub(crate) fn end_unclaimed(event: &AnyEvent, index: usize) {
 /// Ends one delivery for a shutdown; running handlers are aborted.
 pub(crate) fn shut_down_delivery(event: &AnyEvent, index: usize) -> bool {
     let at = clock::wall(clock::now());
-    let cause = Cause::new(CauseKind::Shutdown, event.head().id, event.body().event_type());
+    let cause = Cause::new(CauseKind::Shutdown, event.head().id(), event.body().event_type());
     let slots = slots_of(event);
     let ended = end_delivery(&mut event.state().lock(), event, index, &slots, &cause, at);
     let Some(ended) = ended else { return false };

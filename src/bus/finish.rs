@@ -59,17 +59,15 @@ pub(crate) fn finish(
     if !state.finish_delivery(delivery) {
         return None;
     }
-    let watched = state.has_watchers();
-    let delays = state.take_delays(delivery);
+    let (watched, delayed) = (state.has_watchers(), state.has_delays());
     let d = state.deliveries.get_mut(delivery)?;
     let end = if d.cancelled { End::Cancelled } else { End::Completed };
     let verdict = (!d.cancelled).then(|| verdict(event, d));
-    let letters = if keeps_letters && verdict.is_some_and(|v| v.failed) { failures(event, d) } else { Vec::new() };
+    let keeps_letters = keeps_letters && verdict.is_some_and(|v| v.failed);
     let (redrive, limited, verdict) = (d.redrive, d.limited, verdict.filter(|_| !d.redrive));
-    let timer = d.take_cap_timer();
-    let rare = timer.is_some() || !delays.is_empty() || !letters.is_empty();
-    let rare = rare.then(|| Box::new(Rare { timer, delays, letters }));
+    let leaves_more = delayed || keeps_letters || d.has_cap_timer();
     let (slot, carries_loop, counted) = (d.retire_handlers(), d.manner.carries_loop, d.counted);
+    let rare = if leaves_more { rare(state, event, delivery, keeps_letters) } else { None };
     let completion = if counted { state.count_down(at) } else { None };
     if completion.is_some() {
         event.publish_complete();
@@ -78,16 +76,24 @@ pub(crate) fn finish(
     Some(Finish { completion, slot, carries_loop, watched, end, verdict, redrive, limited, forwarded, rare })
 }
 
+#[cold]
+fn rare(state: &mut State, event: &AnyEvent, delivery: usize, keeps_letters: bool) -> Option<Box<Rare>> {
+    let delays = state.take_delays(delivery);
+    let d = state.deliveries.get_mut(delivery)?;
+    let letters = if keeps_letters { failures(event, d) } else { Vec::new() };
+    Some(Box::new(Rare { timer: d.take_cap_timer(), delays, letters }))
+}
+
 fn verdict(event: &AnyEvent, delivery: &Delivery) -> Verdict {
     if delivery.any_failed || delivery.records.is_empty() {
-        return Verdict::of(event.head().id, delivery.records.iter().map(|record| &record.outcome));
+        return Verdict::of(event.head().id(), delivery.records.iter().map(|record| &record.outcome));
     }
     Verdict::default()
 }
 
 fn failures(event: &AnyEvent, delivery: &Delivery) -> Vec<Failure> {
     let failed = |(at, record): (usize, &Record)| match &record.outcome {
-        Outcome::Failed(error) if is_own(event.head().id, error) => {
+        Outcome::Failed(error) if is_own(event.head().id(), error) => {
             let (handler, error) = (delivery.handler(at)?.clone(), Arc::clone(error));
             Some(Failure { handler, attempts: record.attempt, error, at: record.ended })
         }

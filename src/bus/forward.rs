@@ -161,7 +161,7 @@ impl BusCore {
             delivery
         };
         if event.head().options().is_some_and(|own| own.id.is_some()) {
-            inlet.foreign_ids.insert(event.head().id);
+            inlet.foreign_ids.insert(event.head().id());
         }
         let evicted = inlet.history.push(event.clone(), || self.counters.latest_claim());
         let mut seen = Seen::default();

@@ -230,7 +230,7 @@ pub(crate) fn lend_all(parent: EventId) -> Option<Lent> {
         let (event, places): (_, Places) = {
             let frame = local.top_in_hand()?;
             // A permit of the handler's own comes after those of its delivery, and is lent one by one.
-            (frame.event.head().id, frame.under().iter().take(frame.holding.count()).copied().collect())
+            (frame.event.head().id(), frame.under().iter().take(frame.holding.count()).copied().collect())
         };
         let own = |hold: &Hold| hold.in_hand && !hold.shared && !hold.attached;
         let all = places.iter().all(|&at| local.hand.get(at).is_some_and(own));

@@ -20,7 +20,7 @@ pub(crate) fn is_below(event: &AnyEvent, ancestor: &AnyEvent) -> bool {
             return true;
         }
         // Parents are older than their children.
-        if event.head().stamp < ancestor.head().stamp {
+        if event.head().stamp() < ancestor.head().stamp() {
             return false;
         }
         at = event.state().lock().parent.clone();
@@ -37,7 +37,7 @@ pub(crate) fn is_above(event: &AnyEvent, frame: &Frame) -> Option<String> {
     let mut chain = format!("{handler} on {} waits for {event}", frame.event);
     let mut at = Some(frame.event.clone());
     while let Some(below) = at {
-        if below.head().stamp < event.head().stamp {
+        if below.head().stamp() < event.head().stamp() {
             break;
         }
         at = below.state().lock().parent.clone();
@@ -61,7 +61,7 @@ pub(crate) fn claimable(event: &AnyEvent, runtime: &RuntimeCore) -> Vec<(AnyEven
     let mut seen = HashSet::new();
     let mut pending = vec![event.clone()];
     while let Some(event) = pending.pop() {
-        if event.is_complete() || !seen.insert(event.head().stamp) {
+        if event.is_complete() || !seen.insert(event.head().stamp()) {
             continue;
         }
         let mut workers = Vec::new();
@@ -105,7 +105,7 @@ pub(crate) fn needs_of(event: &AnyEvent, in_order: bool, runtime: &RuntimeCore) 
     let mut needs = Needs::default();
     let mut pending = vec![(event.clone(), in_order)];
     while let Some((event, in_order)) = pending.pop() {
-        if event.is_complete() || !needs.events.insert(event.head().stamp) {
+        if event.is_complete() || !needs.events.insert(event.head().stamp()) {
             continue;
         }
         let mut workers = Vec::new();
@@ -231,7 +231,7 @@ impl Standing {
     fn of<'a>(handled: impl Iterator<Item = (&'a AnyEvent, usize)>) -> Standing {
         let mut standing = Standing::default();
         for (event, delivery) in handled {
-            standing.stamps.push(event.head().stamp);
+            standing.stamps.push(event.head().stamp());
             let state = event.state().lock();
             let Some(delivery) = state.deliveries.get(delivery).filter(|d| d.phase == DeliveryPhase::Active) else {
                 continue;
@@ -383,7 +383,7 @@ impl Search<'_> {
         while let Some(step) = pending.pop() {
             let Step { event, delivery: only, hop, in_order, jump, queue } = step;
             let is_over = only.is_none() && event.is_complete();
-            if is_over || !seen.insert((event.head().stamp, only, in_order, jump, queue)) {
+            if is_over || !seen.insert((event.head().stamp(), only, in_order, jump, queue)) {
                 continue;
             }
             let needed = |index| only.is_none_or(|only| only == index);

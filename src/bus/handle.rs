@@ -422,7 +422,10 @@ impl EventBus {
         self.core.inlet.lock().history.remove(id)
     }
 
-    /// What the history has, in emit order.
+    /// What the history has, in the order in which the bus took it.
+    ///
+    /// That is the order of the ids, and without priorities of a serial bus's runs, also where several threads emit at once. Ids that were set or came from another bus have
+    /// an order of their own, and so have all on a bus with a middleware, which learns the id before the event is taken.
     pub fn history(&self) -> Vec<AnyEvent> {
         self.core.inlet.lock().history.iter().cloned().collect()
     }

@@ -84,20 +84,20 @@ impl History {
             return self.events.pop_front().map(|(_, event)| event);
         }
         let latest_claim = latest_claim();
-        let at = self.iter().take_while(|e| e.head().stamp <= latest_claim).position(AnyEvent::is_completed)?;
+        let at = self.iter().take_while(|e| e.head().stamp() <= latest_claim).position(AnyEvent::is_completed)?;
         self.events.remove(at).map(|(_, event)| event)
     }
 
     pub(crate) fn remove(&mut self, id: EventId) -> Option<AnyEvent> {
         // What completes is mostly the oldest or the newest, and removing from the middle would cost as much as the search.
         let last = self.events.len().checked_sub(1)?;
-        let is_at = |at: &usize| self.events.get(*at).is_some_and(|(_, e)| e.head().id == id);
+        let is_at = |at: &usize| self.events.get(*at).is_some_and(|(_, e)| e.head().id() == id);
         let at = (0..=last / 2).flat_map(|at| [at, last - at]).find(is_at)?;
         self.events.remove(at).map(|(_, event)| event)
     }
 
     pub(crate) fn get(&self, id: EventId) -> Option<&AnyEvent> {
-        self.iter().rev().find(|e| e.head().id == id)
+        self.iter().rev().find(|e| e.head().id() == id)
     }
 
     pub(crate) fn len(&self) -> usize {

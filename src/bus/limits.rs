@@ -371,7 +371,7 @@ fn all_needed(parked: &HashMap<u64, ParkedWait>, event: &AnyEvent) -> HashSet<u6
     let mut needed = HashSet::new();
     let mut pending = vec![event.clone()];
     while let Some(event) = pending.pop() {
-        if event.is_complete() || !needed.insert(event.head().stamp) {
+        if event.is_complete() || !needed.insert(event.head().stamp()) {
             continue;
         }
         let state = event.state().lock();
@@ -384,7 +384,7 @@ fn all_needed(parked: &HashMap<u64, ParkedWait>, event: &AnyEvent) -> HashSet<u6
 
 /// Whether a wait for `awaited` is also one for `event`.
 pub(crate) fn needs(parked: &HashMap<u64, ParkedWait>, awaited: &AnyEvent, event: &AnyEvent) -> bool {
-    graph::is_below(event, awaited) || all_needed(parked, awaited).contains(&event.head().stamp)
+    graph::is_below(event, awaited) || all_needed(parked, awaited).contains(&event.head().stamp())
 }
 
 /// The wait of the top handler is over: its place is its own again, once whoever shares it has left.

@@ -138,7 +138,7 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
     drop(state);
     worker.bell.ring();
     bus.recorder.handled_in(ran, By::Anybody);
-    let cause = Cause::new(CauseKind::HandlerTimeout, event.head().id, event.body().event_type())
+    let cause = Cause::new(CauseKind::HandlerTimeout, event.head().id(), event.body().event_type())
         .with_handler(entry.info.id(), entry.info.label())
         .with_after(after);
     let (bus, event, worker) = (Arc::clone(bus), event.clone(), worker.id);

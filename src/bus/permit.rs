@@ -41,14 +41,14 @@ pub(crate) struct Permit {
 
 /// The token of a whole delivery.
 pub(crate) fn delivery_token(event: &AnyEvent, delivery: usize) -> Token {
-    Token { stamp: event.head().stamp, part: (delivery as u64) << 48 }
+    Token { stamp: event.head().stamp(), part: (delivery as u64) << 48 }
 }
 
 /// The token of one attempt: a permit that the attempt before it held is not this one's.
 pub(crate) fn attempt_token(event: &AnyEvent, delivery: usize, invocation: usize, attempt: u32) -> Token {
     let invocation = (invocation as u64 + 1) & 0xff_ffff;
     Token {
-        stamp: event.head().stamp,
+        stamp: event.head().stamp(),
         part: (delivery as u64) << 48 | invocation << 24 | u64::from(attempt) & 0xff_ffff,
     }
 }

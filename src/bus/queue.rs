@@ -128,7 +128,7 @@ impl BusCore {
         let free = run.free.iter_from_lowest().find(waits);
         let oldest = match (serial, free) {
             (Some(a), Some(b)) => {
-                let key = |e: &Entry| (e.event.head().priority, e.event.head().stamp);
+                let key = |e: &Entry| (e.event.head().priority, e.event.head().stamp());
                 Some(if key(a) <= key(b) { a } else { b })
             }
             (a, b) => a.or(b),

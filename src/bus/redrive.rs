@@ -46,7 +46,7 @@ impl BusCore {
         match state.deliveries.get(index).and_then(|d| d.records.first()).map(|record| &record.outcome) {
             Some(Outcome::Value(_)) => Redriven::Succeeded,
             Some(Outcome::None) if state.deliveries.get(index).is_some_and(|d| d.left == 0) => Redriven::Succeeded,
-            Some(Outcome::Failed(failure)) if is_own(event.head().id, failure) => Redriven::Failed,
+            Some(Outcome::Failed(failure)) if is_own(event.head().id(), failure) => Redriven::Failed,
             _ => Redriven::Left,
         }
     }

@@ -237,7 +237,7 @@ pub(crate) fn result_of(
     handler: HandlerInfo,
 ) -> HandlerResult<AnyOutput> {
     let by = Some((delivery as u32, invocation as u32));
-    let children = state.children().filter(|c| c.by == by).map(|c| c.event.head().id).collect();
+    let children = state.children().filter(|c| c.by == by).map(|c| c.event.head().id()).collect();
     let stamp = |stamp| (stamp != 0).then(|| clock::to_utc(stamp));
     HandlerResult {
         id: result_id(event, &handler),
@@ -275,7 +275,7 @@ fn was_redriven(state: &State, delivery: usize, handler: &HandlerInfo) -> bool {
 
 /// The same for the same event and handler, and nobody else's.
 fn result_id(event: &AnyEvent, handler: &HandlerInfo) -> Uuid {
-    let (a, b) = event.head().id.0.as_u64_pair();
+    let (a, b) = event.head().id().0.as_u64_pair();
     let (c, d) = handler.id().0.as_u64_pair();
     let mixed = u128::from(a.rotate_left(17) ^ c) << 64 | u128::from(b.rotate_left(29) ^ d);
     uuid::Builder::from_custom_bytes(mixed.to_be_bytes()).into_uuid()

@@ -406,7 +406,7 @@ impl BusCore {
             start.begin(held, &mut stack, &mut state, By::Loop, !short)
         };
         let Some(begun) = begun else { return Claimed::BySomebodyElse(entry) };
-        self.note_claim_under_run(run, entry.event.head().stamp);
+        self.note_claim_under_run(run, entry.event.head().stamp());
         if !short {
             pass.ready = Some(Ready { entry, begun });
             return Claimed::ToRun;

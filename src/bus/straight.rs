@@ -62,7 +62,7 @@ fn run_under(lent: &Lent, worker: &Arc<Worker>, event: &AnyEvent, slot: &Arc<Typ
         start.begin(Arc::clone(slot), &mut stack, &mut state, By::Anybody, true)
     };
     let Some(begun) = begun else { return false };
-    bus.note_claim(event.head().stamp);
+    bus.note_claim(event.head().stamp());
     bus.note_stale();
     let under = Under::Hand(lent.places.clone());
     begun.tell(bus, worker, event, 0);

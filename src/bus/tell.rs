@@ -33,7 +33,7 @@ pub(crate) fn is_inside() -> bool {
 
 impl BusCore {
     #[inline]
-    fn is_watched(&self) -> bool {
+    pub(crate) fn is_watched(&self) -> bool {
         !self.middlewares.is_empty()
     }
 
@@ -83,7 +83,7 @@ fn ask_all(bus: &Arc<BusCore>, event: &AnyEvent, emitter: Option<&Emitter>) -> R
 pub(crate) fn enter(bus: &BusCore, state: &State, event: &AnyEvent, delivery: usize) {
     if let (true, Some(notices)) = (bus.is_watched(), &bus.identity.notices) {
         let redrive = state.deliveries.get(delivery).is_some_and(|d| d.redrive);
-        notices.enter(event.head().stamp, delivery, redrive, |lane| look(lane, state, event));
+        notices.enter(event.head().stamp(), delivery, redrive, |lane| look(lane, state, event));
     }
 }
 
@@ -106,7 +106,7 @@ pub(crate) fn note(bus: &BusCore, state: &State, event: &AnyEvent) {
 
 /// The same if it is not known which bus it was.
 pub(crate) fn note_everywhere(state: &State, event: &AnyEvent) {
-    let stamp = event.head().stamp;
+    let stamp = event.head().stamp();
     for delivery in state.deliveries.iter() {
         if let Some(notices) = &delivery.bus.notices {
             notices.look(Of::Event(stamp), |lane| look(lane, state, event));
@@ -234,7 +234,7 @@ pub(crate) fn watched_by(state: &State) -> SmallVec<[Arc<BusIdentity>; 1]> {
 }
 
 fn whose(event: Option<&AnyEvent>) -> Of {
-    event.map_or(Of::Handlers, |event| Of::Event(event.head().stamp))
+    event.map_or(Of::Handlers, |event| Of::Event(event.head().stamp()))
 }
 
 /// Not on a thread that must run no user code, nor inside of a middleware, where one call could set off the next without end.
@@ -338,7 +338,7 @@ pub(crate) fn wait_told(event: &AnyEvent, buses: &[Arc<BusIdentity>], until: Tic
         loop {
             deliver(&bus, event);
             let gone = frame.as_ref().is_some_and(|frame| !frame.is_live());
-            if notices.is_settled_for(event.head().stamp, &worker.bell)
+            if notices.is_settled_for(event.head().stamp(), &worker.bell)
                 || gone
                 || until != NEVER && clock::now() >= until
             {

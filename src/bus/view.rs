@@ -20,7 +20,7 @@ macro_rules! on_both_event_types {
         $($head)* {
             /// UUIDv7; strictly increasing in emit order within the process, unless it was set.
             pub fn id(&self) -> EventId {
-                self.$any().head().id
+                self.$any().head().id()
             }
 
             /// The payload's [`event_type`](Payload::event_type).
@@ -45,7 +45,7 @@ macro_rules! on_both_event_types {
             /// said.
             pub fn created_at(&self) -> DateTime<Utc> {
                 let head = self.$any().head();
-                head.origin().and_then(|origin| origin.created_at).unwrap_or_else(|| clock::to_utc(head.stamp))
+                head.origin().and_then(|origin| origin.created_at).unwrap_or_else(|| clock::to_utc(head.stamp()))
             }
 
             /// When its first handler started.
@@ -163,7 +163,7 @@ macro_rules! on_both_event_types {
             /// A handler that runs the event on its own stack returns when that handler does; every other waiter returns at once.
             pub fn cancel(&self) -> bool {
                 let event = self.$any();
-                let cause = Cause::new(CauseKind::Cancelled, event.head().id, event.body().event_type());
+                let cause = Cause::new(CauseKind::Cancelled, event.head().id(), event.body().event_type());
                 ending::cancel(event, &cause)
             }
         }
@@ -224,7 +224,7 @@ fn descendants(event: &AnyEvent) -> Vec<AnyEvent> {
         for child in event.state().lock().children().rev() {
             pending.push(child.event.clone());
         }
-        if seen.insert(event.head().stamp) {
+        if seen.insert(event.head().stamp()) {
             found.push(event);
         }
     }
@@ -235,7 +235,7 @@ fn descendants(event: &AnyEvent) -> Vec<AnyEvent> {
 fn is_child_of(event: &AnyEvent, ancestor: &AnyEvent) -> bool {
     let mut at = event.clone();
     loop {
-        if parent_id(&at) == Some(ancestor.head().id) {
+        if parent_id(&at) == Some(ancestor.head().id()) {
             return true;
         }
         match at.head().parent.as_ref().and_then(|link| link.event.upgrade()) {

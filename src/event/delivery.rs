@@ -245,6 +245,10 @@ impl Delivery {
         }
     }
 
+    pub(crate) fn has_cap_timer(&self) -> bool {
+        self.cap.as_ref().is_some_and(|cap| cap.timer.is_some())
+    }
+
     pub(crate) fn take_cap_timer(&mut self) -> Option<Timer> {
         self.cap.as_mut()?.timer.take()
     }

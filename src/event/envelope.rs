@@ -7,9 +7,10 @@ use crate::event::{
 };
 use crate::sync::refused;
 use crate::sys::clock::Stamp;
-use crate::sys::logging;
+use crate::sys::count::Early;
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, Ordering};
+use crate::sys::{logging, random};
 use ref_cast::{RefCastCustom, ref_cast_custom};
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock, Weak};
+use uuid::Uuid;
 
 /// Values that travel with an event, by type.
 pub(crate) type ContextMap = HashMap<TypeId, Arc<dyn Any + Send + Sync>>;
@@ -115,7 +117,7 @@ pub(crate) struct Rare {
 impl ParentLink {
     pub(crate) fn to(parent: &AnyEvent, handler: Option<HandlerId>) -> Arc<ParentLink> {
         let head = parent.head();
-        Arc::new(ParentLink { id: head.id, root: head.root(), event: parent.downgrade(), handler })
+        Arc::new(ParentLink { id: head.id(), root: head.root(), event: parent.downgrade(), handler })
     }
 }
 
@@ -138,9 +140,8 @@ impl Drop for Rare {
 }
 
 pub(crate) struct Head {
-    pub(crate) id: EventId,
-    /// Unique in this process and growing: the creation time, unless the event came from elsewhere.
-    pub(crate) stamp: Stamp,
+    id: [Early; 2],
+    stamp: Early,
     pub(crate) priority: Priority,
     pub(crate) parent: Option<Arc<ParentLink>>,
     rare: OnceLock<Box<Rare>>,
@@ -162,13 +163,21 @@ pub(crate) struct Birth {
     pub(crate) parent: Option<AnyEvent>,
 }
 
+/// Of the bytes as they lie in memory.
+#[inline]
+fn halves(id: Uuid) -> [u64; 2] {
+    let bytes = id.to_u128_le();
+    [bytes as u64, (bytes >> 64) as u64]
+}
+
 impl Head {
     #[inline(always)]
     fn new(birth: Birth) -> Self {
         let Birth { id, stamp, priority, link, rare, bus, phase, manner, parent } = birth;
+        let [first, second] = halves(id.0);
         Head {
-            id,
-            stamp,
+            id: [Early::new(first), Early::new(second)],
+            stamp: Early::new(stamp),
             priority,
             parent: link,
             rare: rare.map_or_else(OnceLock::new, OnceLock::from),
@@ -177,8 +186,29 @@ impl Head {
         }
     }
 
+    #[inline]
+    pub(crate) fn id(&self) -> EventId {
+        let (first, second) = (self.id[0].get(), self.id[1].get());
+        EventId(Uuid::from_u128_le(u128::from(first) | u128::from(second) << 64))
+    }
+
+    /// Unique in this process and growing: the creation time, unless the event came from elsewhere.
+    #[inline]
+    pub(crate) fn stamp(&self) -> Stamp {
+        self.stamp.get()
+    }
+
+    /// Another id of its own, while only its emitter knows it.
+    #[cold]
+    pub(crate) fn rename(&self, stamp: Stamp) {
+        let [first, second] = halves(random::uuid_v7(stamp));
+        self.id[0].set(first);
+        self.id[1].set(second);
+        self.stamp.set(stamp);
+    }
+
     pub(crate) fn root(&self) -> EventId {
-        self.parent.as_ref().map_or(self.id, |parent| parent.root)
+        self.parent.as_ref().map_or_else(|| self.id(), |parent| parent.root)
     }
 
     pub(crate) fn own_correlation(&self) -> Option<&Arc<str>> {
@@ -458,7 +488,7 @@ impl<P: Payload> From<Event<P>> for AnyEvent {
 /// `Type#last4ofid`
 impl fmt::Display for AnyEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}#{}", self.0.body.event_type(), self.0.head.id.last4())
+        write!(f, "{}#{}", self.0.body.event_type(), self.0.head.id().last4())
     }
 }
 
@@ -466,7 +496,7 @@ impl fmt::Debug for AnyEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Event")
             .field("type", &self.0.body.event_type())
-            .field("id", &self.0.head.id)
+            .field("id", &self.0.head.id())
             .field("completed", &self.is_completed())
             .finish_non_exhaustive()
     }

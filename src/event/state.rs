@@ -429,6 +429,10 @@ impl State {
         cut
     }
 
+    pub(crate) fn has_delays(&self) -> bool {
+        self.links.as_ref().is_some_and(|links| !links.delays.is_empty())
+    }
+
     /// Of a delivery that ends.
     pub(crate) fn take_delays(&mut self, delivery: usize) -> Vec<Delay> {
         let Some(links) = self.links.as_deref_mut().filter(|links| !links.delays.is_empty()) else { return Vec::new() };

@@ -71,7 +71,7 @@ impl Tree {
             let results = event.results();
             if let Some(forgotten) = below.get(&event.id()) {
                 children.extend(forgotten.iter().cloned());
-                children.sort_by_key(|child| child.head().stamp);
+                children.sort_by_key(|child| child.head().stamp());
             }
             let mut emitters: HashMap<EventId, usize> = HashMap::new();
             let mut handlers: HashMap<HandlerId, usize> = HashMap::new();

@@ -36,7 +36,7 @@ struct Key {
 
 impl Key {
     fn of(event: &AnyEvent, handler: &HandlerInfo) -> Key {
-        Key { stamp: event.head().stamp, handler: handler.id() }
+        Key { stamp: event.head().stamp(), handler: handler.id() }
     }
 }
 

@@ -102,7 +102,7 @@ impl Needs {
             return true;
         }
         let Job::Work(Errand { of: Some(of), .. }) = job else { return false };
-        self.events.contains(&of.event.head().stamp) || granted && (self.all_holders || self.holders.contains(&lane))
+        self.events.contains(&of.event.head().stamp()) || granted && (self.all_holders || self.holders.contains(&lane))
     }
 }
 
