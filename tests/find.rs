@@ -132,6 +132,56 @@ fn find_006_an_event_leaves_the_window() {
     assert!(bus.find::<Parent>().first().is_some());
 }
 
+/// Whatever its date says: an event counts from when the bus took it.
+#[test]
+fn find_007_a_window_counts_from_the_arrival() {
+    for date in ["2999-01-01T00:00:00Z", "1999-01-01T00:00:00Z", "1600-01-01T00:00:00Z"] {
+        let bus = EventBus::new("Dated");
+        let json = serde_json::json!({ "event_type": "Refresh", "event_created_at": date });
+        let event = bus.emit_json(&json).unwrap();
+        idle(&bus);
+        assert!(
+            bus.find_named("Refresh").past_within(PATIENCE).first().is_some_and(|found| found.id() == event.id()),
+            "{date}"
+        );
+        eventually(|| bus.find_named("Refresh").past_within(SOON).first().is_none());
+        let found = bus.find_named("Refresh").first().expect("without a window");
+        assert_eq!(found.created_at().to_rfc3339()[..4], date[..4]);
+    }
+}
+
+/// Not from when another bus took it.
+#[test]
+fn find_007b_a_forwarded_event_counts_from_the_forward() {
+    let (source, target) = (EventBus::new("Source"), EventBus::new("Target"));
+    let event = source.emit(Parent);
+    done(&event);
+    eventually(|| source.find::<Parent>().past_within(SOON).first().is_none());
+    target.forward(&event).unwrap();
+    idle(&target);
+    assert!(target.find::<Parent>().past_within(PATIENCE).first().is_some());
+    assert!(source.find::<Parent>().past_within(SOON).first().is_none());
+    eventually(|| target.find::<Parent>().past_within(SOON).first().is_none());
+}
+
+/// Trees and durations, too.
+#[test]
+fn a_foreign_date_lengthens_nothing() {
+    for date in ["2999-01-01T00:00:00Z", "1999-01-01T00:00:00Z"] {
+        let bus = EventBus::new("Dated");
+        bus.on_named("Refresh", |_: &AnyEvent| ());
+        let json = serde_json::json!({ "event_type": "Refresh", "event_created_at": date });
+        let event = bus.emit_json(&json).unwrap();
+        idle(&bus);
+        assert!(event.created_at().to_rfc3339().starts_with(&date[..4]));
+        assert!(bus.metrics().queue_time.max < PATIENCE && bus.metrics().handler_time.max < PATIENCE);
+        let tree = bus.log_tree();
+        let first = tree.lines().find(|line| line.contains("Refresh")).unwrap();
+        assert!(first.contains("00:00:00.000 ("), "{tree}");
+        assert!(first.contains("ms)") || first.contains("µs)") || first.contains("ns)"), "{tree}");
+    }
+}
+
 #[test]
 fn find_008_a_later_event_is_found() {
     let bus = EventBus::new("Later");

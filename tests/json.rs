@@ -17,8 +17,8 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use threadbus::{
-    AnyEvent, AnyOutput, Codec, Event, EventBus, EventId, EventOptions, EventStatus, HandlerFailure, HandlerOptions,
-    Json, JsonError, Payload, ResultStatus, event,
+    AnyEvent, AnyOutput, Codec, Event, EventBus, EventOptions, EventStatus, HandlerFailure, HandlerOptions, Json,
+    JsonError, Payload, ResultStatus, event,
 };
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -398,23 +398,6 @@ fn parent_008b_a_parent_that_is_here_is_linked_and_waits() {
     idle(&bus);
     let stranger = bus.find_named("Stranger").first().unwrap();
     assert_eq!((stranger.parent_id().unwrap().to_string().as_str(), stranger.emitted_by()), (SOME_ID, None));
-}
-
-#[test]
-fn find_007_an_old_event_is_outside_of_the_window() {
-    let bus = EventBus::new("Windows");
-    let at = |ago: u64| {
-        let created = std::time::SystemTime::now() - Duration::from_secs(ago);
-        let created: chrono::DateTime<chrono::Utc> = created.into();
-        let json = json!({ "event_type": "Any", "event_created_at": created.to_rfc3339(), "ago": ago });
-        bus.emit_json(&json).unwrap()
-    };
-    let (old, _) = (at(30), at(40));
-    let within = |secs| bus.find_named("Any").past_within(Duration::from_secs(secs)).first().map(|event| event.id());
-    assert_eq!(within(10), None);
-    assert_eq!(within(35), Some(old.id()));
-    let id: EventId = old.id();
-    assert_eq!(bus.event(id).unwrap().created_at(), old.created_at());
 }
 
 #[test]

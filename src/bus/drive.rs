@@ -247,7 +247,7 @@ impl<'a> Driver<'a> {
         // The one lock before the other.
         let mut stack = (!self.on_stack).then(|| worker.stack());
         let mut state = event.state().lock();
-        let step = self.next(stack.as_deref_mut(), &mut state, clock::wall(self.now));
+        let step = self.next(stack.as_deref_mut(), &mut state, self.now);
         drop(state);
         drop(stack);
         self.settle();
@@ -258,7 +258,7 @@ impl<'a> Driver<'a> {
     fn end_and_step(&mut self, returned: &mut Returned) -> Step {
         let event = self.event;
         let mut state = event.state().lock();
-        let at = clock::wall(self.now);
+        let at = self.now;
         let ended = attempt::end(self, &mut state, returned, at);
         if let Ended::Quietly = ended {
             let step = self.next(None, &mut state, at);

@@ -84,7 +84,7 @@ fn cancel_all(mut pending: Vec<AnyEvent>, cause: &Cause) {
     pending.reverse();
     let mut ended = Vec::new();
     while let Some(event) = pending.pop() {
-        let at = clock::wall(clock::now());
+        let at = clock::now();
         let slots = slots_of(&event);
         {
             let mut state = event.state().lock();
@@ -310,7 +310,7 @@ pub(crate) fn wait_for_next_attempt(
 
 /// No delay of a delivery is waited for any more: no further attempt is made, and the last failure is the result.
 pub(crate) fn cut_delays(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
-    let at = clock::wall(clock::now());
+    let at = clock::now();
     let (cut, startable) = {
         let mut state = event.state().lock();
         let cut = state.cut_delays(index, at);
@@ -336,7 +336,7 @@ pub(crate) fn cut_delays(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
 
 /// The delivery goes on without the handler that was given up, on a fresh worker.
 pub(crate) fn drive_on(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
-    let at = clock::wall(clock::now());
+    let at = clock::now();
     let mut state = event.state().lock();
     let Some(delivery) = state.deliveries.get_mut(index) else { return };
     if delivery.phase != DeliveryPhase::Active {
@@ -397,7 +397,7 @@ pub(crate) fn watch_cap(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, cap:
     let (weak_bus, weak) = (Arc::downgrade(bus), event.downgrade());
     let timer = bus.runtime.watch.at(cap, move || {
         let (Some(bus), Some(event)) = (weak_bus.upgrade(), weak.upgrade()) else { return };
-        let at = clock::wall(clock::now());
+        let at = clock::now();
         let mut state = event.state().lock();
         let begun = state.deliveries.get(index).map_or(cap, |d| d.begun);
         let cause = Cause::new(CauseKind::EventTimeout, event.head().id(), event.body().event_type())
@@ -428,7 +428,7 @@ pub(crate) fn watch_cap(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, cap:
 
 /// `First` has its winner: the rest is cancelled or abandoned.
 pub(crate) fn end_losers(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, winner: usize, kind: CauseKind) {
-    let at = clock::wall(clock::now());
+    let at = clock::now();
     let mut losers = Vec::new();
     let (mut hooks, mut pauses) = (Vec::new(), Vec::new());
     let cause;
@@ -475,7 +475,7 @@ pub(crate) fn end_losers(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, win
 
 /// A queued delivery falls out of a full queue.
 pub(crate) fn end_queued(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
-    let at = clock::wall(clock::now());
+    let at = clock::now();
     let cause = Cause::new(CauseKind::Cancelled, event.head().id(), event.body().event_type());
     let slots = slots_of(event);
     let ended = {
@@ -497,7 +497,7 @@ pub(crate) fn end_queued(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
 
 /// The bus is gone, and took what it never claimed with it.
 pub(crate) fn end_unclaimed(event: &AnyEvent, index: usize) {
-    let at = clock::wall(clock::now());
+    let at = clock::now();
     let cause = Cause::new(CauseKind::Shutdown, event.head().id(), event.body().event_type());
     let mut state = event.state().lock();
     let ended = end_delivery(&mut state, event, index, &Slots::new(), &cause, at);
@@ -510,7 +510,7 @@ pub(crate) fn end_unclaimed(event: &AnyEvent, index: usize) {
 
 /// Ends one delivery for a shutdown; running handlers are aborted.
 pub(crate) fn shut_down_delivery(event: &AnyEvent, index: usize) -> bool {
-    let at = clock::wall(clock::now());
+    let at = clock::now();
     let cause = Cause::new(CauseKind::Shutdown, event.head().id(), event.body().event_type());
     let slots = slots_of(event);
     let ended = end_delivery(&mut event.state().lock(), event, index, &slots, &cause, at);

@@ -153,10 +153,11 @@ impl BusCore {
                 return Ok(());
             }
             let mut delivery = Delivery::new(Arc::clone(&self.identity), DeliveryPhase::Queued, Manner::of(plan));
-            delivery.begun = clock::now();
+            let now = clock::now();
+            delivery.begun = now;
             // Before anybody can end it, which is counted as well.
             self.counters.count_emit();
-            let delivery = state.add_delivery(delivery);
+            let delivery = state.add_delivery(delivery, now);
             tell::enter(self, &state, event, delivery);
             delivery
         };

@@ -235,7 +235,7 @@ impl Claim {
                 return;
             }
             if let Some(delivery) = state.deliveries.get_mut(self.delivery) {
-                let at = clock::wall(clock::now());
+                let at = clock::now();
                 delivery.end_record(self.invocation, Outcome::Failed(Arc::new(failure)), at);
             }
             tell::note(&self.bus, &state, &self.event);

@@ -32,8 +32,8 @@ impl Look {
         }
         Look {
             status: view::status_in(&state),
-            started_at: view::time(state.started),
-            completed_at: view::time(state.completed),
+            started_at: view::time(event, state.started),
+            completed_at: view::time(event, state.completed),
             path: view::path(event, &state),
             pending: state.deliveries.iter().filter(|d| d.phase != DeliveryPhase::Done).count(),
             results: results_in(event, &state, |bus, result| (Arc::clone(bus), result)),

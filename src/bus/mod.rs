@@ -72,3 +72,4 @@ pub(crate) use observers::{Observer, Seen};
 pub(crate) use outbox::Outbox;
 pub(crate) use park::{Parked, Seat};
 pub(crate) use redrive::Redriven;
+pub(crate) use view::{age, arrived};

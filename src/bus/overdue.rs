@@ -113,7 +113,7 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
     let key = AttemptKey { delivery: index, invocation, attempt };
     let ran = deadline.saturating_sub(since);
     let after = Duration::from_nanos(ran);
-    let at = clock::wall(clock::now());
+    let at = clock::now();
     let mut state = event.state().lock();
     let Some(delivery) = state.deliveries.get_mut(index) else { return };
     if !delivery.is_live(key.invocation, key.attempt) || deadline == delivery.cap() {
@@ -189,7 +189,7 @@ fn decide_retry(bus: &Arc<BusCore>, event: &AnyEvent, key: AttemptKey, retry: cr
             wait_for_next_attempt(&bus, &event, Delay::new(key, Arc::new(failure), true), at, drive_on);
             return;
         }
-        let at = clock::wall(clock::now());
+        let at = clock::now();
         {
             let mut state = event.state().lock();
             let Some(delivery) = state.deliveries.get_mut(key.delivery) else { return };

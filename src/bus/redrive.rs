@@ -30,10 +30,11 @@ impl BusCore {
         let (index, capped) = {
             let mut delivery = Delivery::new(Arc::clone(&self.identity), DeliveryPhase::Active, Manner::of(plan));
             delivery.redrive = true;
-            let capped = start::fix(self, event, &mut delivery, false, Arc::clone(&slot), clock::now());
+            let now = clock::now();
+            let capped = start::fix(self, event, &mut delivery, false, Arc::clone(&slot), now);
             let cap = capped.then(|| delivery.cap());
             let mut state = event.state().lock();
-            let index = state.add_delivery(delivery);
+            let index = state.add_delivery(delivery, now);
             tell::enter(self, &state, event, index);
             (index, cap)
         };

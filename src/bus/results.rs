@@ -1,11 +1,11 @@
 //! What handlers returned: reading results, with and without waiting.
 
 use crate::bus::jump::{self, Waiting};
+use crate::bus::view;
 use crate::event::{
     AnyEvent, AnyOutput, BusIdentity, CauseKind, DeliveryPhase, Event, HandlerFailure, HandlerInfo, HandlerResult,
     Outcome, Payload, Record, RecordPhase, ResultError, ResultStatus, State,
 };
-use crate::sys::clock;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -238,7 +238,6 @@ pub(crate) fn result_of(
 ) -> HandlerResult<AnyOutput> {
     let by = Some((delivery as u32, invocation as u32));
     let children = state.children().filter(|c| c.by == by).map(|c| c.event.head().id()).collect();
-    let stamp = |stamp| (stamp != 0).then(|| clock::to_utc(stamp));
     HandlerResult {
         id: result_id(event, &handler),
         handler,
@@ -252,8 +251,8 @@ pub(crate) fn result_of(
             _ => None,
         },
         attempts: record.attempt,
-        started_at: stamp(record.started),
-        completed_at: stamp(record.ended),
+        started_at: view::time(event, record.started),
+        completed_at: view::time(event, record.ended),
         children,
     }
 }

@@ -92,7 +92,7 @@ impl Start<'_> {
     }
 
     fn first(&self, stack: &mut Stack, state: &mut State, fixed: Fixed) -> Option<(Attempt, Option<Tick>)> {
-        let at = clock::wall(self.now).max(self.event.head().stamp() + 1);
+        let at = self.now.max(self.event.head().stamp() + 1);
         let delivery = state.deliveries.get_mut(self.delivery)?;
         let mode = delivery.records.first()?.mode;
         let limited = self.slot.handlers.first()?.limited;
@@ -189,7 +189,7 @@ pub(crate) fn fix_handlers(
 /// How long a delivery that is just claimed was in the queue: since its event was made, or since it was forwarded.
 pub(crate) fn queued_for(event: &AnyEvent, delivery: &Delivery, now: Tick) -> Tick {
     match delivery.begun {
-        0 => clock::wall(now).saturating_sub(event.head().stamp()),
+        0 => now.saturating_sub(event.head().stamp()),
         forwarded => now.saturating_sub(forwarded),
     }
 }

@@ -10,7 +10,7 @@ use crate::event::{
     State, WaitError,
 };
 use crate::sync::refused;
-use crate::sys::clock::{self, Stamp};
+use crate::sys::clock::{self, Stamp, Tick};
 use chrono::{DateTime, Utc};
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,8 +41,10 @@ macro_rules! on_both_event_types {
                 status(self.$any())
             }
 
-            /// When it was emitted: strictly increasing within the process, in nanoseconds. Of an event that came as JSON, what that
-            /// said.
+            /// When it was emitted, in nanoseconds: by the system's clock, and later than the event before as long as nobody sets that back. Of an event that came as
+            /// JSON, what that said.
+            ///
+            /// For showing. What is counted inside the process (ages, windows, timeouts, durations) does not depend on it.
             pub fn created_at(&self) -> DateTime<Utc> {
                 let head = self.$any().head();
                 head.origin().and_then(|origin| origin.created_at).unwrap_or_else(|| clock::to_utc(head.stamp()))
@@ -50,12 +52,14 @@ macro_rules! on_both_event_types {
 
             /// When its first handler started.
             pub fn started_at(&self) -> Option<DateTime<Utc>> {
-                time(self.$any().state().lock().started)
+                let event = self.$any();
+                time(event, event.state().lock().started)
             }
 
             /// When it was complete.
             pub fn completed_at(&self) -> Option<DateTime<Utc>> {
-                time(self.$any().state().lock().completed)
+                let event = self.$any();
+                time(event, event.state().lock().completed)
             }
 
             /// The event whose handler emitted this one.
@@ -179,8 +183,24 @@ impl AnyEvent {
 on_both_event_types!([impl<P: Payload> Event<P>], any);
 on_both_event_types!([impl AnyEvent], this);
 
-pub(crate) fn time(stamp: Stamp) -> Option<DateTime<Utc>> {
-    (stamp != 0).then(|| clock::to_utc(stamp))
+/// Of what happens to an event, to be shown; never before its birth.
+pub(crate) fn time(event: &AnyEvent, stamp: Stamp) -> Option<DateTime<Utc>> {
+    (stamp != 0).then(|| clock::to_utc_after(event.head().stamp(), stamp))
+}
+
+/// When this bus took the event.
+pub(crate) fn arrived(event: &AnyEvent, bus: &BusCore) -> Tick {
+    let forwarded = event.state().lock().forwarded_at(bus.identity.id);
+    forwarded.unwrap_or_else(|| event.head().stamp())
+}
+
+/// How long the event has taken, or takes so far: in this process, whatever its `created_at` says.
+pub(crate) fn age(event: &AnyEvent) -> Duration {
+    let until = match event.state().lock().completed {
+        0 => clock::now(),
+        completed => completed,
+    };
+    Duration::from_nanos(until.saturating_sub(event.head().stamp()))
 }
 
 /// Of an event from elsewhere also if the parent is not known here.

@@ -6,7 +6,7 @@ use crate::event::delivery::{Delivery, DeliveryPhase, Manner};
 use crate::event::envelope::AnyEvent;
 use crate::event::{BusId, EmitError, HandlerFailure, LimitGroup, Notices, Outcome};
 use crate::sync::Bell;
-use crate::sys::clock::{Stamp, Timer};
+use crate::sys::clock::{Stamp, Tick, Timer};
 use crate::sys::planted;
 use crate::sys::thread;
 use smallvec::SmallVec;
@@ -35,18 +35,24 @@ pub(crate) struct BusIdentity {
 #[expect(clippy::box_collection, reason = "few events are forwarded, and every event has this field")]
 pub(crate) struct Deliveries {
     first: Option<Delivery>,
-    more: Option<Box<Vec<Delivery>>>,
+    more: Option<Box<Vec<Forwarded>>>,
+}
+
+#[derive(Debug)]
+struct Forwarded {
+    delivery: Delivery,
+    arrived: Tick,
 }
 
 impl Deliveries {
     #[inline]
     pub(crate) fn get(&self, at: usize) -> Option<&Delivery> {
-        if at == 0 { self.first.as_ref() } else { self.more.as_ref()?.get(at - 1) }
+        if at == 0 { self.first.as_ref() } else { Some(&self.more.as_ref()?.get(at - 1)?.delivery) }
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, at: usize) -> Option<&mut Delivery> {
-        if at == 0 { self.first.as_mut() } else { self.more.as_mut()?.get_mut(at - 1) }
+        if at == 0 { self.first.as_mut() } else { Some(&mut self.more.as_mut()?.get_mut(at - 1)?.delivery) }
     }
 
     pub(crate) fn first(&self) -> Option<&Delivery> {
@@ -63,7 +69,11 @@ impl Deliveries {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Delivery> {
-        self.first.iter().chain(self.more.iter().flat_map(|more| more.iter()))
+        self.first.iter().chain(self.forwarded().map(|more| &more.delivery))
+    }
+
+    fn forwarded(&self) -> impl Iterator<Item = &Forwarded> {
+        self.more.iter().flat_map(|more| more.iter())
     }
 
     /// It was forwarded.
@@ -77,13 +87,13 @@ impl Deliveries {
     }
 
     /// Its number.
-    fn push(&mut self, delivery: Delivery) -> usize {
+    fn push(&mut self, delivery: Delivery, arrived: Tick) -> usize {
         if self.first.is_none() {
             self.first = Some(delivery);
             return 0;
         }
         let more = self.more.get_or_insert_default();
-        more.push(delivery);
+        more.push(Forwarded { delivery, arrived });
         more.len()
     }
 
@@ -350,13 +360,20 @@ impl State {
         self.links.as_ref().and_then(|links| links.rejected.as_ref())
     }
 
-    /// Adds a delivery; returns its number.
-    pub(crate) fn add_delivery(&mut self, mut delivery: Delivery) -> usize {
+    /// When a bus that the event was forwarded to took it. `None`: it was emitted there.
+    pub(crate) fn forwarded_at(&self, bus: BusId) -> Option<Tick> {
+        let mut forwarded = self.deliveries.forwarded();
+        let first = self.deliveries.first()?;
+        if first.bus.id == bus { None } else { Some(forwarded.find(|more| more.delivery.bus.id == bus)?.arrived) }
+    }
+
+    /// Adds a delivery, which comes now; returns its number.
+    pub(crate) fn add_delivery(&mut self, mut delivery: Delivery, now: Tick) -> usize {
         delivery.counted = !self.complete;
         if delivery.counted {
             self.open += 1;
         }
-        self.deliveries.push(delivery)
+        self.deliveries.push(delivery, now)
     }
 
     /// Links a child. True if this event now waits for it. `dropped` takes children that are let go, to be dropped outside the lock.

@@ -26,11 +26,10 @@
 
 mod waiter;
 
-use crate::bus::{BusCore, Doors, EventBus, Parked, Seat, callback, may_block_or_log};
+use crate::bus::{BusCore, Doors, EventBus, Parked, Seat, arrived, callback, may_block_or_log};
 use crate::event::{AnyEvent, Event, EventStatus, KnownType, Payload};
 use crate::sys::clock::{self, Tick};
 use crate::sys::{logging, unwind};
-use chrono::{DateTime, Utc};
 use std::any::TypeId;
 use std::fmt;
 use std::sync::Arc;
@@ -136,7 +135,9 @@ impl<'bus, E> Find<'bus, E> {
         self
     }
 
-    /// Looks through the history, at events created no longer ago than this. Default: all that it has.
+    /// Looks through the history, at events that this bus took no longer ago than this. Default: all that it has.
+    ///
+    /// An event from elsewhere counts from when it came here, whatever its `created_at` says, and nothing changes when the system's clock is set.
     pub fn past_within(mut self, window: Duration) -> Self {
         self.past = true;
         self.window = Some(window);
@@ -226,7 +227,7 @@ impl<'bus, E> Find<'bus, E> {
         if !self.past {
             return;
         }
-        let ago = |window| clock::to_utc(clock::wall(clock::now()).saturating_sub(clock::after(0, window)));
+        let ago = |window| clock::now().saturating_sub(clock::after(0, window));
         let since = self.window.map(ago);
         let mut few = FIRST_LOOK;
         let mut wants_more = true;
@@ -252,8 +253,8 @@ impl<'bus, E> Find<'bus, E> {
         }
     }
 
-    fn is_recent(&self, event: &AnyEvent, since: Option<DateTime<Utc>>) -> bool {
-        since.is_none_or(|since| event.created_at() >= since)
+    fn is_recent(&self, event: &AnyEvent, since: Option<Tick>) -> bool {
+        since.is_none_or(|since| arrived(event, self.bus.core()) >= since)
     }
 
     fn wait(&self, seat: &Seat, waiting: &Waiting<'_>, unfinished: Vec<AnyEvent>, deadline: Tick) -> Option<E> {

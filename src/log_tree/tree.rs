@@ -1,5 +1,6 @@
 //! What is in the tree: one look at every event, in the order in which it will be drawn.
 
+use crate::bus::age;
 use crate::event::{AnyEvent, EventId, HandlerFailure, HandlerResult, ResultStatus};
 use crate::event::{AnyOutput, HandlerId};
 use crate::log_tree::TreeStyle;
@@ -117,7 +118,7 @@ fn event_node(event: &AnyEvent, style: &TreeStyle) -> Node {
         }
     };
     let name = if style.ids { event.to_string() } else { event.event_type().to_owned() };
-    let time = time(style, Some(event.created_at()), event.completed_at(), sign);
+    let time = time(style, Some(event.created_at()), age(event), sign);
     Node { sign, name, time, result: one_line(&result), children: Vec::new() }
 }
 
@@ -137,7 +138,9 @@ fn handler_node(result: HandlerResult<AnyOutput>, style: &TreeStyle) -> Node {
     } else {
         format!("{}.{}", bus.rsplit_once('#').map_or(bus, |(name, _)| name), result.handler.name())
     };
-    let time = time(style, result.started_at, result.completed_at, sign);
+    let until = result.completed_at.unwrap_or_else(|| clock::to_utc(clock::now()));
+    let took = result.started_at.and_then(|from| until.signed_duration_since(from).to_std().ok());
+    let time = time(style, result.started_at, took.unwrap_or_default(), sign);
     Node { sign, name: one_line(&name), time, result: one_line(&text), children: Vec::new() }
 }
 
@@ -150,16 +153,13 @@ fn sign_of(failure: &HandlerFailure) -> Sign {
     }
 }
 
-fn time(style: &TreeStyle, from: Option<DateTime<Utc>>, to: Option<DateTime<Utc>>, sign: Sign) -> String {
+fn time(style: &TreeStyle, from: Option<DateTime<Utc>>, took: Duration, sign: Sign) -> String {
     let Some(from) = from.filter(|_| style.times) else { return String::new() };
     let at = from.format("%H:%M:%S%.3f");
-    let lasted = |to: DateTime<Utc>| to.signed_duration_since(from).to_std().unwrap_or(Duration::ZERO);
-    match to {
-        Some(to) => format!("[{at} ({:.1?})]", lasted(to)),
-        None if sign == Sign::Running => {
-            format!("[{at} ({:.1?} so far)]", lasted(clock::to_utc(clock::wall(clock::now()))))
-        }
-        None => format!("[{at}]"),
+    match sign {
+        Sign::Running => format!("[{at} ({took:.1?} so far)]"),
+        Sign::Waiting => format!("[{at}]"),
+        _ => format!("[{at} ({took:.1?})]"),
     }
 }
 

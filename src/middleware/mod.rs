@@ -9,12 +9,12 @@
 //! # Ok::<(), threadbus::BuildError>(())
 //! ```
 
+use crate::bus::age;
 use crate::sys::logging;
 use crate::{
     AnyEvent, AnyOutput, CauseKind, EventBus, EventStatus, HandlerFailure, HandlerInfo, HandlerResult, Middleware,
     ResultStatus,
 };
-use chrono::{DateTime, Utc};
 use log::Level;
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ impl Middleware for LogEvents {
             EventStatus::Pending => logging::debug!(target: TARGET, "{event} on {bus}: emitted"),
             EventStatus::Started => logging::debug!(target: TARGET, "{event} on {bus}: started"),
             EventStatus::Completed => {
-                let took = between(Some(event.created_at()), event.completed_at());
+                let took = after(age(event));
                 let results = event.results();
                 let failed = results.iter().filter(|result| result.status == ResultStatus::Error).count();
                 match (results.len(), failed) {
@@ -83,7 +83,8 @@ impl Middleware for LogEvents {
             return;
         }
         let (bus, handler) = (bus.label(), result.handler.label());
-        let took = between(result.started_at, result.completed_at);
+        let took = result.started_at.zip(result.completed_at).and_then(|(from, to)| (to - from).to_std().ok());
+        let took = took.map_or_else(String::new, after);
         let attempts = if result.attempts > 1 { format!(" at attempt {}", result.attempts) } else { String::new() };
         match (result.status, &result.error) {
             (ResultStatus::Pending, _) => logging::say!(level, target: TARGET, "{event} on {bus}: {handler} is to run"),
@@ -113,8 +114,6 @@ fn level_of(result: &HandlerResult<AnyOutput>) -> Level {
     }
 }
 
-/// ` after 1.2ms`, if it began at all.
-fn between(from: Option<DateTime<Utc>>, to: Option<DateTime<Utc>>) -> String {
-    let took: Option<Duration> = from.zip(to).and_then(|(from, to)| (to - from).to_std().ok());
-    took.map_or_else(String::new, |took| format!(" after {took:.1?}"))
+fn after(took: Duration) -> String {
+    format!(" after {took:.1?}")
 }

@@ -1,6 +1,6 @@
 //! Random bits and the ids made of them.
 
-use crate::sys::clock::Stamp;
+use crate::sys::clock::{self, Stamp};
 use std::cell::Cell;
 use uuid::Uuid;
 
@@ -32,10 +32,15 @@ pub(crate) fn fraction() -> f64 {
     (bits() >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// A UUIDv7 whose order is the order of the stamps: milliseconds, then the rest of the nanoseconds, then random bits.
+/// A UUIDv7 whose order is the order of the stamps.
 pub(crate) fn uuid_v7(stamp: Stamp) -> Uuid {
-    let millis = stamp / 1_000_000;
-    let below = stamp % 1_000_000; // 20 bits
+    at_time(clock::id_time(stamp))
+}
+
+/// Nanoseconds since 1970: milliseconds, then the rest of the nanoseconds, then random bits.
+fn at_time(time: u64) -> Uuid {
+    let millis = time / 1_000_000;
+    let below = time % 1_000_000; // 20 bits
     let high = (millis << 16) | 0x7000 | (below >> 8);
     let low = (0b10 << 62) | ((below & 0xff) << 54) | (bits() >> 10);
     Uuid::from_u64_pair(high, low)
@@ -48,7 +53,7 @@ mod tests {
     #[test]
     fn ids_follow_the_stamps_and_are_version_7() {
         let base = 1_763_000_000_123_456_789;
-        let ids: Vec<_> = (0..1000).map(|n| uuid_v7(base + n)).collect();
+        let ids: Vec<_> = (0..1000).map(|n| at_time(base + n)).collect();
         assert!(ids.windows(2).all(|w| w[0] < w[1]));
         assert_eq!(ids[0].get_version_num(), 7);
         assert_eq!(ids[0].get_variant(), uuid::Variant::RFC4122);

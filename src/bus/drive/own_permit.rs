@@ -84,7 +84,7 @@ impl Driver<'_> {
 
     /// Runs an invocation that was set aside for its permit. True if this thread goes on driving.
     fn start_set_aside(&mut self, invocation: usize, permit: Option<(Permit, Token)>) -> bool {
-        let at = clock::wall(self.now);
+        let at = self.now;
         let started = {
             let (worker, event) = (self.worker, self.event);
             let mut stack = Some(worker.stack());
@@ -119,7 +119,7 @@ impl Driver<'_> {
         self.unseat();
         let ended = {
             let mut state = self.event.state().lock();
-            let ended = attempt::end(self, &mut state, &mut returned, clock::wall(self.now));
+            let ended = attempt::end(self, &mut state, &mut returned, self.now);
             tell::note(self.bus, &state, self.event);
             ended
         };
