@@ -193,6 +193,10 @@ impl BusBuilder {
     }
 
     /// How many events may be queued, and what `emit` does beyond that. Default: any number. Emits from inside handlers are exempt.
+    ///
+    /// What [`OnFull::DropOldest`] drops is not lost in silence: its `wait` answers [`WaitError::Dropped`](crate::WaitError::Dropped), the log
+    /// says so at first and then once a minute with a count, and where [`dead_letters`](Self::dead_letters) are kept there is one for each
+    /// handler that would have run, with 0 attempts.
     pub fn queue_capacity(mut self, events: usize, on_full: OnFull) -> Self {
         self.options.queue_capacity = Some(events);
         self.options.on_full = on_full;

@@ -4,10 +4,10 @@ use crate::bus::core::BusCore;
 use crate::bus::counters::End;
 use crate::bus::ending;
 use crate::bus::limits;
-use crate::bus::recorder::{Verdict, is_own};
+use crate::bus::recorder::{Verdict, is_drop, is_own};
 use crate::bus::tell;
 use crate::event::{
-    AnyEvent, Completion, Delay, Delivery, HandlerFailure, HandlerInfo, Outcome, Record, State, TypeSlot,
+    AnyEvent, Completion, Delay, Delivery, HandlerFailure, HandlerInfo, Outcome, Record, State, TypeSlot, Unrun,
 };
 use crate::runtime::{Job, is_service_thread};
 use crate::sys::clock::{Stamp, Timer};
@@ -62,9 +62,10 @@ pub(crate) fn finish(
     let watched = state.has_watchers();
     let delays = state.take_delays(delivery);
     let d = state.deliveries.get_mut(delivery)?;
-    let end = if d.cancelled { End::Cancelled } else { End::Completed };
-    let verdict = (!d.cancelled).then(|| verdict(event, d));
-    let letters = if keeps_letters && verdict.is_some_and(|v| v.failed) { failures(event, d) } else { Vec::new() };
+    let end = if d.unrun == Unrun::No { End::Completed } else { End::Cancelled };
+    let verdict = (d.unrun == Unrun::No).then(|| verdict(event, d));
+    let leaves = d.unrun == Unrun::Dropped || verdict.is_some_and(|v| v.failed);
+    let letters = if keeps_letters && leaves { failures(event, d) } else { Vec::new() };
     let (redrive, limited, verdict) = (d.redrive, d.limited, verdict.filter(|_| !d.redrive));
     let timer = d.take_cap_timer();
     let rare = timer.is_some() || !delays.is_empty() || !letters.is_empty();
@@ -87,7 +88,7 @@ fn verdict(event: &AnyEvent, delivery: &Delivery) -> Verdict {
 
 fn failures(event: &AnyEvent, delivery: &Delivery) -> Vec<Failure> {
     let failed = |(at, record): (usize, &Record)| match &record.outcome {
-        Outcome::Failed(error) if is_own(event.head().id, error) => {
+        Outcome::Failed(error) if is_own(event.head().id, error) || is_drop(error) => {
             let (handler, error) = (delivery.handler(at)?.clone(), Arc::clone(error));
             Some(Failure { handler, attempts: record.attempt, error, at: record.ended })
         }

@@ -45,6 +45,7 @@ mod results;
 mod run_loop;
 mod run_now;
 mod seen_ids;
+mod seldom;
 mod shutdown;
 mod start;
 mod straight;

@@ -177,6 +177,11 @@ pub(crate) fn is_own(event: EventId, failure: &HandlerFailure) -> bool {
     }
 }
 
+/// It fell out of a full queue, or went with its bus.
+pub(crate) fn is_drop(failure: &HandlerFailure) -> bool {
+    matches!(failure, HandlerFailure::Cancelled { cause } if cause.kind == CauseKind::Dropped)
+}
+
 fn is_own_cap(event: EventId, cause: &Cause) -> bool {
     cause.kind == CauseKind::EventTimeout && cause.event == event
 }

@@ -264,7 +264,8 @@ impl BusCore {
             self.wait_idle_until(deadline);
         }
         self.close_doors(Doors::Closed);
-        self.give_up_all();
+        self.give_up_all(ending::shut_down_delivery);
+        self.tell_the_rest();
         // Before the wait for handlers to return: one may be waiting for a subscriber's thread to end.
         let (observers, history) = {
             let mut inlet = self.inlet.lock();
@@ -305,8 +306,9 @@ impl BusCore {
         ShutdownReport { completed: count(completed - before.0), cancelled: count(given_up - before.1), abandoned }
     }
 
-    /// Everything that is queued, and everything that runs.
-    pub(crate) fn give_up_all(self: &Arc<Self>) {
+    /// Everything that is queued, and everything that runs, each by `give_up`; how many there were, but for a logger's own.
+    pub(crate) fn give_up_all(self: &Arc<Self>, give_up: impl Fn(&AnyEvent, usize) -> bool) -> usize {
+        let mut count = 0;
         loop {
             let queued: Vec<(AnyEvent, usize)> = {
                 let mut run = self.run.lock();
@@ -316,15 +318,19 @@ impl BusCore {
             };
             let mut any = false;
             for (event, index) in queued {
-                if crate::bus::permit::is_queued(&event, index) {
-                    any |= ending::shut_down_delivery(&event, index);
+                if crate::bus::permit::is_queued(&event, index) && give_up(&event, index) {
+                    any = true;
+                    count += usize::from(!event.head().is_from_logger());
                 }
             }
             for (event, index) in self.running() {
-                any |= ending::shut_down_delivery(&event, index);
+                if give_up(&event, index) {
+                    any = true;
+                    count += usize::from(!event.head().is_from_logger());
+                }
             }
             if !any {
-                return;
+                return count;
             }
         }
     }

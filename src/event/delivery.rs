@@ -76,6 +76,16 @@ pub(crate) enum TurnKind {
     Global,
 }
 
+/// Whether a delivery ended before any handler of it started, and how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Unrun {
+    #[default]
+    No,
+    Cancelled,
+    /// From a full queue, or with its bus.
+    Dropped,
+}
+
 /// How one handler runs beside others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HandlerMode {
@@ -146,8 +156,7 @@ pub(crate) struct Delivery {
     /// Counts for the event's completion; not so if it was added afterwards.
     pub(crate) counted: bool,
     pub(crate) manner: Manner,
-    /// Ended before any handler of it started.
-    pub(crate) cancelled: bool,
+    pub(crate) unrun: Unrun,
     /// Index of the first record that may be `Pending`.
     pub(crate) next: u32,
     /// Records not ended.
@@ -196,7 +205,7 @@ impl Delivery {
             phase,
             counted: true,
             manner,
-            cancelled: false,
+            unrun: Unrun::No,
             next: 0,
             left: 0,
             serial_busy: false,

@@ -167,12 +167,22 @@ pub struct Cause {
     pub after: Option<Duration>,
     /// `name#last4` of the handler, for `Display`.
     pub(crate) handler_label: Option<String>,
+    /// Where it happened, for `Display`.
+    pub(crate) place: Option<String>,
 }
 
 impl Cause {
     /// A cause that names the event only.
     pub(crate) fn new(kind: CauseKind, event: EventId, event_type: impl Into<String>) -> Self {
-        Self { kind, event, event_type: event_type.into(), handler: None, after: None, handler_label: None }
+        Self {
+            kind,
+            event,
+            event_type: event_type.into(),
+            handler: None,
+            after: None,
+            handler_label: None,
+            place: None,
+        }
     }
 
     /// Names the handler, with its label.
@@ -185,6 +195,12 @@ impl Cause {
     /// Names the timeout.
     pub(crate) fn with_after(mut self, after: Duration) -> Self {
         self.after = Some(after);
+        self
+    }
+
+    /// Names the place: `from the full queue of app#1a2b`.
+    pub(crate) fn with_place(mut self, place: String) -> Self {
+        self.place = Some(place);
         self
     }
 
@@ -208,6 +224,10 @@ impl fmt::Display for Cause {
             (CauseKind::LostFirst, Some(handler)) => write!(f, "{handler} was first on {event}")?,
             (CauseKind::LostFirst, None) => write!(f, "another handler was first on {event}")?,
             (CauseKind::Shutdown, _) => write!(f, "shutdown of the bus of {event}")?,
+            (CauseKind::Dropped, _) => write!(f, "drop of {event}")?,
+        }
+        if let Some(place) = &self.place {
+            write!(f, " {place}")?;
         }
         self.after.map_or(Ok(()), |after| write!(f, " after {after:?}"))
     }
@@ -227,6 +247,8 @@ pub enum CauseKind {
     LostFirst,
     /// The bus shut down.
     Shutdown,
+    /// The event fell out of a full queue, under [`OnFull::DropOldest`](crate::OnFull::DropOldest), or went with the last handle of its bus.
+    Dropped,
 }
 
 #[cfg(test)]
@@ -324,6 +346,9 @@ mod tests {
         assert_eq!(bare(CauseKind::Cancelled).to_string(), "cancellation of Parent#9c0d");
         assert_eq!(bare(CauseKind::LostFirst).to_string(), "another handler was first on Parent#9c0d");
         assert_eq!(bare(CauseKind::Shutdown).to_string(), "shutdown of the bus of Parent#9c0d");
+        assert_eq!(bare(CauseKind::Dropped).to_string(), "drop of Parent#9c0d");
+        let placed = bare(CauseKind::Dropped).with_place("from the full queue of app#1a2b".to_owned());
+        assert_eq!(placed.to_string(), "drop of Parent#9c0d from the full queue of app#1a2b");
         let first = bare(CauseKind::LostFirst).with_handler(handler, "fast#1a2b");
         assert_eq!(first.to_string(), "fast#1a2b was first on Parent#9c0d");
         let mut nameless = full(CauseKind::HandlerTimeout);

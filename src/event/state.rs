@@ -2,7 +2,7 @@
 //!
 //! Pure transitions. Each says whether it was this call that made it; who made it owes what follows (`runtime/README.md`, section 2).
 
-use crate::event::delivery::{Delivery, DeliveryPhase, Manner};
+use crate::event::delivery::{Delivery, DeliveryPhase, Manner, Unrun};
 use crate::event::envelope::AnyEvent;
 use crate::event::{BusId, EmitError, HandlerFailure, LimitGroup, Notices, Outcome};
 use crate::sync::Bell;
@@ -465,9 +465,11 @@ impl State {
         Some(Completion { bell: self.bell.take(), watchers, parent: self.parent.take(), at: self.completed })
     }
 
-    /// Ended before any handler started on any bus.
-    pub(crate) fn was_cancelled(&self) -> bool {
-        self.deliveries.iter().any(|d| d.cancelled) && !self.deliveries.iter().any(Delivery::anything_started)
+    /// Whether it ended before any handler started on any bus, and how: on the first of those that cut it short.
+    pub(crate) fn unrun(&self) -> Unrun {
+        let unrun = self.deliveries.iter().map(|d| d.unrun).find(|unrun| *unrun != Unrun::No);
+        let started = unrun.is_some() && self.deliveries.iter().any(Delivery::anything_started);
+        unrun.filter(|_| !started).unwrap_or_default()
     }
 }
 

@@ -47,7 +47,7 @@ pub struct BusMetrics {
     pub failed: u64,
     /// Of the failed ones those in which a handler's or the event's own timeout passed.
     pub timed_out: u64,
-    /// Ended before any handler started, other than dropped.
+    /// Ended before any handler started, other than fallen out of a full queue.
     pub cancelled: u64,
     /// Refused, for whatever reason.
     pub rejected: u64,

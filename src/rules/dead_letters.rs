@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// An event of which a handler failed for good, after all its attempts: what
+/// An event of which a handler failed for good, after all its attempts, or which was dropped before it could run it: what
 /// [`EventBus::dead_letters`](crate::EventBus::dead_letters) lists.
 #[non_exhaustive]
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ pub struct DeadLetter {
     pub event: AnyEvent,
     /// The handler that failed.
     pub handler: HandlerInfo,
-    /// How often it was tried, redrives included. 0 if it was given up before it could start.
+    /// How often it was tried, redrives included. 0 if it was given up before it could start, or fell out of a full queue.
     pub attempts: u32,
     /// How it failed last.
     pub error: Arc<HandlerFailure>,

@@ -4,11 +4,13 @@
 
 mod dead_letters;
 mod lanes;
+mod rarely;
 mod rate;
 mod resolve;
 
 pub use dead_letters::DeadLetter;
 pub(crate) use dead_letters::DeadLetters;
 pub(crate) use lanes::Lanes;
+pub(crate) use rarely::Rarely;
 pub(crate) use rate::TokenBucket;
 pub(crate) use resolve::{BusDefaults, handler_mode, plan, slow_event, timing};
