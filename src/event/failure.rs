@@ -165,24 +165,14 @@ pub struct Cause {
     pub handler: Option<HandlerId>,
     /// The timeout that passed.
     pub after: Option<Duration>,
-    /// `name#last4` of the handler, for `Display`.
+    /// For `Display`: `name#last4` of the handler, or from where the event was dropped.
     pub(crate) handler_label: Option<String>,
-    /// Where it happened, for `Display`.
-    pub(crate) place: Option<String>,
 }
 
 impl Cause {
     /// A cause that names the event only.
     pub(crate) fn new(kind: CauseKind, event: EventId, event_type: impl Into<String>) -> Self {
-        Self {
-            kind,
-            event,
-            event_type: event_type.into(),
-            handler: None,
-            after: None,
-            handler_label: None,
-            place: None,
-        }
+        Self { kind, event, event_type: event_type.into(), handler: None, after: None, handler_label: None }
     }
 
     /// Names the handler, with its label.
@@ -198,9 +188,9 @@ impl Cause {
         self
     }
 
-    /// Names the place: `from the full queue of app#1a2b`.
+    /// Of a drop, which names no handler: `from the full queue of app#1a2b`.
     pub(crate) fn with_place(mut self, place: String) -> Self {
-        self.place = Some(place);
+        self.handler_label = Some(place);
         self
     }
 
@@ -224,10 +214,8 @@ impl fmt::Display for Cause {
             (CauseKind::LostFirst, Some(handler)) => write!(f, "{handler} was first on {event}")?,
             (CauseKind::LostFirst, None) => write!(f, "another handler was first on {event}")?,
             (CauseKind::Shutdown, _) => write!(f, "shutdown of the bus of {event}")?,
-            (CauseKind::Dropped, _) => write!(f, "drop of {event}")?,
-        }
-        if let Some(place) = &self.place {
-            write!(f, " {place}")?;
+            (CauseKind::Dropped, Some(place)) => write!(f, "drop of {event} {place}")?,
+            (CauseKind::Dropped, None) => write!(f, "drop of {event}")?,
         }
         self.after.map_or(Ok(()), |after| write!(f, " after {after:?}"))
     }
