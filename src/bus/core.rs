@@ -4,6 +4,7 @@ use crate::bus::builder::BusOptions;
 use crate::bus::counters::{Counters, Until};
 use crate::bus::forward::Forwards;
 use crate::bus::history::{History, SPENT};
+use crate::bus::letters::drop_gone;
 use crate::bus::limits;
 use crate::bus::manual::Manual;
 use crate::bus::middleware::Middlewares;
@@ -406,7 +407,7 @@ impl Drop for BusCore {
         unwind::drop_each(left);
         std::mem::take(&mut self.inlet.get_mut().observers).close();
         unwind::drop_each(self.inlet.get_mut().history.clear());
-        unwind::drop_each(self.dead_letters.get_mut().clear());
+        drop_gone(self.dead_letters.get_mut().clear());
         let handlers = self.registry.close(None);
         crate::bus::worker_local::forget_handlers(self, &handlers);
         unwind::drop_each(handlers);

@@ -3,12 +3,11 @@
 use crate::bus::core::BusCore;
 use crate::bus::counters::End;
 use crate::bus::ending;
+use crate::bus::letters::{self, Failure};
 use crate::bus::limits;
 use crate::bus::recorder::{Verdict, is_drop, is_own};
 use crate::bus::tell;
-use crate::event::{
-    AnyEvent, Completion, Delay, Delivery, HandlerFailure, HandlerInfo, Outcome, Record, State, TypeSlot, Unrun,
-};
+use crate::event::{AnyEvent, Completion, Delay, Delivery, Outcome, Record, State, TypeSlot, Unrun};
 use crate::runtime::{Job, is_service_thread};
 use crate::sys::clock::{Stamp, Timer};
 use crate::sys::unwind;
@@ -38,14 +37,6 @@ struct Rare {
     delays: Vec<Delay>,
     /// To be kept.
     letters: Vec<Failure>,
-}
-
-/// A handler that failed for good.
-struct Failure {
-    handler: HandlerInfo,
-    attempts: u32,
-    error: Arc<HandlerFailure>,
-    at: Stamp,
 }
 
 /// Marks a delivery done, under the event's lock. `None` if it was already.
@@ -90,7 +81,8 @@ fn failures(event: &AnyEvent, delivery: &Delivery) -> Vec<Failure> {
     let failed = |(at, record): (usize, &Record)| match &record.outcome {
         Outcome::Failed(error) if is_own(event.head().id, error) || is_drop(error) => {
             let (handler, error) = (delivery.handler(at)?.clone(), Arc::clone(error));
-            Some(Failure { handler, attempts: record.attempt, error, at: record.ended })
+            let Record { attempt, permanent, ended, .. } = *record;
+            Some(Failure { handler, attempts: attempt, error, permanent, at: ended })
         }
         _ => None,
     };
@@ -103,9 +95,8 @@ fn settle(bus: &Arc<BusCore>, event: &AnyEvent, rare: Rare) {
         bus.runtime.watch.cancel(timer);
     }
     drop_failures(bus, rare.delays);
-    for Failure { handler, attempts, error, at } in rare.letters {
-        let gone = bus.dead_letters.lock().note(event, &handler, attempts, error, at);
-        unwind::drop_quietly(gone);
+    for failure in rare.letters {
+        letters::note(bus, event, failure);
     }
 }
 

@@ -26,6 +26,7 @@ mod history;
 mod idle;
 mod jump;
 mod kind;
+mod letters;
 mod limits;
 mod look;
 mod manual;
@@ -68,6 +69,7 @@ pub(crate) use forbid::{is_forbidden, may_block, may_block_or_log};
 #[cfg(feature = "process")]
 pub(crate) use frame::unlogged;
 pub(crate) use frame::{callback, callback_apart, in_callback, local};
+pub(crate) use letters::{drop_gone, redrive_begins};
 pub(crate) use look::{Look, is_queued};
 pub(crate) use observers::{Observer, Seen};
 pub(crate) use outbox::Outbox;

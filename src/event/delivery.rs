@@ -49,6 +49,8 @@ pub(crate) struct Record {
     pub(crate) sitting: bool,
     /// It has its place under the handler's limit, until it ends.
     pub(crate) placed: bool,
+    /// It failed with an error that no retry follows.
+    pub(crate) permanent: bool,
     pub(crate) started: Stamp,
     pub(crate) ended: Stamp,
     pub(crate) outcome: Outcome,
@@ -62,6 +64,7 @@ impl Record {
         worker: 0,
         sitting: false,
         placed: false,
+        permanent: false,
         started: 0,
         ended: 0,
         outcome: Outcome::None,

@@ -9,7 +9,7 @@ mod rate;
 mod resolve;
 
 pub use dead_letters::DeadLetter;
-pub(crate) use dead_letters::DeadLetters;
+pub(crate) use dead_letters::{Below, DeadLetters, Failed, Gone, Later};
 pub(crate) use lanes::Lanes;
 pub(crate) use rarely::Rarely;
 pub(crate) use rate::TokenBucket;
