@@ -74,4 +74,5 @@ pub(crate) use look::{Look, is_queued};
 pub(crate) use observers::{Observer, Seen};
 pub(crate) use outbox::Outbox;
 pub(crate) use park::{Parked, Seat};
+pub(crate) use recorder::is_own;
 pub(crate) use redrive::Redriven;

@@ -179,6 +179,8 @@ pub(crate) struct Links {
     /// Places under limits, had or waited for.
     pub(crate) limits: Vec<Placed>,
     watchers: Vec<Watcher>,
+    /// By their numbers, the batches that it is counted in.
+    batches: SmallVec<[u64; 1]>,
     /// Somebody waits for the first value.
     pub(crate) value_wanted: bool,
     pub(crate) rejected: Option<EmitError>,
@@ -314,6 +316,16 @@ impl State {
                 links.watchers.swap_remove(at);
             }
         }
+    }
+
+    /// It is counted in that batch from now on. False if it was already.
+    pub(crate) fn enter_batch(&mut self, batch: u64) -> bool {
+        let batches = &mut self.links().batches;
+        let is_new = !batches.contains(&batch);
+        if is_new {
+            batches.push(batch);
+        }
+        is_new
     }
 
     /// Its completion means nothing to the hook any more. The caller keeps the hook, so that it is not dropped here.
