@@ -225,7 +225,7 @@ impl BusCore {
             arrivals,
             is_sorted: AtomicBool::new(false),
             counters: Counters::default(),
-            recorder: Recorder::default(),
+            recorder: Recorder::new(options.dead_letters > 0, &options.health_window),
             dead_letters: Mutex::new(DeadLetters::new(options.dead_letters)),
             seldom: Mutex::default(),
             spin: Spin::new(),

@@ -9,6 +9,7 @@ use crate::bus::frame;
 use crate::bus::limits;
 use crate::bus::overdue::give_up_worker;
 use crate::bus::permit::{Home, Permit, attempt_token, delivery_token};
+use crate::bus::recorder::Keeps;
 use crate::bus::registry::mode_for;
 use crate::bus::tell;
 use crate::bus::turn::{ensure_turn, release_delivery, submit_resume};
@@ -184,8 +185,8 @@ fn end_delivery(
         hooks.extend(h);
         pauses.extend(p);
     }
-    let keeps_letters = bus.as_ref().is_some_and(|bus| bus.options.dead_letters > 0);
-    let finish = finish(state, event, index, at, keeps_letters);
+    let keeps = bus.as_ref().map_or(Keeps::NOTHING, |bus| bus.recorder.keeps());
+    let finish = finish(state, event, index, at, keeps);
     tell::note_everywhere(state, event);
     Some(Ended { event: event.clone(), delivery: index, bus, was_queued, manner, finish, running, hooks, pauses })
 }
@@ -346,7 +347,7 @@ pub(crate) fn drive_on(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
     }
     if delivery.left == 0 {
         let (carries_loop, turn) = (delivery.manner.carries_loop, delivery.manner.turn);
-        let finish = finish(&mut state, event, index, at, bus.options.dead_letters > 0);
+        let finish = finish(&mut state, event, index, at, bus.recorder.keeps());
         tell::note(bus, &state, event);
         drop(state);
         withdraw(bus, event, index, true);

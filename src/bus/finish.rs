@@ -5,7 +5,7 @@ use crate::bus::counters::End;
 use crate::bus::ending;
 use crate::bus::letters::{self, Failure};
 use crate::bus::limits;
-use crate::bus::recorder::{Verdict, is_drop, is_own};
+use crate::bus::recorder::{Keeps, Verdict, is_drop, is_own};
 use crate::bus::tell;
 use crate::event::{AnyEvent, Completion, Delay, Delivery, Outcome, Record, State, TypeSlot, Unrun};
 use crate::runtime::{Job, is_service_thread};
@@ -40,13 +40,7 @@ struct Rare {
 }
 
 /// Marks a delivery done, under the event's lock. `None` if it was already.
-pub(crate) fn finish(
-    state: &mut State,
-    event: &AnyEvent,
-    delivery: usize,
-    at: Stamp,
-    keeps_letters: bool,
-) -> Option<Finish> {
+pub(crate) fn finish(state: &mut State, event: &AnyEvent, delivery: usize, at: Stamp, keeps: Keeps) -> Option<Finish> {
     if !state.finish_delivery(delivery) {
         return None;
     }
@@ -55,8 +49,8 @@ pub(crate) fn finish(
     let d = state.deliveries.get_mut(delivery)?;
     let end = if d.unrun == Unrun::No { End::Completed } else { End::Cancelled };
     let verdict = (d.unrun == Unrun::No).then(|| verdict(event, d));
-    let leaves = d.unrun == Unrun::Dropped || verdict.is_some_and(|v| v.failed);
-    let letters = if keeps_letters && leaves { failures(event, d) } else { Vec::new() };
+    let (verdict, letters) =
+        if keeps == Keeps::NOTHING { (verdict, Vec::new()) } else { keep(event, d, verdict, keeps) };
     let (redrive, limited, verdict) = (d.redrive, d.limited, verdict.filter(|_| !d.redrive));
     let timer = d.take_cap_timer();
     let rare = timer.is_some() || !delays.is_empty() || !letters.is_empty();
@@ -72,9 +66,27 @@ pub(crate) fn finish(
 
 fn verdict(event: &AnyEvent, delivery: &Delivery) -> Verdict {
     if delivery.any_failed || delivery.records.is_empty() {
-        return Verdict::of(event.head().id, delivery.records.iter().map(|record| &record.outcome));
+        let id = event.head().id;
+        let mut verdict = Verdict::of(id, delivery.records.iter().map(|record| &record.outcome));
+        let passing =
+            |record: &Record| matches!(&record.outcome, Outcome::Failed(f) if is_own(id, f)) && !record.permanent;
+        verdict.permanent = verdict.failed && !delivery.records.iter().any(passing);
+        return verdict;
     }
     Verdict::default()
+}
+
+/// What is kept of it elsewhere.
+#[cold]
+fn keep(
+    event: &AnyEvent,
+    delivery: &Delivery,
+    verdict: Option<Verdict>,
+    keeps: Keeps,
+) -> (Option<Verdict>, Vec<Failure>) {
+    let leaves = delivery.unrun == Unrun::Dropped || verdict.is_some_and(|v| v.failed);
+    let letters = if keeps.letters() && leaves { failures(event, delivery) } else { Vec::new() };
+    (verdict.map(|verdict| Verdict { judged: keeps.health(), ..verdict }), letters)
 }
 
 fn failures(event: &AnyEvent, delivery: &Delivery) -> Vec<Failure> {
@@ -118,7 +130,9 @@ pub(crate) fn conclude(bus: &Arc<BusCore>, event: &AnyEvent, finish: Finish) {
         limits::settle(&bus.runtime, event);
     }
     match finish.verdict {
-        Some(verdict) if verdict != Verdict::default() => bus.recorder.completed(verdict),
+        Some(verdict) if verdict != Verdict::default() => {
+            bus.recorder.completed(verdict, bus.counters.ended(End::Completed));
+        }
         _ => {}
     }
     if finish.forwarded {

@@ -330,7 +330,7 @@ impl Jump {
             }
             delivery.phase = DeliveryPhase::Active;
             let queued = start::queued_for(target, delivery, clock::now());
-            bus.recorder.queued_for(queued, By::Anybody);
+            bus.recorder.queued_for(queued, By::Anybody, || bus.counters.claimed());
             delivery.begun = 0;
             delivery.manner = manner(plan, !elsewhere);
             // On another thread it would run beside whatever this one runs next.

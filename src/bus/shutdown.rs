@@ -402,7 +402,7 @@ impl BusCore {
     }
 
     /// Threads inside a handler of this bus that was given up.
-    fn abandoned_here(&self) -> usize {
+    pub(crate) fn abandoned_here(&self) -> usize {
         let own = |slot: &crate::runtime::Slot| {
             let state = slot.event.state().lock();
             let here = state.deliveries.get(slot.delivery).is_some_and(|d| d.bus.id == self.identity.id);

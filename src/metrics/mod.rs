@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn a_summary_of_known_times() {
         let histogram = Histogram::default();
-        (1..=100).for_each(|ms| histogram.record(ms * 1_000_000));
+        (1..=100).for_each(|ms| histogram.record(ms * 1_000_000, || {}));
         let mut counts = Counts::default();
         histogram.add_to(&mut counts);
         let summary = LatencySummary::of(&counts);
