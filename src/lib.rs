@@ -138,7 +138,7 @@ pub use find::Find;
 pub use health::{Alert, Health, HealthLimits, HealthStatus};
 pub use log_tree::TreeStyle;
 pub use metrics::{BusMetrics, LatencySummary};
-pub use rules::DeadLetter;
+pub use rules::{DeadLetter, HealthWindow};
 pub use runtime::{Runtime, RuntimeBuilder, RuntimeStats, assume_stack};
 pub use schedule::Scheduled;
 pub use subscribe::{RecvError, Subscription, SubscriptionCloser};

@@ -64,7 +64,7 @@ fn a_bus_that_goes_gives_the_turn_of_its_loop_back() -> Anything {
     let ended = within(PATIENCE, || {
         let Scene { ui, work, queued, .. } = scene().map_err(|error| error.to_string())?;
         drop(ui);
-        assert!(matches!(queued.wait(), Err(WaitError::Cancelled)));
+        assert!(matches!(queued.wait(), Err(WaitError::Dropped)));
         work.emit(Hold).wait().map_err(|error| error.to_string())
     });
     ended?;

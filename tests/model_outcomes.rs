@@ -266,7 +266,7 @@ fn a_full_queue_drops_the_oldest_that_has_not_started() {
         let before = bus.emit(Job(0));
         until(|| before.status() == EventStatus::Started);
         let (dropped, kept) = (bus.emit(Job(1)), bus.emit(Job(2)));
-        assert!(matches!(dropped.wait(), Err(WaitError::Cancelled)));
+        assert!(matches!(dropped.wait(), Err(WaitError::Dropped)));
         assert_eq!(ends(&dropped), ["cancelled"]);
         before.cancel();
         assert_eq!(kept.result().unwrap(), 2);

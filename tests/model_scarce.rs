@@ -325,7 +325,7 @@ fn a_full_queue_passes_over_what_is_in_it_no_more() {
         let gone = bus.emit(Job(1));
         gone.cancel();
         let (dropped, kept) = (bus.emit(Job(2)), bus.emit(Job(3)));
-        assert!(matches!(dropped.wait(), Err(WaitError::Cancelled)));
+        assert!(matches!(dropped.wait(), Err(WaitError::Dropped)));
         before.cancel();
         assert_eq!(kept.result().unwrap(), 3);
         at_rest(&bus);

@@ -227,7 +227,7 @@ fn bj_014_drop_oldest_makes_room() {
     let (bus, log) = full(3, OnFull::DropOldest);
     let events = fill(&bus, 3);
     let fourth = bus.emit(Job { n: 4 });
-    assert_eq!(events[0].wait().unwrap_err(), WaitError::Cancelled);
+    assert_eq!(events[0].wait().unwrap_err(), WaitError::Dropped);
     assert!(events[0].is_completed() && bus.pending() == 3);
     bus.resume();
     done(&fourth);

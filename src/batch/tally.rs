@@ -1,20 +1,22 @@
 //! What a batch counts, and whom it tells.
 
 use crate::batch::Progress;
-use crate::bus::{callback, callback_apart};
-use crate::event::{AnyEvent, CompletionHook, Outcome, Watcher, marked};
+use crate::bus::{callback, callback_apart, is_own};
+use crate::event::{AnyEvent, CompletionHook, Outcome, Unrun, Watcher, marked};
 use crate::runtime::{Job, Lane, RuntimeCore, Worker};
 use crate::sync::Bell;
 use crate::sys::clock::Stamp;
 use crate::sys::logging;
 use crate::sys::sync::Mutex;
-use crate::sys::unwind;
+use crate::sys::{thread, unwind};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
 
 pub(crate) type Tracker = Box<dyn FnMut(Progress) + Send>;
 
 pub(crate) struct Tally {
+    /// No other batch of the process has it.
+    number: u64,
     state: Mutex<State>,
     /// Where reports are run, should an event complete on a thread that may not.
     runtime: Arc<RuntimeCore>,
@@ -45,16 +47,25 @@ struct Open {
 /// Equal completions in a row, so that a slow tracker costs no memory.
 struct Untold {
     steps: usize,
-    failed: bool,
+    how: How,
     total: usize,
     times: usize,
 }
 
-const NOTHING: Progress = Progress { completed: 0, total: 0, failed: 0 };
+/// How an event went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    Well,
+    Failed,
+    NeverRan,
+}
+
+const NOTHING: Progress = Progress { completed: 0, total: 0, failed: 0, never_ran: 0 };
 
 impl Tally {
     pub(crate) fn new(runtime: &Arc<RuntimeCore>) -> Arc<Tally> {
         Arc::new_cyclic(|me| Tally {
+            number: thread::next_number(),
             me: Weak::clone(me),
             runtime: Arc::clone(runtime),
             state: Mutex::new(State {
@@ -78,13 +89,12 @@ impl Tally {
     pub(crate) fn add(self: &Arc<Self>, event: &AnyEvent, steps: usize) {
         {
             let mut state = self.state.lock();
-            let stamp = event.head().stamp();
-            if state.open.contains_key(&stamp) {
+            if !event.state().lock().enter_batch(self.number) {
                 return;
             }
             state.unlogged |= event.head().is_from_logger();
-            state.open.insert(stamp, Open { event: event.clone(), steps });
-            state.progress.total += steps;
+            state.open.insert(event.head().stamp(), Open { event: event.clone(), steps });
+            state.progress.total = state.progress.total.saturating_add(steps);
             // A handler that waits lets it jump.
             state.ring();
         }
@@ -142,14 +152,13 @@ impl Tally {
 
     /// Counts a completed event out. True if there is something to tell: the caller does.
     fn count(&self, event: &AnyEvent) -> bool {
-        let failed = has_failed(event);
+        let how = how(event);
         let mut state = self.state.lock();
         // Whoever completed it has it too, so this is not the last of it.
         let Some(Open { steps, .. }) = state.open.remove(&event.head().stamp()) else { return false };
-        state.progress.completed += steps;
-        state.progress.failed += usize::from(failed);
+        state.progress.count(steps, how);
         if state.telling || !state.trackers.is_empty() {
-            state.note(steps, failed);
+            state.note(steps, how);
         } else {
             state.told = state.progress;
         }
@@ -206,14 +215,14 @@ impl State {
         }
     }
 
-    fn note(&mut self, steps: usize, failed: bool) {
+    fn note(&mut self, steps: usize, how: How) {
         let total = self.progress.total;
         match self.untold.back_mut() {
-            Some(last) if last.steps == steps && last.failed == failed => {
+            Some(last) if last.steps == steps && last.how == how => {
                 last.times += 1;
                 last.total = total;
             }
-            _ => self.untold.push_back(Untold { steps, failed, total, times: 1 }),
+            _ => self.untold.push_back(Untold { steps, how, total, times: 1 }),
         }
     }
 
@@ -222,8 +231,7 @@ impl State {
         loop {
             let next = self.untold.front_mut()?;
             let steps = next.steps;
-            self.told.completed += steps;
-            self.told.failed += usize::from(next.failed);
+            self.told.count(steps, next.how);
             self.told.total = next.total;
             next.times -= 1;
             if next.times == 0 {
@@ -233,6 +241,14 @@ impl State {
                 return Some(self.told);
             }
         }
+    }
+}
+
+impl Progress {
+    fn count(&mut self, steps: usize, how: How) {
+        self.completed = self.completed.saturating_add(steps);
+        self.failed += usize::from(how == How::Failed);
+        self.never_ran += usize::from(how == How::NeverRan);
     }
 }
 
@@ -249,9 +265,19 @@ impl CompletionHook for Tally {
     }
 }
 
-fn has_failed(event: &AnyEvent) -> bool {
+/// Of an event that is complete.
+fn how(event: &AnyEvent) -> How {
     let state = event.state().lock();
-    state.deliveries.iter().flat_map(|d| &d.records).any(|record| matches!(record.outcome, Outcome::Failed(_)))
+    if state.rejected().is_some() || state.unrun() != Unrun::No {
+        return How::NeverRan;
+    }
+    let id = event.head().id();
+    let failed = |outcome: &Outcome| matches!(outcome, Outcome::Failed(failure) if is_own(id, failure));
+    if state.deliveries.iter().flat_map(|d| &d.records).any(|record| failed(&record.outcome)) {
+        How::Failed
+    } else {
+        How::Well
+    }
 }
 
 pub(crate) struct WaitGuard<'a> {

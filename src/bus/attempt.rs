@@ -62,8 +62,23 @@ pub(crate) fn call(driver: &Driver<'_>, into: &mut Returned) {
         failed = Some((HandlerFailure::Panicked(panic), false));
     }
     let Some((failure, permanent)) = failed else { return };
-    into.retry = if permanent { None } else { retry_after(driver, &handler.entry, attempt, &failure) };
+    if permanent {
+        note_permanent(driver);
+    } else {
+        into.retry = retry_after(driver, &handler.entry, attempt, &failure);
+    }
     into.outcome = Outcome::Failed(Arc::new(failure));
+}
+
+/// For its letter, and for the bus's health.
+#[cold]
+fn note_permanent(driver: &Driver<'_>) {
+    let Attempt { invocation, number, .. } = driver.attempt;
+    let mut state = driver.event.state().lock();
+    let delivery = state.deliveries.get_mut(driver.delivery).filter(|d| d.is_live(invocation, number));
+    if let Some(record) = delivery.and_then(|d| d.records.get_mut(invocation)) {
+        record.permanent = true;
+    }
 }
 
 /// What an untyped handler returned becomes the event's own output.

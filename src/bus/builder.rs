@@ -8,7 +8,7 @@ use crate::event::{
     BuildError, BusId, BusIdentity, EventConcurrency, Fairness, HandlerCompletion, HandlerConcurrency, HistoryPolicy,
     JsonLimits, Notices, OnFull, Retry,
 };
-use crate::rules::{BusDefaults, TokenBucket};
+use crate::rules::{BusDefaults, HealthWindow, TokenBucket};
 use crate::runtime::{Runtime, Worker};
 use crate::sys::{clock, random};
 use std::any::Any;
@@ -50,6 +50,8 @@ pub struct BusOptions {
     pub json_limits: JsonLimits,
     /// How many final failures of handlers are kept.
     pub dead_letters: usize,
+    /// By which deliveries its health is judged.
+    pub health_window: HealthWindow,
     /// Whether the application runs it, by [`EventBus::run_pending`].
     pub manual: bool,
 }
@@ -109,6 +111,7 @@ impl BusBuilder {
             require_handler: false,
             json_limits: JsonLimits::new(),
             dead_letters: 0,
+            health_window: HealthWindow::new(),
             manual: false,
         };
         let name = name.to_owned();
@@ -193,6 +196,10 @@ impl BusBuilder {
     }
 
     /// How many events may be queued, and what `emit` does beyond that. Default: any number. Emits from inside handlers are exempt.
+    ///
+    /// What [`OnFull::DropOldest`] drops is not lost in silence: its `wait` answers [`WaitError::Dropped`](crate::WaitError::Dropped), the log
+    /// says so at first and then once a minute with a count, and where [`dead_letters`](Self::dead_letters) are kept there is one for each
+    /// handler that would have run, with 0 attempts.
     pub fn queue_capacity(mut self, events: usize, on_full: OnFull) -> Self {
         self.options.queue_capacity = Some(events);
         self.options.on_full = on_full;
@@ -246,6 +253,21 @@ impl BusBuilder {
     /// a reservation: any number makes sense.
     pub fn dead_letters(mut self, capacity: usize) -> Self {
         self.options.dead_letters = capacity;
+        self
+    }
+
+    /// By which deliveries [`EventBus::health`] judges failures and times in the queue. Default [`HealthWindow::new`]: the last 100, none older than
+    /// five minutes, with no alert on failures below 20 of them.
+    ///
+    /// ```
+    /// use threadbus::{EventBus, HealthWindow};
+    ///
+    /// // Orders that nobody can carry out say nothing about the shop.
+    /// let bus = EventBus::builder("orders").health_window(HealthWindow::new().leave_out_permanent()).build()?;
+    /// # Ok::<(), threadbus::BuildError>(())
+    /// ```
+    pub fn health_window(mut self, window: HealthWindow) -> Self {
+        self.options.health_window = window;
         self
     }
 
@@ -330,7 +352,7 @@ impl BusBuilder {
     ///
     /// # Errors
     /// [`BuildError`] naming the option: `name` if it is empty, `id` if a live bus of the runtime has it, `queue_capacity` if it is 0,
-    /// `fairness` if all weights are 0, `max_emit_rate` if the rate is not a number above 0 or the burst is 0, `on_ready` if the bus is not
+    /// `health_window` if it holds no delivery or more than 100,000, `fairness` if all weights are 0, `max_emit_rate` if the rate is not a number above 0 or the burst is 0, `on_ready` if the bus is not
     /// manual.
     pub fn build(self) -> Result<EventBus, BuildError> {
         if self.name.is_empty() {
@@ -344,6 +366,7 @@ impl BusBuilder {
             let reason = "with all weights 0 no band could have a share".to_owned();
             return Err(BuildError { option: "fairness", reason });
         }
+        self.options.health_window.check()?;
         if self.on_ready.0.is_some() && !self.options.manual {
             let reason = "only a manual bus waits for its application".to_owned();
             return Err(BuildError { option: "on_ready", reason });

@@ -4,6 +4,7 @@ use crate::bus::builder::BusOptions;
 use crate::bus::counters::{Counters, Until};
 use crate::bus::forward::Forwards;
 use crate::bus::history::{History, SPENT};
+use crate::bus::letters::drop_gone;
 use crate::bus::limits;
 use crate::bus::manual::Manual;
 use crate::bus::middleware::Middlewares;
@@ -13,6 +14,7 @@ use crate::bus::permit::is_active;
 use crate::bus::recorder::Recorder;
 use crate::bus::registry::Registry;
 use crate::bus::seen_ids::SeenIds;
+use crate::bus::seldom::{Seldom, tell_gone};
 use crate::event::{AnyEvent, BusIdentity, TurnKind, WeakEvent};
 use crate::rules::{BusDefaults, DeadLetters, Lanes, TokenBucket};
 use crate::runtime::{Drive, Job, Lane, PermitKind, Pumped, RuntimeCore, Turn, Work};
@@ -125,6 +127,7 @@ pub(crate) struct BusCore {
     pub(crate) counters: Counters,
     pub(crate) recorder: Recorder,
     pub(crate) dead_letters: Mutex<DeadLetters>,
+    pub(crate) seldom: Mutex<Seldom>,
     /// What is to be emitted later.
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) spin: Spin,
@@ -226,8 +229,9 @@ impl BusCore {
             arrivals,
             is_sorted: AtomicBool::new(false),
             counters: Counters::default(),
-            recorder: Recorder::default(),
+            recorder: Recorder::new(options.dead_letters > 0, &options.health_window),
             dead_letters: Mutex::new(DeadLetters::new(options.dead_letters)),
+            seldom: Mutex::default(),
             spin: Spin::new(),
             gives_back,
             manual,
@@ -378,6 +382,7 @@ impl BusCore {
         // Nobody can resume it any more.
         self.close_doors(Doors::Draining);
         self.end_forwards();
+        self.tell_the_rest();
         if self.manual.is_some() {
             self.cancel_what_nobody_pumps();
         }
@@ -398,12 +403,15 @@ impl Drop for BusCore {
         while let Ok(entry) = self.arrivals.try_recv() {
             left.push(entry);
         }
-        for entry in left {
-            crate::bus::ending::end_unclaimed(&entry.event, entry.delivery as usize);
-        }
+        let gone = left.iter().filter(|Entry { event, delivery, .. }| {
+            crate::bus::ending::end_unclaimed(event, *delivery as usize, &self.identity.label)
+                && !event.head().is_from_logger()
+        });
+        tell_gone(&self.identity.label, gone.count());
+        unwind::drop_each(left);
         std::mem::take(&mut self.inlet.get_mut().observers).close();
         unwind::drop_each(self.inlet.get_mut().history.clear());
-        unwind::drop_each(self.dead_letters.get_mut().clear());
+        drop_gone(self.dead_letters.get_mut().clear());
         let handlers = self.registry.close(None);
         crate::bus::worker_local::forget_handlers(self, &handlers);
         unwind::drop_each(handlers);

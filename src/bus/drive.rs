@@ -299,7 +299,7 @@ impl<'a> Driver<'a> {
             if delivery.left > 0 {
                 return Step::Nothing;
             }
-            self.owed.finish = finish(state, self.event, self.delivery, at, self.bus.options.dead_letters > 0);
+            self.owed.finish = finish(state, self.event, self.delivery, at, self.bus.recorder.keeps());
             return if self.owed.finish.is_some() { Step::Finished } else { Step::Nothing };
         };
         if self.bus.runtime.pool.is_pressed() && self.gives_way() {

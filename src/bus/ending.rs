@@ -9,12 +9,13 @@ use crate::bus::frame;
 use crate::bus::limits;
 use crate::bus::overdue::give_up_worker;
 use crate::bus::permit::{Home, Permit, attempt_token, delivery_token};
+use crate::bus::recorder::Keeps;
 use crate::bus::registry::mode_for;
 use crate::bus::tell;
 use crate::bus::turn::{ensure_turn, release_delivery, submit_resume};
 use crate::event::{
     AnyEvent, AttemptKey, Cause, CauseKind, Completion, Delay, Delivery, DeliveryPhase, HandlerFailure, Hook, Manner,
-    Outcome, Pause, RecordPhase, State, TypeSlot, note_given_up,
+    Outcome, Pause, RecordPhase, State, TypeSlot, Unrun, note_given_up,
 };
 use crate::runtime::{Job, PermitKind, Turn};
 use crate::sync::{Granted, Place, Token};
@@ -173,7 +174,9 @@ fn end_delivery(
         };
         delivery.end_record(invocation, Outcome::Failed(Arc::new(failure)), at);
     }
-    delivery.cancelled = !delivery.anything_started();
+    if !delivery.anything_started() {
+        delivery.unrun = if cause.kind == CauseKind::Dropped { Unrun::Dropped } else { Unrun::Cancelled };
+    }
     let manner = delivery.manner;
     let bus = BusCore::of(&delivery.bus);
     let (mut hooks, mut pauses) = (Vec::new(), Vec::new());
@@ -182,8 +185,8 @@ fn end_delivery(
         hooks.extend(h);
         pauses.extend(p);
     }
-    let keeps_letters = bus.as_ref().is_some_and(|bus| bus.options.dead_letters > 0);
-    let finish = finish(state, event, index, at, keeps_letters);
+    let keeps = bus.as_ref().map_or(Keeps::NOTHING, |bus| bus.recorder.keeps());
+    let finish = finish(state, event, index, at, keeps);
     tell::note_everywhere(state, event);
     Some(Ended { event: event.clone(), delivery: index, bus, was_queued, manner, finish, running, hooks, pauses })
 }
@@ -344,7 +347,7 @@ pub(crate) fn drive_on(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
     }
     if delivery.left == 0 {
         let (carries_loop, turn) = (delivery.manner.carries_loop, delivery.manner.turn);
-        let finish = finish(&mut state, event, index, at, bus.options.dead_letters > 0);
+        let finish = finish(&mut state, event, index, at, bus.recorder.keeps());
         tell::note(bus, &state, event);
         drop(state);
         withdraw(bus, event, index, true);
@@ -476,7 +479,8 @@ pub(crate) fn end_losers(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, win
 /// A queued delivery falls out of a full queue.
 pub(crate) fn end_queued(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
     let at = clock::now();
-    let cause = Cause::new(CauseKind::Cancelled, event.head().id(), event.body().event_type());
+    let cause = Cause::new(CauseKind::Dropped, event.head().id(), event.body().event_type())
+        .with_place(format!("from the full queue of {}", bus.label()));
     let slots = slots_of(event);
     let ended = {
         let mut state = event.state().lock();
@@ -490,32 +494,47 @@ pub(crate) fn end_queued(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
             finish.end = End::Dropped;
         }
         follow_up(ended);
-        let (of, label) = (event.clone(), Arc::clone(&bus.identity.label));
-        logging::later!(Debug, of event; move || format!("{of} was dropped from the full queue of {label}"));
+        bus.tell_dropped(event);
     }
 }
 
-/// The bus is gone, and took what it never claimed with it.
-pub(crate) fn end_unclaimed(event: &AnyEvent, index: usize) {
+/// Went with the last handle of its bus.
+fn gone(event: &AnyEvent, label: &str) -> Cause {
+    Cause::new(CauseKind::Dropped, event.head().id(), event.body().event_type())
+        .with_place(format!("with the last handle of {label}"))
+}
+
+/// The bus is gone, and took what it never claimed with it. False if it was over.
+pub(crate) fn end_unclaimed(event: &AnyEvent, index: usize, label: &str) -> bool {
     let at = clock::now();
-    let cause = Cause::new(CauseKind::Shutdown, event.head().id(), event.body().event_type());
+    let cause = gone(event, label);
     let mut state = event.state().lock();
     let ended = end_delivery(&mut state, event, index, &Slots::new(), &cause, at);
     drop(state);
     tell::deliver_everywhere(event);
-    if let Some(completion) = ended.and_then(|e| e.finish).and_then(|f| f.completion) {
+    let Some(ended) = ended else { return false };
+    if let Some(completion) = ended.finish.and_then(|f| f.completion) {
         complete(event, completion);
     }
+    true
 }
 
 /// Ends one delivery for a shutdown; running handlers are aborted.
 pub(crate) fn shut_down_delivery(event: &AnyEvent, index: usize) -> bool {
+    give_up_delivery(event, index, &Cause::new(CauseKind::Shutdown, event.head().id(), event.body().event_type()))
+}
+
+/// The same with the last handle of a bus that only its application could run.
+pub(crate) fn drop_delivery(event: &AnyEvent, index: usize, label: &str) -> bool {
+    give_up_delivery(event, index, &gone(event, label))
+}
+
+fn give_up_delivery(event: &AnyEvent, index: usize, cause: &Cause) -> bool {
     let at = clock::now();
-    let cause = Cause::new(CauseKind::Shutdown, event.head().id(), event.body().event_type());
     let slots = slots_of(event);
-    let ended = end_delivery(&mut event.state().lock(), event, index, &slots, &cause, at);
+    let ended = end_delivery(&mut event.state().lock(), event, index, &slots, cause, at);
     let Some(ended) = ended else { return false };
-    cascade(event, index, None, &cause);
+    cascade(event, index, None, cause);
     follow_up(ended);
     true
 }

@@ -3,12 +3,11 @@
 use crate::bus::core::BusCore;
 use crate::bus::counters::End;
 use crate::bus::ending;
+use crate::bus::letters::{self, Failure};
 use crate::bus::limits;
-use crate::bus::recorder::{Verdict, is_own};
+use crate::bus::recorder::{Keeps, Verdict, is_drop, is_own};
 use crate::bus::tell;
-use crate::event::{
-    AnyEvent, Completion, Delay, Delivery, HandlerFailure, HandlerInfo, Outcome, Record, State, TypeSlot,
-};
+use crate::event::{AnyEvent, Completion, Delay, Delivery, Outcome, Record, State, TypeSlot, Unrun};
 use crate::runtime::{Job, is_service_thread};
 use crate::sys::clock::{Stamp, Timer};
 use crate::sys::unwind;
@@ -40,30 +39,20 @@ struct Rare {
     letters: Vec<Failure>,
 }
 
-/// A handler that failed for good.
-struct Failure {
-    handler: HandlerInfo,
-    attempts: u32,
-    error: Arc<HandlerFailure>,
-    at: Stamp,
-}
-
 /// Marks a delivery done, under the event's lock. `None` if it was already.
-pub(crate) fn finish(
-    state: &mut State,
-    event: &AnyEvent,
-    delivery: usize,
-    at: Stamp,
-    keeps_letters: bool,
-) -> Option<Finish> {
+pub(crate) fn finish(state: &mut State, event: &AnyEvent, delivery: usize, at: Stamp, keeps: Keeps) -> Option<Finish> {
     if !state.finish_delivery(delivery) {
         return None;
     }
     let (watched, delayed) = (state.has_watchers(), state.has_delays());
     let d = state.deliveries.get_mut(delivery)?;
-    let end = if d.cancelled { End::Cancelled } else { End::Completed };
-    let verdict = (!d.cancelled).then(|| verdict(event, d));
-    let keeps_letters = keeps_letters && verdict.is_some_and(|v| v.failed);
+    let end = if d.unrun == Unrun::No { End::Completed } else { End::Cancelled };
+    let mut verdict = (d.unrun == Unrun::No).then(|| verdict(event, d));
+    let mut keeps_letters = false;
+    if keeps != Keeps::NOTHING {
+        keeps_letters = keeps.letters() && (d.unrun == Unrun::Dropped || verdict.is_some_and(|v| v.failed));
+        verdict = verdict.map(|verdict| Verdict { judged: keeps.health(), ..verdict });
+    }
     let (redrive, limited, verdict) = (d.redrive, d.limited, verdict.filter(|_| !d.redrive));
     let leaves_more = delayed || keeps_letters || d.has_cap_timer();
     let (slot, carries_loop, counted) = (d.retire_handlers(), d.manner.carries_loop, d.counted);
@@ -86,16 +75,22 @@ fn rare(state: &mut State, event: &AnyEvent, delivery: usize, keeps_letters: boo
 
 fn verdict(event: &AnyEvent, delivery: &Delivery) -> Verdict {
     if delivery.any_failed || delivery.records.is_empty() {
-        return Verdict::of(event.head().id(), delivery.records.iter().map(|record| &record.outcome));
+        let id = event.head().id();
+        let mut verdict = Verdict::of(id, delivery.records.iter().map(|record| &record.outcome));
+        let passing =
+            |record: &Record| matches!(&record.outcome, Outcome::Failed(f) if is_own(id, f)) && !record.permanent;
+        verdict.permanent = verdict.failed && !delivery.records.iter().any(passing);
+        return verdict;
     }
     Verdict::default()
 }
 
 fn failures(event: &AnyEvent, delivery: &Delivery) -> Vec<Failure> {
     let failed = |(at, record): (usize, &Record)| match &record.outcome {
-        Outcome::Failed(error) if is_own(event.head().id(), error) => {
+        Outcome::Failed(error) if is_own(event.head().id(), error) || is_drop(error) => {
             let (handler, error) = (delivery.handler(at)?.clone(), Arc::clone(error));
-            Some(Failure { handler, attempts: record.attempt, error, at: record.ended })
+            let Record { attempt, permanent, ended, .. } = *record;
+            Some(Failure { handler, attempts: attempt, error, permanent, at: ended })
         }
         _ => None,
     };
@@ -108,9 +103,8 @@ fn settle(bus: &Arc<BusCore>, event: &AnyEvent, rare: Rare) {
         bus.runtime.watch.cancel(timer);
     }
     drop_failures(bus, rare.delays);
-    for Failure { handler, attempts, error, at } in rare.letters {
-        let gone = bus.dead_letters.lock().note(event, &handler, attempts, error, at);
-        unwind::drop_quietly(gone);
+    for failure in rare.letters {
+        letters::note(bus, event, failure);
     }
 }
 
@@ -132,7 +126,9 @@ pub(crate) fn conclude(bus: &Arc<BusCore>, event: &AnyEvent, finish: Finish) {
         limits::settle(&bus.runtime, event);
     }
     match finish.verdict {
-        Some(verdict) if verdict != Verdict::default() => bus.recorder.completed(verdict),
+        Some(verdict) if verdict != Verdict::default() => {
+            bus.recorder.completed(verdict, bus.counters.ended(End::Completed));
+        }
         _ => {}
     }
     if finish.forwarded {

@@ -19,7 +19,7 @@ use crate::bus::tell;
 use crate::bus::turn::{ensure_turn, give_back_grants, release_delivery, submit_resume};
 use crate::event::{
     AnyEvent, AttemptKey, DeliveryPhase, EmitError, HandlerMode, Manner, Outcome, Pause, Plan, TurnKind, TypeSlot,
-    WaitError, Watcher,
+    Unrun, WaitError, Watcher,
 };
 use crate::runtime::{Needs, PermitKind, RuntimeCore, Serves, Worker};
 use crate::sync::{Bell, Place, Token};
@@ -80,13 +80,17 @@ pub(crate) fn wait(event: &AnyEvent, waiting: Waiting) -> Result<(), WaitError> 
         let error: EmitError = error.clone();
         return Err(WaitError::Rejected(error));
     }
-    let cancelled = state.was_cancelled();
+    let unrun = state.unrun();
     let watched = if state.complete { tell::watched_by(&state) } else { SmallVec::new() };
     drop(state);
     if !watched.is_empty() {
         tell::wait_told(event, &watched, deadline);
     }
-    if cancelled { Err(WaitError::Cancelled) } else { Ok(()) }
+    match unrun {
+        Unrun::No => Ok(()),
+        Unrun::Cancelled => Err(WaitError::Cancelled),
+        Unrun::Dropped => Err(WaitError::Dropped),
+    }
 }
 
 /// A pump thread runs what is queued on its manual buses meanwhile, in order: it may be what the event needs.
@@ -326,7 +330,7 @@ impl Jump {
             }
             delivery.phase = DeliveryPhase::Active;
             let queued = start::queued_for(target, delivery, clock::now());
-            bus.recorder.queued_for(queued, By::Anybody);
+            bus.recorder.queued_for(queued, By::Anybody, || bus.counters.claimed());
             delivery.begun = 0;
             delivery.manner = manner(plan, !elsewhere);
             // On another thread it would run beside whatever this one runs next.

@@ -11,6 +11,7 @@ use crate::bus::core::BusCore;
 use crate::bus::ending;
 use crate::bus::frame;
 use crate::bus::permit::delivery_token;
+use crate::bus::seldom::tell_gone;
 use crate::bus::turn::release_delivery;
 use crate::event::{Delivery, RecordPhase};
 use crate::runtime::{Drive, Job, Lane, Pumped, Serves, Work, Worker, is_service_thread};
@@ -244,7 +245,9 @@ impl BusCore {
                     drop(state);
                     // Nobody will ever come; who waits for it is told.
                     drop(work);
-                    ending::shut_down_delivery(&event, delivery);
+                    if ending::drop_delivery(&event, delivery, self.label()) && !event.head().is_from_logger() {
+                        tell_gone(&self.identity.label, 1);
+                    }
                     return;
                 }
                 Pumped::LoopWithTurn if state.closed => {
@@ -292,11 +295,11 @@ impl BusCore {
         }
     }
 
-    /// The last handle of a manual bus is gone, so nobody can pump it any more: what is left is cancelled.
+    /// The last handle of a manual bus is gone, so nobody can pump it any more: what is left goes with it.
     pub(crate) fn cancel_what_nobody_pumps(self: &Arc<Self>) {
         let Some(manual) = &self.manual else { return };
         self.close_doors(crate::bus::core::Doors::Closed);
-        self.give_up_all();
+        let mut gone = self.give_up_all(|event, delivery| ending::drop_delivery(event, delivery, self.label()));
         let (left, has_turn) = {
             let mut state = manual.state.lock();
             state.closed = true;
@@ -307,9 +310,11 @@ impl BusCore {
             self.give_up_global_turn();
         }
         for Claimed { event, delivery, work } in left {
-            ending::shut_down_delivery(&event, delivery);
+            let ended = ending::drop_delivery(&event, delivery, self.label());
+            gone += usize::from(ended && !event.head().is_from_logger());
             unwind::drop_quietly(work);
         }
+        tell_gone(&self.identity.label, gone);
     }
 }
 

@@ -23,6 +23,11 @@ pub(crate) trait Observer: Send + Sync {
         true
     }
 
+    /// How many events nobody has read yet.
+    fn unread(&self) -> usize {
+        0
+    }
+
     /// The bus takes nothing more. Outside all locks.
     fn close(&self);
 }
@@ -100,8 +105,12 @@ impl Observers {
         self.bounded > 0
     }
 
+    pub(crate) fn unread(&self) -> usize {
+        self.list.iter().map(|(_, observer)| observer.unread()).sum()
+    }
+
     /// The bus takes nothing more; outside the inlet lock.
-    pub(crate) fn close(self) {
+    pub(crate) fn close(&self) {
         for (_, observer) in &self.list {
             observer.close();
         }

@@ -3,14 +3,20 @@
 //! A good event costs one relaxed add for the time it was queued, and one for each handler; everything else is counted when something
 //! is out of the ordinary. Emitters and workers write to lines of their own, and a bus that never ran anything has no histograms.
 
+use crate::bus::recent::{Judged, LONG, Window};
 use crate::event::{Cause, CauseKind, EventId, HandlerFailure, Outcome};
+use crate::rules::HealthWindow;
 use crate::sync::{Counts, Histogram};
-use crate::sys::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sys::clock;
+use crate::sys::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use crossbeam_utils::CachePadded;
 use std::sync::OnceLock;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Recorder {
+    /// What the end of a delivery has to leave behind; see [`Keeps`].
+    keeps: AtomicU8,
+    window: Window,
     emits: CachePadded<Emits>,
     ends: CachePadded<Ends>,
     /// Of what the bus's loop drives, which is on one thread at a time.
@@ -34,10 +40,38 @@ struct Ends {
     recovered: AtomicU64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Times {
     queue: Histogram,
     handler: Histogram,
+}
+
+impl Times {
+    /// Somebody has asked how well the bus is, or nobody has.
+    fn new(asked: bool) -> Box<Times> {
+        let queue = Histogram::with_notes_from(if asked { 0 } else { LONG });
+        Box::new(Times { queue, handler: Histogram::default() })
+    }
+}
+
+/// What the end of a delivery leaves beside what its event keeps: nothing, mostly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Keeps(u8);
+
+impl Keeps {
+    pub(crate) const NOTHING: Keeps = Keeps(0);
+    const LETTERS: u8 = 1;
+    const HEALTH: u8 = 2;
+
+    /// Dead letters of what failed.
+    pub(crate) fn letters(self) -> bool {
+        self.0 & Keeps::LETTERS != 0
+    }
+
+    /// How it went, though it went well.
+    pub(crate) fn health(self) -> bool {
+        self.0 & Keeps::HEALTH != 0
+    }
 }
 
 /// Who records a time.
@@ -64,6 +98,40 @@ pub(crate) struct Recorded {
 }
 
 impl Recorder {
+    pub(crate) fn new(letters: bool, window: &HealthWindow) -> Recorder {
+        let recorder = Recorder {
+            keeps: AtomicU8::new(if letters { Keeps::LETTERS } else { 0 }),
+            window: Window::new(window.clone()),
+            emits: CachePadded::default(),
+            ends: CachePadded::default(),
+            serial: OnceLock::new(),
+            shared: OnceLock::new(),
+        };
+        if *window != HealthWindow::default() {
+            recorder.note_all(0, 0);
+        }
+        recorder
+    }
+
+    pub(crate) fn keeps(&self) -> Keeps {
+        Keeps(self.keeps.load(Relaxed))
+    }
+
+    /// How well it went lately. From the first question on every delivery is noted.
+    pub(crate) fn judge(&self, ended: u64, started: u64) -> Judged {
+        self.note_all(ended, started);
+        self.window.judge(ended, started, clock::now())
+    }
+
+    fn note_all(&self, ended: u64, started: u64) {
+        self.window.ask(ended, started);
+        self.keeps.fetch_or(Keeps::HEALTH, Relaxed);
+        // Each time, since a longest time that is noted just then may raise the bar once more.
+        for times in [self.serial.get(), self.shared.get()].into_iter().flatten() {
+            times.queue.note_all();
+        }
+    }
+
     /// An event was refused, for whatever reason.
     pub(crate) fn rejected(&self) {
         self.emits.rejected.fetch_add(1, Relaxed);
@@ -85,7 +153,8 @@ impl Recorder {
     }
 
     /// A delivery is over that was not cancelled before a handler started.
-    pub(crate) fn completed(&self, verdict: Verdict) {
+    /// `before`: so many were.
+    pub(crate) fn completed(&self, verdict: Verdict, before: u64) {
         let count = |counter: &AtomicU64, is: bool| {
             if is {
                 counter.fetch_add(1, Relaxed);
@@ -94,22 +163,28 @@ impl Recorder {
         count(&self.ends.unhandled, verdict.unhandled);
         count(&self.ends.failed, verdict.failed);
         count(&self.ends.timed_out, verdict.timed_out);
+        if verdict.failed || verdict.judged {
+            self.window.ended(verdict, before);
+        }
     }
 
-    /// From the emit, or the forward, to the claim.
-    pub(crate) fn queued_for(&self, nanos: u64, by: By) {
-        self.record(by, nanos, |times| &times.queue);
+    /// From the emit, or the forward, to the claim. `before`: so many were claimed; asked for what is worth a note only.
+    #[inline]
+    pub(crate) fn queued_for(&self, nanos: u64, by: By, before: impl FnOnce() -> u64) {
+        self.record(by, nanos, |times| &times.queue, || self.window.started(nanos, before()));
     }
 
     /// One attempt, from its start to its end, its own or its deadline's.
     pub(crate) fn handled_in(&self, nanos: u64, by: By) {
-        self.record(by, nanos, |times| &times.handler);
+        self.record(by, nanos, |times| &times.handler, || {});
     }
 
-    fn record(&self, by: By, nanos: u64, which: impl Fn(&Times) -> &Histogram) {
+    #[inline]
+    fn record(&self, by: By, nanos: u64, which: impl Fn(&Times) -> &Histogram, note: impl FnOnce()) {
+        let new = || Times::new(self.keeps().health());
         match by {
-            By::Loop => which(self.serial.get_or_init(Box::default)).record_exclusive(nanos),
-            By::Anybody => which(self.shared.get_or_init(Box::default)).record(nanos),
+            By::Loop => which(self.serial.get_or_init(new)).record_exclusive(nanos, note),
+            By::Anybody => which(self.shared.get_or_init(new)).record(nanos, note),
         }
     }
 
@@ -139,6 +214,10 @@ pub(crate) struct Verdict {
     pub(crate) unhandled: bool,
     pub(crate) failed: bool,
     pub(crate) timed_out: bool,
+    /// All that failed of it was permanent.
+    pub(crate) permanent: bool,
+    /// It is noted however it went.
+    pub(crate) judged: bool,
 }
 
 impl Verdict {
@@ -175,6 +254,11 @@ pub(crate) fn is_own(event: EventId, failure: &HandlerFailure) -> bool {
         HandlerFailure::Cancelled { cause } | HandlerFailure::Aborted { cause } => is_own_cap(event, cause),
         _ => true,
     }
+}
+
+/// It fell out of a full queue, or went with its bus.
+pub(crate) fn is_drop(failure: &HandlerFailure) -> bool {
+    matches!(failure, HandlerFailure::Cancelled { cause } if cause.kind == CauseKind::Dropped)
 }
 
 fn is_own_cap(event: EventId, cause: &Cause) -> bool {
@@ -221,16 +305,16 @@ mod tests {
 
     #[test]
     fn what_is_recorded_is_read_and_reading_changes_nothing() {
-        let recorder = Recorder::default();
+        let recorder = Recorder::new(false, &HealthWindow::default());
         recorder.rejected();
         recorder.ran_inline();
         (0..3).for_each(|_| recorder.retried());
         recorder.recovered();
-        recorder.completed(Verdict::of(OWN, []));
-        recorder.completed(Verdict { unhandled: false, failed: true, timed_out: true });
-        recorder.completed(Verdict::default());
-        recorder.queued_for(1000, By::Loop);
-        recorder.queued_for(2000, By::Anybody);
+        recorder.completed(Verdict::of(OWN, []), 0);
+        recorder.completed(Verdict { failed: true, timed_out: true, ..Verdict::default() }, 1);
+        recorder.completed(Verdict::default(), 2);
+        recorder.queued_for(1000, By::Loop, || 0);
+        recorder.queued_for(2000, By::Anybody, || 1);
         recorder.handled_in(3000, By::Anybody);
         let first = recorder.read();
         assert_eq!((first.rejected, first.ran_inline), (1, 1));

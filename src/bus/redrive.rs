@@ -9,7 +9,7 @@ use crate::bus::run_now;
 use crate::bus::start;
 use crate::bus::tell;
 use crate::event::{AnyEvent, Delivery, DeliveryPhase, HandlerInfo, Manner, Outcome};
-use crate::sys::clock;
+use crate::sys::{clock, unwind};
 use std::sync::Arc;
 
 /// How it went.
@@ -22,6 +22,20 @@ pub(crate) enum Redriven {
 }
 
 impl BusCore {
+    /// That handler while it is registered, else the one that was registered since under the same name for the same pattern, if there is
+    /// exactly one.
+    pub(crate) fn handler_in_place_of(&self, event: &AnyEvent, handler: &HandlerInfo) -> Option<HandlerInfo> {
+        let slot = self.registry.slot(event.body(), &self.defaults);
+        let infos = || slot.handlers.iter().map(|handler| &handler.entry.info);
+        let own = infos().find(|info| info.id() == handler.id()).cloned();
+        let found = own.or_else(|| {
+            let mut same = infos().filter(|info| info.name() == handler.name() && info.pattern() == handler.pattern());
+            same.next().filter(|_| same.next().is_none()).cloned()
+        });
+        unwind::drop_quietly(slot);
+        found
+    }
+
     /// **Blocking**: until the handler has ended, with all its attempts.
     pub(crate) fn run_again(self: &Arc<Self>, event: &AnyEvent, handler: &HandlerInfo) -> Redriven {
         let all = self.registry.slot(event.body(), &self.defaults);

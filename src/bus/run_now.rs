@@ -48,7 +48,8 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
         delivery.manner = manner(plan, frame.is_some());
         delivery.set_lender(if elsewhere { None } else { lender(bus, plan) });
         if !delivery.redrive {
-            bus.recorder.queued_for(start::queued_for(event, delivery, clock::now()), By::Anybody);
+            let queued = start::queued_for(event, delivery, clock::now());
+            bus.recorder.queued_for(queued, By::Anybody, || bus.counters.claimed());
         }
         delivery.redrive
     };

@@ -33,7 +33,7 @@ pub enum Shutdown {
 
 /// What a shutdown left behind, in deliveries since it began.
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShutdownReport {
     /// Of which a handler started, or that had none; given up or not.
     pub completed: usize,
@@ -41,6 +41,9 @@ pub struct ShutdownReport {
     pub cancelled: usize,
     /// Threads still inside a handler that was given up.
     pub abandoned: usize,
+    /// Events that subscriptions have not read yet, for each of them, and those that a [spawned](crate::Subscription::spawn) one is at. What is
+    /// read on a thread of your own can still be read; it is lost where the program ends with it.
+    pub unread: usize,
 }
 
 impl EventBus {
@@ -51,6 +54,9 @@ impl EventBus {
     /// everything, is given up: what has not started is cancelled (its `wait()` answers `Cancelled`), running handlers end `Aborted`
     /// (their events' `wait()` is `Ok`) and are asked to stop. Afterwards emit is refused, `on` registers nothing and subscriptions are closed, with a warning in the log. No handle is
     /// left waiting.
+    ///
+    /// Subscriptions can be read to their end afterwards; `unread` says how much that is. [`Runtime::shutdown`] waits for those with a thread of
+    /// their own.
     ///
     /// What the log has yet to say is said before it returns, if that takes no longer than 100 ms.
     ///
@@ -76,6 +82,9 @@ impl Runtime {
     /// Shuts down all its buses: the last line of a `main`. The timeout is for all of them together.
     ///
     /// Buses drain side by side, so that handlers which emit on each other's buses can finish.
+    ///
+    /// Then [spawned](crate::Subscription::spawn) subscriptions are waited for, but for the one that calls it: within the timeout each has read
+    /// everything, and what it reads with is dropped. What is unread all the same is said in the report. A handler waits for none.
     ///
     /// Then its threads leave at once, without their keep-alive, and are waited for: within the timeout nothing of the runtime runs any more
     /// when this returns, and a plug-in can be unloaded. What remains is said in the report: threads inside a handler that was given up leave
@@ -120,13 +129,15 @@ impl Runtime {
                 }
             }
         }
-        let mut sum = ShutdownReport { completed: 0, cancelled: 0, abandoned: 0 };
+        let mut sum = ShutdownReport::default();
         for (core, before) in cores.into_iter().zip(before) {
             let report = core.shut_down(mode, deadline, before);
             sum.completed += report.completed;
             sum.cancelled += report.cancelled;
             sum.abandoned = sum.abandoned.max(report.abandoned);
         }
+        self.wait_for_readers(deadline);
+        sum.unread = self.core.readers.lock().all().iter().map(|reader| reader.unread()).sum();
         settle_log(deadline);
         self.let_threads_go(deadline);
         sum
@@ -142,6 +153,19 @@ impl Runtime {
         let is_free = frame::local(|local| !local.frames.iter().any(inside)).unwrap_or(false);
         if is_free && frame::barred().is_none() && !crew.is_here() {
             leaving.wait(deadline);
+        }
+    }
+
+    /// Threads that do nothing but read a subscription, which is closed by now, read to its end; not the calling one.
+    fn wait_for_readers(&self, deadline: Tick) {
+        let inside = |frame: &frame::Frame| Arc::ptr_eq(&frame.bus.runtime, &self.core);
+        let is_free = frame::local(|local| !local.frames.iter().any(inside)).unwrap_or(false);
+        let Some(worker) = Worker::current().filter(|_| is_free && frame::barred().is_none()) else { return };
+        let readers = self.core.readers.lock().all();
+        for reader in readers {
+            while reader.is_awaited(&worker.bell) && clock::now() < deadline {
+                worker.rest(deadline, Serves::Fronted);
+            }
         }
     }
 
@@ -259,12 +283,14 @@ impl BusCore {
             self.hurry();
             if inside {
                 // The queue is finished without us; the last handle's end does the rest.
-                return self.report(before);
+                let unread = self.inlet.lock().observers.unread();
+                return self.report(before, unread);
             }
             self.wait_idle_until(deadline);
         }
         self.close_doors(Doors::Closed);
-        self.give_up_all();
+        self.give_up_all(ending::shut_down_delivery);
+        self.tell_the_rest();
         // Before the wait for handlers to return: one may be waiting for a subscriber's thread to end.
         let (observers, history) = {
             let mut inlet = self.inlet.lock();
@@ -284,7 +310,7 @@ impl BusCore {
             worker_local::wait_for_locals(self, deadline);
         }
         self.runtime.buses.lock().remove(&self.identity.id);
-        self.report(before)
+        self.report(before, observers.unread())
     }
 
     /// A handler of this bus is on the stack of the calling thread.
@@ -298,15 +324,21 @@ impl BusCore {
         (counters.ended(End::Completed), counters.ended(End::Cancelled) + counters.ended(End::Dropped))
     }
 
-    fn report(&self, before: (u64, u64)) -> ShutdownReport {
+    fn report(&self, before: (u64, u64), unread: usize) -> ShutdownReport {
         let (completed, given_up) = self.ends();
         let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         let abandoned = self.abandoned_here();
-        ShutdownReport { completed: count(completed - before.0), cancelled: count(given_up - before.1), abandoned }
+        ShutdownReport {
+            completed: count(completed - before.0),
+            cancelled: count(given_up - before.1),
+            abandoned,
+            unread,
+        }
     }
 
-    /// Everything that is queued, and everything that runs.
-    pub(crate) fn give_up_all(self: &Arc<Self>) {
+    /// Everything that is queued, and everything that runs, each by `give_up`; how many there were, but for a logger's own.
+    pub(crate) fn give_up_all(self: &Arc<Self>, give_up: impl Fn(&AnyEvent, usize) -> bool) -> usize {
+        let mut count = 0;
         loop {
             let queued: Vec<(AnyEvent, usize)> = {
                 let mut run = self.run.lock();
@@ -316,15 +348,19 @@ impl BusCore {
             };
             let mut any = false;
             for (event, index) in queued {
-                if crate::bus::permit::is_queued(&event, index) {
-                    any |= ending::shut_down_delivery(&event, index);
+                if crate::bus::permit::is_queued(&event, index) && give_up(&event, index) {
+                    any = true;
+                    count += usize::from(!event.head().is_from_logger());
                 }
             }
             for (event, index) in self.running() {
-                any |= ending::shut_down_delivery(&event, index);
+                if give_up(&event, index) {
+                    any = true;
+                    count += usize::from(!event.head().is_from_logger());
+                }
             }
             if !any {
-                return;
+                return count;
             }
         }
     }
@@ -366,7 +402,7 @@ impl BusCore {
     }
 
     /// Threads inside a handler of this bus that was given up.
-    fn abandoned_here(&self) -> usize {
+    pub(crate) fn abandoned_here(&self) -> usize {
         let own = |slot: &crate::runtime::Slot| {
             let state = slot.event.state().lock();
             let here = state.deliveries.get(slot.delivery).is_some_and(|d| d.bus.id == self.identity.id);

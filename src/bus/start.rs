@@ -83,7 +83,8 @@ impl Start<'_> {
     ) -> Option<Begun> {
         let wants_first = state.wants_first;
         let delivery = state.deliveries.get_mut(self.delivery)?;
-        self.bus.recorder.queued_for(queued_for(self.event, delivery, self.now), by);
+        let queued = queued_for(self.event, delivery, self.now);
+        self.bus.recorder.queued_for(queued, by, || self.bus.counters.claimed());
         fix(self.bus, self.event, delivery, wants_first, slot, self.now);
         let fixed = Fixed::of(delivery);
         let started = if held { self.first(stack, state, fixed) } else { None };

@@ -12,7 +12,7 @@ use crate::bus::middleware::Middleware;
 use crate::bus::results::{result_of, status_of};
 use crate::event::{
     AnyEvent, BusIdentity, Delivery, DeliveryPhase, EmitError, EventStatus, HandlerResult, Lane, Notice, Of, Record,
-    ResultStatus, State,
+    ResultStatus, State, Unrun,
 };
 use crate::runtime::{Job, Worker, is_service_thread};
 use crate::sys::clock::{self, NEVER, Tick};
@@ -166,7 +166,8 @@ fn look(lane: &mut Lane, state: &State, event: &AnyEvent) {
 }
 
 fn has_begun(delivery: &Delivery) -> bool {
-    let without_handlers = delivery.phase == DeliveryPhase::Done && delivery.records.is_empty() && !delivery.cancelled;
+    let without_handlers =
+        delivery.phase == DeliveryPhase::Done && delivery.records.is_empty() && delivery.unrun == Unrun::No;
     delivery.anything_started() || without_handlers
 }
 

@@ -130,7 +130,8 @@ macro_rules! on_both_event_types {
             /// outside of handlers it runs what is queued on them, in order, until the event is complete.
             ///
             /// # Errors
-            /// [`WaitError::Rejected`] if the event was refused; [`WaitError::Cancelled`] only if no handler started on any bus;
+            /// [`WaitError::Rejected`] if the event was refused; [`WaitError::Cancelled`] and [`WaitError::Dropped`] only if no handler started on
+            /// any bus;
             /// [`WaitError::Deadlock`] where the wait can never end, and in a callback that is not a handler;
             /// [`WaitError::Aborted`] if the waiting handler was given up meanwhile.
             #[track_caller]

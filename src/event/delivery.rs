@@ -49,6 +49,8 @@ pub(crate) struct Record {
     pub(crate) sitting: bool,
     /// It has its place under the handler's limit, until it ends.
     pub(crate) placed: bool,
+    /// It failed with an error that no retry follows.
+    pub(crate) permanent: bool,
     pub(crate) started: Stamp,
     pub(crate) ended: Stamp,
     pub(crate) outcome: Outcome,
@@ -62,6 +64,7 @@ impl Record {
         worker: 0,
         sitting: false,
         placed: false,
+        permanent: false,
         started: 0,
         ended: 0,
         outcome: Outcome::None,
@@ -74,6 +77,16 @@ pub(crate) enum TurnKind {
     Free,
     Bus,
     Global,
+}
+
+/// Whether a delivery ended before any handler of it started, and how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Unrun {
+    #[default]
+    No,
+    Cancelled,
+    /// From a full queue, or with its bus.
+    Dropped,
 }
 
 /// How one handler runs beside others.
@@ -146,8 +159,7 @@ pub(crate) struct Delivery {
     /// Counts for the event's completion; not so if it was added afterwards.
     pub(crate) counted: bool,
     pub(crate) manner: Manner,
-    /// Ended before any handler of it started.
-    pub(crate) cancelled: bool,
+    pub(crate) unrun: Unrun,
     /// Index of the first record that may be `Pending`.
     pub(crate) next: u32,
     /// Records not ended.
@@ -196,7 +208,7 @@ impl Delivery {
             phase,
             counted: true,
             manner,
-            cancelled: false,
+            unrun: Unrun::No,
             next: 0,
             left: 0,
             serial_busy: false,

@@ -110,9 +110,13 @@ pub enum WaitError {
     /// No bus ever took the event.
     #[error("event was rejected: {0}")]
     Rejected(#[from] EmitError),
-    /// The event ended before any handler started, on any bus.
-    #[error("event was cancelled, or dropped from a full queue")]
+    /// The event was given up before any handler started, on any bus: by [`cancel`](crate::AnyEvent::cancel), a timeout above it, or a shutdown.
+    #[error("event was cancelled")]
     Cancelled,
+    /// The event fell out of a full queue, under [`OnFull::DropOldest`](crate::OnFull::DropOldest), or went with the last handle of its bus,
+    /// before any handler started.
+    #[error("event was dropped, from a full queue or with the last handle of its bus")]
+    Dropped,
     /// The handler that waits timed out or was cancelled itself, and should return.
     #[error("the waiting handler was itself abandoned")]
     Aborted,

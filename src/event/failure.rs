@@ -165,7 +165,7 @@ pub struct Cause {
     pub handler: Option<HandlerId>,
     /// The timeout that passed.
     pub after: Option<Duration>,
-    /// `name#last4` of the handler, for `Display`.
+    /// For `Display`: `name#last4` of the handler, or from where the event was dropped.
     pub(crate) handler_label: Option<String>,
 }
 
@@ -185,6 +185,12 @@ impl Cause {
     /// Names the timeout.
     pub(crate) fn with_after(mut self, after: Duration) -> Self {
         self.after = Some(after);
+        self
+    }
+
+    /// Of a drop, which names no handler: `from the full queue of app#1a2b`.
+    pub(crate) fn with_place(mut self, place: String) -> Self {
+        self.handler_label = Some(place);
         self
     }
 
@@ -208,6 +214,8 @@ impl fmt::Display for Cause {
             (CauseKind::LostFirst, Some(handler)) => write!(f, "{handler} was first on {event}")?,
             (CauseKind::LostFirst, None) => write!(f, "another handler was first on {event}")?,
             (CauseKind::Shutdown, _) => write!(f, "shutdown of the bus of {event}")?,
+            (CauseKind::Dropped, Some(place)) => write!(f, "drop of {event} {place}")?,
+            (CauseKind::Dropped, None) => write!(f, "drop of {event}")?,
         }
         self.after.map_or(Ok(()), |after| write!(f, " after {after:?}"))
     }
@@ -227,6 +235,8 @@ pub enum CauseKind {
     LostFirst,
     /// The bus shut down.
     Shutdown,
+    /// The event fell out of a full queue, under [`OnFull::DropOldest`](crate::OnFull::DropOldest), or went with the last handle of its bus.
+    Dropped,
 }
 
 #[cfg(test)]
@@ -324,6 +334,9 @@ mod tests {
         assert_eq!(bare(CauseKind::Cancelled).to_string(), "cancellation of Parent#9c0d");
         assert_eq!(bare(CauseKind::LostFirst).to_string(), "another handler was first on Parent#9c0d");
         assert_eq!(bare(CauseKind::Shutdown).to_string(), "shutdown of the bus of Parent#9c0d");
+        assert_eq!(bare(CauseKind::Dropped).to_string(), "drop of Parent#9c0d");
+        let placed = bare(CauseKind::Dropped).with_place("from the full queue of app#1a2b".to_owned());
+        assert_eq!(placed.to_string(), "drop of Parent#9c0d from the full queue of app#1a2b");
         let first = bare(CauseKind::LostFirst).with_handler(handler, "fast#1a2b");
         assert_eq!(first.to_string(), "fast#1a2b was first on Parent#9c0d");
         let mut nameless = full(CauseKind::HandlerTimeout);

@@ -46,7 +46,8 @@ pub use result::{HandlerResult, ResultStatus};
 pub use retry::Retry;
 
 pub(crate) use delivery::{
-    Delivery, DeliveryPhase, HandlerMode, Manner, Outcome, Record, RecordPhase, TurnKind, given_up, note_given_up,
+    Delivery, DeliveryPhase, HandlerMode, Manner, Outcome, Record, RecordPhase, TurnKind, Unrun, given_up,
+    note_given_up,
 };
 pub(crate) use envelope::{Birth, Body, ContextMap, Fresh, ParentLink, Rare, WeakEvent, is_marked, marked};
 pub(crate) use info::HandlerEntry;

@@ -82,8 +82,8 @@ pub enum OnFull {
     BlockFor(Duration),
     /// Refuses at once with `EmitError::QueueFull`, or with `EmitError::RateLimited` above the rate.
     Reject,
-    /// Drops the oldest event of the lowest occupied priority. An arrival below all of them is refused, and so is one above the rate, which
-    /// nobody loses a place to.
+    /// Drops the oldest event of the lowest occupied priority, which ends with [`CauseKind::Dropped`](crate::CauseKind::Dropped). An arrival
+    /// below all of them is refused, and so is one above the rate, which nobody loses a place to.
     DropOldest,
     /// Runs the event on the emitting thread before `emit` returns.
     RunInline,

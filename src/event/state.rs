@@ -2,7 +2,7 @@
 //!
 //! Pure transitions. Each says whether it was this call that made it; who made it owes what follows (`runtime/README.md`, section 2).
 
-use crate::event::delivery::{Delivery, DeliveryPhase, Manner};
+use crate::event::delivery::{Delivery, DeliveryPhase, Manner, Unrun};
 use crate::event::envelope::AnyEvent;
 use crate::event::{BusId, EmitError, HandlerFailure, LimitGroup, Notices, Outcome};
 use crate::sync::Bell;
@@ -189,6 +189,8 @@ pub(crate) struct Links {
     /// Places under limits, had or waited for.
     pub(crate) limits: Vec<Placed>,
     watchers: Vec<Watcher>,
+    /// By their numbers, the batches that it is counted in.
+    batches: SmallVec<[u64; 1]>,
     /// Somebody waits for the first value.
     pub(crate) value_wanted: bool,
     pub(crate) rejected: Option<EmitError>,
@@ -324,6 +326,16 @@ impl State {
                 links.watchers.swap_remove(at);
             }
         }
+    }
+
+    /// It is counted in that batch from now on. False if it was already.
+    pub(crate) fn enter_batch(&mut self, batch: u64) -> bool {
+        let batches = &mut self.links().batches;
+        let is_new = !batches.contains(&batch);
+        if is_new {
+            batches.push(batch);
+        }
+        is_new
     }
 
     /// Its completion means nothing to the hook any more. The caller keeps the hook, so that it is not dropped here.
@@ -486,9 +498,11 @@ impl State {
         Some(Completion { bell: self.bell.take(), watchers, parent: self.parent.take(), at: self.completed })
     }
 
-    /// Ended before any handler started on any bus.
-    pub(crate) fn was_cancelled(&self) -> bool {
-        self.deliveries.iter().any(|d| d.cancelled) && !self.deliveries.iter().any(Delivery::anything_started)
+    /// Whether it ended before any handler started on any bus, and how: on the first of those that cut it short.
+    pub(crate) fn unrun(&self) -> Unrun {
+        let unrun = self.deliveries.iter().map(|d| d.unrun).find(|unrun| *unrun != Unrun::No);
+        let started = unrun.is_some() && self.deliveries.iter().any(Delivery::anything_started);
+        unrun.filter(|_| !started).unwrap_or_default()
     }
 }
 

@@ -3,7 +3,7 @@
 //! Imports `bus` and `metrics`. Exports [`Health`], [`HealthStatus`], [`HealthLimits`] and [`Alert`], and hangs [`EventBus::health`] on
 //! the bus from above.
 
-use crate::bus::{Doors, EventBus};
+use crate::bus::{Doors, End, EventBus, Judged};
 use crate::metrics::BusMetrics;
 use serde::Serialize;
 use std::time::Duration;
@@ -59,13 +59,14 @@ pub struct Alert {
 pub struct HealthLimits {
     /// Of the queue's capacity. Default 0.7 and 0.9. A queue without bounds is never full.
     pub queue_utilization: (f64, f64),
-    /// Failed ones among the completed, over the life of the bus. Default 0.05 and 0.10.
+    /// Failed ones among those that have finished lately: among the last 100, none older than five minutes, and with no alert below 20 of them,
+    /// unless [`BusBuilder::health_window`](crate::BusBuilder::health_window) says otherwise. Default 0.05 and 0.10.
     pub failure_rate: (f64, f64),
-    /// How long 99 of 100 events were queued at most. Default 100 ms and 1 s.
+    /// How long 99 of 100 of the last events were queued at most, over the same window of those that have left the queue. Default 100 ms and 1 s.
     pub queue_time_p99: (Duration, Duration),
     /// Failures kept. Default 100 and 1000.
     pub dead_letters: (usize, usize),
-    /// Threads of the runtime that are still inside a handler which was given up. Default 1 and 8.
+    /// Threads that are still inside a handler of this bus which was given up. Default 1 and 8.
     pub abandoned_threads: (usize, usize),
 }
 
@@ -82,7 +83,12 @@ impl Default for HealthLimits {
 }
 
 impl EventBus {
-    /// Its [`metrics`](EventBus::metrics), and the abandoned threads of its runtime, against limits. A closed bus is unhealthy.
+    /// Its [`metrics`](EventBus::metrics), how its last deliveries went, and threads inside handlers of it that were given up, against limits. A
+    /// closed bus is unhealthy.
+    ///
+    /// It judges by what happened lately, not over the life of the bus: [`BusBuilder::health_window`](crate::BusBuilder::health_window). Until it is
+    /// called for the first time a bus notes failures and long times in the queue only, with no price for what goes well; from then on it notes
+    /// every delivery.
     ///
     /// ```
     /// use std::time::Duration;
@@ -96,19 +102,28 @@ impl EventBus {
     /// ```
     pub fn health(&self, limits: &HealthLimits) -> Health {
         let closed = self.core().inlet.lock().doors != Doors::Open;
-        assess(&self.metrics(), limits, self.runtime().stats().abandoned, closed)
+        let core = self.core();
+        let (ended, started) = (core.counters.ended(End::Completed), core.counters.claimed());
+        let judged = core.recorder.judge(ended, started);
+        assess(&self.metrics(), judged, limits, core.abandoned_here(), closed)
     }
 }
 
-fn assess(metrics: &BusMetrics, limits: &HealthLimits, abandoned_threads: usize, closed: bool) -> Health {
-    let failure_rate = if metrics.completed == 0 { 0.0 } else { metrics.failed as f64 / metrics.completed as f64 };
+fn assess(
+    metrics: &BusMetrics,
+    judged: Judged,
+    limits: &HealthLimits,
+    abandoned_threads: usize,
+    closed: bool,
+) -> Health {
+    let queue_time_p99 = Duration::from_nanos(judged.queue_time_p99);
     let pair = |(degraded, unhealthy): (usize, usize)| (degraded as f64, unhealthy as f64);
     let seconds = |(degraded, unhealthy): (Duration, Duration)| (degraded.as_secs_f64(), unhealthy.as_secs_f64());
     let alerts: Vec<Alert> = [
         closed.then_some(Alert { status: HealthStatus::Unhealthy, metric: "closed", value: 1.0, limit: 1.0 }),
         reached("queue_utilization", metrics.utilization, limits.queue_utilization),
-        reached("failure_rate", failure_rate, limits.failure_rate),
-        reached("queue_time_p99", metrics.queue_time.p99.as_secs_f64(), seconds(limits.queue_time_p99)),
+        reached("failure_rate", judged.failure_rate, limits.failure_rate),
+        reached("queue_time_p99", queue_time_p99.as_secs_f64(), seconds(limits.queue_time_p99)),
         reached("dead_letters", metrics.dead_letters as f64, pair(limits.dead_letters)),
         reached("abandoned_threads", abandoned_threads as f64, pair(limits.abandoned_threads)),
     ]
@@ -135,15 +150,20 @@ fn reached(metric: &'static str, value: f64, (degraded, unhealthy): (f64, f64)) 
 mod tests {
     use super::*;
 
-    const MS: Duration = Duration::from_millis(1);
-
     /// Status, and the one alert there is, with other limits at their defaults.
     fn only(metrics: &BusMetrics, abandoned: usize) -> Option<(HealthStatus, &'static str, f64, f64)> {
-        let health = assess(metrics, &HealthLimits::default(), abandoned, false);
+        alone(assess(metrics, Judged::default(), &HealthLimits::default(), abandoned, false))
+    }
+
+    fn alone(health: Health) -> Option<(HealthStatus, &'static str, f64, f64)> {
         assert!(health.alerts.len() <= 1, "{health:?}");
         let alert = health.alerts.first();
         assert_eq!(health.status, alert.map_or(HealthStatus::Healthy, |alert| alert.status));
         alert.map(|alert| (alert.status, alert.metric, alert.value, alert.limit))
+    }
+
+    fn judged(judged: Judged) -> Option<(HealthStatus, &'static str, f64, f64)> {
+        alone(assess(&BusMetrics::default(), judged, &HealthLimits::default(), 0, false))
     }
 
     #[test]
@@ -164,28 +184,23 @@ mod tests {
 
     #[test]
     fn failure_rate() {
-        let of = |failed, completed| only(&BusMetrics { failed, completed, ..BusMetrics::default() }, 0);
-        assert_eq!(of(0, 0), None);
-        assert_eq!(of(4, 100), None);
-        assert_eq!(of(5, 100), Some((HealthStatus::Degraded, "failure_rate", 0.05, 0.05)));
-        assert_eq!(of(6, 100), Some((HealthStatus::Degraded, "failure_rate", 0.06, 0.05)));
-        assert_eq!(of(10, 100), Some((HealthStatus::Unhealthy, "failure_rate", 0.1, 0.1)));
-        assert_eq!(of(11, 100), Some((HealthStatus::Unhealthy, "failure_rate", 0.11, 0.1)));
-        assert_eq!(of(1, 1), Some((HealthStatus::Unhealthy, "failure_rate", 1.0, 0.1)));
+        let of = |failure_rate| judged(Judged { failure_rate, ..Judged::default() });
+        assert_eq!(of(0.0), None);
+        assert_eq!(of(0.04), None);
+        assert_eq!(of(0.05), Some((HealthStatus::Degraded, "failure_rate", 0.05, 0.05)));
+        assert_eq!(of(0.06), Some((HealthStatus::Degraded, "failure_rate", 0.06, 0.05)));
+        assert_eq!(of(0.1), Some((HealthStatus::Unhealthy, "failure_rate", 0.1, 0.1)));
+        assert_eq!(of(1.0), Some((HealthStatus::Unhealthy, "failure_rate", 1.0, 0.1)));
     }
 
     #[test]
     fn queue_time() {
-        let of = |p99| {
-            let mut metrics = BusMetrics::default();
-            metrics.queue_time.p99 = p99;
-            only(&metrics, 0)
-        };
-        assert_eq!(of(99 * MS), None);
-        assert_eq!(of(100 * MS), Some((HealthStatus::Degraded, "queue_time_p99", 0.1, 0.1)));
-        assert_eq!(of(999 * MS), Some((HealthStatus::Degraded, "queue_time_p99", 0.999, 0.1)));
-        assert_eq!(of(1000 * MS), Some((HealthStatus::Unhealthy, "queue_time_p99", 1.0, 1.0)));
-        assert_eq!(of(Duration::MAX).map(|alert| alert.0), Some(HealthStatus::Unhealthy));
+        let of = |p99: u64| judged(Judged { queue_time_p99: p99 * 1_000_000, ..Judged::default() });
+        assert_eq!(of(99), None);
+        assert_eq!(of(100), Some((HealthStatus::Degraded, "queue_time_p99", 0.1, 0.1)));
+        assert_eq!(of(999), Some((HealthStatus::Degraded, "queue_time_p99", 0.999, 0.1)));
+        assert_eq!(of(1000), Some((HealthStatus::Unhealthy, "queue_time_p99", 1.0, 1.0)));
+        assert_eq!(of(u64::MAX / 1_000_000).map(|alert| alert.0), Some(HealthStatus::Unhealthy));
     }
 
     #[test]
@@ -207,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_closed_bus_is_unhealthy() {
-        let health = assess(&BusMetrics::default(), &HealthLimits::default(), 0, true);
+        let health = assess(&BusMetrics::default(), Judged::default(), &HealthLimits::default(), 0, true);
         assert_eq!(health.status, HealthStatus::Unhealthy);
         assert_eq!(health.alerts.len(), 1);
         assert_eq!(health.alerts[0].metric, "closed");
@@ -215,9 +230,9 @@ mod tests {
 
     #[test]
     fn the_worst_alert_decides_and_all_are_told() {
-        let metrics =
-            BusMetrics { utilization: 0.75, failed: 1, completed: 5, dead_letters: 200, ..BusMetrics::default() };
-        let health = assess(&metrics, &HealthLimits::default(), 0, false);
+        let metrics = BusMetrics { utilization: 0.75, dead_letters: 200, ..BusMetrics::default() };
+        let judged = Judged { failure_rate: 0.2, ..Judged::default() };
+        let health = assess(&metrics, judged, &HealthLimits::default(), 0, false);
         assert_eq!(health.status, HealthStatus::Unhealthy);
         let told: Vec<_> = health.alerts.iter().map(|alert| (alert.metric, alert.status)).collect();
         let (degraded, unhealthy) = (HealthStatus::Degraded, HealthStatus::Unhealthy);
@@ -228,16 +243,17 @@ mod tests {
     #[test]
     fn what_is_no_number_alarms_nobody() {
         let (nan, infinite) = (f64::NAN, f64::INFINITY);
-        let worst = BusMetrics { utilization: infinite, failed: 9, completed: 1, ..BusMetrics::default() };
+        let worst = BusMetrics { utilization: infinite, ..BusMetrics::default() };
+        let failing = Judged { failure_rate: 9.0, ..Judged::default() };
         let limits =
             HealthLimits { queue_utilization: (nan, infinite), failure_rate: (nan, nan), ..HealthLimits::default() };
-        assert!(assess(&worst, &limits, 0, false).alerts.is_empty());
+        assert!(assess(&worst, failing, &limits, 0, false).alerts.is_empty());
         let unknown = BusMetrics { utilization: nan, ..BusMetrics::default() };
-        assert!(assess(&unknown, &HealthLimits::default(), 0, false).alerts.is_empty());
+        assert!(assess(&unknown, Judged::default(), &HealthLimits::default(), 0, false).alerts.is_empty());
         // Limits in the wrong order: the worse answer.
         let crossed = HealthLimits { queue_utilization: (0.9, 0.7), ..HealthLimits::default() };
         let half = BusMetrics { utilization: 0.8, ..BusMetrics::default() };
-        assert_eq!(assess(&half, &crossed, 0, false).status, HealthStatus::Unhealthy);
+        assert_eq!(assess(&half, Judged::default(), &crossed, 0, false).status, HealthStatus::Unhealthy);
     }
 
     #[test]

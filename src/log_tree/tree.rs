@@ -1,7 +1,7 @@
 //! What is in the tree: one look at every event, in the order in which it will be drawn.
 
 use crate::bus::age;
-use crate::event::{AnyEvent, EventId, HandlerFailure, HandlerResult, ResultStatus};
+use crate::event::{AnyEvent, EventId, HandlerFailure, HandlerResult, ResultStatus, Unrun};
 use crate::event::{AnyOutput, HandlerId};
 use crate::log_tree::TreeStyle;
 use crate::log_tree::value;
@@ -107,8 +107,9 @@ fn event_node(event: &AnyEvent, style: &TreeStyle) -> Node {
         let state = event.state().lock();
         if let Some(refused) = state.rejected() {
             (Sign::Cancelled, format!(": refused: {refused}"))
-        } else if state.complete && state.was_cancelled() {
-            (Sign::Cancelled, ": cancelled".to_owned())
+        } else if state.complete && state.unrun() != Unrun::No {
+            let how = if state.unrun() == Unrun::Dropped { ": dropped" } else { ": cancelled" };
+            (Sign::Cancelled, how.to_owned())
         } else if state.complete {
             (Sign::Done, String::new())
         } else if state.started != 0 {

@@ -47,7 +47,7 @@ pub struct BusMetrics {
     pub failed: u64,
     /// Of the failed ones those in which a handler's or the event's own timeout passed.
     pub timed_out: u64,
-    /// Ended before any handler started, other than dropped.
+    /// Ended before any handler started, other than fallen out of a full queue.
     pub cancelled: u64,
     /// Refused, for whatever reason.
     pub rejected: u64,
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn a_summary_of_known_times() {
         let histogram = Histogram::default();
-        (1..=100).for_each(|ms| histogram.record(ms * 1_000_000));
+        (1..=100).for_each(|ms| histogram.record(ms * 1_000_000, || {}));
         let mut counts = Counts::default();
         histogram.add_to(&mut counts);
         let summary = LatencySummary::of(&counts);

@@ -107,7 +107,7 @@ fn level_of(result: &HandlerResult<AnyOutput>) -> Level {
         (ResultStatus::Pending, _) => Level::Trace,
         (_, Some(HandlerFailure::Cancelled { cause } | HandlerFailure::Aborted { cause })) => match cause.kind {
             CauseKind::Cancelled | CauseKind::LostFirst | CauseKind::Shutdown => Level::Debug,
-            CauseKind::HandlerTimeout | CauseKind::EventTimeout => Level::Warn,
+            CauseKind::HandlerTimeout | CauseKind::EventTimeout | CauseKind::Dropped => Level::Warn,
         },
         (_, Some(_)) => Level::Warn,
         (_, None) => Level::Debug,

@@ -5,10 +5,13 @@
 use crate::event::{AnyEvent, HandlerFailure, HandlerId, HandlerInfo};
 use crate::sys::clock::{self, Stamp};
 use chrono::{DateTime, Utc};
-use std::collections::{BTreeMap, HashMap};
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
-/// An event of which a handler failed for good, after all its attempts: what
+/// An event of which a handler failed for good, after all its attempts, or which was dropped before it could run it: what
 /// [`EventBus::dead_letters`](crate::EventBus::dead_letters) lists.
 #[non_exhaustive]
 #[derive(Clone, Debug)]
@@ -17,10 +20,12 @@ pub struct DeadLetter {
     pub event: AnyEvent,
     /// The handler that failed.
     pub handler: HandlerInfo,
-    /// How often it was tried, redrives included. 0 if it was given up before it could start.
+    /// How often it was tried, redrives included. 0 if it was given up before it could start, or fell out of a full queue.
     pub attempts: u32,
     /// How it failed last.
     pub error: Arc<HandlerFailure>,
+    /// The last failure was a [`HandlerError::permanent`](crate::HandlerError::permanent): [`redrive`](crate::EventBus::redrive) leaves it out.
+    pub permanent: bool,
     /// When it had failed for good the first time.
     pub first_failed_at: DateTime<Utc>,
     /// The same for the last time; later than the first only after a redrive.
@@ -40,19 +45,48 @@ impl Key {
     }
 }
 
-#[derive(Debug)]
+/// Notes a letter of what failed below a redriven handler, should that succeed. To be called, or dropped, outside of any lock.
+pub(crate) type Later = Box<dyn FnOnce() + Send>;
+
 struct Kept {
     letter: DeadLetter,
-    /// Somebody runs the handler again.
-    redriving: bool,
+    /// The event with the handler that failed, and with those that were registered anew in its place.
+    keys: SmallVec<[Key; 1]>,
+    /// When it comes to be redriven: before all later ones.
+    turn: u64,
+    /// Somebody runs the handler again, since then.
+    redriving: Option<Stamp>,
+    /// When the last redrive began that did not succeed.
+    in_vain: Option<Stamp>,
+    /// What failed below the redrive that is under way.
+    below: VecDeque<Later>,
 }
 
-#[derive(Debug)]
+/// What a redrive was, or a letter: to be dropped outside of any lock.
+#[must_use = "to be dropped outside of any lock"]
+#[derive(Default)]
+pub(crate) struct Gone {
+    pub(crate) letters: Vec<DeadLetter>,
+    pub(crate) below: VecDeque<Later>,
+}
+
+/// What becomes of a letter below a handler that was redriven.
+pub(crate) enum Below {
+    /// It has nothing to do with a redrive: to be noted.
+    Free(Later),
+    /// Kept until the redrive has ended; the oldest of those that are kept may have to go for it.
+    Held(Option<Later>),
+    /// The redrive failed, and its letter stands for all below it.
+    Never(Later),
+}
+
 pub(crate) struct DeadLetters {
     capacity: usize,
     /// By place: in the order in which they failed first.
     letters: BTreeMap<u64, Kept>,
-    places: HashMap<Key, u64>,
+    places: FxHashMap<Key, u64>,
+    /// Places by turn.
+    turns: BTreeMap<u64, u64>,
     next: u64,
     evicted: u64,
 }
@@ -60,7 +94,8 @@ pub(crate) struct DeadLetters {
 impl DeadLetters {
     /// For at most `capacity` letters; with 0 none is kept.
     pub(crate) fn new(capacity: usize) -> Self {
-        DeadLetters { capacity, letters: BTreeMap::new(), places: HashMap::new(), next: 0, evicted: 0 }
+        let (letters, turns) = (BTreeMap::new(), BTreeMap::new());
+        DeadLetters { capacity, letters, places: FxHashMap::default(), turns, next: 0, evicted: 0 }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -77,80 +112,154 @@ impl DeadLetters {
         self.letters.values().map(|kept| kept.letter.clone()).collect()
     }
 
-    /// A handler has failed for good, after `attempts` more attempts. A letter that is there already, since this was a redrive, keeps
-    /// its place and its first time, and is free for the next redrive. Hands back what must go.
-    #[must_use = "to be dropped outside of any lock"]
-    pub(crate) fn note(
-        &mut self,
-        event: &AnyEvent,
-        handler: &HandlerInfo,
-        attempts: u32,
-        error: Arc<HandlerFailure>,
-        at: Stamp,
-    ) -> Option<DeadLetter> {
+    /// A handler has failed for good. A letter that is there already, since this was a redrive, keeps its place and its first time, and
+    /// is free for the next redrive, behind all others.
+    pub(crate) fn note(&mut self, failed: Failed<'_>) -> Gone {
+        let Failed { event, handler, attempts, error, permanent, at } = failed;
         let at = clock::to_utc(at);
         let (event, handler) = (event.clone(), handler.clone());
         let key = Key::of(&event, &handler);
-        let mut letter = DeadLetter { event, handler, attempts, error, first_failed_at: at, last_failed_at: at };
+        let mut letter =
+            DeadLetter { event, handler, attempts, error, permanent, first_failed_at: at, last_failed_at: at };
         if self.capacity == 0 {
-            return Some(letter);
+            return Gone { letters: vec![letter], ..Gone::default() };
         }
-        if let Some(kept) = self.places.get(&key).and_then(|place| self.letters.get_mut(place)) {
+        let turn = self.next;
+        self.next += 1;
+        if let Some(place) = self.places.get(&key)
+            && let Some(kept) = self.letters.get_mut(place)
+        {
             letter.attempts = letter.attempts.saturating_add(kept.letter.attempts);
             letter.first_failed_at = kept.letter.first_failed_at;
             // The wall clock may have been set back.
             letter.last_failed_at = at.max(kept.letter.last_failed_at);
-            kept.redriving = false;
-            return Some(std::mem::replace(&mut kept.letter, letter));
+            self.turns.remove(&kept.turn);
+            self.turns.insert(turn, *place);
+            return kept.has_failed_again(turn, Some(letter));
         }
-        let evicted = if self.letters.len() >= self.capacity { self.evict() } else { None };
-        self.places.insert(key, self.next);
-        self.letters.insert(self.next, Kept { letter, redriving: false });
+        let mut gone = Gone::default();
+        if self.letters.len() >= self.capacity {
+            gone = self.evict();
+        }
+        let (keys, below) = (SmallVec::from_elem(key, 1), VecDeque::new());
+        self.places.insert(key, turn);
+        self.turns.insert(turn, turn);
+        self.letters.insert(turn, Kept { letter, keys, turn, redriving: None, in_vain: None, below });
+        gone
+    }
+
+    /// Which turns a redrive that begins now has: none that are given out from here on.
+    pub(crate) fn last_turn(&self) -> u64 {
+        self.next
+    }
+
+    /// The next letter that nobody redrives, from this turn on and before that one: the one that was not tried for the longest time.
+    pub(crate) fn next(&self, turns: Range<u64>) -> Option<(u64, DeadLetter)> {
+        let kept = |place| self.letters.get(place).filter(|kept| kept.redriving.is_none());
+        self.turns.range(turns).find_map(|(turn, place)| Some((*turn, kept(place)?.letter.clone())))
+    }
+
+    /// Marks a letter, of which `handler` is to be run again; it is the caller's, and ends by [`succeeded`](Self::succeeded),
+    /// [`note`](Self::note) or [`release`](Self::release). False if it is gone, somebody else redrives it, or `handler` has a letter of its
+    /// own.
+    pub(crate) fn begin(&mut self, letter: &DeadLetter, handler: &HandlerInfo, now: Stamp) -> bool {
+        let key = Key::of(&letter.event, handler);
+        let Some(place) = self.places.get(&Key::of(&letter.event, &letter.handler)).copied() else { return false };
+        if self.places.get(&key).is_some_and(|other| *other != place) {
+            return false;
+        }
+        let Some(kept) = self.letters.get_mut(&place).filter(|kept| kept.redriving.is_none()) else { return false };
+        kept.redriving = Some(now);
+        if !kept.keys.contains(&key) {
+            kept.keys.push(key);
+            self.places.insert(key, place);
+        }
+        true
+    }
+
+    /// The letter goes, since a redrive went well, or nobody wants it any more. What failed below the redrive has failed for good.
+    pub(crate) fn remove(&mut self, event: &AnyEvent, handler: &HandlerInfo) -> Option<(DeadLetter, VecDeque<Later>)> {
+        let place = self.places.get(&Key::of(event, handler)).copied()?;
+        let kept = self.take_out(place)?;
+        Some((kept.letter, kept.below))
+    }
+
+    /// A redrive did not come to run the handler to its end: the letter is as it was, behind all others.
+    pub(crate) fn release(&mut self, event: &AnyEvent, handler: &HandlerInfo) -> Gone {
+        let Some(place) = self.places.get(&Key::of(event, handler)) else { return Gone::default() };
+        let Some(kept) = self.letters.get_mut(place) else { return Gone::default() };
+        self.turns.remove(&kept.turn);
+        self.turns.insert(self.next, *place);
         self.next += 1;
-        evicted
+        kept.has_failed_again(self.next - 1, None)
     }
 
-    /// Marks the oldest `max` that nobody redrives and `eligible` picks; they are the caller's to run, and each ends by
-    /// [`succeeded`](Self::succeeded), [`note`](Self::note) or [`release`](Self::release).
-    pub(crate) fn begin_redrive(&mut self, max: usize, eligible: impl Fn(&DeadLetter) -> bool) -> Vec<DeadLetter> {
-        let free = self.letters.values_mut().filter(|kept| !kept.redriving && eligible(&kept.letter));
-        let mark = |kept: &mut Kept| {
-            kept.redriving = true;
-            kept.letter.clone()
+    /// What has failed below this handler of this event, by way of what it emitted at `child`.
+    pub(crate) fn below(&mut self, event: &AnyEvent, handler: HandlerId, child: Stamp, later: Later) -> Below {
+        let key = Key { stamp: event.head().stamp(), handler };
+        let Some(kept) = self.places.get(&key).and_then(|place| self.letters.get_mut(place)) else {
+            return Below::Free(later);
         };
-        free.take(max).map(mark).collect()
-    }
-
-    /// A redrive went well: the letter is gone.
-    #[must_use = "to be dropped outside of any lock"]
-    pub(crate) fn succeeded(&mut self, event: &AnyEvent, handler: &HandlerInfo) -> Option<DeadLetter> {
-        let place = self.places.remove(&Key::of(event, handler))?;
-        self.letters.remove(&place).map(|kept| kept.letter)
-    }
-
-    /// A redrive did not come to run the handler: the letter is as it was.
-    pub(crate) fn release(&mut self, event: &AnyEvent, handler: &HandlerInfo) {
-        if let Some(kept) = self.places.get(&Key::of(event, handler)).and_then(|place| self.letters.get_mut(place)) {
-            kept.redriving = false;
+        let emitted_by = |redrive: Option<Stamp>| redrive.is_some_and(|since| child > since);
+        if emitted_by(kept.redriving) {
+            kept.below.push_back(later);
+            // More could not be kept as letters either.
+            let too_many = kept.below.len() > self.capacity;
+            return Below::Held(if too_many { kept.below.pop_front() } else { None });
         }
+        if emitted_by(kept.in_vain) { Below::Never(later) } else { Below::Free(later) }
     }
 
     /// Takes all out, those being redriven too: one of them that fails again afterwards becomes a new letter.
-    #[must_use = "to be dropped outside of any lock"]
-    pub(crate) fn clear(&mut self) -> Vec<DeadLetter> {
+    pub(crate) fn clear(&mut self) -> Gone {
         self.places.clear();
-        std::mem::take(&mut self.letters).into_values().map(|kept| kept.letter).collect()
+        self.turns.clear();
+        let mut gone = Gone::default();
+        for kept in std::mem::take(&mut self.letters).into_values() {
+            gone.letters.push(kept.letter);
+            gone.below.extend(kept.below);
+        }
+        gone
     }
 
     /// The oldest that is not being redriven, or the oldest of all.
-    fn evict(&mut self) -> Option<DeadLetter> {
-        let free = self.letters.iter().find(|(_, kept)| !kept.redriving).map(|(place, _)| *place);
-        let place = free.or_else(|| self.letters.keys().next().copied())?;
-        let letter = self.letters.remove(&place)?.letter;
-        self.places.remove(&Key::of(&letter.event, &letter.handler));
+    fn evict(&mut self) -> Gone {
+        let free = self.letters.iter().find(|(_, kept)| kept.redriving.is_none()).map(|(place, _)| *place);
+        let place = free.or_else(|| self.letters.keys().next().copied());
+        let Some(kept) = place.and_then(|place| self.take_out(place)) else { return Gone::default() };
         self.evicted += 1;
-        Some(letter)
+        Gone { letters: vec![kept.letter], below: kept.below }
     }
+
+    fn take_out(&mut self, place: u64) -> Option<Kept> {
+        let kept = self.letters.remove(&place)?;
+        self.turns.remove(&kept.turn);
+        for key in &kept.keys {
+            self.places.remove(key);
+        }
+        Some(kept)
+    }
+}
+
+impl Kept {
+    /// The redrive is over, and the letter stays: as it was, or this one.
+    fn has_failed_again(&mut self, turn: u64, letter: Option<DeadLetter>) -> Gone {
+        self.turn = turn;
+        self.in_vain = self.redriving.take().or(self.in_vain);
+        let letters = letter.map(|letter| std::mem::replace(&mut self.letter, letter)).into_iter().collect();
+        Gone { letters, below: std::mem::take(&mut self.below) }
+    }
+}
+
+/// A handler that failed for good.
+pub(crate) struct Failed<'a> {
+    pub(crate) event: &'a AnyEvent,
+    pub(crate) handler: &'a HandlerInfo,
+    /// Of this delivery.
+    pub(crate) attempts: u32,
+    pub(crate) error: Arc<HandlerFailure>,
+    pub(crate) permanent: bool,
+    pub(crate) at: Stamp,
 }
 
 #[cfg(test)]
@@ -182,9 +291,28 @@ mod tests {
         }
 
         fn fail(&mut self, event: &AnyEvent, attempts: u32) -> Option<DeadLetter> {
+            let handler = self.handler.clone();
+            self.fail_as(event, &handler, attempts)
+        }
+
+        fn fail_as(&mut self, event: &AnyEvent, handler: &HandlerInfo, attempts: u32) -> Option<DeadLetter> {
             self.clock += 1000;
             let error = Arc::new(HandlerFailure::Failed(format!("at {}", self.clock).into()));
-            self.letters.note(event, &self.handler, attempts, error, self.clock)
+            let failed = Failed { event, handler, attempts, error, permanent: false, at: self.clock };
+            self.letters.note(failed).letters.pop()
+        }
+
+        /// Begins a redrive of the next `max`, as the bus does.
+        fn begin(&mut self, max: usize) -> Vec<DeadLetter> {
+            let (mut at, end, mut begun) = (0, self.letters.last_turn(), Vec::new());
+            while begun.len() < max
+                && let Some((turn, letter)) = self.letters.next(at..end)
+            {
+                at = turn + 1;
+                assert!(self.letters.begin(&letter, &letter.handler, self.clock));
+                begun.push(letter);
+            }
+            begun
         }
 
         fn listed(&self) -> Vec<AnyEvent> {
@@ -225,8 +353,7 @@ mod tests {
         let (first, second) = (shop.event(), shop.event());
         let other = shop.bus.on(|_: &Event<Job>| {});
         assert!(shop.fail(&first, 1).is_none() && shop.fail(&second, 1).is_none());
-        let error = Arc::new(HandlerFailure::Panicked("x".into()));
-        assert!(shop.letters.note(&first, &other, 1, error, 9000).is_none());
+        assert!(shop.fail_as(&first, &other, 1).is_none());
         assert_eq!(shop.letters.len(), 3);
         assert!(shop.fail(&first, 1).is_some(), "the older state of the same letter");
         assert_eq!(shop.letters.len(), 3);
@@ -239,7 +366,7 @@ mod tests {
         for event in &events {
             let _ = shop.fail(event, 3);
         }
-        let old = shop.letters.begin_redrive(1, |_| true).remove(0);
+        let old = shop.begin(1).remove(0);
         let replaced = shop.fail(&events[0], 2).unwrap();
         assert_eq!(replaced.error.to_string(), old.error.to_string());
         same(&shop.listed(), &events);
@@ -261,27 +388,78 @@ mod tests {
             let _ = shop.fail(event, 1);
         }
         let of = |letters: Vec<DeadLetter>| letters.into_iter().map(|letter| letter.event).collect::<Vec<_>>();
-        same(&of(shop.letters.begin_redrive(2, |_| true)), &events[..2]);
-        same(&of(shop.letters.begin_redrive(usize::MAX, |_| true)), &events[2..]);
-        assert!(shop.letters.begin_redrive(9, |_| true).is_empty());
+        same(&of(shop.begin(2)), &events[..2]);
+        same(&of(shop.begin(usize::MAX)), &events[2..]);
+        assert!(shop.begin(9).is_empty());
         assert_eq!(shop.letters.len(), 5, "they stay until it is known how it went");
 
         let handler = shop.handler.clone();
-        assert!(shop.letters.succeeded(&events[0], &handler).is_some());
-        assert!(shop.letters.succeeded(&events[0], &handler).is_none());
-        let _ = shop.fail(&events[1], 1);
-        shop.letters.release(&events[2], &handler);
-        same(&of(shop.letters.begin_redrive(9, |_| true)), &events[1..3]);
+        assert!(shop.letters.remove(&events[0], &handler).is_some());
+        assert!(shop.letters.remove(&events[0], &handler).is_none());
+        let _ = shop.fail(&events[2], 1);
+        assert!(shop.letters.release(&events[1], &handler).letters.is_empty());
+        same(&of(shop.begin(9)), &[events[2].clone(), events[1].clone()]);
     }
 
     #[test]
-    fn only_eligible_letters_are_redriven() {
+    fn what_was_tried_last_comes_last() {
         let mut shop = Shop::new(10);
-        let event = shop.event();
+        let events: Vec<_> = (0..4).map(|_| shop.event()).collect();
+        for event in &events {
+            let _ = shop.fail(event, 1);
+        }
+        let mut order = Vec::new();
+        for _ in 0..6 {
+            let letter = shop.begin(1).remove(0);
+            let _ = shop.fail(&letter.event, 1);
+            order.push(letter.event);
+        }
+        same(&order, &[0, 1, 2, 3, 0, 1].map(|at: usize| events[at].clone()));
+        same(&shop.listed(), &events);
+    }
+
+    #[test]
+    fn a_handler_registered_anew_takes_the_letter_over() {
+        let mut shop = Shop::new(10);
+        let (event, other) = (shop.event(), shop.event());
+        let (old, new) = (shop.handler.clone(), shop.bus.on(|_: &Event<Job>| {}));
+        let _ = (shop.fail(&event, 1), shop.fail(&other, 1), shop.fail_as(&other, &new, 1));
+        let letters = shop.letters.list();
+        assert!(shop.letters.begin(&letters[0], &new, 5) && !shop.letters.begin(&letters[0], &old, 6));
+        assert!(!shop.letters.begin(&letters[1], &new, 7), "it has one of its own");
+        assert!(shop.fail_as(&event, &new, 2).is_some());
+        assert_eq!((shop.letters.len(), shop.letters.list()[0].attempts), (3, 3));
+        assert_eq!(shop.letters.list()[0].handler.id(), new.id());
+        assert!(shop.letters.begin(&letters[0], &new, 8), "by a copy from before");
+        assert!(shop.letters.remove(&event, &old).is_some());
+        assert!(shop.letters.remove(&event, &new).is_none());
+        assert_eq!(shop.letters.len(), 2);
+    }
+
+    #[test]
+    fn what_fails_below_a_redrive_waits_for_its_end() {
+        let mut shop = Shop::new(2);
+        let (event, handler) = (shop.event(), shop.handler.clone());
+        let later = || -> Later { Box::new(|| {}) };
+        let below = |shop: &mut Shop, child| shop.letters.below(&event, handler.id(), child, later());
+        assert!(matches!(below(&mut shop, 5), Below::Free(_)), "no letter");
         let _ = shop.fail(&event, 1);
-        shop.bus.off(&shop.handler);
-        assert!(shop.letters.begin_redrive(9, |letter| letter.handler.is_registered()).is_empty());
-        assert_eq!(shop.letters.begin_redrive(9, |_| true).len(), 1, "it was not marked");
+        assert!(matches!(below(&mut shop, 5), Below::Free(_)), "no redrive");
+        let letter = shop.letters.list().remove(0);
+        assert!(shop.letters.begin(&letter, &handler, 100));
+        assert!(matches!(below(&mut shop, 99), Below::Free(_)), "emitted the first time");
+        assert!(matches!(below(&mut shop, 101), Below::Held(None)));
+        assert!(matches!(below(&mut shop, 102), Below::Held(None)));
+        assert!(matches!(below(&mut shop, 103), Below::Held(Some(_))), "no more than letters");
+        let gone = shop.letters.release(&event, &handler);
+        assert_eq!(gone.below.len(), 2);
+        assert!(matches!(below(&mut shop, 104), Below::Never(_)));
+        assert!(matches!(below(&mut shop, 99), Below::Free(_)));
+        assert!(shop.letters.begin(&letter, &handler, 200));
+        assert!(matches!(below(&mut shop, 201), Below::Held(None)));
+        assert!(matches!(below(&mut shop, 105), Below::Never(_)), "of the redrive before");
+        assert_eq!(shop.letters.remove(&event, &handler).map(|(_, below)| below.len()), Some(1));
+        assert!(matches!(below(&mut shop, 202), Below::Free(_)));
     }
 
     #[test]
@@ -289,13 +467,13 @@ mod tests {
         let mut shop = Shop::new(2);
         let events: Vec<_> = (0..4).map(|_| shop.event()).collect();
         let _ = (shop.fail(&events[0], 1), shop.fail(&events[1], 1));
-        shop.letters.begin_redrive(1, |_| true);
+        shop.begin(1);
         same(&[shop.fail(&events[2], 1).unwrap().event], &events[1..2]);
-        shop.letters.begin_redrive(1, |_| true);
+        shop.begin(1);
         same(&[shop.fail(&events[3], 1).unwrap().event], &events[..1]);
         assert_eq!(shop.letters.evicted(), 2);
         let handler = shop.handler.clone();
-        assert!(shop.letters.succeeded(&events[0], &handler).is_none(), "gone, and nothing breaks");
+        assert!(shop.letters.remove(&events[0], &handler).is_none(), "gone, and nothing breaks");
     }
 
     #[test]
@@ -303,10 +481,10 @@ mod tests {
         let mut shop = Shop::new(10);
         let event = shop.event();
         let _ = shop.fail(&event, 2);
-        let (list, redriven) = (shop.letters.list(), shop.letters.begin_redrive(1, |_| true));
-        assert_eq!(shop.letters.clear().len(), 1);
+        let (list, redriven) = (shop.letters.list(), shop.begin(1));
+        assert_eq!(shop.letters.clear().letters.len(), 1);
         assert_eq!((shop.letters.len(), list.len(), redriven.len()), (0, 1, 1));
-        shop.letters.release(&event, &shop.handler.clone());
+        let _ = shop.letters.release(&event, &shop.handler.clone());
         assert!(shop.fail(&event, 1).is_none());
         assert_eq!(shop.letters.list()[0].attempts, 1, "a letter of its own");
     }

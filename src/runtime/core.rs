@@ -4,6 +4,7 @@ use crate::event::{AnyEvent, BuildError, BusId, LimitNames};
 use crate::runtime::crew::Crew;
 use crate::runtime::jobs::Job;
 use crate::runtime::pool::{Limits, Pool};
+use crate::runtime::readers::Readers;
 use crate::runtime::watch::Watch;
 use crate::sync::{Bell, Semaphore};
 use crate::sys::sync::Mutex;
@@ -62,6 +63,8 @@ pub(crate) struct RuntimeCore {
     /// How many there are, so that an emit reads one atomic to know that nobody cares.
     pub(crate) parked_count: AtomicUsize,
     pub(crate) buses: Mutex<HashMap<BusId, Weak<dyn Any + Send + Sync>>>,
+    /// Of subscriptions to its buses.
+    pub(crate) readers: Mutex<Readers>,
     pub(crate) limits: LimitNames,
     /// Some handler has had a limit: waits have to look at them.
     pub(crate) has_limits: AtomicBool,
@@ -189,6 +192,7 @@ impl Runtime {
                 parked: Mutex::new(HashMap::new()),
                 parked_count: AtomicUsize::new(0),
                 buses: Mutex::new(HashMap::new()),
+                readers: Mutex::default(),
                 limits: LimitNames::default(),
                 has_limits: AtomicBool::new(false),
             }),

@@ -9,6 +9,7 @@ mod crew;
 mod drive;
 mod jobs;
 mod pool;
+mod readers;
 mod watch;
 mod worker;
 
@@ -17,5 +18,6 @@ pub(crate) use self::core::{ParkedWait, PermitKind, RuntimeCore, Turn, hand_over
 pub use self::core::{Runtime, RuntimeBuilder, RuntimeStats};
 pub(crate) use drive::{Drive, NotHere, Pumped, Serves, Work};
 pub(crate) use jobs::{Job, Lane, Needs};
+pub(crate) use readers::Reader;
 pub(crate) use watch::{Overdue, Watch, is_service_thread};
 pub(crate) use worker::{Running, Slot, Stack, Worker};

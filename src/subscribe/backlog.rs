@@ -2,8 +2,10 @@
 
 use crate::bus::{Observer, Seen};
 use crate::event::{AnyEvent, OnLag};
+use crate::runtime::{Reader, Worker};
 use crate::sync::Bell;
 use crate::sys::sync::Mutex;
+use crate::sys::sync::atomic::{AtomicUsize, Ordering};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -15,6 +17,8 @@ const KEPT: usize = 1024;
 pub(crate) struct Backlog {
     capacity: usize,
     on_lag: OnLag,
+    /// Taken out by the reader, and not read; the one that its own thread is at among them.
+    in_hand: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -29,6 +33,19 @@ struct State {
     reader: Option<Arc<Bell>>,
     /// Emitters that found no room.
     emitters: Vec<Arc<Bell>>,
+    own_thread: OwnThread,
+    /// Shutdowns that wait for the end of that.
+    awaiting: Vec<Arc<Bell>>,
+}
+
+/// Whether a thread does nothing but read it.
+#[derive(Default)]
+enum OwnThread {
+    #[default]
+    None,
+    Coming,
+    /// By its bell.
+    Reads(Arc<Bell>),
 }
 
 /// What there is to read.
@@ -41,15 +58,16 @@ pub(crate) enum Next {
 
 impl Backlog {
     pub(crate) fn unbounded() -> Backlog {
-        Backlog { capacity: usize::MAX, on_lag: OnLag::Block, state: Mutex::default() }
+        Backlog::bounded(usize::MAX, OnLag::Block)
     }
 
     pub(crate) fn bounded(capacity: usize, on_lag: OnLag) -> Backlog {
-        Backlog { capacity: capacity.max(1), on_lag, state: Mutex::default() }
+        Backlog { capacity: capacity.max(1), on_lag, in_hand: AtomicUsize::new(0), state: Mutex::default() }
     }
 
     /// The next event, or the news that some were dropped before it. `handful` takes a few more of an unbounded queue.
-    pub(crate) fn next(&self, handful: &mut VecDeque<AnyEvent>) -> Next {
+    /// `at_it`: how many the reader is at when it has it.
+    pub(crate) fn next(&self, handful: &mut VecDeque<AnyEvent>, at_it: usize) -> Next {
         let mut state = self.state.lock();
         if state.missed > 0 {
             return Next::Lagged(std::mem::take(&mut state.missed));
@@ -61,6 +79,7 @@ impl Backlog {
             let few = state.unread.len().min(HANDFUL - 1);
             handful.extend(state.unread.drain(..few));
         }
+        self.has_in_hand(handful.len() + at_it);
         let room = state.unread.capacity();
         if room > KEPT && state.unread.len() < room / 4 {
             state.unread.shrink_to(room / 2);
@@ -86,6 +105,17 @@ impl Backlog {
         self.state.lock().unread.len()
     }
 
+    /// The reader has so many left of what it took out.
+    pub(crate) fn has_in_hand(&self, count: usize) {
+        self.in_hand.store(count, Ordering::Relaxed);
+    }
+
+    /// A thread that does nothing else reads it from now on, until the guard goes.
+    pub(crate) fn is_read_apart(self: &Arc<Self>) -> ReadApart {
+        self.state.lock().own_thread = OwnThread::Coming;
+        ReadApart(Arc::clone(self))
+    }
+
     pub(crate) fn lagged(&self) -> u64 {
         self.state.lock().lagged
     }
@@ -93,6 +123,49 @@ impl Backlog {
     /// Takes everything out; the caller drops it.
     pub(crate) fn clear(&self) -> VecDeque<AnyEvent> {
         std::mem::take(&mut self.state.lock().unread)
+    }
+}
+
+/// Goes when the thread has read to the end, and what it read with is dropped.
+pub(crate) struct ReadApart(Arc<Backlog>);
+
+impl ReadApart {
+    /// On that thread.
+    pub(crate) fn begins(&self) {
+        if let Some(worker) = Worker::current() {
+            self.0.state.lock().own_thread = OwnThread::Reads(Arc::clone(&worker.bell));
+        }
+    }
+}
+
+impl Drop for ReadApart {
+    fn drop(&mut self) {
+        self.0.has_in_hand(0);
+        let bells = {
+            let mut state = self.0.state.lock();
+            state.own_thread = OwnThread::None;
+            std::mem::take(&mut state.awaiting)
+        };
+        bells.iter().for_each(|bell| bell.ring());
+    }
+}
+
+impl Reader for Backlog {
+    fn unread(&self) -> usize {
+        self.len() + self.in_hand.load(Ordering::Relaxed)
+    }
+
+    fn is_awaited(&self, bell: &Arc<Bell>) -> bool {
+        let mut state = self.state.lock();
+        let awaited = match &state.own_thread {
+            OwnThread::None => false,
+            OwnThread::Coming => true,
+            OwnThread::Reads(own) => !Arc::ptr_eq(own, bell),
+        };
+        if awaited && !state.awaiting.iter().any(|other| Arc::ptr_eq(other, bell)) {
+            state.awaiting.push(Arc::clone(bell));
+        }
+        awaited
     }
 }
 
@@ -126,6 +199,10 @@ impl Observer for Backlog {
             state.emitters.push(Arc::clone(bell));
         }
         room
+    }
+
+    fn unread(&self) -> usize {
+        Reader::unread(self)
     }
 
     /// Takes nothing more; what is there may still be read.

@@ -4,7 +4,7 @@
 //! see the same order, and an event is in all of them or in none. It is never part of an event's completion. What it has not been
 //! read yet is its backlog, freed event by event as it is read, or all at once when it is dropped.
 //!
-//! Imports `sys`, `sync`, `event` and `bus`. Exports [`Subscription`], [`SubscriptionCloser`], [`RecvError`], and hangs `subscribe*`
+//! Imports `sys`, `sync`, `event`, `runtime` and `bus`. Exports [`Subscription`], [`SubscriptionCloser`], [`RecvError`], and hangs `subscribe*`
 //! on [`EventBus`] from above.
 
 mod backlog;
@@ -101,6 +101,8 @@ impl EventBus {
     ) -> Subscription<E> {
         let backlog = Arc::new(backlog);
         known.into_iter().for_each(|known| self.core().registry.know(known));
+        let reader = Arc::downgrade(&backlog);
+        self.core().runtime.readers.lock().add(reader);
         let is_open = {
             let mut inlet = self.core().inlet.lock();
             let is_open = inlet.doors != Doors::Closed;

@@ -38,6 +38,8 @@ pub struct Subscription<E> {
     bus: Weak<BusCore>,
     /// Taken out already, to be read next.
     handful: VecDeque<AnyEvent>,
+    /// How many its own thread is at: none, where it has none.
+    at_it: usize,
     cast: fn(AnyEvent) -> Option<E>,
 }
 
@@ -61,7 +63,7 @@ pub enum RecvError {
 
 impl<E> Subscription<E> {
     pub(crate) fn new(backlog: Arc<Backlog>, bus: Weak<BusCore>, cast: fn(AnyEvent) -> Option<E>) -> Self {
-        Subscription { backlog, bus, handful: VecDeque::new(), cast }
+        Subscription { backlog, bus, handful: VecDeque::new(), at_it: 0, cast }
     }
 
     /// The next event; waits for one.
@@ -103,8 +105,11 @@ impl<E> Subscription<E> {
     pub fn try_recv(&mut self) -> Result<E, RecvError> {
         loop {
             let event = match self.handful.pop_front() {
-                Some(event) => event,
-                None => match self.backlog.next(&mut self.handful) {
+                Some(event) => {
+                    self.backlog.has_in_hand(self.handful.len() + self.at_it);
+                    event
+                }
+                None => match self.backlog.next(&mut self.handful, self.at_it) {
                     Next::Event(event) => event,
                     Next::Lagged(missed) => return Err(RecvError::Lagged(missed)),
                     Next::Empty => return Err(RecvError::Empty),
@@ -223,7 +228,7 @@ impl<E: Send + 'static> Subscription<E> {
     /// Reads it on its own named thread, which ends with the subscription: `body` gets one event after another, lag is skipped over.
     ///
     /// A panic in `body` ends this thread and this subscription, and nothing else. The thread is outside of handlers: what `body` emits has
-    /// no parent.
+    /// no parent. [`Runtime::shutdown`](crate::Runtime::shutdown) waits within its time until `body` has had everything and is dropped.
     ///
     /// # Panics
     /// If the system refuses a thread, as [`std::thread::spawn`], or the name holds a zero byte.
@@ -244,7 +249,18 @@ impl<E: Send + 'static> Subscription<E> {
     /// assert_eq!(ticks.iter().collect::<Vec<_>>(), [1, 2]);
     /// ```
     pub fn spawn(self, name: &str, body: impl FnMut(E) + Send + 'static) -> JoinHandle<()> {
-        thread::spawn_joinable(Some(name.to_owned()), move || self.for_each(body))
+        let apart = self.backlog.is_read_apart();
+        thread::spawn_joinable(Some(name.to_owned()), move || {
+            // Gone last.
+            let apart = apart;
+            let (mut body, mut events) = (body, self);
+            apart.begins();
+            events.at_it = 1;
+            while let Some(event) = events.next() {
+                body(event);
+                events.backlog.has_in_hand(events.handful.len());
+            }
+        })
     }
 }
 

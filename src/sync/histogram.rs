@@ -19,31 +19,61 @@ type Buckets = Box<[AtomicU64; SPLIT]>;
 pub(crate) struct Histogram {
     powers: [OnceLock<Buckets>; POWERS],
     max: AtomicU64,
+    /// What is below is neither longer than all before nor notable.
+    bar: AtomicU64,
+    /// From here on a value is worth a note.
+    notable: AtomicU64,
 }
 
 impl Default for Histogram {
     fn default() -> Self {
-        Histogram { powers: [const { OnceLock::new() }; POWERS], max: AtomicU64::new(0) }
+        Histogram::with_notes_from(u64::MAX)
     }
 }
 
 impl Histogram {
-    /// From any thread: one relaxed add, and a look at the maximum.
-    pub(crate) fn record(&self, nanos: u64) {
-        if nanos > self.max.load(Relaxed) {
-            self.max.fetch_max(nanos, Relaxed);
+    pub(crate) fn with_notes_from(notable: u64) -> Self {
+        let powers = [const { OnceLock::new() }; POWERS];
+        let (max, bar) = (AtomicU64::new(0), AtomicU64::new(0));
+        Histogram { powers, max, bar, notable: AtomicU64::new(notable) }
+    }
+
+    /// From now on every value is worth a note.
+    pub(crate) fn note_all(&self) {
+        self.notable.store(0, Relaxed);
+        self.bar.store(0, Relaxed);
+    }
+
+    /// From any thread: one relaxed add, and a look at the bar. `note` is called for what is notable.
+    #[inline]
+    pub(crate) fn record(&self, nanos: u64, note: impl FnOnce()) {
+        if nanos >= self.bar.load(Relaxed) {
+            let max = self.max.fetch_max(nanos, Relaxed).max(nanos);
+            self.raise(max, nanos, note);
         }
         self.bucket(nanos).fetch_add(1, Relaxed);
     }
 
     /// The same without a locked instruction, for callers that never record at the same time as another one: what they record under,
     /// a lock or a right that is passed on, orders one against the next. Readers may come at any time.
-    pub(crate) fn record_exclusive(&self, nanos: u64) {
-        if nanos > self.max.load(Relaxed) {
-            self.max.store(nanos, Relaxed);
+    #[inline]
+    pub(crate) fn record_exclusive(&self, nanos: u64, note: impl FnOnce()) {
+        if nanos >= self.bar.load(Relaxed) {
+            let max = self.max.load(Relaxed).max(nanos);
+            self.max.store(max, Relaxed);
+            self.raise(max, nanos, note);
         }
         let bucket = self.bucket(nanos);
         bucket.store(bucket.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    #[inline]
+    fn raise(&self, max: u64, nanos: u64, note: impl FnOnce()) {
+        let notable = self.notable.load(Relaxed);
+        self.bar.store(notable.min(max.saturating_add(1)), Relaxed);
+        if nanos >= notable {
+            note();
+        }
     }
 
     fn bucket(&self, nanos: u64) -> &AtomicU64 {
@@ -158,7 +188,7 @@ mod tests {
     fn summaries_of_known_values() {
         let histogram = Histogram::default();
         for value in 1..=1000 {
-            histogram.record(value * 1000);
+            histogram.record(value * 1000, || {});
         }
         let counts = counts(&histogram);
         assert_eq!((counts.count, counts.max), (1000, 1_000_000));
@@ -173,7 +203,7 @@ mod tests {
     #[test]
     fn one_value_is_all_of_them() {
         let histogram = Histogram::default();
-        histogram.record(1_000_000_007);
+        histogram.record(1_000_000_007, || {});
         let counts = counts(&histogram);
         assert_eq!((counts.count, counts.max), (1, 1_000_000_007));
         for percent in [1, 50, 99, 100] {
@@ -191,8 +221,8 @@ mod tests {
     #[test]
     fn what_is_off_the_scale_is_counted_and_its_maximum_known() {
         let histogram = Histogram::default();
-        histogram.record(0);
-        histogram.record(u64::MAX);
+        histogram.record(0, || {});
+        histogram.record(u64::MAX, || {});
         let counts = counts(&histogram);
         assert_eq!((counts.count, counts.max, counts.percentile(50)), (2, u64::MAX, 0));
         assert!(counts.percentile(99) > 1 << 46);
@@ -201,9 +231,9 @@ mod tests {
     #[test]
     fn two_histograms_make_one_summary() {
         let (one, other) = (Histogram::default(), Histogram::default());
-        (0..900).for_each(|_| one.record_exclusive(1000));
-        (0..100).for_each(|_| other.record(1_000_000));
-        (0..10).for_each(|_| other.record(1000));
+        (0..900).for_each(|_| one.record_exclusive(1000, || {}));
+        (0..100).for_each(|_| other.record(1_000_000, || {}));
+        (0..10).for_each(|_| other.record(1000, || {}));
         let mut counts = counts(&one);
         other.add_to(&mut counts);
         assert_eq!((counts.count, counts.max), (1010, 1_000_000));
@@ -217,7 +247,7 @@ mod tests {
         std::thread::scope(|scope| {
             for thread in 0..4_u64 {
                 let histogram = &histogram;
-                scope.spawn(move || (0..25_000).for_each(|n| histogram.record((thread + 1) * n)));
+                scope.spawn(move || (0..25_000).for_each(|n| histogram.record((thread + 1) * n, || {})));
             }
         });
         let counts = counts(&histogram);
@@ -226,10 +256,10 @@ mod tests {
 
     #[test]
     fn it_is_small() {
-        assert!(size_of::<Histogram>() <= 43 * 16 + 8);
+        assert!(size_of::<Histogram>() <= 43 * 16 + 24);
         let histogram = Histogram::default();
         // Handlers of 1 µs to 1 ms.
-        (1_000..1_000_000).step_by(777).for_each(|nanos| histogram.record(nanos));
+        (1_000..1_000_000).step_by(777).for_each(|nanos| histogram.record(nanos, || {}));
         let powers = histogram.powers.iter().filter(|power| power.get().is_some()).count();
         assert!(powers * SPLIT * 8 <= 3 * 1024, "{powers} powers");
     }

@@ -1,4 +1,4 @@
-//! Small synchronisation structures: a thread's bell, short spinning, a histogram, and the permit semaphore,
+//! Small synchronisation structures: a thread's bell, short spinning, a histogram, the last few of something, and the permit semaphore,
 //! the cap of a limit and when to sweep a list as pure data; and who was refused a thread.
 //!
 //! Imports `sys` only. The protocols that use them are in `runtime/README.md`.
@@ -6,6 +6,7 @@
 mod bell;
 mod cap;
 mod histogram;
+mod recent;
 pub(crate) mod refused;
 mod semaphore;
 mod spin;
@@ -14,6 +15,7 @@ mod sweep;
 pub(crate) use bell::Bell;
 pub(crate) use cap::Cap;
 pub(crate) use histogram::{Counts, Histogram};
+pub(crate) use recent::Recent;
 pub(crate) use semaphore::{Granted, Place, Semaphore, Ticket, Token};
 pub(crate) use spin::Spin;
 pub(crate) use sweep::Sweep;

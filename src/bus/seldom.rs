@@ -1,0 +1,50 @@
+//! What a bus tells of at most once a minute, so that a bus that is overrun does not overrun the log as well.
+
+use crate::bus::core::BusCore;
+use crate::event::AnyEvent;
+use crate::rules::Rarely;
+use crate::sys::{clock, logging};
+use std::sync::Arc;
+
+/// Each with what is still untold.
+#[derive(Debug, Default)]
+pub(crate) struct Seldom {
+    dropped: Rarely,
+}
+
+impl BusCore {
+    /// An event has fallen out of the full queue. With nothing locked, and nothing owed.
+    pub(crate) fn tell_dropped(&self, event: &AnyEvent) {
+        if event.head().is_from_logger() || !logging::takes(log::Level::Warn) {
+            return;
+        }
+        let Some(before) = self.seldom.lock().dropped.note(clock::now()) else { return };
+        let (of, label) = (event.clone(), Arc::clone(&self.identity.label));
+        let capacity = self.options.queue_capacity.unwrap_or(usize::MAX);
+        logging::later!(Warn, of event; move || match before {
+            0 => format!(
+                "{of} was dropped from the full queue of {label} (queue_capacity {capacity}, OnFull::DropOldest); more are told once a minute"
+            ),
+            before => format!("{of} and {before} before it were dropped from the full queue of {label} (queue_capacity {capacity})"),
+        });
+    }
+
+    /// The bus ends: what would have been told in the next minute.
+    pub(crate) fn tell_the_rest(&self) {
+        let dropped = self.seldom.lock().dropped.rest();
+        if dropped > 0 {
+            let label = Arc::clone(&self.identity.label);
+            logging::later!(Warn, move || format!("{dropped} more were dropped from the full queue of {label}"));
+        }
+    }
+}
+
+/// What nobody can run any more went with the last handle of a bus.
+pub(crate) fn tell_gone(label: &Arc<str>, count: usize) {
+    if count > 0 {
+        let label = Arc::clone(label);
+        logging::later!(Warn, move || format!(
+            "{count} unfinished events were dropped with the last handle of {label}"
+        ));
+    }
+}

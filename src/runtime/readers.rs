@@ -1,0 +1,34 @@
+//! Who reads the subscriptions of a runtime's buses: a shutdown waits for those that have threads of their own, and says what is unread.
+
+use crate::sync::{Bell, Sweep};
+use std::sync::{Arc, Weak};
+
+/// One subscription, as a shutdown sees it.
+pub(crate) trait Reader: Send + Sync {
+    /// Events that are not read, and the one that its own thread is at.
+    fn unread(&self) -> usize;
+
+    /// A thread of its own, which is not the calling one, reads it and has not ended; then `bell` rings when that does.
+    fn is_awaited(&self, bell: &Arc<Bell>) -> bool;
+}
+
+/// Those that are there; who is gone leaves some time later.
+#[derive(Default)]
+pub(crate) struct Readers {
+    list: Vec<Weak<dyn Reader>>,
+    sweep: Sweep,
+}
+
+impl Readers {
+    pub(crate) fn add(&mut self, reader: Weak<dyn Reader>) {
+        if self.sweep.is_due(self.list.len()) {
+            self.list.retain(|reader| reader.strong_count() > 0);
+            self.sweep.has_left(self.list.len());
+        }
+        self.list.push(reader);
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<dyn Reader>> {
+        self.list.iter().filter_map(Weak::upgrade).collect()
+    }
+}
