@@ -62,7 +62,9 @@ impl EventBus {
         let Some(worker) = Worker::current() else {
             return Err(WaitError::Deadlock("this thread is ending".to_owned()));
         };
-        match self.core().rest_until_idle(&worker, frame.as_ref(), deadline) {
+        let rested = self.core().rest_until_idle(&worker, frame.as_ref(), deadline);
+        worker.ends_wait();
+        match rested {
             Rested::Idle => Ok(()),
             Rested::TimedOut => Err(WaitError::Timeout(timeout.unwrap_or_default())),
             Rested::GivenUp => Err(WaitError::Aborted),

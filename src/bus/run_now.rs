@@ -37,7 +37,7 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
         Some(After::Left) => return wait_for_delivery(bus, &worker, event, index),
         None => {}
     }
-    let inside = bus.manual.as_ref().map(|manual| bus.go_inside(manual, &worker, false, None));
+    let inside = bus.manual.as_ref().map(|manual| bus.go_inside(manual, &worker, false, None, true));
     // With little stack left it goes to another thread, if it may, and is served in the wait below, if it may not.
     let elsewhere = deep || matches!(inside, Some(None));
     // With what it holds in the hand, where the lender is looked for.
@@ -69,7 +69,7 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
         _ if is_barred(bus, &worker) => {}
         None => wait_for_delivery(bus, &worker, event, index),
         Some(frame) => {
-            let jump = Jump { worker, frame, waiting: Waiting::JUMP, deadline: NEVER };
+            let jump = Jump { worker: Arc::clone(&worker), frame, waiting: Waiting::JUMP, deadline: NEVER };
             let attached = if bus.runs_on(&jump.worker) { Ok(()) } else { jump.check_attached(bus, event) };
             let waited = attached.and_then(|()| jump.until_done(event, index));
             jump.end_pauses();
@@ -79,6 +79,7 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
             }
         }
     }
+    worker.ends_wait();
 }
 
 /// By far the commonest, without detours: outside of handlers, and nobody is in the way. `None`: nothing was done.

@@ -350,6 +350,7 @@ pub(crate) fn wait_told(event: &AnyEvent, buses: &[Arc<BusIdentity>], until: Tic
             }
         }
     }
+    worker.ends_wait();
 }
 
 #[cfg(all(test, not(threadbus_shuttle)))]

@@ -283,6 +283,23 @@ impl Worker {
         self.has_pumps.load(Ordering::SeqCst)
     }
 
+    /// At the end of a call of ours that may have parked: whoever sleeps until it is woken hears of what this call has left. With nothing
+    /// locked.
+    #[inline]
+    pub(crate) fn ends_wait(&self) {
+        if self.has_pumps() {
+            self.remind();
+        }
+    }
+
+    #[cold]
+    fn remind(&self) {
+        let buses: Vec<Weak<dyn Drive>> = self.pumps.lock().clone();
+        for bus in buses.iter().filter_map(Weak::upgrade) {
+            bus.remind(self);
+        }
+    }
+
     /// A park that begins here could serve nothing any more. It asks that again a few frames down, and must not get another answer there.
     pub(crate) fn lacks_stack_to_serve(&self) -> bool {
         const FRAMES: usize = 8 << 10;
