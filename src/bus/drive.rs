@@ -15,6 +15,7 @@ use crate::event::{
 };
 use crate::runtime::{Stack, Worker};
 use crate::sys::clock::{self, NEVER, Stamp, Tick};
+use crate::sys::unwind;
 use std::sync::Arc;
 
 mod own_permit;
@@ -55,6 +56,8 @@ pub(crate) struct Driver<'a> {
     pub(crate) attempt: Attempt,
     /// What the delivery's handlers run under, while no frame of this driver has it.
     under: Under,
+    /// On top of something else, and none of its frames on the thread: what user code does here is a callback's.
+    between: bool,
     /// This driver's frame is on the thread, and its slot on the worker's stack; with the context it found there.
     seated: Option<Option<Arc<ContextMap>>>,
     on_stack: bool,
@@ -107,7 +110,10 @@ pub(crate) fn advance(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent
     let now = clock::now();
     let Some((slot, fixed)) = fix_handlers(bus, event, delivery, now) else { return After::Left };
     let under = Under::Delivery;
-    Driver::new(bus, worker, event, delivery, &slot, fixed, via, under, now).drive(None)
+    let after = Driver::new(bus, worker, event, delivery, &slot, fixed, via, under, now).drive(None);
+    // It may be the last to know a handler that was removed meanwhile.
+    unwind::drop_quietly(slot);
+    after
 }
 
 /// The same on the stack of a handler that waits, or of a caller of `emit_now`: `places` is where in its hand the permits are.
@@ -120,7 +126,11 @@ pub(crate) fn advance_inline(
 ) -> After {
     let now = clock::now();
     let Some((slot, fixed)) = fix_handlers(bus, event, delivery, now) else { return After::Left };
-    Driver::new(bus, worker, event, delivery, &slot, fixed, Via::Inline, Under::Hand(places), now).drive(None)
+    let under = Under::Hand(places);
+    let after = Driver::new(bus, worker, event, delivery, &slot, fixed, Via::Inline, under, now).drive(None);
+    // The same, and what it ran under has yet to be given back.
+    frame::let_go(slot);
+    after
 }
 
 impl<'a> Driver<'a> {
@@ -148,6 +158,7 @@ impl<'a> Driver<'a> {
             since: now,
             attempt: Attempt::default(),
             under,
+            between: false,
             seated: None,
             on_stack: false,
             spare: None,
@@ -164,6 +175,9 @@ impl<'a> Driver<'a> {
             Step::Run
         });
         let ran = self.run(first);
+        if std::mem::take(&mut self.between) {
+            frame::local(|local| local.callbacks -= 1);
+        }
         self.leave(ran)
     }
 
@@ -381,7 +395,9 @@ impl<'a> Driver<'a> {
             return;
         }
         let context = self.event.head().context().cloned();
+        let between = std::mem::take(&mut self.between);
         self.seated = frame::local(|local| {
+            local.callbacks -= u32::from(between);
             let deadline = deadline.min(local.below().map_or(NEVER, |f| f.deadline));
             local.frames.push(Frame {
                 event: self.event.clone(),
@@ -408,7 +424,9 @@ impl<'a> Driver<'a> {
             self.on_stack = false;
         }
         let Some(context) = self.seated.take() else { return };
+        self.between = self.via == Via::Inline;
         let gone = frame::local(|local| {
+            local.callbacks += u32::from(self.between);
             let context = std::mem::replace(&mut local.context, context);
             (local.frames.pop(), context)
         });

@@ -3,6 +3,7 @@
 use crate::bus::core::BusCore;
 use crate::bus::counters::End;
 use crate::bus::ending;
+use crate::bus::frame;
 use crate::bus::limits;
 use crate::bus::recorder::{Verdict, is_own};
 use crate::bus::tell;
@@ -110,7 +111,7 @@ fn settle(bus: &Arc<BusCore>, event: &AnyEvent, rare: Rare) {
     drop_failures(bus, rare.delays);
     for Failure { handler, attempts, error, at } in rare.letters {
         let gone = bus.dead_letters.lock().note(event, &handler, attempts, error, at);
-        unwind::drop_quietly(gone);
+        frame::let_go(gone);
     }
 }
 
@@ -119,7 +120,7 @@ pub(crate) fn drop_failures(bus: &Arc<BusCore>, delays: Vec<Delay>) {
     if !delays.is_empty() && is_service_thread() {
         bus.runtime.pool.submit_granted(Job::new(bus.lane, move |_| unwind::drop_each(delays)));
     } else {
-        unwind::drop_each(delays);
+        let _ = frame::callback(|| unwind::drop_each(delays));
     }
 }
 
@@ -158,6 +159,10 @@ pub(crate) fn conclude(bus: &Arc<BusCore>, event: &AnyEvent, finish: Finish) {
     } else {
         bus.note_done(finish.end);
     }
-    // Handlers that were removed meanwhile end here.
-    unwind::drop_quietly(finish.slot);
+    // Handlers that were removed meanwhile end here, before the permits are given back.
+    if finish.slot.as_ref().is_some_and(|slot| Arc::strong_count(slot) == 1) {
+        frame::let_go(finish.slot);
+    } else {
+        unwind::drop_quietly(finish.slot);
+    }
 }

@@ -268,8 +268,9 @@ fn deliver_here(bus: &Arc<BusCore>, event: Option<&AnyEvent>) {
             }
         }
         // Results hold values of the user's; and the handle may be the last.
-        unwind::drop_each(batch);
-        unwind::drop_quietly(handle);
+        // Somebody may wait until this thread has told the rest.
+        let _ = frame::callback(|| unwind::drop_each(batch));
+        frame::let_go(handle);
         if notices.told(of, count) {
             bus.ring_idlers();
         }

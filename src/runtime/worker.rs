@@ -190,6 +190,12 @@ impl Worker {
             .unwrap_or(false)
     }
 
+    /// The calling thread is one of the pool's.
+    pub(crate) fn is_pooled_here() -> bool {
+        let pooled = |worker: &Arc<Worker>| !worker.outside;
+        CURRENT.try_with(|current| current.borrow().as_ref().is_some_and(pooled)).unwrap_or(false)
+    }
+
     pub(crate) fn become_current(self: &Arc<Self>) {
         let _ = CURRENT.try_with(|current| *current.borrow_mut() = Some(Arc::clone(self)));
     }
