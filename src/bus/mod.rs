@@ -46,6 +46,7 @@ mod run_loop;
 mod run_now;
 mod seen_ids;
 mod shutdown;
+mod sits;
 mod start;
 mod straight;
 mod tell;

@@ -90,6 +90,8 @@ impl Worker {
 pub(crate) fn apart(runtime: &RuntimeCore, worker: &Worker, body: impl FnOnce()) -> Result<(), String> {
     let parked = runtime.parked_count.load(Ordering::SeqCst) > 0;
     let below = if parked { runtime.parked.lock().remove(&worker.id) } else { None };
+    let sits = runtime.sits_count.load(Ordering::SeqCst) > 0;
+    let sat = if sits { runtime.sits.lock().remove(&worker.id) } else { None };
     let before = frame::local(|local| {
         local.apart += 1;
         let callbacks = std::mem::take(&mut local.callbacks);
@@ -102,6 +104,9 @@ pub(crate) fn apart(runtime: &RuntimeCore, worker: &Worker, body: impl FnOnce())
     });
     if let Some(below) = below {
         runtime.parked.lock().insert(worker.id, below);
+    }
+    if let Some(sat) = sat {
+        runtime.sits.lock().insert(worker.id, sat);
     }
     ran
 }
