@@ -11,7 +11,8 @@ use crate::bus::start::{Attempt, Fixed, Start, fix_handlers, needs_permit};
 use crate::bus::tell;
 use crate::bus::turn::{release_delivery, submit_resume};
 use crate::event::{
-    ALONE, AnyEvent, ContextMap, Delivery, DeliveryPhase, HandlerMode, QUICK, RecordPhase, State, TypeSlot,
+    ALONE, AnyEvent, Cause, CauseKind, ContextMap, Delivery, DeliveryPhase, HandlerFailure, HandlerMode, Outcome,
+    QUICK, RecordPhase, State, TypeSlot,
 };
 use crate::runtime::{Stack, Worker};
 use crate::sys::clock::{self, NEVER, Stamp, Tick};
@@ -75,6 +76,8 @@ struct Owed {
     /// When the watch must look, if earlier than it would.
     look: Option<Tick>,
     finish: Option<Finish>,
+    /// An invocation was skipped that may have had a place under a limit.
+    skipped: bool,
 }
 
 enum Ran {
@@ -309,12 +312,18 @@ impl<'a> Driver<'a> {
             return Step::Nothing;
         }
         delivery.manner.inline &= self.via == Via::Inline;
-        let Some(invocation) = delivery.startable() else {
-            if delivery.left > 0 {
-                return Step::Nothing;
+        let invocation = loop {
+            let Some(invocation) = delivery.startable() else {
+                if delivery.left > 0 {
+                    return Step::Nothing;
+                }
+                self.owed.finish = finish(state, self.event, self.delivery, at, self.bus.options.dead_letters > 0);
+                return if self.owed.finish.is_some() { Step::Finished } else { Step::Nothing };
+            };
+            if !self.is_off(delivery, invocation) {
+                break invocation;
             }
-            self.owed.finish = finish(state, self.event, self.delivery, at, self.bus.options.dead_letters > 0);
-            return if self.owed.finish.is_some() { Step::Finished } else { Step::Nothing };
+            self.skip(delivery, invocation, at);
         };
         if self.bus.runtime.pool.is_pressed() && self.gives_way() {
             return Step::GiveWay;
@@ -342,6 +351,22 @@ impl<'a> Driver<'a> {
             state.started = at;
         }
         step
+    }
+
+    /// `off` has ended its registration before its first attempt.
+    #[inline]
+    fn is_off(&self, delivery: &Delivery, invocation: usize) -> bool {
+        !self.slot.handlers[invocation].entry.info.is_registered() && delivery.records[invocation].attempt == 0
+    }
+
+    /// Under the event's lock: it does not start any more.
+    #[cold]
+    fn skip(&mut self, delivery: &mut Delivery, invocation: usize, at: Stamp) {
+        let (head, info) = (self.event.head(), &self.slot.handlers[invocation].entry.info);
+        let cause =
+            Cause::new(CauseKind::Off, head.id(), self.event.event_type()).with_handler(info.id(), info.label());
+        delivery.end_record(invocation, Outcome::Failed(Arc::new(HandlerFailure::Cancelled { cause })), at);
+        self.owed.skipped = true;
     }
 
     /// Not on the stack of a handler that waits: that one would have to wait for its turn, too.
@@ -455,6 +480,9 @@ impl<'a> Driver<'a> {
     fn settle(&mut self) {
         if let Some(at) = self.owed.look.take() {
             self.bus.runtime.watch.look_at(at, self.worker);
+        }
+        if std::mem::take(&mut self.owed.skipped) && self.bus.has_limits() {
+            limits::settle(&self.bus.runtime, self.event);
         }
         for _ in 0..std::mem::take(&mut self.owed.helpers) {
             submit_helper(self.bus, self.event, self.delivery);

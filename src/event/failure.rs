@@ -207,6 +207,8 @@ impl fmt::Display for Cause {
             (CauseKind::Cancelled, None) => write!(f, "cancellation of {event}")?,
             (CauseKind::LostFirst, Some(handler)) => write!(f, "{handler} was first on {event}")?,
             (CauseKind::LostFirst, None) => write!(f, "another handler was first on {event}")?,
+            (CauseKind::Off, Some(handler)) => write!(f, "removal of {handler} before it came to {event}")?,
+            (CauseKind::Off, None) => write!(f, "removal of a handler before it came to {event}")?,
             (CauseKind::Shutdown, _) => write!(f, "shutdown of the bus of {event}")?,
         }
         self.after.map_or(Ok(()), |after| write!(f, " after {after:?}"))
@@ -225,6 +227,8 @@ pub enum CauseKind {
     Cancelled,
     /// Another handler had a value first, under `HandlerCompletion::First`.
     LostFirst,
+    /// [`off`](crate::EventBus::off) had ended the handler's registration before it started. Not counted as a failure.
+    Off,
     /// The bus shut down.
     Shutdown,
 }
