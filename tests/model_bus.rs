@@ -16,6 +16,7 @@
 mod schedules;
 
 use schedules::*;
+use shuttle::sync::Mutex;
 use shuttle::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use shuttle::thread;
 use std::sync::Arc;
@@ -297,6 +298,59 @@ fn a_manual_bus_says_so_whenever_it_has_work_that_nobody_saw() {
                 bus.run_pending();
             } else {
                 thread::yield_now();
+            }
+        }
+        for emitter in emitters {
+            emitter.join().unwrap();
+        }
+        assert!(bus.is_idle());
+    });
+}
+
+#[test]
+fn a_pump_thread_that_sleeps_until_it_is_told_runs_all_whichever_way_it_does() {
+    check(|| {
+        let runtime = runtime();
+        let calls = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&calls);
+        let bus = manual(&runtime, "ui")
+            .on_ready(move || {
+                count.fetch_add(1, SeqCst);
+            })
+            .build()
+            .unwrap();
+        let seen = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&seen);
+        bus.on(move |job: &Event<Job>| {
+            counter.fetch_add(1, SeqCst);
+            job.0
+        });
+        let emitted = Arc::new(Mutex::new(Vec::new()));
+        let emitters: Vec<_> = (0..2)
+            .map(|at| {
+                let (bus, emitted) = (bus.clone(), Arc::clone(&emitted));
+                thread::spawn(move || {
+                    for n in 0..2 {
+                        let priority = if n == at { Priority::NORMAL } else { Priority::HIGH };
+                        let job = bus.emit_with(Job(n), EventOptions::new().priority(priority));
+                        emitted.lock().unwrap().push(job);
+                    }
+                })
+            })
+            .collect();
+        let mut heard = 0;
+        while seen.load(SeqCst) < 4 {
+            let now = calls.load(SeqCst);
+            if now == heard {
+                thread::yield_now();
+                continue;
+            }
+            heard = now;
+            // A wait for one that leaves what is behind it, or finds nothing behind it; or a look that starts nothing.
+            let newest = emitted.lock().unwrap().pop().filter(|job| !job.is_completed());
+            match newest {
+                Some(job) => drop(job.wait()),
+                None => _ = bus.run_pending(),
             }
         }
         for emitter in emitters {

@@ -131,6 +131,61 @@ fn waits_in_order_that_close_a_circle_are_told() {
 }
 
 #[test]
+fn waits_for_idleness_that_close_a_circle_are_told() {
+    check(|| {
+        let runtime = runtime();
+        let (a, b) = (bus(&runtime, "a"), bus(&runtime, "b"));
+        let inside = Arc::new(AtomicUsize::new(0));
+        for (own, other) in [(&a, &b), (&b, &a)] {
+            let (other, inside) = (other.downgrade(), Arc::clone(&inside));
+            own.on(move |_: &Event<Job>| {
+                // Both are inside before one waits: neither bus can be idle before.
+                inside.fetch_add(1, SeqCst);
+                while inside.load(SeqCst) < 2 {
+                    thread::yield_now();
+                }
+                match other.upgrade().unwrap().wait_until_idle() {
+                    Ok(()) => 0,
+                    Err(WaitError::Deadlock(_)) => 1,
+                    Err(error) => panic!("{error}"),
+                }
+            });
+        }
+        let events = [a.emit(Job(1)), b.emit(Job(2))];
+        let told: u32 = events.iter().map(|event| event.result().unwrap()).sum();
+        assert!(told > 0);
+        at_rest(&a);
+        at_rest(&b);
+    });
+}
+
+#[test]
+fn a_globally_serial_handler_that_waits_for_a_bus_that_needs_its_turn_is_told() {
+    check(|| {
+        let runtime = runtime();
+        let global = || EventOptions::new().concurrency(EventConcurrency::GlobalSerial);
+        let (a, b) = (bus(&runtime, "a"), bus(&runtime, "b"));
+        let other = b.downgrade();
+        a.on(move |_: &Event<Job>| match other.upgrade().unwrap().wait_until_idle() {
+            Ok(()) | Err(WaitError::Deadlock(_)) => 1,
+            Err(error) => panic!("{error}"),
+        });
+        b.on(|child: &Event<Child>| child.0);
+        let waits = a.emit_with(Job(1), global());
+        // Before it waits, or when it does.
+        let there = b.clone();
+        let emitter = thread::spawn(move || {
+            there.emit(Child(1));
+            there.emit_with(Child(2), global());
+        });
+        assert_eq!(waits.result().unwrap(), 1);
+        emitter.join().unwrap();
+        at_rest(&a);
+        at_rest(&b);
+    });
+}
+
+#[test]
 fn a_thread_that_waits_leaves_its_place_to_what_it_waits_for() {
     check(|| {
         let runtime = Runtime::builder().max_threads(1).build().unwrap();

@@ -177,7 +177,7 @@ pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Return
             bus.counters.late_results.fetch_add(1, Ordering::Relaxed);
             let (late, of) = (event.clone(), Arc::clone(&bus.identity.label));
             logging::later!(Debug, of event; move || format!("a late result of {late} on {of} was dropped"));
-            unwind::drop_quietly(std::mem::take(returned));
+            frame::let_go(std::mem::take(returned));
             // A shutdown may wait for it to come back.
             bus.ring_idlers();
             // Its ender drives on. On a stack that waits for the delivery, this thread does.
@@ -233,7 +233,7 @@ fn try_again(driver: &Driver<'_>, attempt: Attempt, delay: Duration, failed: Out
             ending::wait_for_next_attempt(bus, event, Delay::new(of, failure, false), at, submit_resume);
         }
         failed => {
-            unwind::drop_quietly(failed);
+            frame::let_go(failed);
             if let Some(delivery) = event.state().lock().deliveries.get_mut(delivery) {
                 delivery.retry(invocation, number);
             }

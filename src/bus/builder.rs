@@ -325,8 +325,14 @@ impl BusBuilder {
     /// Called when an idle [manual](Self::manual) bus gets work, from the thread that gives it: wake the program's own loop here. Default:
     /// nothing.
     ///
-    /// Once, until the pump thread has seen that nothing is left. Not for what the pump thread emits while it runs the bus. With nothing
-    /// locked; it must not block, and a wait in it answers `Deadlock`. A panic in it is logged.
+    /// A loop that sleeps until it is woken, and then makes any call that runs the bus, handles all. Whenever
+    /// [`pending`](crate::EventBus::pending) is 0 and [`is_idle`](crate::EventBus::is_idle) true, the next emit calls it, whatever came before; further
+    /// ones do not until the pump thread has looked. A [`run_pending_for`](crate::EventBus::run_pending_for), a
+    /// [`run_pending_once`](crate::EventBus::run_pending_once) and a wait on the pump thread that leave something to run call it again, from there, each once at its end.
+    /// Not for what the pump thread emits while it runs the bus. It may be called once more than needed.
+    ///
+    /// With nothing locked; it must not block, and a wait in it answers `Deadlock`. A panic in it is logged, but not one in a call for what
+    /// was left.
     ///
     /// ```
     /// use std::sync::mpsc::channel;

@@ -363,7 +363,8 @@ impl BusCore {
             }
             list.push((event.downgrade(), delivery));
         }
-        unwind::drop_each(held);
+        // The delivery has yet to go on.
+        let _ = crate::bus::frame::callback(|| unwind::drop_each(held));
     }
 
     pub(crate) fn set_aside(&self) -> Vec<AnyEvent> {

@@ -11,10 +11,12 @@ use crate::bus::start::{Attempt, Fixed, Start, fix_handlers, needs_permit};
 use crate::bus::tell;
 use crate::bus::turn::{release_delivery, submit_resume};
 use crate::event::{
-    ALONE, AnyEvent, ContextMap, Delivery, DeliveryPhase, HandlerMode, QUICK, RecordPhase, State, TypeSlot,
+    ALONE, AnyEvent, Cause, CauseKind, ContextMap, Delivery, DeliveryPhase, HandlerFailure, HandlerMode, Outcome,
+    QUICK, RecordPhase, State, TypeSlot,
 };
 use crate::runtime::{Stack, Worker};
 use crate::sys::clock::{self, NEVER, Stamp, Tick};
+use crate::sys::unwind;
 use std::sync::Arc;
 
 mod own_permit;
@@ -55,6 +57,8 @@ pub(crate) struct Driver<'a> {
     pub(crate) attempt: Attempt,
     /// What the delivery's handlers run under, while no frame of this driver has it.
     under: Under,
+    /// On top of something else, and none of its frames on the thread: what user code does here is a callback's.
+    between: bool,
     /// This driver's frame is on the thread, and its slot on the worker's stack; with the context it found there.
     seated: Option<Option<Arc<ContextMap>>>,
     on_stack: bool,
@@ -72,6 +76,8 @@ struct Owed {
     /// When the watch must look, if earlier than it would.
     look: Option<Tick>,
     finish: Option<Finish>,
+    /// An invocation was skipped that may have had a place under a limit.
+    skipped: bool,
 }
 
 enum Ran {
@@ -107,7 +113,10 @@ pub(crate) fn advance(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent
     let now = clock::now();
     let Some((slot, fixed)) = fix_handlers(bus, event, delivery, now) else { return After::Left };
     let under = Under::Delivery;
-    Driver::new(bus, worker, event, delivery, &slot, fixed, via, under, now).drive(None)
+    let after = Driver::new(bus, worker, event, delivery, &slot, fixed, via, under, now).drive(None);
+    // It may be the last to know a handler that was removed meanwhile.
+    unwind::drop_quietly(slot);
+    after
 }
 
 /// The same on the stack of a handler that waits, or of a caller of `emit_now`: `places` is where in its hand the permits are.
@@ -120,7 +129,11 @@ pub(crate) fn advance_inline(
 ) -> After {
     let now = clock::now();
     let Some((slot, fixed)) = fix_handlers(bus, event, delivery, now) else { return After::Left };
-    Driver::new(bus, worker, event, delivery, &slot, fixed, Via::Inline, Under::Hand(places), now).drive(None)
+    let under = Under::Hand(places);
+    let after = Driver::new(bus, worker, event, delivery, &slot, fixed, Via::Inline, under, now).drive(None);
+    // The same, and what it ran under has yet to be given back.
+    frame::let_go(slot);
+    after
 }
 
 impl<'a> Driver<'a> {
@@ -148,6 +161,7 @@ impl<'a> Driver<'a> {
             since: now,
             attempt: Attempt::default(),
             under,
+            between: false,
             seated: None,
             on_stack: false,
             spare: None,
@@ -164,6 +178,9 @@ impl<'a> Driver<'a> {
             Step::Run
         });
         let ran = self.run(first);
+        if std::mem::take(&mut self.between) {
+            frame::local(|local| local.callbacks -= 1);
+        }
         self.leave(ran)
     }
 
@@ -295,12 +312,18 @@ impl<'a> Driver<'a> {
             return Step::Nothing;
         }
         delivery.manner.inline &= self.via == Via::Inline;
-        let Some(invocation) = delivery.startable() else {
-            if delivery.left > 0 {
-                return Step::Nothing;
+        let invocation = loop {
+            let Some(invocation) = delivery.startable() else {
+                if delivery.left > 0 {
+                    return Step::Nothing;
+                }
+                self.owed.finish = finish(state, self.event, self.delivery, at, self.bus.recorder.keeps());
+                return if self.owed.finish.is_some() { Step::Finished } else { Step::Nothing };
+            };
+            if !self.is_off(delivery, invocation) {
+                break invocation;
             }
-            self.owed.finish = finish(state, self.event, self.delivery, at, self.bus.recorder.keeps());
-            return if self.owed.finish.is_some() { Step::Finished } else { Step::Nothing };
+            self.skip(delivery, invocation, at);
         };
         if self.bus.runtime.pool.is_pressed() && self.gives_way() {
             return Step::GiveWay;
@@ -328,6 +351,22 @@ impl<'a> Driver<'a> {
             state.started = at;
         }
         step
+    }
+
+    /// `off` has ended its registration before its first attempt.
+    #[inline]
+    fn is_off(&self, delivery: &Delivery, invocation: usize) -> bool {
+        !self.slot.handlers[invocation].entry.info.is_registered() && delivery.records[invocation].attempt == 0
+    }
+
+    /// Under the event's lock: it does not start any more.
+    #[cold]
+    fn skip(&mut self, delivery: &mut Delivery, invocation: usize, at: Stamp) {
+        let (head, info) = (self.event.head(), &self.slot.handlers[invocation].entry.info);
+        let cause =
+            Cause::new(CauseKind::Off, head.id(), self.event.event_type()).with_handler(info.id(), info.label());
+        delivery.end_record(invocation, Outcome::Failed(Arc::new(HandlerFailure::Cancelled { cause })), at);
+        self.owed.skipped = true;
     }
 
     /// Not on the stack of a handler that waits: that one would have to wait for its turn, too.
@@ -381,7 +420,9 @@ impl<'a> Driver<'a> {
             return;
         }
         let context = self.event.head().context().cloned();
+        let between = std::mem::take(&mut self.between);
         self.seated = frame::local(|local| {
+            local.callbacks -= u32::from(between);
             let deadline = deadline.min(local.below().map_or(NEVER, |f| f.deadline));
             local.frames.push(Frame {
                 event: self.event.clone(),
@@ -408,7 +449,9 @@ impl<'a> Driver<'a> {
             self.on_stack = false;
         }
         let Some(context) = self.seated.take() else { return };
+        self.between = self.via == Via::Inline;
         let gone = frame::local(|local| {
+            local.callbacks += u32::from(self.between);
             let context = std::mem::replace(&mut local.context, context);
             (local.frames.pop(), context)
         });
@@ -437,6 +480,9 @@ impl<'a> Driver<'a> {
     fn settle(&mut self) {
         if let Some(at) = self.owed.look.take() {
             self.bus.runtime.watch.look_at(at, self.worker);
+        }
+        if std::mem::take(&mut self.owed.skipped) && self.bus.has_limits() {
+            limits::settle(&self.bus.runtime, self.event);
         }
         for _ in 0..std::mem::take(&mut self.owed.helpers) {
             submit_helper(self.bus, self.event, self.delivery);

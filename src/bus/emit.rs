@@ -202,9 +202,13 @@ impl BusCore {
         loop {
             let error = match self.insert(candidate, Entrance::Queue) {
                 Err(error @ (EmitError::QueueFull { .. } | EmitError::RateLimited { .. })) => error,
-                other => return other.map(|()| Entered::Queued),
+                other => {
+                    worker.ends_wait();
+                    return other.map(|()| Entered::Queued);
+                }
             };
             if frame::barred().is_some() || clock::now() >= until || self.is_stuck(&worker) {
+                worker.ends_wait();
                 return Err(error);
             }
             let token = match error {
@@ -282,6 +286,7 @@ impl BusCore {
         let mut start = false;
         if entrance == Entrance::Claimed {
             self.note_claim(event.head().stamp());
+            self.note_arrival(false);
         } else if let Some(event) = candidate.event.take() {
             start = self.send(&mut inlet, Entry { event, delivery: 0, turn: candidate.turn });
         }
@@ -401,6 +406,7 @@ impl BusCore {
             }
             drop(inlet);
             worker.sit(&self.runtime, NEVER, Needs::default);
+            worker.ends_wait();
         }
     }
 
@@ -412,6 +418,9 @@ impl BusCore {
         }
         // The receiver lives as long as this bus.
         let _ = inlet.queue.send(entry);
+        if self.manual.is_some() {
+            self.note_arrival(true);
+        }
         turn != TurnKind::Free && !std::mem::replace(&mut inlet.active, true)
     }
 
@@ -421,6 +430,9 @@ impl BusCore {
         }
         if turn == TurnKind::Free {
             self.submit_free();
+        }
+        if self.manual.is_some() {
+            self.tell_of_arrival();
         }
         refused::ask_again();
     }

@@ -46,8 +46,12 @@ pub(crate) fn complete(event: &AnyEvent, completion: Completion) {
     let mut above = completion.tell(event);
     while let Some(parent) = above.take() {
         above = count_down(&parent, at);
-        // It may be the last hold of it, and its payload may panic when it goes.
-        unwind::drop_quietly(parent);
+        // It may be the last hold of it, and its payload may panic when it goes; and whoever came here owes more than this.
+        if parent.is_kept_once() {
+            frame::let_go(parent);
+        } else {
+            unwind::drop_quietly(parent);
+        }
     }
 }
 
@@ -290,7 +294,7 @@ pub(crate) fn wait_for_next_attempt(
 ) {
     let of = delay.of;
     let (waits, gone) = event.state().lock().delay(delay);
-    unwind::drop_quietly(gone);
+    frame::let_go(gone);
     if !waits {
         return;
     }

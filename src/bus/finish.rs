@@ -3,6 +3,7 @@
 use crate::bus::core::BusCore;
 use crate::bus::counters::End;
 use crate::bus::ending;
+use crate::bus::frame;
 use crate::bus::letters::{self, Failure};
 use crate::bus::limits;
 use crate::bus::recorder::{Keeps, Verdict, is_drop, is_own};
@@ -104,7 +105,8 @@ fn settle(bus: &Arc<BusCore>, event: &AnyEvent, rare: Rare) {
     }
     drop_failures(bus, rare.delays);
     for failure in rare.letters {
-        letters::note(bus, event, failure);
+        // It lets go of what a letter before it kept.
+        let _ = frame::callback(|| letters::note(bus, event, failure));
     }
 }
 
@@ -113,7 +115,7 @@ pub(crate) fn drop_failures(bus: &Arc<BusCore>, delays: Vec<Delay>) {
     if !delays.is_empty() && is_service_thread() {
         bus.runtime.pool.submit_granted(Job::new(bus.lane, move |_| unwind::drop_each(delays)));
     } else {
-        unwind::drop_each(delays);
+        let _ = frame::callback(|| unwind::drop_each(delays));
     }
 }
 
@@ -154,6 +156,10 @@ pub(crate) fn conclude(bus: &Arc<BusCore>, event: &AnyEvent, finish: Finish) {
     } else {
         bus.note_done(finish.end);
     }
-    // Handlers that were removed meanwhile end here.
-    unwind::drop_quietly(finish.slot);
+    // Handlers that were removed meanwhile end here, before the permits are given back.
+    if finish.slot.as_ref().is_some_and(|slot| Arc::strong_count(slot) == 1) {
+        frame::let_go(finish.slot);
+    } else {
+        unwind::drop_quietly(finish.slot);
+    }
 }

@@ -6,11 +6,12 @@ use crate::event::{
     AnyEvent, ContextMap, EventId, HandlerId, HandlerInfo, Manner, ParentLink, RecordPhase, State, TurnKind, given_up,
     is_marked, marked,
 };
-use crate::runtime::{PermitKind, Worker};
+use crate::runtime::{PermitKind, Worker, is_service_thread};
 use crate::sync::{Granted, Place, Token};
 use crate::sys::clock::Tick;
 use crate::sys::logging;
 use crate::sys::thread;
+use crate::sys::unwind;
 use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::panic::Location;
@@ -170,8 +171,12 @@ pub(crate) struct Local {
     pub(crate) frames: Vec<Frame>,
     pub(crate) hand: Vec<Hold>,
     pub(crate) context: Option<Arc<ContextMap>>,
-    /// Inside a callback of the user's that is not a handler.
+    /// Inside a callback of the user's that is not a handler, or between two handlers of a delivery that this thread drives on top of something.
     pub(crate) callbacks: u32,
+    /// So many calls of [`apart`](crate::bus::rest::apart) are on this thread.
+    pub(crate) apart: u32,
+    /// It does on behalf of somebody else what may wait.
+    pub(crate) stands_in: bool,
     /// So many of the frames only wait until those above are gone, which they have nothing to do with: a pump thread that is parked serves
     /// others.
     pub(crate) floor: usize,
@@ -183,6 +188,19 @@ impl Local {
     /// The handler that waits for the one to be put on top.
     pub(crate) fn below(&self) -> Option<&Frame> {
         self.frames.get(self.floor..)?.last()
+    }
+
+    /// No call of ours may block: it comes from a callback that is not a handler, or from the `Drop` of something that this thread lets go
+    /// on its way from one handler to the next.
+    #[inline]
+    fn is_in_callback(&self) -> bool {
+        self.callbacks > 0 || self.frames.len() <= self.floor && self.is_on_its_way()
+    }
+
+    #[cold]
+    fn is_on_its_way(&self) -> bool {
+        !self.stands_in
+            && (self.apart > 0 || Worker::is_pooled_here() || is_service_thread() || logging::is_log_thread())
     }
 
     /// The handler that runs on this thread, once what it runs under is in the hand.
@@ -274,9 +292,9 @@ pub(crate) fn is_inside() -> bool {
     local(|local| !local.frames.is_empty()).unwrap_or(false)
 }
 
-/// Inside a middleware, filter, hook or tracker, where a blocking call could never be right.
+/// Inside a middleware, filter, hook, tracker, or a `Drop` between two handlers, where a blocking call could never be right.
 pub(crate) fn in_callback() -> bool {
-    local(|local| local.callbacks > 0).unwrap_or(false)
+    local(|local| local.is_in_callback()).unwrap_or(false)
 }
 
 /// Why no call of ours may block here.
@@ -290,7 +308,7 @@ pub(crate) enum Barred {
 /// Whether a call of ours may block on this thread.
 pub(crate) fn barred() -> Option<Barred> {
     local(|local| {
-        if local.callbacks > 0 {
+        if local.is_in_callback() {
             return Some(Barred::Callback);
         }
         local.forbidden.last().map(|since| Barred::Forbidden(since))
@@ -304,6 +322,11 @@ pub(crate) fn callback<R>(body: impl FnOnce() -> R) -> Result<R, String> {
     let result = crate::sys::unwind::catch(body);
     local(|local| local.callbacks -= 1);
     result
+}
+
+/// Drops a value of the user's while something is owed that a wait in its `Drop` may wait for: that answers `Deadlock`.
+pub(crate) fn let_go<T>(value: T) {
+    let _ = callback(|| unwind::drop_quietly(value));
 }
 
 /// The same for one that has nothing to do with the handler it happens to come on top of: what it emits is not that handler's.

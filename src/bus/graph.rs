@@ -4,6 +4,7 @@ use crate::bus::core::BusCore;
 use crate::bus::frame::{self, Frame};
 use crate::bus::limits;
 use crate::bus::permit::delivery_token;
+use crate::bus::sits;
 use crate::event::{AnyEvent, BusId, BusIdentity, Delivery, DeliveryPhase, LimitGroup, Placed, RecordPhase, TurnKind};
 use crate::runtime::{Lane, Needs, ParkedWait, RuntimeCore, Worker};
 use crate::sync::Token;
@@ -142,6 +143,10 @@ pub(crate) fn needs_of(event: &AnyEvent, in_order: bool, runtime: &RuntimeCore) 
             pending
                 .extend(workers.iter().filter_map(|w| parked.get(w)).map(|wait| (wait.event.clone(), wait.in_order)));
         }
+        for identity in workers.iter().filter_map(|worker| sits::idle_wait(runtime, *worker)) {
+            needs.buses.extend(BusCore::of(&identity).map(|bus| bus.lane));
+            needs.holders.extend(BusCore::of(&identity).map(|bus| bus.lane));
+        }
     }
     if needs.all_holders {
         let holders: Vec<Token> = runtime.global.lock().event.holders().collect();
@@ -190,10 +195,21 @@ impl<'a> Parked<'a> {
         let runtime = &self.frame.bus.runtime;
         let parked = runtime.parked.lock();
         let (me, own) = (self.worker.id, Standing::of_this_thread());
-        let search = Search { parked: &parked, runtime, me, own, awaited: &self.event };
+        let search = Search { parked: &parked, runtime, me, own, awaited: Some(&self.event) };
         let chain = search.run(&self.event, self.in_order, !self.in_order, false, &mut Vec::new())?;
         Some(format!("{} on {} waits for {}{chain}", self.frame.label(), self.frame.event, self.event))
     }
+}
+
+/// Why a bus can never be idle while the handler on this thread, which is entered among those that sit, waits for that.
+pub(crate) fn never_idle(worker: &Worker, frame: &Frame, bus: &Arc<BusIdentity>) -> Option<String> {
+    let runtime = &frame.bus.runtime;
+    let parked = runtime.parked.lock();
+    let search = Search { parked: &parked, runtime, me: worker.id, own: Standing::of_this_thread(), awaited: None };
+    let mut trail = Trail::default();
+    let steps = search.until_idle(bus, &mut trail, 0, "", false, false);
+    let chain = search.go(steps, trail, &mut Vec::new())?;
+    Some(format!("{} on {} waits for {} to be idle{chain}", frame.label(), frame.event, bus.label))
 }
 
 impl Drop for Parked<'_> {
@@ -361,8 +377,8 @@ struct Search<'a> {
     runtime: &'a RuntimeCore,
     me: u64,
     own: Standing,
-    /// What this worker waits for.
-    awaited: &'a AnyEvent,
+    /// The event that this worker waits for; `None` if it is no event.
+    awaited: Option<&'a AnyEvent>,
 }
 
 impl Search<'_> {
@@ -377,9 +393,35 @@ impl Search<'_> {
         queue: bool,
         lines: &mut Vec<Arc<LimitGroup>>,
     ) -> Option<String> {
+        let start = Step { event: start.clone(), delivery: None, hop: 0, in_order, jump, queue };
+        self.go(vec![start], Trail::default(), lines)
+    }
+
+    /// What a thread that waits for a bus to be idle needs: the end of each delivery there.
+    fn until_idle(
+        &self,
+        bus: &BusIdentity,
+        trail: &mut Trail,
+        hop: usize,
+        who: &str,
+        jump: bool,
+        queue: bool,
+    ) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for (event, delivery) in sits::unfinished(bus) {
+            let words = match who {
+                "" => format!(", which needs {event} there"),
+                who => format!(", where {who} waits for {} to be idle, which needs {event} there", bus.label),
+            };
+            let hop = trail.add(hop, words);
+            // It leaves what is queued to the bus.
+            steps.push(Step { event, delivery: Some(delivery), hop, in_order: true, jump, queue });
+        }
+        steps
+    }
+
+    fn go(&self, mut pending: Vec<Step>, mut trail: Trail, lines: &mut Vec<Arc<LimitGroup>>) -> Option<String> {
         let mut seen = HashSet::new();
-        let mut trail = Trail::default();
-        let mut pending = vec![Step { event: start.clone(), delivery: None, hop: 0, in_order, jump, queue }];
         while let Some(step) = pending.pop() {
             let Step { event, delivery: only, hop, in_order, jump, queue } = step;
             let is_over = only.is_none() && event.is_complete();
@@ -422,7 +464,8 @@ impl Search<'_> {
                 // Who waits for the event lends it the place.
                 let words = |who: &str| format!(", which stands in line for a place under a limit that {who} has");
                 if worker == self.me {
-                    if jump && queue || limits::needs(self.parked, self.awaited, &event) {
+                    let lends = |awaited| limits::needs(self.parked, awaited, &event);
+                    if jump && queue || self.awaited.is_some_and(lends) {
                         continue;
                     }
                     return Some(format!("{}{}", trail.words(hop), words("this very handler")));
@@ -432,6 +475,9 @@ impl Search<'_> {
                 {
                     let hop = trail.add(hop, words(&format!("a handler that waits for {}", wait.event)));
                     pending.push(Step::past(wait, hop, jump, queue));
+                } else if let Some(bus) = sits::idle_wait(self.runtime, worker) {
+                    let hop = trail.add(hop, words("a handler"));
+                    pending.extend(self.until_idle(&bus, &mut trail, hop, "that", jump, queue));
                 }
             }
             for (worker, handler) in workers {
@@ -444,6 +490,8 @@ impl Search<'_> {
                 if let Some(wait) = self.parked.get(&worker) {
                     let hop = trail.add(hop, format!(", where {handler} waits for {}", wait.event));
                     pending.push(Step::past(wait, hop, jump, queue));
+                } else if let Some(bus) = sits::idle_wait(self.runtime, worker) {
+                    pending.extend(self.until_idle(&bus, &mut trail, hop, &handler, jump, queue));
                 }
             }
             // Who jumps claims what is queued; only an in-order wait depends on the queue.
@@ -461,6 +509,10 @@ impl Search<'_> {
                     let label = &queue.bus.label;
                     let hop = trail.add(hop, format!(", queued on {label} behind a handler that waits for {event}"));
                     pending.push(Step { event, delivery: None, hop, in_order, jump: jump || !in_order, queue: true });
+                }
+                for bus in self.idle_waits_before(&queue) {
+                    let hop = trail.add(hop, format!(", queued on {} behind a handler", queue.bus.label));
+                    pending.extend(self.until_idle(&bus, &mut trail, hop, "that", jump, true));
                 }
             }
             for child in children {
@@ -483,7 +535,7 @@ impl Search<'_> {
         lines: &mut Vec<Arc<LimitGroup>>,
     ) -> bool {
         let waits_for = |holder: &u64| match *holder == self.me {
-            true => Some((self.awaited, !jump)),
+            true => self.awaited.map(|awaited| (awaited, !jump)),
             false => self.parked.get(holder).map(|wait| (&wait.event, wait.in_order)),
         };
         // Who waits for the event lends it the place, unless somebody else has that already.
@@ -510,12 +562,20 @@ impl Search<'_> {
 
     /// What the parked handlers wait for that keep a queue from starting.
     fn parked_before(&self, queue: &Queue) -> Vec<(AnyEvent, bool)> {
-        let keeps = |id: u64| {
-            self.runtime.pool.worker(id).is_some_and(|worker| {
-                let slots = worker.slots();
-                Standing::of(slots.iter().map(|slot| (&slot.event, slot.delivery))).keeps(queue)
-            })
-        };
+        let keeps = |id: u64| self.keeps(id, queue);
         self.parked.iter().filter(|(id, _)| keeps(**id)).map(|(_, wait)| (wait.event.clone(), wait.in_order)).collect()
+    }
+
+    fn keeps(&self, worker: u64, queue: &Queue) -> bool {
+        self.runtime.pool.worker(worker).is_some_and(|worker| {
+            let slots = worker.slots();
+            Standing::of(slots.iter().map(|slot| (&slot.event, slot.delivery))).keeps(queue)
+        })
+    }
+
+    /// The buses that they wait for to be idle.
+    fn idle_waits_before(&self, queue: &Queue) -> Vec<Arc<BusIdentity>> {
+        let waits = sits::idle_waits(self.runtime).into_iter();
+        waits.filter(|(id, _)| *id != self.me && self.keeps(*id, queue)).map(|(_, bus)| bus).collect()
     }
 }

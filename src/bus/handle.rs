@@ -264,7 +264,28 @@ impl EventBus {
         self.core.identity.notices.as_ref()
     }
 
-    /// Ends a registration. False if it was not registered (any more). Events claimed before may still run it.
+    /// Ends a registration. False if it was not registered (any more).
+    ///
+    /// From then on no invocation of it starts, on any thread: an event that has started, too, goes on without it, and shows
+    /// [`HandlerFailure::Cancelled`](crate::HandlerFailure::Cancelled) with [`CauseKind::Off`](crate::CauseKind::Off) for it, which is no failure of the event. An
+    /// invocation that has started goes on, with all its attempts.
+    ///
+    /// True for one caller only, so a handler that asks first runs what follows once, whatever runs beside it:
+    ///
+    /// ```
+    /// use threadbus::{Event, EventBus, HandlerContext, HandlerError, Payload};
+    /// struct Login;
+    /// impl Payload for Login { type Output = &'static str; }
+    ///
+    /// let bus = EventBus::new("app");
+    /// bus.on(|login: &Event<Login>| -> Result<Option<&'static str>, HandlerError> {
+    ///     let me = HandlerContext::current().ok_or("not in a handler")?.handler();
+    ///     Ok(login.bus().off(&me).then_some("the first login"))
+    /// });
+    /// assert_eq!(bus.emit(Login).result()?, "the first login");
+    /// assert!(!bus.has_handler::<Login>());
+    /// # Ok::<(), threadbus::ResultError>(())
+    /// ```
     pub fn off(&self, handler: &HandlerInfo) -> bool {
         self.off_id(handler.id())
     }

@@ -6,7 +6,7 @@ use crate::bus::frame::{self, Frame};
 use crate::bus::handle::EventBus;
 use crate::event::{AnyEvent, AttemptKey, HandlerInfo, WaitError, WeakEvent};
 use crate::runtime::{Serves, Worker};
-use crate::sys::clock::{self, NEVER};
+use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::{logging, unwind};
 use std::fmt;
 use std::sync::Arc;
@@ -95,13 +95,18 @@ impl HandlerContext {
     pub fn sleep(&self, duration: Duration) -> Result<(), WaitError> {
         may_block(|| format!("sleeps for {duration:?}"))?;
         let until = clock::after(clock::now(), duration);
-        let worker = Worker::current();
+        let Some(worker) = Worker::current() else { return self.check() };
+        let slept = self.sleep_on(&worker, until);
+        worker.ends_wait();
+        slept
+    }
+
+    fn sleep_on(&self, worker: &Arc<Worker>, until: Tick) -> Result<(), WaitError> {
         loop {
             self.check()?;
             if until != NEVER && clock::now() >= until {
                 return Ok(());
             }
-            let Some(worker) = &worker else { return Ok(()) };
             if worker.rest(until, Serves::Fronted)
                 && let Some(frame) = frame::top()
             {

@@ -4,9 +4,11 @@ use crate::bus::core::BusCore;
 use crate::bus::counters::Until;
 use crate::bus::forbid::may_block;
 use crate::bus::frame::{self, Frame};
+use crate::bus::graph;
 use crate::bus::handle::EventBus;
+use crate::bus::sits::Sitting;
 use crate::event::WaitError;
-use crate::runtime::{Needs, Serves, Worker};
+use crate::runtime::{Needs, Serves, SitFor, Worker};
 use crate::sync::refused;
 use crate::sys::clock::{self, NEVER, Tick};
 use std::sync::Arc;
@@ -25,8 +27,9 @@ impl EventBus {
     /// elsewhere this waits for the pump thread of such a bus.
     ///
     /// # Errors
-    /// [`WaitError::Deadlock`] at once inside a handler of this bus, or in a callback that is not a handler; [`WaitError::Aborted`] in a
-    /// handler of another bus that was given up meanwhile.
+    /// [`WaitError::Deadlock`] at once inside a handler of this bus, or in a callback that is not a handler; and inside a handler of another
+    /// bus when this one can never be idle before that handler ends: its events need the turn of the globally serial handler that waits, or a handler of this bus waits,
+    /// directly or over others, for that one. [`WaitError::Aborted`] in a handler of another bus that was given up meanwhile.
     #[track_caller]
     pub fn wait_until_idle(&self) -> Result<(), WaitError> {
         self.wait_idle(None)
@@ -62,11 +65,14 @@ impl EventBus {
         let Some(worker) = Worker::current() else {
             return Err(WaitError::Deadlock("this thread is ending".to_owned()));
         };
-        match self.core().rest_until_idle(&worker, frame.as_ref(), deadline) {
+        let rested = self.core().rest_until_idle(&worker, frame.as_ref(), deadline);
+        worker.ends_wait();
+        match rested {
             Rested::Idle => Ok(()),
             Rested::TimedOut => Err(WaitError::Timeout(timeout.unwrap_or_default())),
             Rested::GivenUp => Err(WaitError::Aborted),
             Rested::Stuck => Err(WaitError::NoThread(1)),
+            Rested::Never(chain) => Err(WaitError::Deadlock(chain)),
         }
     }
 
@@ -87,7 +93,7 @@ impl EventBus {
 }
 
 /// How a wait for an idle bus ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Rested {
     Idle,
     TimedOut,
@@ -95,12 +101,15 @@ pub(super) enum Rested {
     GivenUp,
     /// Nobody but the caller could run what is queued, and its stack is used up.
     Stuck,
+    /// It waits, over others, for the handler that waits.
+    Never(String),
 }
 
 impl BusCore {
     /// Parks until the bus is idle, the deadline, or the end of the handler that waits, if one does: it gives up what it holds meanwhile.
     pub(super) fn rest_until_idle(&self, worker: &Arc<Worker>, frame: Option<&Frame>, deadline: Tick) -> Rested {
         let _watch = self.watch(&worker.bell, Until::Idle);
+        let sitting = frame.map(|frame| Sitting::enter(worker, frame, SitFor::Idle(Arc::clone(&self.identity))));
         let mut sat = false;
         let rested = loop {
             if self.is_idle() {
@@ -116,6 +125,9 @@ impl BusCore {
                 Some(frame) => {
                     frame::set_down_all();
                     sat = true;
+                    if let Some(chain) = graph::never_idle(worker, frame, &self.identity) {
+                        break Rested::Never(chain);
+                    }
                     let needs = || Needs::bus(self.lane);
                     worker.suspended(&frame.bus.runtime, deadline, needs, || worker.rest(deadline, Serves::All));
                 }
@@ -123,6 +135,7 @@ impl BusCore {
                 None => drop(worker.rest(deadline, Serves::All)),
             }
         };
+        drop(sitting);
         match frame {
             Some(frame) if sat && !frame::take_back(worker, frame) => Rested::GivenUp,
             _ => rested,

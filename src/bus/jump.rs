@@ -69,8 +69,17 @@ pub(crate) fn wait(event: &AnyEvent, waiting: Waiting) -> Result<(), WaitError> 
             may_block(|| format!("waits for {event}"))?;
         }
         match (Worker::current(), frame::top()) {
-            (Some(worker), Some(frame)) => Jump { worker, frame, waiting, deadline }.wait(event)?,
-            (Some(worker), None) => wait_outside(event, Some(&worker), waiting, deadline)?,
+            (Some(worker), Some(frame)) => {
+                let jump = Jump { worker, frame, waiting, deadline };
+                let waited = jump.wait(event);
+                jump.worker.ends_wait();
+                waited?;
+            }
+            (Some(worker), None) => {
+                let waited = wait_outside(event, Some(&worker), waiting, deadline);
+                worker.ends_wait();
+                waited?;
+            }
             // The thread is ending, and its locals are gone.
             (None, _) => wait_outside(event, None, waiting, deadline)?,
         }
@@ -306,7 +315,7 @@ impl Jump {
         let Some(bus) = identity.and_then(|identity| BusCore::of(&identity)) else { return Ok(()) };
         let slot = bus.registry.slot(target.body(), &bus.defaults);
         let plan = plan_for(target, &slot, &bus.defaults);
-        let inside = bus.manual.as_ref().map(|manual| bus.go_inside(manual, &self.worker, false, None));
+        let inside = bus.manual.as_ref().map(|manual| bus.go_inside(manual, &self.worker, false, None, true));
         let foreign = matches!(inside, Some(None));
         if foreign {
             self.check_attached(&bus, target)?;

@@ -19,7 +19,7 @@ use crate::sync::Bell;
 use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use crate::sys::{logging, unwind};
+use crate::sys::{logging, planted, unwind};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -47,6 +47,8 @@ struct State {
     loop_has_turn: bool,
     wants_free: bool,
     announced: bool,
+    /// An event came to the idle bus, and whoever emits it has yet to tell.
+    woken: bool,
     /// The last handle is gone.
     closed: bool,
 }
@@ -74,6 +76,12 @@ impl State {
     fn announces(&mut self) -> bool {
         self.inside == 0 && self.has_work() && !std::mem::replace(&mut self.announced, true)
     }
+
+    /// The same where the pump thread may go to sleep: what it was told before may have been what woke it.
+    fn reminds(&mut self) -> bool {
+        self.announced &= self.inside > 0 || planted("leaves_untold");
+        self.announces()
+    }
 }
 
 impl Manual {
@@ -88,6 +96,7 @@ impl Manual {
             loop_has_turn: false,
             wants_free: false,
             announced: false,
+            woken: false,
             closed: false,
         };
         Manual { state: Mutex::new(state), wake, starts: AtomicUsize::new(0), until: AtomicU64::new(NEVER) }
@@ -176,20 +185,25 @@ pub(crate) struct Inside<'a> {
     bus: &'a Arc<BusCore>,
     manual: &'a Manual,
     until: Tick,
+    /// A wait goes on when this is gone.
+    in_wait: bool,
     _handle: crate::bus::handle::EventBus,
 }
 
 impl Drop for Inside<'_> {
     fn drop(&mut self) {
         self.manual.until.store(self.until, Ordering::SeqCst);
+        self.bus.hand_back_in_vain(self.manual);
         let announces = {
             let mut state = self.manual.state.lock();
             state.inside -= 1;
             state.announced &= state.has_work();
-            state.announces()
+            // A wait does it once, at its end.
+            !self.in_wait && state.reminds()
         };
         if announces {
-            self.bus.announce(false);
+            // Work that loggers make would never end if the panic of a reminder were logged.
+            self.bus.announce(true);
         }
     }
 }
@@ -208,6 +222,7 @@ impl BusCore {
         worker: &Arc<Worker>,
         becomes: bool,
         until: Option<Tick>,
+        in_wait: bool,
     ) -> Option<Inside<'a>> {
         let comes = {
             let mut state = manual.state.lock();
@@ -230,7 +245,7 @@ impl BusCore {
         let before = manual.until.load(Ordering::SeqCst);
         manual.until.store(until.unwrap_or(before), Ordering::SeqCst);
         let _handle = crate::bus::handle::EventBus::from_core(Arc::clone(self));
-        Some(Inside { bus: self, manual, until: before, _handle })
+        Some(Inside { bus: self, manual, until: before, in_wait, _handle })
     }
 
     /// Keeps work until the pump thread comes to it, and calls `on_ready` if the bus was idle. With nothing locked.
@@ -268,6 +283,54 @@ impl BusCore {
         bell.ring();
         if announces {
             self.announce(unlogged);
+        }
+    }
+
+    /// The loop, or the runner of free events, was put by when its time was over, and there is nothing left for it. If it stayed, the next
+    /// emit would find it there, and tell nobody.
+    fn hand_back_in_vain(&self, manual: &Manual) {
+        {
+            let state = manual.state.lock();
+            if state.inside > 1 || !state.wants_loop && !state.wants_free {
+                return;
+            }
+        }
+        let run = self.run.lock();
+        let mut inlet = self.inlet.lock();
+        // Emits send under the inlet's lock.
+        if !self.arrivals.is_empty() {
+            return;
+        }
+        let mut state = manual.state.lock();
+        if run.lanes.len() == 0 && state.wants_loop && !state.loop_has_turn {
+            state.wants_loop = false;
+            inlet.active = false;
+        }
+        state.wants_free &= run.free.len() > 0;
+    }
+
+    /// An event comes, counted already: is the bus idle but for that, then `on_ready` is due, whatever was told before. Under the inlet's
+    /// lock. `queued`: whoever emits it calls [`tell_of_arrival`](Self::tell_of_arrival).
+    pub(crate) fn note_arrival(&self, queued: bool) {
+        let Some(manual) = &self.manual else { return };
+        if self.counters.done() + 1 >= self.counters.emitted() {
+            let mut state = manual.state.lock();
+            if state.inside == 0 {
+                state.announced = false;
+                state.woken = queued;
+            }
+        }
+    }
+
+    /// With nothing locked, when what is to be put by for the event has been.
+    pub(crate) fn tell_of_arrival(self: &Arc<Self>) {
+        let Some(manual) = &self.manual else { return };
+        let announces = {
+            let mut state = manual.state.lock();
+            std::mem::take(&mut state.woken) && state.inside == 0 && !std::mem::replace(&mut state.announced, true)
+        };
+        if announces {
+            self.announce(false);
         }
     }
 
@@ -337,6 +400,17 @@ impl Drive for BusCore {
 
     fn has_fronted(&self) -> bool {
         self.manual.as_ref().is_some_and(|manual| manual.has_fronted())
+    }
+
+    fn remind(self: Arc<Self>, worker: &Worker) {
+        let Some(manual) = &self.manual else { return };
+        let reminds = {
+            let mut state = manual.state.lock();
+            state.thread == worker.id && state.reminds()
+        };
+        if reminds {
+            self.announce(true);
+        }
     }
 
     fn set_down_fronted(self: Arc<Self>) {

@@ -49,6 +49,7 @@ mod run_now;
 mod seen_ids;
 mod seldom;
 mod shutdown;
+mod sits;
 mod start;
 mod straight;
 mod tell;

@@ -223,7 +223,7 @@ struct Aside(Option<Local>);
 
 impl Aside {
     fn set(context: Option<Arc<ContextMap>>) -> Aside {
-        Aside(frame::local(|local| std::mem::replace(local, Local { context, ..Local::default() })))
+        Aside(frame::local(|local| std::mem::replace(local, Local { context, stands_in: true, ..Local::default() })))
     }
 }
 

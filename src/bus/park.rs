@@ -53,6 +53,15 @@ impl Seat {
 
     /// Parks until `ready`. That must not run user code, nor drop what users gave.
     pub(crate) fn park(&self, deadline: Tick, ready: impl Fn() -> bool) -> Parked {
+        if ready() {
+            return Parked::Ready;
+        }
+        let parked = self.parks(deadline, ready);
+        self.worker.ends_wait();
+        parked
+    }
+
+    fn parks(&self, deadline: Tick, ready: impl Fn() -> bool) -> Parked {
         loop {
             if ready() {
                 return Parked::Ready;

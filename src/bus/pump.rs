@@ -49,8 +49,7 @@ impl EventBus {
 
     /// The same, but starts no further event once `budget` is spent: with none, it starts none. An event that has started runs to its end.
     ///
-    /// What is left waits for the next call. The bus was not idle in between, so [`on_ready`](crate::BusBuilder::on_ready) is not called
-    /// for it: see [`pending`](Self::pending) or [`is_idle`](Self::is_idle).
+    /// What is left waits for the next call: [`on_ready`](crate::BusBuilder::on_ready) is called for it, at the end of this one.
     ///
     /// **Blocking**: as [`run_pending`](Self::run_pending).
     ///
@@ -75,8 +74,8 @@ impl EventBus {
     /// The same for one round: what is queued when it is called, and what that waits for. What is emitted meanwhile waits for the next
     /// call, whatever its priority, and so does a retry that is due meanwhile.
     ///
-    /// So this returns although each event emits the next, and every event waits for one round at most. What is left does not call
-    /// [`on_ready`](crate::BusBuilder::on_ready), as with a budget: see [`pending`](Self::pending).
+    /// So this returns although each event emits the next, and every event waits for one round at most. What is left calls
+    /// [`on_ready`](crate::BusBuilder::on_ready), as with a budget.
     ///
     /// **Blocking**: as [`run_pending`](Self::run_pending).
     ///
@@ -118,7 +117,7 @@ impl BusCore {
         if frame.as_ref().is_some_and(|frame| !frame.is_live()) {
             return refuse("the handler that calls it was given up");
         }
-        let Some(inside) = self.go_inside(manual, &worker, frame.is_none(), Some(until)) else {
+        let Some(inside) = self.go_inside(manual, &worker, frame.is_none(), Some(until), false) else {
             return refuse(if manual.is_pumped_elsewhere(&worker) {
                 "another thread does already"
             } else {
@@ -165,7 +164,7 @@ impl BusCore {
     pub(crate) fn serve_one(self: &Arc<Self>, worker: &Arc<Worker>, serves: Serves) -> Result<bool, NotHere> {
         let Some(manual) = &self.manual else { return Err(NotHere) };
         // After one event the loop is set down again, and the one who waits looks around.
-        let Some(inside) = self.go_inside(manual, worker, false, Some(0)) else { return Err(NotHere) };
+        let Some(inside) = self.go_inside(manual, worker, false, Some(0), true) else { return Err(NotHere) };
         // Inside of a round, too: what is waited for may have been emitted in it.
         let round = Round::enter(self, false);
         let Some(due) = manual.due(serves) else { return Ok(false) };

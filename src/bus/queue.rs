@@ -2,6 +2,7 @@
 
 use crate::bus::core::{BusCore, Entry, Run};
 use crate::bus::ending;
+use crate::bus::frame;
 use crate::bus::permit::is_queued;
 use crate::event::{AnyEvent, Priority, TurnKind};
 use crate::sys::sync::MutexGuard;
@@ -116,7 +117,8 @@ impl BusCore {
         }
         drop(run);
         self.counters.stale.fetch_sub(i64::try_from(swept.len()).unwrap_or(0), Ordering::Relaxed);
-        unwind::drop_each(swept);
+        // What was claimed has yet to be run.
+        let _ = frame::callback(|| unwind::drop_each(swept));
     }
 
     /// The oldest queued event of the lowest occupied priority ends, unless all are above `arriving`.

@@ -56,6 +56,7 @@ impl BusCore {
             crate::bus::ending::watch_cap(self, event, index, cap);
         }
         tell::deliver(self, event);
+        self.note_arrival(false);
         run_now::run_claimed(self, event, index);
         let state = event.state().lock();
         match state.deliveries.get(index).and_then(|d| d.records.first()).map(|record| &record.outcome) {

@@ -90,11 +90,23 @@ impl Worker {
 pub(crate) fn apart(runtime: &RuntimeCore, worker: &Worker, body: impl FnOnce()) -> Result<(), String> {
     let parked = runtime.parked_count.load(Ordering::SeqCst) > 0;
     let below = if parked { runtime.parked.lock().remove(&worker.id) } else { None };
-    let floor = frame::local(|local| std::mem::replace(&mut local.floor, local.frames.len()));
+    let sits = runtime.sits_count.load(Ordering::SeqCst) > 0;
+    let sat = if sits { runtime.sits.lock().remove(&worker.id) } else { None };
+    let before = frame::local(|local| {
+        local.apart += 1;
+        let callbacks = std::mem::take(&mut local.callbacks);
+        (std::mem::replace(&mut local.floor, local.frames.len()), callbacks)
+    });
     let ran = unwind::catch(body);
-    frame::local(|local| local.floor = floor.unwrap_or(0));
+    frame::local(|local| {
+        local.apart -= 1;
+        (local.floor, local.callbacks) = before.unwrap_or_default();
+    });
     if let Some(below) = below {
         runtime.parked.lock().insert(worker.id, below);
+    }
+    if let Some(sat) = sat {
+        runtime.sits.lock().insert(worker.id, sat);
     }
     ran
 }

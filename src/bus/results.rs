@@ -199,7 +199,9 @@ impl<P: Payload> fmt::Debug for Select<'_, P> {
 
 fn lost_first(failure: &HandlerFailure) -> bool {
     match failure {
-        HandlerFailure::Cancelled { cause } | HandlerFailure::Aborted { cause } => cause.kind == CauseKind::LostFirst,
+        HandlerFailure::Cancelled { cause } | HandlerFailure::Aborted { cause } => {
+            matches!(cause.kind, CauseKind::LostFirst | CauseKind::Off)
+        }
         _ => false,
     }
 }

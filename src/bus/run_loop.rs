@@ -434,6 +434,8 @@ impl BusCore {
         });
         let granted = global.event.stand(Place::Entry, Ticket { token: own, under: None, turn });
         drop(global);
+        // Who has the turn may wait for this bus to be idle.
+        self.runtime.ring_sits();
         debug_assert!(granted.is_empty(), "a permit that could not be taken was granted");
         false
     }

@@ -3,8 +3,7 @@
 use crate::bus::core::BusCore;
 use crate::bus::counters::Until;
 use crate::bus::drive::{After, Driver, Via};
-use crate::bus::forbid::is_forbidden;
-use crate::bus::frame::{self, Barred, Under};
+use crate::bus::frame::{self, Under};
 use crate::bus::graph;
 use crate::bus::jump::{Jump, Waiting, is_parallel, lender, manner, run_here};
 use crate::bus::kind;
@@ -37,7 +36,7 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
         Some(After::Left) => return wait_for_delivery(bus, &worker, event, index),
         None => {}
     }
-    let inside = bus.manual.as_ref().map(|manual| bus.go_inside(manual, &worker, false, None));
+    let inside = bus.manual.as_ref().map(|manual| bus.go_inside(manual, &worker, false, None, true));
     // With little stack left it goes to another thread, if it may, and is served in the wait below, if it may not.
     let elsewhere = deep || matches!(inside, Some(None));
     // With what it holds in the hand, where the lender is looked for.
@@ -59,18 +58,19 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
         if ensure_turn(bus, event, index, Place::Front) {
             submit_resume(bus, event, index);
         }
-    } else if !is_forbidden() || ensure_turn(bus, event, index, Place::Front) {
+    } else if frame::barred().is_none() || ensure_turn(bus, event, index, Place::Front) {
         run_here(bus, &worker, event, index, plan, parallel);
     } else if let Some(delivery) = event.state().lock().deliveries.get_mut(index) {
-        // Where it must not block it runs here only if nobody is in its way.
+        // Where it must not block it runs here only if nobody is in its way; else it is in front.
         delivery.leave_stack();
     }
     drop(inside);
     match frame {
-        _ if is_barred(bus, &worker) => {}
+        // The caller must not wait for those who go on with it.
+        _ if frame::barred().is_some() => {}
         None => wait_for_delivery(bus, &worker, event, index),
         Some(frame) => {
-            let jump = Jump { worker, frame, waiting: Waiting::JUMP, deadline: NEVER };
+            let jump = Jump { worker: Arc::clone(&worker), frame, waiting: Waiting::JUMP, deadline: NEVER };
             let attached = if bus.runs_on(&jump.worker) { Ok(()) } else { jump.check_attached(bus, event) };
             let waited = attached.and_then(|()| jump.until_done(event, index));
             jump.end_pauses();
@@ -80,6 +80,7 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
             }
         }
     }
+    worker.ends_wait();
 }
 
 /// By far the commonest, without detours: outside of handlers, and nobody is in the way. `None`: nothing was done.
@@ -124,15 +125,6 @@ fn run_alone(
         release_delivery(bus, token, plan.turn);
     }
     Some(after)
-}
-
-/// The caller of `emit_now` must not wait for those who go on with it.
-fn is_barred(bus: &BusCore, worker: &Worker) -> bool {
-    match frame::barred() {
-        None => false,
-        Some(Barred::Callback) => !bus.runs_on(worker),
-        Some(Barred::Forbidden(_)) => true,
-    }
 }
 
 /// The caller of `emit_now` outside of handlers: parks until somebody else has brought the delivery to its end.

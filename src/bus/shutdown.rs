@@ -390,6 +390,7 @@ impl BusCore {
         let Some(worker) = Worker::current() else { return };
         // However it ends, the rest of the shutdown follows.
         let _ = self.rest_until_idle(&worker, frame::top().as_ref(), deadline);
+        worker.ends_wait();
     }
 
     /// Handlers that were given up get until the deadline to come back.
@@ -399,6 +400,7 @@ impl BusCore {
         while self.abandoned_here() > 0 && clock::now() < deadline {
             worker.rest(deadline, Serves::Fronted);
         }
+        worker.ends_wait();
     }
 
     /// Threads inside a handler of this bus that was given up.

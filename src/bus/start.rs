@@ -96,8 +96,13 @@ impl Start<'_> {
         let at = self.now.max(self.event.head().stamp() + 1);
         let delivery = state.deliveries.get_mut(self.delivery)?;
         let mode = delivery.records.first()?.mode;
-        let limited = self.slot.handlers.first()?.limited;
-        if fixed.manner.parallel || limited || needs_permit(mode, fixed.manner.bus_handler) {
+        let first = self.slot.handlers.first()?;
+        let limited = first.limited;
+        if fixed.manner.parallel
+            || limited
+            || !first.entry.info.is_registered()
+            || needs_permit(mode, fixed.manner.bus_handler)
+        {
             return None;
         }
         let started = self.start(Some(stack), delivery, fixed, 0, RecordPhase::Pending, at)?;

@@ -269,8 +269,9 @@ fn deliver_here(bus: &Arc<BusCore>, event: Option<&AnyEvent>) {
             }
         }
         // Results hold values of the user's; and the handle may be the last.
-        unwind::drop_each(batch);
-        unwind::drop_quietly(handle);
+        // Somebody may wait until this thread has told the rest.
+        let _ = frame::callback(|| unwind::drop_each(batch));
+        frame::let_go(handle);
         if notices.told(of, count) {
             bus.ring_idlers();
         }
@@ -351,6 +352,7 @@ pub(crate) fn wait_told(event: &AnyEvent, buses: &[Arc<BusIdentity>], until: Tic
             }
         }
     }
+    worker.ends_wait();
 }
 
 #[cfg(all(test, not(threadbus_shuttle)))]

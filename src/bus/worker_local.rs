@@ -100,6 +100,7 @@ pub(crate) fn wait_for_locals(bus: &BusCore, deadline: Tick) {
         let soon = clock::after(clock::now(), Duration::from_millis(1));
         worker.rest(soon.min(deadline), Serves::Fronted);
     }
+    worker.ends_wait();
 }
 
 impl HandlerContext {

@@ -213,6 +213,8 @@ impl fmt::Display for Cause {
             (CauseKind::Cancelled, None) => write!(f, "cancellation of {event}")?,
             (CauseKind::LostFirst, Some(handler)) => write!(f, "{handler} was first on {event}")?,
             (CauseKind::LostFirst, None) => write!(f, "another handler was first on {event}")?,
+            (CauseKind::Off, Some(handler)) => write!(f, "removal of {handler} before it came to {event}")?,
+            (CauseKind::Off, None) => write!(f, "removal of a handler before it came to {event}")?,
             (CauseKind::Shutdown, _) => write!(f, "shutdown of the bus of {event}")?,
             (CauseKind::Dropped, Some(place)) => write!(f, "drop of {event} {place}")?,
             (CauseKind::Dropped, None) => write!(f, "drop of {event}")?,
@@ -233,6 +235,8 @@ pub enum CauseKind {
     Cancelled,
     /// Another handler had a value first, under `HandlerCompletion::First`.
     LostFirst,
+    /// [`off`](crate::EventBus::off) had ended the handler's registration before it started. Not counted as a failure.
+    Off,
     /// The bus shut down.
     Shutdown,
     /// The event fell out of a full queue, under [`OnFull::DropOldest`](crate::OnFull::DropOldest), or went with the last handle of its bus.

@@ -1,6 +1,6 @@
 //! What the buses of one runtime share, and the public `Runtime`.
 
-use crate::event::{AnyEvent, BuildError, BusId, LimitNames};
+use crate::event::{AnyEvent, BuildError, BusId, BusIdentity, LimitNames};
 use crate::runtime::crew::Crew;
 use crate::runtime::jobs::Job;
 use crate::runtime::pool::{Limits, Pool};
@@ -8,7 +8,7 @@ use crate::runtime::readers::Readers;
 use crate::runtime::watch::Watch;
 use crate::sync::{Bell, Semaphore};
 use crate::sys::sync::Mutex;
-use crate::sys::sync::atomic::{AtomicBool, AtomicUsize};
+use crate::sys::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sys::{planted, thread};
 use std::any::Any;
 use std::collections::HashMap;
@@ -53,6 +53,29 @@ pub(crate) struct ParkedWait {
     pub(crate) bell: Arc<Bell>,
 }
 
+/// A thread parked inside a handler for something that is no event.
+pub(crate) struct Sit {
+    pub(crate) what: SitFor,
+    pub(crate) bell: Arc<Bell>,
+}
+
+pub(crate) enum SitFor {
+    /// That bus is idle.
+    Idle(Arc<BusIdentity>),
+    /// In words.
+    #[allow(dead_code, reason = "named by what parks")]
+    Other(Arc<str>),
+}
+
+impl fmt::Display for SitFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SitFor::Idle(bus) => write!(f, "{} to be idle", bus.label),
+            SitFor::Other(what) => f.write_str(what),
+        }
+    }
+}
+
 pub(crate) struct RuntimeCore {
     pub(crate) crew: Arc<Crew>,
     pub(crate) pool: Arc<Pool>,
@@ -62,6 +85,9 @@ pub(crate) struct RuntimeCore {
     pub(crate) parked: Mutex<HashMap<u64, ParkedWait>>,
     /// How many there are, so that an emit reads one atomic to know that nobody cares.
     pub(crate) parked_count: AtomicUsize,
+    /// The same for what is no event.
+    pub(crate) sits: Mutex<HashMap<u64, Sit>>,
+    pub(crate) sits_count: AtomicUsize,
     pub(crate) buses: Mutex<HashMap<BusId, Weak<dyn Any + Send + Sync>>>,
     /// Of subscriptions to its buses.
     pub(crate) readers: Mutex<Readers>,
@@ -76,6 +102,20 @@ impl RuntimeCore {
         let bells: Vec<Arc<Bell>> = {
             let parked = self.parked.lock();
             parked.values().filter(|wait| which(wait)).map(|wait| Arc::clone(&wait.bell)).collect()
+        };
+        bells.iter().for_each(|bell| bell.ring());
+        self.ring_sits();
+    }
+
+    /// Handlers that wait for a bus to be idle look again whether that can ever be.
+    pub(crate) fn ring_sits(&self) {
+        if self.sits_count.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let bells: Vec<Arc<Bell>> = {
+            let sits = self.sits.lock();
+            let idle = sits.values().filter(|sit| matches!(sit.what, SitFor::Idle(_)));
+            idle.map(|sit| Arc::clone(&sit.bell)).collect()
         };
         bells.iter().for_each(|bell| bell.ring());
     }
@@ -191,6 +231,8 @@ impl Runtime {
                 global: Mutex::new(Global { event: Semaphore::new(1, true), handler: Semaphore::new(1, false) }),
                 parked: Mutex::new(HashMap::new()),
                 parked_count: AtomicUsize::new(0),
+                sits: Mutex::new(HashMap::new()),
+                sits_count: AtomicUsize::new(0),
                 buses: Mutex::new(HashMap::new()),
                 readers: Mutex::default(),
                 limits: LimitNames::default(),

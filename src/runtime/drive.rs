@@ -22,6 +22,9 @@ pub(crate) trait Drive: Send + Sync {
     /// Somebody waits for its pump thread.
     fn has_fronted(&self) -> bool;
 
+    /// At the end of a wait on its pump thread: calls `on_ready` if there is work left.
+    fn remind(self: Arc<Self>, worker: &Worker);
+
     /// On the pump thread, which has no stack left for what others wait for: that gives its turns back, and stands in line for them again
     /// when it is run.
     fn set_down_fronted(self: Arc<Self>);

@@ -190,6 +190,12 @@ impl Worker {
             .unwrap_or(false)
     }
 
+    /// The calling thread is one of the pool's.
+    pub(crate) fn is_pooled_here() -> bool {
+        let pooled = |worker: &Arc<Worker>| !worker.outside;
+        CURRENT.try_with(|current| current.borrow().as_ref().is_some_and(pooled)).unwrap_or(false)
+    }
+
     pub(crate) fn become_current(self: &Arc<Self>) {
         let _ = CURRENT.try_with(|current| *current.borrow_mut() = Some(Arc::clone(self)));
     }
@@ -281,6 +287,23 @@ impl Worker {
 
     pub(crate) fn has_pumps(&self) -> bool {
         self.has_pumps.load(Ordering::SeqCst)
+    }
+
+    /// At the end of a call of ours that may have parked: whoever sleeps until it is woken hears of what this call has left. With nothing
+    /// locked.
+    #[inline]
+    pub(crate) fn ends_wait(&self) {
+        if self.has_pumps() {
+            self.remind();
+        }
+    }
+
+    #[cold]
+    fn remind(&self) {
+        let buses: Vec<Weak<dyn Drive>> = self.pumps.lock().clone();
+        for bus in buses.iter().filter_map(Weak::upgrade) {
+            bus.remind(self);
+        }
     }
 
     /// A park that begins here could serve nothing any more. It asks that again a few frames down, and must not get another answer there.

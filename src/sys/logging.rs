@@ -85,6 +85,8 @@ struct Local {
     inside: Cell<u32>,
     /// It keeps deadlines.
     serves: Cell<bool>,
+    /// It is the log thread.
+    writes: Cell<bool>,
     /// See [`was_a_loggers`].
     let_go: Cell<bool>,
 }
@@ -105,6 +107,11 @@ pub(crate) fn surround(with: Around) {
 /// A call of the logger is on this thread.
 pub(crate) fn is_inside() -> bool {
     local(|local| local.inside.get() > 0)
+}
+
+/// The calling thread is the log thread.
+pub(crate) fn is_log_thread() -> bool {
+    local(|local| local.writes.get())
 }
 
 /// From now on the calling thread never calls the logger.
@@ -390,8 +397,14 @@ fn put(entry: Entry, room: usize) -> u64 {
     number
 }
 
-/// By whoever has set `running`.
+/// On the log thread, or by whoever else has set `running`.
 fn write_out() {
+    let writes = local(|local| local.writes.replace(true));
+    write_all();
+    local(|local| local.writes.set(writes));
+}
+
+fn write_all() {
     loop {
         let next = {
             let mut queue = lock();

@@ -6,7 +6,7 @@ use crate::bus::frame::{self, Under};
 use crate::bus::permit::{Home, Permit, Taken, attempt_token, is_active};
 use crate::bus::start::fix_handlers;
 use crate::bus::tell;
-use crate::event::{HandlerMode, RecordPhase};
+use crate::event::{DeliveryPhase, HandlerMode, RecordPhase};
 use crate::runtime::{Job, PermitKind, Worker};
 use crate::sync::{Place, Token};
 use crate::sys::clock;
@@ -92,13 +92,19 @@ impl Driver<'_> {
             if state.started == 0 {
                 state.started = at;
             }
-            let delivery = state.deliveries.get_mut(self.delivery);
-            let started =
-                delivery.is_some_and(|d| self.start(stack.as_deref_mut(), d, invocation, RecordPhase::Delayed, at));
+            let delivery = state.deliveries.get_mut(self.delivery).filter(|d| d.phase == DeliveryPhase::Active);
+            let started = delivery.is_some_and(|d| {
+                if self.is_off(d, invocation) && d.records[invocation].phase == RecordPhase::Delayed {
+                    self.skip(d, invocation, at);
+                    return false;
+                }
+                self.start(stack.as_deref_mut(), d, invocation, RecordPhase::Delayed, at)
+            });
             tell::note(self.bus, &state, self.event);
             started
         };
         if !started {
+            self.settle();
             if let Some((permit, token)) = permit {
                 permit.release(token);
             }

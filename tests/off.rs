@@ -1,0 +1,202 @@
+//! `off`: once it has answered true, no invocation of the handler starts, on any thread; one that has started goes on with its attempts.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, clippy::unwrap_used, reason = "a test")]
+
+#[macro_use]
+mod common;
+
+use common::{Gate, Log, PATIENCE, clean, within};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, OnceLock};
+use std::thread;
+use std::time::Duration;
+use threadbus::*;
+
+payload!(Outer { n: u32 } => u32);
+
+type Slot = Arc<OnceLock<HandlerInfo>>;
+
+const HANDLERS: [HandlerConcurrency; 4] = [
+    HandlerConcurrency::EventSerial,
+    HandlerConcurrency::BusSerial,
+    HandlerConcurrency::GlobalSerial,
+    HandlerConcurrency::Parallel,
+];
+
+fn skipped(event: &Event<Outer>, handler: &HandlerInfo) -> bool {
+    let result = event.results().into_iter().find(|result| result.handler.id() == handler.id()).unwrap();
+    let error = result.error.as_deref();
+    result.attempts == 0
+        && matches!(error, Some(HandlerFailure::Cancelled { cause }) if cause.kind == CauseKind::Off)
+        && error.unwrap().to_string().contains("removal of")
+}
+
+/// A handler of the nested event takes another off; that one is next of the outer event, and is not called.
+#[test]
+fn the_outer_event_of_a_nested_one_goes_on_without_it() {
+    for mode in HANDLERS {
+        for by_permit in [false, true] {
+            within(PATIENCE, move || {
+                let bus = EventBus::builder("app").handler_concurrency(mode).build().unwrap();
+                let (slot, log) = (Slot::default(), Log::new());
+                let (victim, off) = (Arc::clone(&slot), Arc::new(AtomicBool::new(false)));
+                let set = Arc::clone(&off);
+                bus.on_with(
+                    HandlerOptions::new().concurrency(HandlerConcurrency::EventSerial),
+                    move |outer: &Event<Outer>| -> Result<u32, HandlerError> {
+                        if outer.n == 0 {
+                            return Ok(outer.bus().emit(Outer { n: 1 }).result()?);
+                        }
+                        if outer.bus().off(victim.get().unwrap()) {
+                            set.store(true, Ordering::SeqCst);
+                        }
+                        Ok(outer.n)
+                    },
+                );
+                let seen = log.clone();
+                let options =
+                    HandlerOptions::new().concurrency(if by_permit { mode } else { HandlerConcurrency::EventSerial });
+                let info = bus.on_with(options, move |outer: &Event<Outer>| {
+                    if off.load(Ordering::SeqCst) {
+                        seen.push("called after off");
+                    }
+                    outer.n
+                });
+                let _ = slot.set(info.clone());
+                let outer = bus.emit(Outer { n: 0 });
+                // The one value that there is.
+                assert_eq!(outer.result().unwrap(), 1, "{mode:?}");
+                assert!(log.is_empty(), "{mode:?}");
+                if mode != HandlerConcurrency::Parallel {
+                    assert!(skipped(&outer, &info), "{mode:?} {:?}", outer.results());
+                    assert_eq!(bus.metrics().failed, 0, "{mode:?}");
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn what_was_queued_or_in_line_skips_it_and_leaves_nothing_behind() {
+    for mode in HANDLERS {
+        within(PATIENCE, move || {
+            let bus = EventBus::builder("app")
+                .event_concurrency(EventConcurrency::Parallel)
+                .handler_concurrency(mode)
+                .build()
+                .unwrap();
+            let limit = Limit::new(1);
+            let (entered, go) = (Gate::new(), Gate::new());
+            let _opener = go.opener();
+            let (inside, gone) = (entered.clone(), go.clone());
+            let calls = Arc::new(AtomicUsize::new(0));
+            let counted = Arc::clone(&calls);
+            let options = HandlerOptions::new().limit(limit.clone());
+            let info = bus.on_with(options, move |outer: &Event<Outer>| {
+                counted.fetch_add(1, Ordering::SeqCst);
+                inside.open();
+                gone.wait();
+                outer.n
+            });
+            let events: Vec<_> = (0..20).map(|n| bus.emit(Outer { n })).collect();
+            entered.wait();
+            assert!(bus.off(&info) && !bus.off(&info));
+            go.open();
+            events.iter().for_each(|event| drop(event.wait_timeout(PATIENCE).unwrap()));
+            bus.wait_until_idle_timeout(PATIENCE).unwrap();
+            assert_eq!(calls.load(Ordering::SeqCst), 1, "{mode:?}");
+            // Whoever was skipped gave its place, its permit and its turn back.
+            bus.on_with(HandlerOptions::new().limit(limit), |outer: &Event<Outer>| outer.n);
+            clean(&bus.emit(Outer { n: 3 }));
+            assert_eq!(bus.metrics().failed, 0);
+        });
+    }
+}
+
+#[test]
+fn a_started_invocation_keeps_its_attempts() {
+    for delay in [Duration::ZERO, Duration::from_millis(5)] {
+        within(PATIENCE, move || {
+            let bus = EventBus::new("app");
+            let options = HandlerOptions::new().retry(Retry::attempts(4).delay(delay));
+            bus.on_with(options, |outer: &Event<Outer>| {
+                let context = HandlerContext::current().ok_or("not in a handler")?;
+                context.bus().off(&context.handler());
+                if context.attempt() < 3 { Err(HandlerError::from("not yet")) } else { Ok(outer.n) }
+            });
+            assert_eq!(bus.emit(Outer { n: 9 }).result().unwrap(), 9);
+            assert!(!bus.has_handler::<Outer>());
+        });
+    }
+}
+
+/// The way to run something once, on however many threads.
+#[test]
+fn its_answer_runs_what_follows_once() {
+    for _round in 0..50 {
+        within(PATIENCE, || {
+            let bus = EventBus::builder("app")
+                .event_concurrency(EventConcurrency::Parallel)
+                .handler_concurrency(HandlerConcurrency::Parallel)
+                .build()
+                .unwrap();
+            let (once, meet) = (Arc::new(AtomicUsize::new(0)), Arc::new(Barrier::new(4)));
+            let (count, met) = (Arc::clone(&once), Arc::clone(&meet));
+            bus.on(move |outer: &Event<Outer>| -> Result<u32, HandlerError> {
+                let me = HandlerContext::current().ok_or("not in a handler")?.handler();
+                met.wait();
+                if outer.bus().off(&me) {
+                    count.fetch_add(1, Ordering::SeqCst);
+                }
+                Ok(outer.n)
+            });
+            let events: Vec<_> = (0..4).map(|n| bus.emit(Outer { n })).collect();
+            events.iter().for_each(clean);
+            assert_eq!(once.load(Ordering::SeqCst), 1);
+        });
+    }
+}
+
+/// `off` on one thread, events on another: what starts afterwards has started before.
+#[test]
+fn nothing_starts_on_any_thread_once_it_has_answered() {
+    for concurrency in [EventConcurrency::BusSerial, EventConcurrency::Parallel] {
+        for _round in 0..100 {
+            within(PATIENCE, move || {
+                let bus = EventBus::builder("app").event_concurrency(concurrency).build().unwrap();
+                let started = Arc::new(AtomicUsize::new(0));
+                let count = Arc::clone(&started);
+                let info = bus.on(move |outer: &Event<Outer>| {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    outer.n
+                });
+                let emitter = bus.clone();
+                let thread = thread::spawn(move || (0..50).map(|n| emitter.emit(Outer { n })).collect::<Vec<_>>());
+                assert!(bus.off(&info));
+                let events = thread.join().unwrap();
+                events.iter().for_each(|event| drop(event.wait()));
+                let results = || events.iter().flat_map(Event::results);
+                let ran = results().filter(|result| result.value.is_some()).count();
+                assert_eq!(started.load(Ordering::SeqCst), ran);
+                assert!(results().all(|result| result.value.is_some() || result.attempts == 0));
+            });
+        }
+    }
+}
+
+#[test]
+fn off_all_and_off_named_do_the_same() {
+    for by_name in [false, true] {
+        within(PATIENCE, move || {
+            let bus = EventBus::new("app");
+            bus.on(move |outer: &Event<Outer>| {
+                let gone = if by_name { outer.bus().off_named("Outer") } else { outer.bus().off_all::<Outer>() };
+                assert_eq!(gone, 3);
+                outer.n
+            });
+            (0..2).for_each(|_| drop(bus.on(|_: &Event<Outer>| -> u32 { panic!("called after off") })));
+            let outer = bus.emit(Outer { n: 5 });
+            assert_eq!(outer.result().unwrap(), 5);
+            assert_eq!(outer.results().len(), 3);
+        });
+    }
+}
