@@ -16,7 +16,7 @@ use crate::bus::seen_ids::SeenIds;
 use crate::event::{AnyEvent, BusIdentity, TurnKind, WeakEvent};
 use crate::rules::{BusDefaults, DeadLetters, Lanes, TokenBucket};
 use crate::runtime::{Drive, Job, Lane, PermitKind, Pumped, RuntimeCore, Turn, Work};
-use crate::sync::{Bell, Granted, Semaphore, Spin, Sweep, Token};
+use crate::sync::{Bell, Granted, Rank, Semaphore, Spin, Sweep, Token};
 use crate::sys::channel::{Receiver, Sender};
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, AtomicUsize};
@@ -252,6 +252,12 @@ impl BusCore {
     /// What the user's handles share, if there still is one.
     pub(crate) fn alive(&self) -> Option<Arc<Alive>> {
         self.alive.get()?.upgrade()
+    }
+
+    /// Where an event stands in a line.
+    pub(crate) fn rank(&self, event: &AnyEvent) -> Rank {
+        let level = event.head().priority.level();
+        Rank { bus: self.serial, level, weights: self.options.fairness.weights() }
     }
 
     pub(crate) fn label(&self) -> &str {

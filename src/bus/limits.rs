@@ -96,7 +96,7 @@ pub(crate) fn take(driver: &mut Driver<'_>, wanted: Wanted) -> bool {
             let claim = claim.clone();
             move || claim.has_come()
         });
-        let granted = cap.stand(token, &lenders, turn);
+        let granted = cap.stand(token, claim.bus.rank(&claim.event), &lenders, turn);
         (if at_once { Taken::TooLate } else { Taken::InLine }, granted)
     });
     match taken {
@@ -390,28 +390,40 @@ pub(crate) fn needs(parked: &HashMap<u64, ParkedWait>, awaited: &AnyEvent, event
 /// The wait of the top handler is over: its place is its own again, once whoever shares it has left.
 pub(crate) fn take_back(worker: &Arc<Worker>, frame: &Frame, awaited: &AnyEvent) {
     let place = Place { event: frame.event.clone(), delivery: frame.delivery, invocation: frame.invocation };
-    // Who has the place is below what was waited for, and must find this thread in its way, at any time: nobody asks it to look itself.
-    let mut parked = None;
+    let runtime = &frame.bus.runtime;
     for group in place.groups() {
+        // Who has the place must find this thread in its way, at any time: nobody asks it to look itself.
+        let mut parked: Option<(Option<Token>, graph::Parked<'_>)> = None;
         loop {
             let turn = || -> LimitTurn {
                 let bell = Arc::clone(&worker.bell);
                 Box::new(move || bell.ring())
             };
-            let is_back = group.step(|cap| (cap.take_back(place.token(), turn), Granted::new()));
+            let (is_back, borrower) =
+                group.step(|cap| ((cap.take_back(place.token(), turn), cap.borrower(place.token())), Granted::new()));
             if is_back || !frame.is_live() {
                 break;
             }
             frame::set_down_all();
-            if parked.is_none() {
-                parked = Some(graph::Parked::enter(worker, frame, awaited, true));
-                frame.bus.runtime.ring_parked(|_| true);
+            // A borrower without a thread ends in any case.
+            let of = borrower.and_then(|borrower| event_on_a_thread(runtime, borrower));
+            let of = of.unwrap_or_else(|| awaited.clone());
+            if parked.as_ref().is_none_or(|(before, _)| *before != borrower) {
+                // The one before is entered no more first, since a thread has one wait.
+                drop(parked.take());
+                parked = Some((borrower, graph::Parked::enter(worker, frame, &of, true)));
+                runtime.ring_parked(|_| true);
             }
-            let runtime = &frame.bus.runtime;
-            let needs = || Needs { all_holders: true, ..graph::needs_of(awaited, true, runtime) };
+            let needs = || Needs { all_holders: true, ..graph::needs_of(&of, true, runtime) };
             worker.suspended(runtime, NEVER, needs, || worker.rest(NEVER, Serves::Fronted));
         }
     }
+}
+
+/// What a handler that has a place is at.
+fn event_on_a_thread(runtime: &RuntimeCore, token: Token) -> Option<AnyEvent> {
+    let slots = runtime.pool.all_workers().into_iter().flat_map(|worker| worker.slots());
+    slots.map(Place::of_slot).find(|place| place.token() == token).map(|place| place.event)
 }
 
 /// A handler on a stack.

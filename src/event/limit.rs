@@ -174,7 +174,7 @@ impl LimitNames {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sync::Token;
+    use crate::sync::{Rank, Token};
     use crate::sys::clock;
     use crate::sys::sync::atomic::{AtomicUsize, Ordering};
 
@@ -248,7 +248,8 @@ mod tests {
             seen.fetch_add(1, Ordering::SeqCst);
             same.step(|cap| ((), cap.release(token(2))));
         };
-        group.step(|cap| ((), cap.stand(token(2), &[], Box::new(turn))));
+        let rank = Rank { bus: 1, level: 5, weights: None };
+        group.step(|cap| ((), cap.stand(token(2), rank, &[], Box::new(turn))));
         assert_eq!(came.load(Ordering::SeqCst), 0);
         group.step(|cap| ((), cap.release(token(1))));
         assert_eq!(came.load(Ordering::SeqCst), 1);

@@ -113,6 +113,16 @@ pub enum Fairness {
     },
 }
 
+impl Fairness {
+    /// Of the bands high, normal, low; `None` if it is strict.
+    pub(crate) fn weights(self) -> Option<[u32; 3]> {
+        match self {
+            Fairness::Weighted { high, normal, low } => Some([high, normal, low]),
+            Fairness::Strict => None,
+        }
+    }
+}
+
 /// What happens when a bounded subscription is full.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
