@@ -183,6 +183,11 @@ pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Return
             if limited {
                 limits::settle(&bus.runtime, event);
                 limits::set_down_in_line(bus, event, delivery);
+                // What is left may stand in a line.
+                let mut state = event.state().lock();
+                if state.deliveries.get_mut(delivery).is_some_and(|d| d.startable().is_none()) {
+                    bus.wait_begins(&mut state, event, delivery, None);
+                }
             }
             if watched {
                 ending::ring_watchers(event);

@@ -38,7 +38,7 @@ pub struct BusOptions {
     pub max_history: Option<usize>,
     /// What happens when the history is full.
     pub history_policy: HistoryPolicy,
-    /// How many events may be queued; `None`: any number.
+    /// How many events may be queued or wait; `None`: any number.
     pub queue_capacity: Option<usize>,
     /// What `emit` does when the queue is full.
     pub on_full: OnFull,
@@ -193,6 +193,9 @@ impl BusBuilder {
     }
 
     /// How many events may be queued, and what `emit` does beyond that. Default: any number. Emits from inside handlers are exempt.
+    ///
+    /// Events that the bus has taken out of its queue and of which nothing runs count too ([`BusMetrics::waiting`](crate::BusMetrics::waiting)): those
+    /// in line for a place under a [`Limit`](crate::Limit), for a worker process or for a handler's permit, and those between two attempts.
     pub fn queue_capacity(mut self, events: usize, on_full: OnFull) -> Self {
         self.options.queue_capacity = Some(events);
         self.options.on_full = on_full;

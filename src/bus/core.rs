@@ -13,6 +13,7 @@ use crate::bus::permit::is_active;
 use crate::bus::recorder::Recorder;
 use crate::bus::registry::Registry;
 use crate::bus::seen_ids::SeenIds;
+use crate::bus::waiting::Waiting;
 use crate::event::{AnyEvent, BusIdentity, TurnKind, WeakEvent};
 use crate::rules::{BusDefaults, DeadLetters, Lanes, TokenBucket};
 use crate::runtime::{Drive, Job, Lane, PermitKind, Pumped, RuntimeCore, Turn, Work};
@@ -137,6 +138,8 @@ pub(crate) struct BusCore {
     pub(crate) hurries: AtomicBool,
     /// Started deliveries that no thread runs at the moment: in line for a permit, or between two attempts.
     set_aside: Mutex<SetAside>,
+    /// Those of which nothing runs.
+    pub(super) waiting: Waiting,
     /// Who waits for the bus to be idle, or for a delivery to move on.
     pub(super) idlers: Mutex<Vec<(Arc<Bell>, Until)>>,
     pub(super) idlers_count: AtomicUsize,
@@ -231,6 +234,7 @@ impl BusCore {
             forwards: Mutex::default(),
             hurries: AtomicBool::new(false),
             set_aside: Mutex::default(),
+            waiting: Waiting::default(),
             idlers: Mutex::new(Vec::new()),
             idlers_count: AtomicUsize::new(0),
             alive: OnceLock::new(),
@@ -343,6 +347,7 @@ impl BusCore {
 
     /// A shutdown must find what has no thread.
     pub(crate) fn note_set_aside(&self, event: &AnyEvent, delivery: usize) {
+        self.wait_begins(&mut event.state().lock(), event, delivery, None);
         // Each may be the last hold of its event by now.
         let mut held = Vec::new();
         {

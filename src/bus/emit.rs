@@ -198,7 +198,7 @@ impl BusCore {
                 if room == Room::None {
                     return self.insert(candidate, Entrance::Queue).map(|()| Entered::Queued);
                 }
-                let is_full = || self.options.queue_capacity.is_some_and(|capacity| self.pending() >= capacity);
+                let is_full = || self.is_full();
                 match self.insert(candidate, Entrance::Queue) {
                     // Others came first; but a token that is missing is not found in an empty queue.
                     Err(EmitError::QueueFull { .. }) if room == Room::Made || is_full() => {}
@@ -326,7 +326,7 @@ impl BusCore {
             return Ok(());
         }
         if let Some(capacity) = self.options.queue_capacity
-            && self.pending() >= capacity
+            && self.occupied() >= capacity
         {
             return Err(EmitError::QueueFull { bus: bus(), capacity });
         }

@@ -473,15 +473,19 @@ pub(crate) fn end_losers(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, win
     tell::deliver(bus, event);
 }
 
-/// A queued delivery falls out of a full queue.
-pub(crate) fn end_queued(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
+/// A delivery that is queued, or waits and has had no attempt, falls out of a full queue.
+pub(crate) fn end_unstarted(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
     let at = clock::wall(clock::now());
     let cause = Cause::new(CauseKind::Cancelled, event.head().id, event.body().event_type());
     let slots = slots_of(event);
     let ended = {
         let mut state = event.state().lock();
         match state.deliveries.get(index) {
-            Some(d) if d.phase == DeliveryPhase::Queued => end_delivery(&mut state, event, index, &slots, &cause, at),
+            Some(d)
+                if d.phase == DeliveryPhase::Queued || !d.anything_started() || planted("drops_what_has_started") =>
+            {
+                end_delivery(&mut state, event, index, &slots, &cause, at)
+            }
             _ => None,
         }
     };

@@ -7,7 +7,7 @@ use crate::bus::limits;
 use crate::bus::recorder::{Verdict, is_own};
 use crate::bus::tell;
 use crate::event::{
-    AnyEvent, Completion, Delay, Delivery, HandlerFailure, HandlerInfo, Outcome, Record, State, TypeSlot,
+    AnyEvent, Completion, Delay, Delivery, HandlerFailure, HandlerInfo, Outcome, Record, State, TypeSlot, Wait,
 };
 use crate::runtime::{Job, is_service_thread};
 use crate::sys::clock::{Stamp, Timer};
@@ -36,6 +36,8 @@ struct Rare {
     /// To be taken back.
     timer: Option<Timer>,
     delays: Vec<Delay>,
+    /// Nothing of it ran.
+    wait: Option<Wait>,
     /// To be kept.
     letters: Vec<Failure>,
 }
@@ -60,15 +62,15 @@ pub(crate) fn finish(
         return None;
     }
     let watched = state.has_watchers();
-    let delays = state.take_delays(delivery);
+    let (delays, wait) = state.take_delays(delivery);
     let d = state.deliveries.get_mut(delivery)?;
     let end = if d.cancelled { End::Cancelled } else { End::Completed };
     let verdict = (!d.cancelled).then(|| verdict(event, d));
     let letters = if keeps_letters && verdict.is_some_and(|v| v.failed) { failures(event, d) } else { Vec::new() };
     let (redrive, limited, verdict) = (d.redrive, d.limited, verdict.filter(|_| !d.redrive));
     let timer = d.take_cap_timer();
-    let rare = timer.is_some() || !delays.is_empty() || !letters.is_empty();
-    let rare = rare.then(|| Box::new(Rare { timer, delays, letters }));
+    let rare = timer.is_some() || !delays.is_empty() || wait.is_some() || !letters.is_empty();
+    let rare = rare.then(|| Box::new(Rare { timer, delays, wait, letters }));
     let (slot, carries_loop, counted) = (d.retire_handlers(), d.manner.carries_loop, d.counted);
     let completion = if counted { state.count_down(at) } else { None };
     if completion.is_some() {
@@ -102,6 +104,9 @@ fn settle(bus: &Arc<BusCore>, event: &AnyEvent, rare: Rare) {
         bus.runtime.watch.cancel(timer);
     }
     drop_failures(bus, rare.delays);
+    if let Some(wait) = rare.wait {
+        bus.wait_is_over(event, wait, None);
+    }
     for Failure { handler, attempts, error, at } in rare.letters {
         let gone = bus.dead_letters.lock().note(event, &handler, attempts, error, at);
         unwind::drop_quietly(gone);

@@ -87,6 +87,7 @@ pub(crate) fn take(driver: &mut Driver<'_>, wanted: Wanted) -> bool {
             return (Taken::Now, Granted::new());
         }
         claim.note(&mut state);
+        claim.bus.wait_begins(&mut state, &claim.event, claim.delivery, None);
         if let Some(delivery) = state.deliveries.get_mut(claim.delivery) {
             // The thread that drives it leaves it to the turn.
             delivery.leave_stack();

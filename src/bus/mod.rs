@@ -51,6 +51,7 @@ mod straight;
 mod tell;
 mod turn;
 mod view;
+mod waiting;
 mod worker_local;
 
 pub use builder::{BusBuilder, BusOptions};

@@ -82,7 +82,8 @@ pub enum OnFull {
     BlockFor(Duration),
     /// Refuses at once with `EmitError::QueueFull`.
     Reject,
-    /// Drops the oldest event of the lowest occupied priority; an arrival below all of them is refused.
+    /// Drops the oldest event of the lowest priority there is, of those that are queued, or wait and have had no attempt; an arrival below
+    /// all of them is refused, and so is one that finds only such that have had an attempt.
     DropOldest,
     /// Runs the event on the emitting thread before `emit` returns.
     RunInline,

@@ -6,7 +6,7 @@ use crate::event::delivery::{Delivery, DeliveryPhase, Manner};
 use crate::event::envelope::AnyEvent;
 use crate::event::{BusId, EmitError, HandlerFailure, LimitGroup, Notices, Outcome};
 use crate::sync::Bell;
-use crate::sys::clock::{Stamp, Timer};
+use crate::sys::clock::{Stamp, Tick, Timer};
 use crate::sys::planted;
 use crate::sys::thread;
 use smallvec::SmallVec;
@@ -157,6 +157,14 @@ impl Delay {
     }
 }
 
+/// A delivery that has been claimed, and of which nothing runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wait {
+    pub(crate) delivery: usize,
+    /// How long it was queued, until the first start of a handler, when that is recorded.
+    pub(crate) queued: Option<Tick>,
+}
+
 /// Which delivery, which invocation of it, which attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AttemptKey {
@@ -178,6 +186,7 @@ pub(crate) struct Links {
     delays: Vec<Delay>,
     /// Places under limits, had or waited for.
     pub(crate) limits: Vec<Placed>,
+    waits: SmallVec<[Wait; 1]>,
     watchers: Vec<Watcher>,
     /// Somebody waits for the first value.
     pub(crate) value_wanted: bool,
@@ -430,9 +439,26 @@ impl State {
     }
 
     /// Of a delivery that ends.
-    pub(crate) fn take_delays(&mut self, delivery: usize) -> Vec<Delay> {
-        let Some(links) = self.links.as_deref_mut().filter(|links| !links.delays.is_empty()) else { return Vec::new() };
-        links.delays.extract_if(.., |delay| delay.of.delivery == delivery).collect()
+    pub(crate) fn take_delays(&mut self, delivery: usize) -> (Vec<Delay>, Option<Wait>) {
+        let Some(links) = self.links.as_deref_mut() else { return (Vec::new(), None) };
+        let delays = links.delays.extract_if(.., |delay| delay.of.delivery == delivery).collect();
+        (delays, self.end_wait(delivery))
+    }
+
+    /// False if it waits already.
+    pub(crate) fn begin_wait(&mut self, wait: Wait) -> bool {
+        let waits = &mut self.links().waits;
+        let is_new = waits.iter().all(|other| other.delivery != wait.delivery);
+        if is_new {
+            waits.push(wait);
+        }
+        is_new
+    }
+
+    pub(crate) fn end_wait(&mut self, delivery: usize) -> Option<Wait> {
+        let waits = &mut self.links.as_deref_mut()?.waits;
+        let at = waits.iter().position(|wait| wait.delivery == delivery)?;
+        Some(waits.swap_remove(at))
     }
 
     /// Marks a delivery done. True if it was this call.

@@ -57,7 +57,7 @@ pub struct Alert {
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct HealthLimits {
-    /// Of the queue's capacity. Default 0.7 and 0.9. A queue without bounds is never full.
+    /// Of the queue's capacity, with what waits in other lines. Default 0.7 and 0.9. A queue without bounds is never full.
     pub queue_utilization: (f64, f64),
     /// Failed ones among the completed, over the life of the bus. Default 0.05 and 0.10.
     pub failure_rate: (f64, f64),

@@ -95,6 +95,9 @@ impl Driver<'_> {
             let delivery = state.deliveries.get_mut(self.delivery);
             let started =
                 delivery.is_some_and(|d| self.start(stack.as_deref_mut(), d, invocation, RecordPhase::Delayed, at));
+            if started {
+                self.waits_no_more(&mut state);
+            }
             tell::note(self.bus, &state, self.event);
             started
         };
