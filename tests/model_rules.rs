@@ -248,13 +248,14 @@ fn permit_step(permit: &mut Semaphore<u64>, step: Permit) -> Seen {
         }
         Permit::Stand((place, name, under)) => {
             let later = permit.in_line(token(name), |_| true);
-            let ticket = Ticket { token: token(name), under: under.map(token), turn: turn(name, later) };
+            let ticket =
+                Ticket { token: token(name), under: under.map(token), rank: Rank::NONE, turn: turn(name, later) };
             permit.stand(place, ticket).into_vec()
         }
         Permit::SetDown(name) => permit.set_down(token(name)).into_vec(),
         Permit::Release(name) => permit.release(token(name)).into_vec(),
         Permit::Withdraw(name) => {
-            let (withdrawn, granted) = permit.withdraw(|t| t == token(name));
+            let (withdrawn, granted) = permit.withdraw(name, |t| t == token(name));
             withdrawn.into_iter().chain(granted).collect()
         }
         Permit::Forget(name, later) => permit.forget_ticket(token(name), |t| *t == turn(name, later)).into_vec(),

@@ -210,7 +210,7 @@ impl Room {
             if permit.try_take(place, own, None) {
                 return;
             }
-            permit.stand(place, Ticket { token: own, under: None, turn: who })
+            permit.stand(place, Ticket { token: own, under: None, rank: Rank::NONE, turn: who })
         };
         self.hand_over(granted);
         while !self.permit.lock().holds(own) {

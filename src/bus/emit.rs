@@ -393,8 +393,10 @@ impl BusCore {
         if start {
             self.submit_loop();
         }
-        if turn == TurnKind::Free {
-            self.submit_free();
+        match turn {
+            TurnKind::Free => self.submit_free(),
+            TurnKind::Global if !start => self.raise_in_global_line(),
+            _ => {}
         }
         refused::ask_again();
     }

@@ -241,7 +241,7 @@ fn withdraw(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize, attempts: boo
     ] {
         // The delivery's own, and those of its attempts if they are over too.
         let own = |t: Token| t == token || attempts && t.stamp == token.stamp && t.part >> 48 == token.part >> 48;
-        let withdrawn = permit.step(|s| s.withdraw(own));
+        let withdrawn = permit.step(|s| s.withdraw(token.stamp, own));
         for turn in withdrawn {
             if let (Turn::Ring(bell), false) = (turn, planted("withdraw_without_ring")) {
                 bell.ring();

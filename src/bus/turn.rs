@@ -114,7 +114,7 @@ pub(crate) fn ensure_turn(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize,
     }
     for permit in permits {
         let job = || resume_job(bus, event, delivery);
-        match permit.take_or_queue(place, token, under, || is_active(event, delivery), job) {
+        match permit.take_or_queue(place, token, under, bus.rank(event), || is_active(event, delivery), job) {
             Taken::Now => {}
             Taken::Later => {
                 bus.note_set_aside(event, delivery);

@@ -249,7 +249,7 @@ impl<T> Cap<T> {
             {
                 (token, Some(lender), turn)
             } else if self.has_room()
-                && let Some(ticket) = self.line.next()
+                && let Some((_, ticket)) = self.line.next()
             {
                 (ticket.token, None, self.out_of_line(ticket))
             } else {

@@ -21,6 +21,11 @@ pub(crate) struct Rank {
     pub(crate) weights: Option<[u32; 3]>,
 }
 
+impl Rank {
+    /// Where it does not matter: the line is of those that come back.
+    pub(crate) const NONE: Rank = Rank { bus: 0, level: 5, weights: None };
+}
+
 /// Where somebody stands: leaving needs no search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
@@ -128,8 +133,8 @@ impl<T> Line<T> {
         Key { at, number }
     }
 
-    /// The next, out of the line.
-    pub(crate) fn next(&mut self) -> Option<T> {
+    /// The next, out of the line, with the key that it had.
+    pub(crate) fn next(&mut self) -> Option<(Key, T)> {
         let (Reverse(level), turn, _, bus) = *self.order.first()?;
         let own = self.buses.get_mut(&bus)?;
         own.had[level] = turn;
@@ -139,7 +144,8 @@ impl<T> Line<T> {
             Some(shares) => shares.turn(own.occupied),
         };
         let (at, _) = own.ends[highest(among)?]?;
-        self.take(at)
+        let number = self.nodes[at].as_ref()?.number;
+        Some((Key { at, number }, self.take(at)?))
     }
 
     pub(crate) fn get(&self, key: Key) -> Option<&T> {
@@ -240,7 +246,11 @@ mod tests {
     }
 
     fn rest<T>(line: &mut Line<T>) -> Vec<T> {
-        std::iter::from_fn(|| line.next()).collect()
+        std::iter::from_fn(|| next(line)).collect()
+    }
+
+    fn next<T>(line: &mut Line<T>) -> Option<T> {
+        line.next().map(|(_, value)| value)
     }
 
     fn random() -> impl FnMut(usize) -> usize {
@@ -291,13 +301,13 @@ mod tests {
         let mut ran = String::new();
         for _ in 0..10 {
             line.enter(rank(2, 5), 'b');
-            ran.extend([line.next(), line.next()].into_iter().flatten());
+            ran.extend([next(&mut line), next(&mut line)].into_iter().flatten());
         }
         assert_eq!(ran.matches('b').count(), 10, "{ran}");
         assert_eq!(ran.matches('a').count(), 10, "{ran}");
         // And one that has waited for others' sake is not behind for ever.
         line.enter(rank(3, 5), 'c');
-        assert!(String::from_iter([line.next(), line.next()].into_iter().flatten()).contains('c'));
+        assert!(String::from_iter([next(&mut line), next(&mut line)].into_iter().flatten()).contains('c'));
     }
 
     #[test]
@@ -310,7 +320,7 @@ mod tests {
                 line.enter(rank(2, level), (2, level));
             }
         }
-        let ran: Vec<_> = std::iter::from_fn(|| line.next()).take(24).collect();
+        let ran: Vec<_> = std::iter::from_fn(|| next(&mut line)).take(24).collect();
         let of = |bus, level| ran.iter().filter(|one| **one == (bus, level)).count();
         assert_eq!([of(1, 9), of(1, 5), of(1, 1)], [6, 4, 2]);
         assert_eq!([of(2, 9), of(2, 5), of(2, 1)], [12, 0, 0]);
@@ -346,7 +356,7 @@ mod tests {
                 }
                 _ => {
                     let best = plain.iter().enumerate().min_by_key(|(_, (level, n, _))| (*level, *n)).map(|(at, _)| at);
-                    assert_eq!(line.next(), best.map(|at| plain.remove(at).1));
+                    assert_eq!(next(&mut line), best.map(|at| plain.remove(at).1));
                 }
             }
             assert_eq!((line.len(), line.is_empty()), (plain.len(), plain.is_empty()));
@@ -365,7 +375,7 @@ mod tests {
                 line.enter(rank(bus as u64, 5), bus);
             }
             let waiting: Vec<_> = (0..8).filter(|bus| line.iter().any(|(_, other)| other == bus)).collect();
-            let next = line.next();
+            let next = next(&mut line);
             for bus in waiting {
                 passed[bus] = if next == Some(bus) { 0 } else { passed[bus] + 1 };
                 assert!(passed[bus] < 16, "bus {bus} was passed over {} times", passed[bus]);
@@ -378,7 +388,7 @@ mod tests {
         let mut line = Line::default();
         for bus in 0..10_000 {
             line.enter(rank(bus, 5), bus);
-            assert_eq!(line.next(), Some(bus));
+            assert_eq!(next(&mut line), Some(bus));
             assert!(line.buses.len() < 100);
         }
     }
