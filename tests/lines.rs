@@ -291,3 +291,86 @@ fn an_acquire_timeout_ends_a_wait() {
     assert_eq!(bus.metrics().waiting, 0);
     assert!(bus.try_emit(Job { n: 1 }).is_ok());
 }
+
+/// A parallel bus with handlers that stand at a gate, and how many there were at most.
+fn bounded(max: usize, priority: impl Fn(usize) -> u8) -> (EventBus, Gate, Log, Vec<Event<Job>>) {
+    let bus = parallel("Bounded").max_in_flight(max).build().unwrap();
+    let (gate, ran) = (Gate::new(), Log::new());
+    let (closed, to) = (gate.clone(), ran.clone());
+    bus.on(move |job: &Event<Job>| {
+        to.push(job.n);
+        closed.wait();
+    });
+    let events = (0..30).map(|n| bus.emit_with(Job { n }, at(priority(n)))).collect();
+    (bus, gate, ran, events)
+}
+
+#[test]
+fn no_more_start_than_may_be_in_flight_and_none_is_refused() {
+    for max in [1, 3] {
+        let (bus, gate, ran, events) = bounded(max, |_| 5);
+        let _open = gate.opener();
+        eventually(|| ran.len() == max);
+        let metrics = bus.metrics();
+        assert_eq!((metrics.in_flight, metrics.queued, metrics.rejected), (max, 30 - max, 0));
+        within(PATIENCE, move || {
+            gate.open();
+            idle(&bus);
+            assert_eq!(bus.metrics().completed, 30);
+        });
+        assert!(events.iter().all(Event::is_completed) && ran.len() == 30);
+    }
+}
+
+#[test]
+fn what_is_above_the_bound_starts_by_priority() {
+    let (bus, gate, ran, _events) = bounded(1, |n| if n == 29 { 10 } else { 5 });
+    let _open = gate.opener();
+    eventually(|| ran.len() == 1);
+    gate.open();
+    idle(&bus);
+    let ran = ran.entries();
+    assert!(ran[..2].contains(&"29".to_owned()), "{ran:?}");
+}
+
+#[test]
+fn a_bound_of_one_lets_a_handler_wait_for_its_own_bus() {
+    payload!(Parent { in_order: bool });
+    for in_order in [false, true] {
+        let bus = parallel("Nested").max_in_flight(1).build().unwrap();
+        bus.on(|_: &Event<Job>| {});
+        bus.on(|parent: &Event<Parent>| {
+            let child = parent.bus().emit(Job { n: 0 });
+            if parent.in_order { child.wait_in_order().map(drop) } else { child.wait().map(drop) }
+        });
+        within(PATIENCE, move || {
+            let events: Vec<_> = (0..20).map(|_| bus.emit(Parent { in_order })).collect();
+            idle(&bus);
+            assert!(events.iter().all(|event| event.errors().is_empty()), "in order: {in_order}");
+        });
+    }
+}
+
+#[test]
+fn what_stands_in_a_line_is_in_flight() {
+    let held = held(Line::Limit, &["a"], |builder| builder.max_in_flight(3));
+    let bus = &held.buses[0];
+    (0..10).for_each(|n| drop(bus.emit(Job { n })));
+    eventually(|| bus.metrics().waiting == 2);
+    bus.emit_with(Job { n: 10 }, at(10));
+    let metrics = bus.metrics();
+    assert_eq!((metrics.in_flight, metrics.queued), (3, 9));
+    let ran = held.release();
+    assert!(ran.len() == 11 && ran[1..3].contains(&"a10".to_owned()), "{ran:?}");
+}
+
+#[test]
+fn a_cancel_makes_room_in_flight() {
+    let (bus, gate, ran, events) = bounded(2, |_| 5);
+    let _open = gate.opener();
+    eventually(|| ran.len() == 2);
+    let running = events.iter().find(|event| event.status() == EventStatus::Started).unwrap();
+    assert!(running.cancel());
+    eventually(|| ran.len() == 3);
+    assert_eq!(bus.metrics().in_flight, 2);
+}

@@ -163,6 +163,10 @@ pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Return
             let (late, of) = (event.clone(), Arc::clone(&bus.identity.label));
             logging::later!(Debug, of event; move || format!("a late result of {late} on {of} was dropped"));
             unwind::drop_quietly(std::mem::take(returned));
+            if driver.slot.handlers[driver.attempt.invocation].limited {
+                let Attempt { invocation, number, .. } = driver.attempt;
+                limits::has_returned(bus, event, AttemptKey { delivery, invocation, attempt: number });
+            }
             // A shutdown may wait for it to come back.
             bus.ring_idlers();
             // Its ender drives on. On a stack that waits for the delivery, this thread does.

@@ -4,6 +4,7 @@ use crate::bus::builder::BusOptions;
 use crate::bus::counters::{Counters, Until};
 use crate::bus::forward::Forwards;
 use crate::bus::history::{History, SPENT};
+use crate::bus::in_flight::InFlight;
 use crate::bus::limits;
 use crate::bus::manual::Manual;
 use crate::bus::middleware::Middlewares;
@@ -140,6 +141,7 @@ pub(crate) struct BusCore {
     set_aside: Mutex<SetAside>,
     /// Those of which nothing runs.
     pub(super) waiting: Waiting,
+    pub(super) in_flight: InFlight,
     /// Who waits for the bus to be idle, or for a delivery to move on.
     pub(super) idlers: Mutex<Vec<(Arc<Bell>, Until)>>,
     pub(super) idlers_count: AtomicUsize,
@@ -235,8 +237,10 @@ impl BusCore {
             hurries: AtomicBool::new(false),
             set_aside: Mutex::default(),
             waiting: Waiting::default(),
+            in_flight: InFlight::default(),
             idlers: Mutex::new(Vec::new()),
-            idlers_count: AtomicUsize::new(0),
+            // Each end of a delivery makes room, where that is bounded.
+            idlers_count: AtomicUsize::new(usize::from(options.max_in_flight.is_some())),
             alive: OnceLock::new(),
             options,
         }

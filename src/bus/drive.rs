@@ -331,8 +331,10 @@ impl<'a> Driver<'a> {
     /// The same for a handler with a limit.
     #[cold]
     fn limited_step(&mut self, stack: Option<&mut Stack>, state: &mut State, invocation: usize, at: Stamp) -> Step {
+        let in_use = state.place_is_in_use(self.delivery, invocation);
         let Some(delivery) = state.deliveries.get_mut(self.delivery) else { return Step::Nothing };
-        let record = &delivery.records[invocation];
+        let record = &mut delivery.records[invocation];
+        record.placed &= !in_use;
         let (mode, attempt, placed) = (record.mode, record.attempt, record.placed);
         let wanted = Wanted { invocation, attempt, mode };
         let step = if !placed {

@@ -15,7 +15,8 @@ use crate::bus::permit::attempt_token;
 use crate::bus::tell;
 use crate::bus::turn::submit_resume;
 use crate::event::{
-    AnyEvent, DeliveryPhase, HandlerFailure, Limit, LimitGroup, LimitTurn, Outcome, Placed, RecordPhase, State,
+    AnyEvent, AttemptKey, DeliveryPhase, HandlerFailure, Limit, LimitGroup, LimitTurn, Outcome, Placed, RecordPhase,
+    State,
 };
 use crate::runtime::{Needs, ParkedWait, RuntimeCore, Serves, Slot, Worker};
 use crate::sync::{Granted, Token};
@@ -60,6 +61,7 @@ struct Claim {
     invocation: usize,
     attempt: u32,
     group: Arc<LimitGroup>,
+    until_returned: bool,
 }
 
 /// Gets the place of an invocation that was set aside for it. True if the calling thread goes on driving.
@@ -73,6 +75,7 @@ pub(crate) fn take(driver: &mut Driver<'_>, wanted: Wanted) -> bool {
         invocation: wanted.invocation,
         attempt: wanted.attempt,
         group: Arc::clone(group),
+        until_returned: limit.until_returned,
     };
     let token = claim.token();
     let at_once = limit.acquire_timeout == Some(Duration::ZERO);
@@ -82,7 +85,9 @@ pub(crate) fn take(driver: &mut Driver<'_>, wanted: Wanted) -> bool {
         if !claim.is_waiting(&state) {
             return (Taken::Dead, Granted::new());
         }
-        if cap.try_take(token, &lenders) {
+        // Its own place is taken by its attempt before, for as long as that is inside.
+        let occupied = state.wants_returned(claim.delivery, claim.invocation);
+        if !occupied && cap.try_take(token, &lenders) {
             claim.place(&mut state);
             return (Taken::Now, Granted::new());
         }
@@ -93,6 +98,9 @@ pub(crate) fn take(driver: &mut Driver<'_>, wanted: Wanted) -> bool {
             delivery.leave_stack();
         }
         drop(state);
+        if occupied {
+            return (Taken::InLine, Granted::new());
+        }
         let turn: LimitTurn = Box::new({
             let claim = claim.clone();
             move || claim.has_come()
@@ -140,7 +148,7 @@ impl Claim {
         let (delivery, invocation) = (self.delivery, self.invocation);
         let limits = &mut state.links().limits;
         if !limits.iter().any(|placed| placed.delivery == delivery && placed.invocation == invocation) {
-            limits.push(Placed { delivery, invocation, group: Arc::clone(&self.group), timer: None });
+            limits.push(Placed::new(delivery, invocation, Arc::clone(&self.group), self.until_returned));
         }
     }
 
@@ -281,13 +289,24 @@ pub(crate) fn all_on_threads(runtime: &RuntimeCore, group: &Arc<LimitGroup>) -> 
     group.step(|cap| (cap.inside(), Granted::new())) <= on_threads
 }
 
-/// What has ended gives its place back, or leaves the line.
+/// The thread of an attempt that was given up is back from its handler: its place is free, where that was waited for.
+#[cold]
+pub(crate) fn has_returned(bus: &Arc<BusCore>, event: &AnyEvent, of: AttemptKey) {
+    let goes_on = event.state().lock().has_returned(of);
+    if goes_on {
+        submit_resume(bus, event, of.delivery);
+    }
+    settle(&bus.runtime, event);
+}
+
+/// What has ended gives its place back, or leaves the line; but where a place is kept until its thread returns, that does so.
 pub(crate) fn settle(runtime: &RuntimeCore, event: &AnyEvent) {
     let due: Vec<Placed> = {
         let mut state = event.state().lock();
         let ended: HashSet<(usize, usize)> = state
             .limits()
             .iter()
+            .filter(|placed| !placed.is_in_use())
             .map(|placed| (placed.delivery, placed.invocation))
             .filter(|(d, i)| {
                 let record = state.deliveries.get(*d).and_then(|d| d.records.get(*i));
@@ -299,7 +318,7 @@ pub(crate) fn settle(runtime: &RuntimeCore, event: &AnyEvent) {
         }
         state.links().limits.extract_if(.., |p| ended.contains(&(p.delivery, p.invocation))).collect()
     };
-    for Placed { delivery, invocation, group, timer } in due {
+    for Placed { delivery, invocation, group, timer, .. } in due {
         if let Some(timer) = timer {
             runtime.watch.cancel(timer);
         }

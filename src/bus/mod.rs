@@ -24,6 +24,7 @@ mod handler_context;
 mod helpers;
 mod history;
 mod idle;
+mod in_flight;
 mod jump;
 mod kind;
 mod limits;

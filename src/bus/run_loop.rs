@@ -513,7 +513,7 @@ impl BusCore {
                 self.fetch(&mut run);
             }
             let claimed = loop {
-                if run.round == Some(0) {
+                if run.round == Some(0) || !self.has_room_in_flight() {
                     break Next::Leave;
                 }
                 let Some(entry) = run.free.pop() else { break Next::Leave };
