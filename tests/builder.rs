@@ -27,6 +27,7 @@ fn refused(name: &str, settle: impl FnOnce(BusBuilder) -> BusBuilder) {
 #[test]
 fn bj_017_what_makes_no_sense_is_refused_by_name() {
     refused("queue_capacity", |b| b.queue_capacity(0, OnFull::Reject));
+    refused("max_in_flight", |b| b.max_in_flight(0));
     refused("fairness", |b| b.fairness(Fairness::Weighted { high: 0, normal: 0, low: 0 }));
     for rate in [0.0, -0.0, -1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         refused("max_emit_rate", |b| b.max_emit_rate(rate, 1));

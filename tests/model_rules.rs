@@ -14,14 +14,23 @@
 
 #[path = "../src/sync/cap.rs"]
 mod cap;
+#[path = "../src/sync/line.rs"]
+mod line;
 #[path = "../src/sys/plant.rs"]
 mod plant;
 #[path = "../src/sync/semaphore.rs"]
 mod semaphore;
+#[path = "../src/sync/shares.rs"]
+mod shares;
+#[path = "../src/sync/sweep.rs"]
+mod sweep;
 
 /// What the included files import.
 mod sync {
+    pub(crate) use crate::line::{Key, Line, Rank};
     pub(crate) use crate::semaphore::{Granted, Token};
+    pub(crate) use crate::shares::Shares;
+    pub(crate) use crate::sweep::Sweep;
 }
 mod sys {
     pub(crate) use crate::plant::planted;
@@ -31,7 +40,7 @@ use cap::Cap;
 use semaphore::{Place, Semaphore, Ticket};
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Debug;
-use sync::Token;
+use sync::{Rank, Token};
 
 /// The stamp of a token.
 type Name = u64;
@@ -239,13 +248,14 @@ fn permit_step(permit: &mut Semaphore<u64>, step: Permit) -> Seen {
         }
         Permit::Stand((place, name, under)) => {
             let later = permit.in_line(token(name), |_| true);
-            let ticket = Ticket { token: token(name), under: under.map(token), turn: turn(name, later) };
+            let ticket =
+                Ticket { token: token(name), under: under.map(token), rank: Rank::NONE, turn: turn(name, later) };
             permit.stand(place, ticket).into_vec()
         }
         Permit::SetDown(name) => permit.set_down(token(name)).into_vec(),
         Permit::Release(name) => permit.release(token(name)).into_vec(),
         Permit::Withdraw(name) => {
-            let (withdrawn, granted) = permit.withdraw(|t| t == token(name));
+            let (withdrawn, granted) = permit.withdraw(name, |t| t == token(name));
             withdrawn.into_iter().chain(granted).collect()
         }
         Permit::Forget(name, later) => permit.forget_ticket(token(name), |t| *t == turn(name, later)).into_vec(),
@@ -305,11 +315,15 @@ struct Inside {
     under: Option<Name>,
     uncounted: bool,
     wants_back: bool,
+    /// It has been told since it last asked.
+    told: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct CapRules {
     max: usize,
+    /// Of the three names.
+    levels: [u8; 3],
     inside: Vec<Inside>,
     line: Vec<(Name, Vec<Name>)>,
 }
@@ -337,7 +351,7 @@ impl CapRules {
     }
 
     fn admit(&mut self, name: Name, under: Option<Name>) {
-        self.inside.push(Inside { name, under, uncounted: false, wants_back: false });
+        self.inside.push(Inside { name, under, uncounted: false, wants_back: false, told: false });
     }
 
     fn lender(&self, lenders: &[Name]) -> Option<Name> {
@@ -350,7 +364,9 @@ impl CapRules {
         for at in 0..self.inside.len() {
             if self.inside[at].wants_back && !self.is_lent(self.inside[at].name) {
                 self.inside[at].wants_back = false;
-                turns.push(turn(self.inside[at].name, true));
+                if !self.inside[at].told {
+                    turns.push(turn(self.inside[at].name, true));
+                }
             }
         }
         loop {
@@ -365,6 +381,7 @@ impl CapRules {
 
     fn step(&mut self, step: Under) -> Option<Seen> {
         let (mut answer, mut turns) = (false, Vec::new());
+        let had = matches!(step, Under::Release(n) | Under::Lend(n, _) if self.holds(n));
         match step {
             Under::TryTake(name, _) if self.has_line_for(name) => return None,
             Under::TryTake(name, lenders) => {
@@ -378,7 +395,9 @@ impl CapRules {
                 if self.holds(name) || self.has_line_for(name) || self.line.len() == 2 {
                     return None;
                 }
-                self.line.push((name, lenders.to_vec()));
+                let level = |name: Name| self.levels[name as usize - 1];
+                let at = self.line.iter().position(|t| level(t.0) < level(name)).unwrap_or(self.line.len());
+                self.line.insert(at, (name, lenders.to_vec()));
             }
             Under::Lend(name, to) if self.holds(name) => {
                 let meant = self.line.iter_mut().filter(|t| t.0 != name && to.is_none_or(|to| t.0 == to));
@@ -388,20 +407,35 @@ impl CapRules {
             Under::TakeBack(name) => {
                 self.line.iter_mut().for_each(|t| t.1.retain(|l| *l != name));
                 answer = !self.is_lent(name);
-                self.inside.iter_mut().filter(|h| h.name == name).for_each(|h| h.wants_back = !answer);
+                let own = self.inside.iter_mut().filter(|h| h.name == name);
+                own.for_each(|h| (h.wants_back, h.told) = (!answer, false));
             }
-            Under::Release(name) => self.inside.retain(|h| h.name != name),
+            Under::Release(name) => {
+                self.line.iter_mut().for_each(|t| t.1.retain(|l| *l != name));
+                if let Some(at) = self.inside.iter().position(|h| h.name == name) {
+                    let lender = self.inside.remove(at).under;
+                    // The borrower's lender is the one of who leaves.
+                    if let Some(heir) = self.inside.iter_mut().find(|h| h.under == Some(name)) {
+                        heir.under = lender;
+                        let waits = |h: &&mut Inside| Some(h.name) == lender && h.wants_back && !h.told;
+                        turns.extend(self.inside.iter_mut().find(waits).map(|h| {
+                            h.told = true;
+                            turn(h.name, true)
+                        }));
+                    }
+                }
+            }
             Under::LeaveLine(name) | Under::GoInAnyway(name) => {
                 if self.has_line_for(name) {
                     turns.push(turn(name, false));
                     self.line.retain(|t| t.0 != name);
                     if matches!(step, Under::GoInAnyway(_)) {
-                        self.inside.push(Inside { name, under: None, uncounted: true, wants_back: false });
+                        self.inside.push(Inside { name, under: None, uncounted: true, wants_back: false, told: false });
                     }
                 }
             }
         }
-        if matches!(step, Under::Stand(..) | Under::Release(_)) || matches!(step, Under::Lend(n, _) if self.holds(n)) {
+        if matches!(step, Under::Stand(..)) || had {
             turns.extend(self.grant());
         }
         let mut asked: Vec<_> = (0..=3).map(|n| self.inside.len() == n).collect();
@@ -413,7 +447,7 @@ impl CapRules {
     }
 }
 
-fn cap_step(cap: &mut Cap<u64>, step: Under) -> Seen {
+fn cap_step(levels: [u8; 3], cap: &mut Cap<u64>, step: Under) -> Seen {
     let tokens = |names: &[Name]| names.iter().copied().map(token).collect::<Vec<_>>();
     let mut answer = false;
     let granted = match step {
@@ -421,7 +455,10 @@ fn cap_step(cap: &mut Cap<u64>, step: Under) -> Seen {
             answer = cap.try_take(token(name), &tokens(lenders));
             vec![]
         }
-        Under::Stand(name, lenders) => cap.stand(token(name), &tokens(lenders), turn(name, false)).into_vec(),
+        Under::Stand(name, lenders) => {
+            let rank = Rank { bus: 1, level: levels[name as usize - 1], weights: None };
+            cap.stand(token(name), rank, &tokens(lenders), turn(name, false)).into_vec()
+        }
         Under::Lend(name, to) => cap.lend(token(name), |t| to.is_none_or(|to| t == token(to))).into_vec(),
         Under::TakeBack(name) => {
             answer = cap.take_back(token(name), || turn(name, true));
@@ -453,7 +490,9 @@ fn exhaustive_a_place_goes_to_whom_the_rules_give_it() {
     }
     for max in [1, 2] {
         assert_eq!(Cap::<u64>::new(max).max(), max);
-        let start = CapRules { max, inside: vec![], line: vec![] };
-        walk(|| Cap::new(max), start, &steps, cap_step, CapRules::step);
+        for levels in [[5, 5, 5], [5, 8, 5], [2, 5, 8]] {
+            let start = CapRules { max, levels, inside: vec![], line: vec![] };
+            walk(|| Cap::new(max), start, &steps, |cap, step| cap_step(levels, cap, step), CapRules::step);
+        }
     }
 }

@@ -16,14 +16,23 @@
 mod bell;
 #[path = "../src/sync/cap.rs"]
 mod cap;
+#[path = "../src/sync/line.rs"]
+mod line;
 #[path = "../src/sys/plant.rs"]
 mod plant;
 #[path = "../src/sync/semaphore.rs"]
 mod semaphore;
+#[path = "../src/sync/shares.rs"]
+mod shares;
+#[path = "../src/sync/sweep.rs"]
+mod sweep;
 
 /// What the included files import, on loom's primitives.
 mod sync {
+    pub(crate) use crate::line::{Key, Line, Rank};
     pub(crate) use crate::semaphore::{Granted, Token};
+    pub(crate) use crate::shares::Shares;
+    pub(crate) use crate::sweep::Sweep;
 
     #[derive(Debug)]
     pub struct Spin;
@@ -110,7 +119,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use loom::thread;
 use semaphore::{Granted, Place, Semaphore, Ticket};
-use sync::Token;
+use sync::{Rank, Token};
 use sys::clock::NEVER;
 use sys::sync::Mutex;
 
@@ -201,7 +210,7 @@ impl Room {
             if permit.try_take(place, own, None) {
                 return;
             }
-            permit.stand(place, Ticket { token: own, under: None, turn: who })
+            permit.stand(place, Ticket { token: own, under: None, rank: Rank::NONE, turn: who })
         };
         self.hand_over(granted);
         while !self.permit.lock().holds(own) {
@@ -289,7 +298,7 @@ impl Under {
             if cap.try_take(own, &[]) {
                 return;
             }
-            cap.stand(own, &[], who)
+            cap.stand(own, Rank { bus: 0, level: 5, weights: None }, &[], who)
         };
         self.hand_over(granted);
         while !self.cap.lock().holds(own) {

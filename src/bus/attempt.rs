@@ -178,6 +178,10 @@ pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Return
             let (late, of) = (event.clone(), Arc::clone(&bus.identity.label));
             logging::later!(Debug, of event; move || format!("a late result of {late} on {of} was dropped"));
             frame::let_go(std::mem::take(returned));
+            if driver.slot.handlers[driver.attempt.invocation].limited {
+                let Attempt { invocation, number, .. } = driver.attempt;
+                limits::has_returned(bus, event, AttemptKey { delivery, invocation, attempt: number });
+            }
             // A shutdown may wait for it to come back.
             bus.ring_idlers();
             // Its ender drives on. On a stack that waits for the delivery, this thread does.
@@ -198,6 +202,11 @@ pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Return
             if limited {
                 limits::settle(&bus.runtime, event);
                 limits::set_down_in_line(bus, event, delivery);
+                // What is left may stand in a line.
+                let mut state = event.state().lock();
+                if state.deliveries.get_mut(delivery).is_some_and(|d| d.startable().is_none()) {
+                    bus.wait_begins(&mut state, event, delivery, None);
+                }
             }
             if watched {
                 ending::ring_watchers(event);

@@ -38,8 +38,10 @@ pub struct BusOptions {
     pub max_history: Option<usize>,
     /// What happens when the history is full.
     pub history_policy: HistoryPolicy,
-    /// How many events may be queued; `None`: any number.
+    /// How many events may be queued or wait; `None`: any number.
     pub queue_capacity: Option<usize>,
+    /// How many parallel events may be in flight; `None`: any number.
+    pub max_in_flight: Option<usize>,
     /// What `emit` does when the queue is full.
     pub on_full: OnFull,
     /// How priorities share the bus.
@@ -106,6 +108,7 @@ impl BusBuilder {
             max_history: Some(100),
             history_policy: HistoryPolicy::DropOldest,
             queue_capacity: None,
+            max_in_flight: None,
             on_full: OnFull::Block,
             fairness: Fairness::Strict,
             require_handler: false,
@@ -200,9 +203,43 @@ impl BusBuilder {
     /// What [`OnFull::DropOldest`] drops is not lost in silence: its `wait` answers [`WaitError::Dropped`](crate::WaitError::Dropped), the log
     /// says so at first and then once a minute with a count, and where [`dead_letters`](Self::dead_letters) are kept there is one for each
     /// handler that would have run, with 0 attempts.
+    ///
+    /// Events that the bus has taken out of its queue and of which nothing runs count too ([`BusMetrics::waiting`](crate::BusMetrics::waiting)): those
+    /// in line for a place under a [`Limit`](crate::Limit), for a worker process or for a handler's permit, and those between two attempts.
     pub fn queue_capacity(mut self, events: usize, on_full: OnFull) -> Self {
         self.options.queue_capacity = Some(events);
         self.options.on_full = on_full;
+        self
+    }
+
+    /// How many events of a bus whose events run in parallel may be in flight: it starts no more, and refuses nothing. What is above that stays
+    /// queued, where priority and fairness decide what is next. Default: any number.
+    ///
+    /// An event is in flight from its start until its handlers have ended, so also while it is in line for a place under a
+    /// [`Limit`](crate::Limit) or between two attempts. What a handler waits for runs at once, as always, and so does
+    /// [`emit_now`](EventBus::emit_now); a handler in [`wait_in_order`](crate::Event::wait_in_order) does not count meanwhile, so that the bus can come to what
+    /// it waits for. Where events run one at a time it changes nothing.
+    ///
+    /// ```
+    /// use threadbus::{Event, EventBus, EventConcurrency, HandlerConcurrency, Payload};
+    /// struct Thumbnail(u32);
+    /// impl Payload for Thumbnail { type Output = (); }
+    ///
+    /// let bus = EventBus::builder("thumbnails")
+    ///     .event_concurrency(EventConcurrency::Parallel)
+    ///     .handler_concurrency(HandlerConcurrency::Parallel)
+    ///     .max_in_flight(4)
+    ///     .build()?;
+    /// bus.on(|_: &Event<Thumbnail>| {});
+    /// for n in 0..100 {
+    ///     bus.emit(Thumbnail(n));
+    ///     assert!(bus.metrics().in_flight <= 4);
+    /// }
+    /// bus.wait_until_idle()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn max_in_flight(mut self, events: usize) -> Self {
+        self.options.max_in_flight = Some(events);
         self
     }
 
@@ -357,7 +394,7 @@ impl BusBuilder {
     /// The bus.
     ///
     /// # Errors
-    /// [`BuildError`] naming the option: `name` if it is empty, `id` if a live bus of the runtime has it, `queue_capacity` if it is 0,
+    /// [`BuildError`] naming the option: `name` if it is empty, `id` if a live bus of the runtime has it, `queue_capacity` or `max_in_flight` if it is 0,
     /// `health_window` if it holds no delivery or more than 100,000, `fairness` if all weights are 0, `max_emit_rate` if the rate is not a number above 0 or the burst is 0, `on_ready` if the bus is not
     /// manual.
     pub fn build(self) -> Result<EventBus, BuildError> {
@@ -367,6 +404,10 @@ impl BusBuilder {
         if self.options.queue_capacity == Some(0) {
             let reason = "a queue of 0 events could take none".to_owned();
             return Err(BuildError { option: "queue_capacity", reason });
+        }
+        if self.options.max_in_flight == Some(0) {
+            let reason = "a bus that has no event in flight could run none".to_owned();
+            return Err(BuildError { option: "max_in_flight", reason });
         }
         if self.options.fairness == (Fairness::Weighted { high: 0, normal: 0, low: 0 }) {
             let reason = "with all weights 0 no band could have a share".to_owned();

@@ -4,6 +4,7 @@ use crate::bus::builder::BusOptions;
 use crate::bus::counters::{Counters, Until};
 use crate::bus::forward::Forwards;
 use crate::bus::history::{History, SPENT};
+use crate::bus::in_flight::InFlight;
 use crate::bus::letters::drop_gone;
 use crate::bus::limits;
 use crate::bus::manual::Manual;
@@ -15,10 +16,11 @@ use crate::bus::recorder::Recorder;
 use crate::bus::registry::Registry;
 use crate::bus::seen_ids::SeenIds;
 use crate::bus::seldom::{Seldom, tell_gone};
+use crate::bus::waiting::Waiting;
 use crate::event::{AnyEvent, BusIdentity, TurnKind, WeakEvent};
 use crate::rules::{BusDefaults, DeadLetters, Lanes, TokenBucket};
 use crate::runtime::{Drive, Job, Lane, PermitKind, Pumped, RuntimeCore, Turn, Work};
-use crate::sync::{Bell, Granted, Semaphore, Spin, Sweep, Token};
+use crate::sync::{Bell, Granted, Rank, Semaphore, Spin, Sweep, Token};
 use crate::sys::channel::{Receiver, Sender};
 use crate::sys::clock::Stamp;
 use crate::sys::sync::Mutex;
@@ -143,6 +145,9 @@ pub(crate) struct BusCore {
     pub(crate) hurries: AtomicBool,
     /// Started deliveries that no thread runs at the moment: in line for a permit, or between two attempts.
     set_aside: Mutex<SetAside>,
+    /// Those of which nothing runs.
+    pub(super) waiting: Waiting,
+    pub(super) in_flight: InFlight,
     /// Who waits for the bus to be idle, or for a delivery to move on.
     pub(super) idlers: Mutex<Vec<(Arc<Bell>, Until)>>,
     pub(super) idlers_count: AtomicUsize,
@@ -239,8 +244,11 @@ impl BusCore {
             forwards: Mutex::default(),
             hurries: AtomicBool::new(false),
             set_aside: Mutex::default(),
+            waiting: Waiting::default(),
+            in_flight: InFlight::default(),
             idlers: Mutex::new(Vec::new()),
-            idlers_count: AtomicUsize::new(0),
+            // Each end of a delivery makes room, where that is bounded.
+            idlers_count: AtomicUsize::new(usize::from(options.max_in_flight.is_some())),
             alive: OnceLock::new(),
             options,
         }
@@ -260,6 +268,12 @@ impl BusCore {
     /// What the user's handles share, if there still is one.
     pub(crate) fn alive(&self) -> Option<Arc<Alive>> {
         self.alive.get()?.upgrade()
+    }
+
+    /// Where an event stands in a line.
+    pub(crate) fn rank(&self, event: &AnyEvent) -> Rank {
+        let level = event.head().priority.level();
+        Rank { bus: self.serial, level, weights: self.options.fairness.weights() }
     }
 
     pub(crate) fn label(&self) -> &str {
@@ -345,6 +359,7 @@ impl BusCore {
 
     /// A shutdown must find what has no thread.
     pub(crate) fn note_set_aside(&self, event: &AnyEvent, delivery: usize) {
+        self.wait_begins(&mut event.state().lock(), event, delivery, None);
         // Each may be the last hold of its event by now.
         let mut held = Vec::new();
         {

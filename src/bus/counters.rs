@@ -127,7 +127,10 @@ impl BusCore {
         if planted("idle_told_before_count") {
             return;
         }
-        self.ring_idlers();
+        if self.idlers_count.load(Ordering::SeqCst) > 0 {
+            self.ring_them();
+            self.start_more();
+        }
     }
 
     #[inline]

@@ -330,11 +330,10 @@ impl<'a> Driver<'a> {
         }
         let record = &delivery.records[invocation];
         let (mode, attempt) = (record.mode, record.attempt);
-        let limited = self.slot.handlers[invocation].limited && !record.placed;
-        let step = if limited {
-            delivery.set_aside(invocation);
-            Step::Limit(Wanted { invocation, attempt, mode })
-        } else if needs_permit(mode, delivery.manner.bus_handler) {
+        if self.slot.handlers[invocation].limited {
+            return self.limited_step(stack, state, invocation, at);
+        }
+        let step = if needs_permit(mode, delivery.manner.bus_handler) {
             delivery.set_aside(invocation);
             Step::Permit(Wanted { invocation, attempt, mode })
         } else {
@@ -343,9 +342,8 @@ impl<'a> Driver<'a> {
             }
             Step::Run
         };
-        if delivery.manner.parallel && !(matches!(step, Step::Run) && self.is_enough(invocation)) {
-            // Somebody must be left to claim the next one; the first time, as many as can run.
-            self.owed.helpers = delivery.ask_for_helpers(if invocation == 0 { other_cores() } else { 1 });
+        if delivery.manner.parallel {
+            self.beside(state, step, invocation);
         }
         if state.started == 0 && matches!(step, Step::Run) {
             state.started = at;
@@ -367,6 +365,58 @@ impl<'a> Driver<'a> {
             Cause::new(CauseKind::Off, head.id(), self.event.event_type()).with_handler(info.id(), info.label());
         delivery.end_record(invocation, Outcome::Failed(Arc::new(HandlerFailure::Cancelled { cause })), at);
         self.owed.skipped = true;
+    }
+
+    /// The same for a handler with a limit.
+    #[cold]
+    fn limited_step(&mut self, stack: Option<&mut Stack>, state: &mut State, invocation: usize, at: Stamp) -> Step {
+        let in_use = state.place_is_in_use(self.delivery, invocation);
+        let Some(delivery) = state.deliveries.get_mut(self.delivery) else { return Step::Nothing };
+        let record = &mut delivery.records[invocation];
+        record.placed &= !in_use;
+        let (mode, attempt, placed) = (record.mode, record.attempt, record.placed);
+        let wanted = Wanted { invocation, attempt, mode };
+        let step = if !placed {
+            delivery.set_aside(invocation);
+            Step::Limit(wanted)
+        } else if needs_permit(mode, delivery.manner.bus_handler) {
+            delivery.set_aside(invocation);
+            Step::Permit(wanted)
+        } else if self.start(stack, delivery, invocation, RecordPhase::Pending, at) {
+            Step::Run
+        } else {
+            return Step::Nothing;
+        };
+        if delivery.manner.parallel {
+            self.beside(state, step, invocation);
+        } else if matches!(step, Step::Run) {
+            self.waits_no_more(state);
+        }
+        if state.started == 0 && matches!(step, Step::Run) {
+            state.started = at;
+        }
+        step
+    }
+
+    /// What a step means for the handlers beside this one.
+    fn beside(&mut self, state: &mut State, step: Step, invocation: usize) {
+        let runs = matches!(step, Step::Run);
+        if runs {
+            self.waits_no_more(state);
+        }
+        if let Some(delivery) = state.deliveries.get_mut(self.delivery)
+            && !(runs && self.is_enough(invocation))
+        {
+            // Somebody must be left to claim the next one; the first time, as many as can run.
+            self.owed.helpers = delivery.ask_for_helpers(if invocation == 0 { other_cores() } else { 1 });
+        }
+    }
+
+    /// Something of it runs.
+    pub(super) fn waits_no_more(&self, state: &mut State) {
+        if let Some(wait) = state.end_wait(self.delivery) {
+            self.bus.wait_is_over(self.event, wait, Some(self.fixed.begun));
+        }
     }
 
     /// Not on the stack of a handler that waits: that one would have to wait for its turn, too.

@@ -358,7 +358,7 @@ impl BusCore {
             return Ok(());
         }
         if let Some(capacity) = self.options.queue_capacity
-            && self.pending() >= capacity
+            && self.occupied() >= capacity
         {
             return Err(EmitError::QueueFull { bus: bus(), capacity });
         }
@@ -428,8 +428,10 @@ impl BusCore {
         if start {
             self.submit_loop();
         }
-        if turn == TurnKind::Free {
-            self.submit_free();
+        match turn {
+            TurnKind::Free => self.submit_free(),
+            TurnKind::Global if !start => self.raise_in_global_line(),
+            _ => {}
         }
         if self.manual.is_some() {
             self.tell_of_arrival();

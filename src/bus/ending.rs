@@ -248,7 +248,7 @@ fn withdraw(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize, attempts: boo
     ] {
         // The delivery's own, and those of its attempts if they are over too.
         let own = |t: Token| t == token || attempts && t.stamp == token.stamp && t.part >> 48 == token.part >> 48;
-        let withdrawn = permit.step(|s| s.withdraw(own));
+        let withdrawn = permit.step(|s| s.withdraw(token.stamp, own));
         for turn in withdrawn {
             if let (Turn::Ring(bell), false) = (turn, planted("withdraw_without_ring")) {
                 bell.ring();
@@ -480,8 +480,8 @@ pub(crate) fn end_losers(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, win
     tell::deliver(bus, event);
 }
 
-/// A queued delivery falls out of a full queue.
-pub(crate) fn end_queued(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
+/// A delivery that is queued, or waits and has had no attempt, falls out of a full queue.
+pub(crate) fn end_unstarted(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
     let at = clock::now();
     let cause = Cause::new(CauseKind::Dropped, event.head().id(), event.body().event_type())
         .with_place(format!("from the full queue of {}", bus.label()));
@@ -489,7 +489,11 @@ pub(crate) fn end_queued(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
     let ended = {
         let mut state = event.state().lock();
         match state.deliveries.get(index) {
-            Some(d) if d.phase == DeliveryPhase::Queued => end_delivery(&mut state, event, index, &slots, &cause, at),
+            Some(d)
+                if d.phase == DeliveryPhase::Queued || !d.anything_started() || planted("drops_what_has_started") =>
+            {
+                end_delivery(&mut state, event, index, &slots, &cause, at)
+            }
             _ => None,
         }
     };

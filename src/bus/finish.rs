@@ -8,7 +8,7 @@ use crate::bus::letters::{self, Failure};
 use crate::bus::limits;
 use crate::bus::recorder::{Keeps, Verdict, is_drop, is_own};
 use crate::bus::tell;
-use crate::event::{AnyEvent, Completion, Delay, Delivery, Outcome, Record, State, TypeSlot, Unrun};
+use crate::event::{AnyEvent, Completion, Delay, Delivery, Outcome, Record, State, TypeSlot, Unrun, Wait};
 use crate::runtime::{Job, is_service_thread};
 use crate::sys::clock::{Stamp, Timer};
 use crate::sys::unwind;
@@ -36,6 +36,8 @@ struct Rare {
     /// To be taken back.
     timer: Option<Timer>,
     delays: Vec<Delay>,
+    /// Nothing of it ran.
+    wait: Option<Wait>,
     /// To be kept.
     letters: Vec<Failure>,
 }
@@ -68,10 +70,10 @@ pub(crate) fn finish(state: &mut State, event: &AnyEvent, delivery: usize, at: S
 
 #[cold]
 fn rare(state: &mut State, event: &AnyEvent, delivery: usize, keeps_letters: bool) -> Option<Box<Rare>> {
-    let delays = state.take_delays(delivery);
+    let (delays, wait) = state.take_delays(delivery);
     let d = state.deliveries.get_mut(delivery)?;
     let letters = if keeps_letters { failures(event, d) } else { Vec::new() };
-    Some(Box::new(Rare { timer: d.take_cap_timer(), delays, letters }))
+    Some(Box::new(Rare { timer: d.take_cap_timer(), delays, wait, letters }))
 }
 
 fn verdict(event: &AnyEvent, delivery: &Delivery) -> Verdict {
@@ -104,6 +106,9 @@ fn settle(bus: &Arc<BusCore>, event: &AnyEvent, rare: Rare) {
         bus.runtime.watch.cancel(timer);
     }
     drop_failures(bus, rare.delays);
+    if let Some(wait) = rare.wait {
+        bus.wait_is_over(event, wait, None);
+    }
     for failure in rare.letters {
         // It lets go of what a letter before it kept.
         let _ = frame::callback(|| letters::note(bus, event, failure));

@@ -120,7 +120,7 @@ impl BusCore {
                 return Err(Err(EmitError::HistoryFull { bus: bus(), limit }));
             }
             if let (None, Some(capacity)) = (&frame, self.options.queue_capacity)
-                && self.pending() >= capacity
+                && self.occupied() >= capacity
             {
                 return Err(Err(EmitError::QueueFull { bus: bus(), capacity }));
             }

@@ -2,6 +2,7 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::frame::{self, Frame};
+use crate::bus::in_flight::Sitting;
 use crate::bus::limits;
 use crate::bus::permit::delivery_token;
 use crate::bus::sits;
@@ -169,6 +170,8 @@ pub(crate) struct Parked<'a> {
     in_order: bool,
     /// What a handler further down on this thread is parked for, which runs this one in its park.
     below: Option<ParkedWait>,
+    /// In order: the queue must go on without its handlers.
+    _sits: Option<Sitting>,
 }
 
 impl<'a> Parked<'a> {
@@ -187,7 +190,8 @@ impl<'a> Parked<'a> {
                 !wait.in_order && (limited || events.iter().any(|event| is_below(event, &wait.event)))
             });
         }
-        Parked { worker, frame, event: event.clone(), in_order, below }
+        let _sits = in_order.then(Sitting::begin);
+        Parked { worker, frame, event: event.clone(), in_order, below, _sits }
     }
 
     /// Why this wait can never end, if that is so.

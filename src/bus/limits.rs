@@ -15,7 +15,8 @@ use crate::bus::permit::attempt_token;
 use crate::bus::tell;
 use crate::bus::turn::submit_resume;
 use crate::event::{
-    AnyEvent, DeliveryPhase, HandlerFailure, Limit, LimitGroup, LimitTurn, Outcome, Placed, RecordPhase, State,
+    AnyEvent, AttemptKey, DeliveryPhase, HandlerFailure, Limit, LimitGroup, LimitTurn, Outcome, Placed, RecordPhase,
+    State,
 };
 use crate::runtime::{Needs, ParkedWait, RuntimeCore, Serves, Slot, Worker};
 use crate::sync::{Granted, Token};
@@ -60,6 +61,7 @@ struct Claim {
     invocation: usize,
     attempt: u32,
     group: Arc<LimitGroup>,
+    until_returned: bool,
 }
 
 /// Gets the place of an invocation that was set aside for it. True if the calling thread goes on driving.
@@ -73,6 +75,7 @@ pub(crate) fn take(driver: &mut Driver<'_>, wanted: Wanted) -> bool {
         invocation: wanted.invocation,
         attempt: wanted.attempt,
         group: Arc::clone(group),
+        until_returned: limit.until_returned,
     };
     let token = claim.token();
     let at_once = limit.acquire_timeout == Some(Duration::ZERO);
@@ -82,21 +85,27 @@ pub(crate) fn take(driver: &mut Driver<'_>, wanted: Wanted) -> bool {
         if !claim.is_waiting(&state) {
             return (Taken::Dead, Granted::new());
         }
-        if cap.try_take(token, &lenders) {
+        // Its own place is taken by its attempt before, for as long as that is inside.
+        let occupied = state.wants_returned(claim.delivery, claim.invocation);
+        if !occupied && cap.try_take(token, &lenders) {
             claim.place(&mut state);
             return (Taken::Now, Granted::new());
         }
         claim.note(&mut state);
+        claim.bus.wait_begins(&mut state, &claim.event, claim.delivery, None);
         if let Some(delivery) = state.deliveries.get_mut(claim.delivery) {
             // The thread that drives it leaves it to the turn.
             delivery.leave_stack();
         }
         drop(state);
+        if occupied {
+            return (Taken::InLine, Granted::new());
+        }
         let turn: LimitTurn = Box::new({
             let claim = claim.clone();
             move || claim.has_come()
         });
-        let granted = cap.stand(token, &lenders, turn);
+        let granted = cap.stand(token, claim.bus.rank(&claim.event), &lenders, turn);
         (if at_once { Taken::TooLate } else { Taken::InLine }, granted)
     });
     match taken {
@@ -139,7 +148,7 @@ impl Claim {
         let (delivery, invocation) = (self.delivery, self.invocation);
         let limits = &mut state.links().limits;
         if !limits.iter().any(|placed| placed.delivery == delivery && placed.invocation == invocation) {
-            limits.push(Placed { delivery, invocation, group: Arc::clone(&self.group), timer: None });
+            limits.push(Placed::new(delivery, invocation, Arc::clone(&self.group), self.until_returned));
         }
     }
 
@@ -280,13 +289,24 @@ pub(crate) fn all_on_threads(runtime: &RuntimeCore, group: &Arc<LimitGroup>) -> 
     group.step(|cap| (cap.inside(), Granted::new())) <= on_threads
 }
 
-/// What has ended gives its place back, or leaves the line.
+/// The thread of an attempt that was given up is back from its handler: its place is free, where that was waited for.
+#[cold]
+pub(crate) fn has_returned(bus: &Arc<BusCore>, event: &AnyEvent, of: AttemptKey) {
+    let goes_on = event.state().lock().has_returned(of);
+    if goes_on {
+        submit_resume(bus, event, of.delivery);
+    }
+    settle(&bus.runtime, event);
+}
+
+/// What has ended gives its place back, or leaves the line; but where a place is kept until its thread returns, that does so.
 pub(crate) fn settle(runtime: &RuntimeCore, event: &AnyEvent) {
     let due: Vec<Placed> = {
         let mut state = event.state().lock();
         let ended: HashSet<(usize, usize)> = state
             .limits()
             .iter()
+            .filter(|placed| !placed.is_in_use())
             .map(|placed| (placed.delivery, placed.invocation))
             .filter(|(d, i)| {
                 let record = state.deliveries.get(*d).and_then(|d| d.records.get(*i));
@@ -298,7 +318,7 @@ pub(crate) fn settle(runtime: &RuntimeCore, event: &AnyEvent) {
         }
         state.links().limits.extract_if(.., |p| ended.contains(&(p.delivery, p.invocation))).collect()
     };
-    for Placed { delivery, invocation, group, timer } in due {
+    for Placed { delivery, invocation, group, timer, .. } in due {
         if let Some(timer) = timer {
             runtime.watch.cancel(timer);
         }
@@ -390,28 +410,40 @@ pub(crate) fn needs(parked: &HashMap<u64, ParkedWait>, awaited: &AnyEvent, event
 /// The wait of the top handler is over: its place is its own again, once whoever shares it has left.
 pub(crate) fn take_back(worker: &Arc<Worker>, frame: &Frame, awaited: &AnyEvent) {
     let place = Place { event: frame.event.clone(), delivery: frame.delivery, invocation: frame.invocation };
-    // Who has the place is below what was waited for, and must find this thread in its way, at any time: nobody asks it to look itself.
-    let mut parked = None;
+    let runtime = &frame.bus.runtime;
     for group in place.groups() {
+        // Who has the place must find this thread in its way, at any time: nobody asks it to look itself.
+        let mut parked: Option<(Option<Token>, graph::Parked<'_>)> = None;
         loop {
             let turn = || -> LimitTurn {
                 let bell = Arc::clone(&worker.bell);
                 Box::new(move || bell.ring())
             };
-            let is_back = group.step(|cap| (cap.take_back(place.token(), turn), Granted::new()));
+            let (is_back, borrower) =
+                group.step(|cap| ((cap.take_back(place.token(), turn), cap.borrower(place.token())), Granted::new()));
             if is_back || !frame.is_live() {
                 break;
             }
             frame::set_down_all();
-            if parked.is_none() {
-                parked = Some(graph::Parked::enter(worker, frame, awaited, true));
-                frame.bus.runtime.ring_parked(|_| true);
+            // A borrower without a thread ends in any case.
+            let of = borrower.and_then(|borrower| event_on_a_thread(runtime, borrower));
+            let of = of.unwrap_or_else(|| awaited.clone());
+            if parked.as_ref().is_none_or(|(before, _)| *before != borrower) {
+                // The one before is entered no more first, since a thread has one wait.
+                drop(parked.take());
+                parked = Some((borrower, graph::Parked::enter(worker, frame, &of, true)));
+                runtime.ring_parked(|_| true);
             }
-            let runtime = &frame.bus.runtime;
-            let needs = || Needs { all_holders: true, ..graph::needs_of(awaited, true, runtime) };
+            let needs = || Needs { all_holders: true, ..graph::needs_of(&of, true, runtime) };
             worker.suspended(runtime, NEVER, needs, || worker.rest(NEVER, Serves::Fronted));
         }
     }
+}
+
+/// What a handler that has a place is at.
+fn event_on_a_thread(runtime: &RuntimeCore, token: Token) -> Option<AnyEvent> {
+    let slots = runtime.pool.all_workers().into_iter().flat_map(|worker| worker.slots());
+    slots.map(Place::of_slot).find(|place| place.token() == token).map(|place| place.event)
 }
 
 /// A handler on a stack.

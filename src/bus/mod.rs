@@ -24,6 +24,7 @@ mod handler_context;
 mod helpers;
 mod history;
 mod idle;
+mod in_flight;
 mod jump;
 mod kind;
 mod letters;
@@ -55,6 +56,7 @@ mod straight;
 mod tell;
 mod turn;
 mod view;
+mod waiting;
 mod worker_local;
 
 pub use builder::{BusBuilder, BusOptions};

@@ -6,7 +6,7 @@ use crate::bus::graph;
 use crate::bus::rest::Rested;
 use crate::event::{AnyEvent, DeliveryPhase, TurnKind};
 use crate::runtime::{Job, Needs, PermitKind, RuntimeCore, Serves, Turn, Worker, hand_over};
-use crate::sync::{Granted, Place, Semaphore, Ticket, Token};
+use crate::sync::{Granted, Place, Rank, Semaphore, Ticket, Token};
 use crate::sys::clock::NEVER;
 use crate::sys::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -119,6 +119,7 @@ impl Permit {
         place: Place,
         token: Token,
         under: Option<Token>,
+        rank: Rank,
         live: impl FnOnce() -> bool,
         job: impl FnOnce() -> Job,
     ) -> Taken {
@@ -129,7 +130,7 @@ impl Permit {
             if s.try_take(place, token, under) {
                 return (Taken::Now, Granted::new());
             }
-            let granted = s.stand(place, Ticket { token, under: None, turn: Turn::Job(job()) });
+            let granted = s.stand(place, Ticket { token, under: None, rank, turn: Turn::Job(job()) });
             (Taken::Later, granted)
         })
     }
@@ -198,7 +199,7 @@ impl Permit {
                     return (Taken::Now, Granted::new());
                 }
                 // The first time; or a sibling's end took all tickets of the token out of the line.
-                let ticket = Ticket { token, under, turn: Turn::Ring(Arc::clone(&worker.bell)) };
+                let ticket = Ticket { token, under, rank: Rank::NONE, turn: Turn::Ring(Arc::clone(&worker.bell)) };
                 (Taken::Later, s.stand(place, ticket))
             });
             match taken {

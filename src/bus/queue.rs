@@ -26,7 +26,7 @@ fn sort(run: &mut Run, entry: Entry) {
 /// Whether another try to get into a full queue makes sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Room {
-    /// Everything in it is above the arrival.
+    /// Everything in it is above the arrival, or has had an attempt.
     None,
     /// Something went.
     Made,
@@ -121,7 +121,7 @@ impl BusCore {
         let _ = frame::callback(|| unwind::drop_each(swept));
     }
 
-    /// The oldest queued event of the lowest occupied priority ends, unless all are above `arriving`.
+    /// The oldest event of the lowest priority that is queued or waits ends, unless all are above `arriving` or have had an attempt.
     pub(crate) fn drop_oldest(self: &Arc<Self>, arriving: Priority) -> Room {
         let mut run = self.run.lock();
         self.fetch(&mut run);
@@ -135,17 +135,26 @@ impl BusCore {
             }
             (a, b) => a.or(b),
         };
-        let is_above = oldest.is_some_and(|entry| entry.event.head().priority > arriving);
-        let victim: Option<(AnyEvent, usize)> =
-            oldest.filter(|_| !is_above).map(|entry| (entry.event.clone(), entry.delivery as usize));
+        let queued = oldest.map(|entry| (entry.event.clone(), entry.delivery as usize));
         drop(run);
-        match victim {
+        // What waits in a line is as good as queued, as long as no handler of it has started.
+        let age = |(event, _): &(AnyEvent, usize)| (event.head().priority, event.head().stamp());
+        let (other, oldest) = match (queued, self.oldest_waiting()) {
+            (Some(a), Some(b)) if age(&b) < age(&a) => (Some(a), Some(b)),
+            (Some(a), b) => (b, Some(a)),
+            (None, b) => (None, b),
+        };
+        let room = match &oldest {
+            Some((event, _)) if event.head().priority > arriving => Room::None,
             Some((event, delivery)) => {
-                ending::end_queued(self, &event, delivery);
+                ending::end_unstarted(self, event, *delivery);
                 Room::Made
             }
-            None if is_above => Room::None,
+            None if self.waiting_count() > 0 && self.is_full() => Room::None,
             None => Room::Empty,
-        }
+        };
+        unwind::drop_quietly(other);
+        unwind::drop_quietly(oldest);
+        room
     }
 }

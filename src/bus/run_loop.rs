@@ -12,7 +12,7 @@ use crate::bus::start::{Begun, Start};
 use crate::bus::tell;
 use crate::bus::turn::{release_delivery, resume_job};
 use crate::event::{AnyEvent, DeliveryPhase, TurnKind, TypeSlot};
-use crate::runtime::{Job, Pumped, Turn, Worker, hand_over};
+use crate::runtime::{Global, Job, Pumped, Turn, Worker, hand_over};
 use crate::sync::{Granted, Place, Ticket, Token};
 use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::planted;
@@ -232,8 +232,12 @@ impl BusCore {
             granted = run.event.release(token);
             granted.extend(run.handler.release(token));
             if turn == TurnKind::Global {
-                let global = self.runtime.global.lock().event.release(token);
-                granted.extend(global);
+                if self.give_global_turn_back(&mut run, token, &mut granted) {
+                    drop(run);
+                    self.after_next(granted, false, stale);
+                    unwind::drop_each(pass.slots.old.drain(..));
+                    return Next::Leave;
+                }
             }
         }
         // Whatever the loop's own token holds there and does not pass on is given back at the end.
@@ -266,7 +270,7 @@ impl BusCore {
                 continue;
             };
             let global = entry.turn == TurnKind::Global;
-            if global && !self.take_global_turn(&mut run) {
+            if global && !self.take_global_turn(&mut run, &entry.event) {
                 run.lanes.push_front(entry.event.head().priority, entry);
                 break Next::Leave;
             }
@@ -415,29 +419,70 @@ impl BusCore {
         // started: its handlers are fixed, and its time counts.
         self.note_set_aside(&entry.event, index);
         let turn = Turn::Job(resume_job(self, &entry.event, index));
-        let granted = run.handler.stand(Place::Entry, Ticket { token, under: None, turn });
+        let granted =
+            run.handler.stand(Place::Entry, Ticket { token, under: None, rank: self.rank(&entry.event), turn });
         debug_assert!(granted.is_empty(), "a permit that could not be taken was granted");
         Claimed::InLine(entry)
     }
 
     /// For a global-serial head of the queue. False: the loop stands in the runtime's line, and comes back with its turn.
-    fn take_global_turn(self: &Arc<Self>, run: &mut Run) -> bool {
-        let own = self.loop_token();
+    fn take_global_turn(self: &Arc<Self>, run: &mut Run, head: &AnyEvent) -> bool {
         let mut global = self.runtime.global.lock();
-        if global.event.try_take(Place::Entry, own, None) {
+        if global.event.try_take(Place::Entry, self.loop_token(), None) {
             return true;
         }
-        run.loop_in_global_line = true;
-        let turn = Turn::Job(match self.loop_job() {
-            Job::Pumped(bus, _) => Job::Pumped(bus, Pumped::LoopWithTurn),
-            job => job,
-        });
-        let granted = global.event.stand(Place::Entry, Ticket { token: own, under: None, turn });
+        let granted = self.stand_in_global_line(run, &mut global, head);
         drop(global);
         // Who has the turn may wait for this bus to be idle.
         self.runtime.ring_sits();
         debug_assert!(granted.is_empty(), "a permit that could not be taken was granted");
         false
+    }
+
+    fn stand_in_global_line(self: &Arc<Self>, run: &mut Run, global: &mut Global, head: &AnyEvent) -> Granted<Turn> {
+        run.loop_in_global_line = true;
+        let turn = Turn::Job(match self.loop_job() {
+            Job::Pumped(bus, _) => Job::Pumped(bus, Pumped::LoopWithTurn),
+            job => job,
+        });
+        let ticket = Ticket { token: self.loop_token(), under: None, rank: self.rank(head), turn };
+        global.event.stand(Place::Entry, ticket)
+    }
+
+    /// A delivery gives the runtime's turn back. Where others stand in line for it, the bus's next global event stands among them first: then
+    /// the loop does, and this answers true.
+    fn give_global_turn_back(self: &Arc<Self>, run: &mut Run, token: Token, granted: &mut Granted<Turn>) -> bool {
+        let mut head = None;
+        if run.round.is_none() && run.is_startable() {
+            self.fetch(run);
+            head = run.lanes.peek().filter(|head| head.turn == TurnKind::Global).map(|head| head.event.clone());
+        }
+        let mut global = self.runtime.global.lock();
+        let head = head.filter(|_| global.event.has_line());
+        if let Some(head) = &head {
+            granted.extend(self.stand_in_global_line(run, &mut global, head));
+        }
+        granted.extend(global.event.release(token));
+        drop(global);
+        // Not the last hold of it: the queue has one.
+        let stands = head.is_some();
+        if stands {
+            self.runtime.ring_sits();
+        }
+        stands
+    }
+
+    /// The loop may stand there for an event that is not its next any more.
+    pub(crate) fn raise_in_global_line(&self) {
+        let mut run = self.run.lock();
+        if !run.loop_in_global_line {
+            return;
+        }
+        self.fetch(&mut run);
+        if let Some(head) = run.lanes.peek() {
+            let rank = self.rank(&head.event);
+            self.runtime.global.lock().event.raise(self.loop_token(), rank);
+        }
     }
 
     /// The loop's own; nothing if it has none.
@@ -475,7 +520,7 @@ impl BusCore {
                 self.fetch(&mut run);
             }
             let claimed = loop {
-                if run.round == Some(0) {
+                if run.round == Some(0) || !self.has_room_in_flight() {
                     break Next::Leave;
                 }
                 let Some(entry) = run.free.pop() else { break Next::Leave };

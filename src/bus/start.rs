@@ -84,12 +84,26 @@ impl Start<'_> {
         let wants_first = state.wants_first;
         let delivery = state.deliveries.get_mut(self.delivery)?;
         let queued = queued_for(self.event, delivery, self.now);
-        self.bus.recorder.queued_for(queued, by, || self.bus.counters.claimed());
         fix(self.bus, self.event, delivery, wants_first, slot, self.now);
         let fixed = Fixed::of(delivery);
         let started = if held { self.first(stack, state, fixed) } else { None };
+        if started.is_some() || !self.waits(state, held) {
+            self.bus.recorder.queued_for(queued, by, || self.bus.counters.claimed());
+        } else {
+            self.bus.wait_begins(state, self.event, self.delivery, Some(queued));
+        }
         tell::note(self.bus, state, self.event);
         Some(Begun { fixed, started })
+    }
+
+    /// Its first handler needs what the delivery does not hold.
+    fn waits(&self, state: &State, held: bool) -> bool {
+        let Some(delivery) = state.deliveries.get(self.delivery) else { return false };
+        let (Some(record), Some(handler)) = (delivery.records.first(), self.slot.handlers.first()) else {
+            return false;
+        };
+        let needs = || handler.limited || needs_permit(record.mode, delivery.manner.bus_handler);
+        !held || !delivery.manner.parallel && needs()
     }
 
     fn first(&self, stack: &mut Stack, state: &mut State, fixed: Fixed) -> Option<(Attempt, Option<Tick>)> {

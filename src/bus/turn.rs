@@ -6,6 +6,7 @@ use crate::bus::ending;
 use crate::bus::frame::Holding;
 use crate::bus::limits;
 use crate::bus::permit::{Home, Permit, Taken, delivery_token, is_active};
+use crate::bus::start::needs_permit;
 use crate::event::{AnyEvent, Delivery, DeliveryPhase, RecordPhase, TurnKind};
 use crate::runtime::{Job, Needs, PermitKind, RuntimeCore, Worker, hand_over};
 use crate::sync::{Granted, Place, Token};
@@ -44,13 +45,18 @@ pub(crate) fn submit_resume(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usiz
 
 /// Drives a delivery on, with its turn, or queues for that.
 pub(crate) fn resume(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent, delivery: usize) {
-    let has_work = {
+    let (has_work, waits_on) = {
         let mut state = event.state().lock();
-        state.deliveries.get_mut(delivery).is_some_and(|d| {
-            d.phase == DeliveryPhase::Active && (!d.is_fixed() || d.left == 0 || d.startable().is_some())
+        state.deliveries.get_mut(delivery).map_or((false, false), |d| {
+            let next = d.startable();
+            let has_work = d.phase == DeliveryPhase::Active && (!d.is_fixed() || d.left == 0 || next.is_some());
+            (has_work, next.is_none_or(|next| needs_more(d, next)))
         })
     };
     if has_work && ensure_turn(bus, event, delivery, Place::Front) {
+        if !waits_on {
+            bus.wait_ends(event, delivery);
+        }
         advance(bus, worker, event, delivery, Via::Job);
     }
     if is_active(event, delivery) {
@@ -64,6 +70,13 @@ pub(crate) fn resume(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent,
         let turn = event.state().lock().deliveries.get(delivery).map_or(TurnKind::Free, |d| d.manner.turn);
         release_delivery(bus, delivery_token(event, delivery), turn);
     }
+}
+
+/// A place under a limit, or a permit of its own.
+fn needs_more(delivery: &Delivery, invocation: usize) -> bool {
+    let Some(handler) = delivery.slot().and_then(|slot| slot.handlers.get(invocation)) else { return true };
+    let record = &delivery.records[invocation];
+    handler.limited && !record.placed || needs_permit(record.mode, delivery.manner.bus_handler)
 }
 
 /// The turns of deliveries that have not begun, and for which no thread comes, go back to whoever waited for them and goes on without. Their
@@ -101,7 +114,7 @@ pub(crate) fn ensure_turn(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize,
     }
     for permit in permits {
         let job = || resume_job(bus, event, delivery);
-        match permit.take_or_queue(place, token, under, || is_active(event, delivery), job) {
+        match permit.take_or_queue(place, token, under, bus.rank(event), || is_active(event, delivery), job) {
             Taken::Now => {}
             Taken::Later => {
                 bus.note_set_aside(event, delivery);

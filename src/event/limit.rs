@@ -12,7 +12,11 @@ use std::time::Duration;
 ///
 /// Clones share it, and so do equal names within a [`Runtime`](crate::Runtime), as long as a handler has one; the first maximum of a
 /// name stands. It is taken before the handler's permit, held across the attempts of a [`Retry`](crate::Retry) and the delays between
-/// them, and given back when the invocation ends, however it ends. Waiting for it occupies no thread.
+/// them, and given back when the invocation ends, however it ends. Waiting for it occupies no thread: who waits stands in a line, by priority, and
+/// by the [`Fairness`](crate::Fairness) of its bus; buses of equal priority take turns.
+///
+/// A place is free when the handler is given up (a timeout, a cancel, a shutdown), though its thread may still be inside: so more threads than places can
+/// be at it. For what breaks when it is used twice there is [`until_returned`](Limit::until_returned).
 ///
 /// A handler that waits keeps its place and lends it to what it waits for, one at a time: a handler may wait for another one with
 /// the same limit, to any depth, and does not lock itself out.
@@ -31,6 +35,7 @@ pub struct Limit {
     group: Arc<LimitGroup>,
     pub(crate) acquire_timeout: Option<Duration>,
     pub(crate) lax: bool,
+    pub(crate) until_returned: bool,
 }
 
 impl Limit {
@@ -62,11 +67,34 @@ impl Limit {
         self
     }
 
+    /// The place of a handler that was given up stays taken until its thread is back from the handler. Default: it is free at once.
+    ///
+    /// For devices that break when they are used twice. The next attempt of such a handler waits for that, too. A handler that never comes back
+    /// keeps its place for good, so handlers of such a limit should look at [`HandlerContext::is_cancelled`](crate::HandlerContext::is_cancelled).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbus::*;
+    ///
+    /// let printer = Limit::named("printer", 1).until_returned();
+    /// let options = HandlerOptions::new().limit(printer).timeout(Duration::from_secs(10));
+    /// # let _ = options;
+    /// ```
+    pub fn until_returned(mut self) -> Self {
+        self.until_returned = true;
+        self
+    }
+
     fn of_group(name: Option<Arc<str>>, max_concurrent: usize) -> Self {
         if max_concurrent == 0 {
             logging::warn!("a limit of 0 concurrent invocations is taken as 1");
         }
-        Self { group: Arc::new(LimitGroup::new(name, max_concurrent)), acquire_timeout: None, lax: false }
+        Self {
+            group: Arc::new(LimitGroup::new(name, max_concurrent)),
+            acquire_timeout: None,
+            lax: false,
+            until_returned: false,
+        }
     }
 }
 
@@ -77,6 +105,7 @@ impl fmt::Debug for Limit {
             .field("max_concurrent", &self.group.max)
             .field("acquire_timeout", &self.acquire_timeout)
             .field("lax", &self.lax)
+            .field("until_returned", &self.until_returned)
             .finish()
     }
 }
@@ -174,7 +203,7 @@ impl LimitNames {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sync::Token;
+    use crate::sync::{Rank, Token};
     use crate::sys::clock;
     use crate::sys::sync::atomic::{AtomicUsize, Ordering};
 
@@ -248,7 +277,8 @@ mod tests {
             seen.fetch_add(1, Ordering::SeqCst);
             same.step(|cap| ((), cap.release(token(2))));
         };
-        group.step(|cap| ((), cap.stand(token(2), &[], Box::new(turn))));
+        let rank = Rank { bus: 1, level: 5, weights: None };
+        group.step(|cap| ((), cap.stand(token(2), rank, &[], Box::new(turn))));
         assert_eq!(came.load(Ordering::SeqCst), 0);
         group.step(|cap| ((), cap.release(token(1))));
         assert_eq!(came.load(Ordering::SeqCst), 1);

@@ -57,6 +57,6 @@ pub(crate) use options::Knob;
 pub(crate) use origin::{Fields, Origin};
 pub(crate) use slot::{ALONE, Pace, Plan, QUICK, Roster, SlotEntry, Timing, TypeSlot};
 pub(crate) use state::{
-    AttemptKey, BusIdentity, Completion, CompletionHook, Delay, Hook, LetGo, Pause, Placed, State, Watcher,
+    AttemptKey, BusIdentity, Completion, CompletionHook, Delay, Hook, LetGo, Pause, Placed, State, Wait, Watcher,
 };
 pub(crate) use type_name::short_type_name;

@@ -82,8 +82,9 @@ pub enum OnFull {
     BlockFor(Duration),
     /// Refuses at once with `EmitError::QueueFull`, or with `EmitError::RateLimited` above the rate.
     Reject,
-    /// Drops the oldest event of the lowest occupied priority, which ends with [`CauseKind::Dropped`](crate::CauseKind::Dropped). An arrival
-    /// below all of them is refused, and so is one above the rate, which nobody loses a place to.
+    /// Drops the oldest event of the lowest priority there is, of those that are queued, or wait and have had no attempt: it ends with
+    /// [`CauseKind::Dropped`](crate::CauseKind::Dropped). An arrival below all of them is refused, and so is one that finds only such that have had an
+    /// attempt, and one above the rate, which nobody loses a place to.
     DropOldest,
     /// Runs the event on the emitting thread before `emit` returns.
     RunInline,
@@ -112,6 +113,16 @@ pub enum Fairness {
         /// Of the levels 0 to 3.
         low: u32,
     },
+}
+
+impl Fairness {
+    /// Of the bands high, normal, low; `None` if it is strict.
+    pub(crate) fn weights(self) -> Option<[u32; 3]> {
+        match self {
+            Fairness::Weighted { high, normal, low } => Some([high, normal, low]),
+            Fairness::Strict => None,
+        }
+    }
 }
 
 /// What happens when a bounded subscription is full.

@@ -2,7 +2,7 @@
 //!
 //! Pure transitions. Each says whether it was this call that made it; who made it owes what follows (`runtime/README.md`, section 2).
 
-use crate::event::delivery::{Delivery, DeliveryPhase, Manner, Unrun};
+use crate::event::delivery::{Delivery, DeliveryPhase, Manner, RecordPhase, Unrun};
 use crate::event::envelope::AnyEvent;
 use crate::event::{BusId, EmitError, HandlerFailure, LimitGroup, Notices, Outcome};
 use crate::sync::Bell;
@@ -146,6 +146,25 @@ pub(crate) struct Placed {
     pub(crate) group: Arc<LimitGroup>,
     /// When it has waited long enough.
     pub(crate) timer: Option<Timer>,
+    /// The place stays taken while a thread is inside: [`Limit::until_returned`](crate::Limit::until_returned).
+    pub(crate) until_returned: bool,
+    /// Then: the attempt that was given up, and whose thread is inside.
+    inside: Option<u32>,
+    /// The last attempt whose thread came back too late.
+    returned: u32,
+    /// The next attempt waits for it.
+    wanted: bool,
+}
+
+impl Placed {
+    pub(crate) fn new(delivery: usize, invocation: usize, group: Arc<LimitGroup>, until_returned: bool) -> Self {
+        Placed { delivery, invocation, group, timer: None, until_returned, inside: None, returned: 0, wanted: false }
+    }
+
+    /// A thread that was given up is inside.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.inside.is_some()
+    }
 }
 
 /// A delay between two attempts.
@@ -165,6 +184,14 @@ impl Delay {
     pub(crate) fn new(of: AttemptKey, failure: Arc<HandlerFailure>, timed_out: bool) -> Self {
         Delay { of, failure, timed_out, timer: None, over: false }
     }
+}
+
+/// A delivery that has been claimed, and of which nothing runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wait {
+    pub(crate) delivery: usize,
+    /// How long it was queued, until the first start of a handler, when that is recorded.
+    pub(crate) queued: Option<Tick>,
 }
 
 /// Which delivery, which invocation of it, which attempt.
@@ -188,6 +215,7 @@ pub(crate) struct Links {
     delays: Vec<Delay>,
     /// Places under limits, had or waited for.
     pub(crate) limits: Vec<Placed>,
+    waits: SmallVec<[Wait; 1]>,
     watchers: Vec<Watcher>,
     /// By their numbers, the batches that it is counted in.
     batches: SmallVec<[u64; 1]>,
@@ -292,6 +320,13 @@ impl State {
             Some(newest) => newest.attempt = of.attempt,
             None => links.given_up.push(of),
         }
+        let here = |placed: &&mut Placed| (placed.delivery, placed.invocation) == (of.delivery, of.invocation);
+        if let Some(placed) = links.limits.iter_mut().find(here)
+            && placed.until_returned
+            && placed.returned != of.attempt
+        {
+            placed.inside = Some(of.attempt);
+        }
         let pauses = links.pauses.extract_if(.., |pause| pause.of == of).collect();
         (self.unhook_all(of), pauses)
     }
@@ -303,6 +338,44 @@ impl State {
             (key.delivery, key.invocation) == (of.delivery, of.invocation) && of.attempt <= key.attempt
         };
         self.links.as_ref().is_some_and(|links| links.given_up.iter().any(before))
+    }
+
+    /// A thread that was given up is still in that invocation's place.
+    pub(crate) fn place_is_in_use(&self, delivery: usize, invocation: usize) -> bool {
+        let here = |placed: &&Placed| (placed.delivery, placed.invocation) == (delivery, invocation);
+        self.limits().iter().find(here).is_some_and(Placed::is_in_use)
+    }
+
+    /// Its next attempt waits for that thread. False if it is back.
+    pub(crate) fn wants_returned(&mut self, delivery: usize, invocation: usize) -> bool {
+        let here = |placed: &&mut Placed| (placed.delivery, placed.invocation) == (delivery, invocation);
+        let placed = self.links.as_mut().and_then(|links| links.limits.iter_mut().find(here));
+        placed.is_some_and(|placed| {
+            placed.wanted = placed.is_in_use();
+            placed.wanted
+        })
+    }
+
+    /// The thread of an attempt is back that does not count any more. True if the next attempt has waited for that, and may start.
+    pub(crate) fn has_returned(&mut self, of: AttemptKey) -> bool {
+        let here = |placed: &&mut Placed| (placed.delivery, placed.invocation) == (of.delivery, of.invocation);
+        let Some(placed) = self.links.as_mut().and_then(|links| links.limits.iter_mut().find(here)) else {
+            return false;
+        };
+        placed.returned = of.attempt;
+        if placed.inside != Some(of.attempt) {
+            return false;
+        }
+        placed.inside = None;
+        let wanted = std::mem::take(&mut placed.wanted);
+        let Some(delivery) = self.deliveries.get_mut(of.delivery).filter(|_| wanted) else { return false };
+        let Some(record) = delivery.records.get_mut(of.invocation) else { return false };
+        if delivery.phase != DeliveryPhase::Active || record.phase != RecordPhase::Delayed || record.placed {
+            return false;
+        }
+        record.placed = true;
+        let attempt = record.attempt;
+        delivery.retry(of.invocation, attempt)
     }
 
     pub(crate) fn has_watchers(&self) -> bool {
@@ -458,14 +531,32 @@ impl State {
         cut
     }
 
+    /// Of retries, or in a line.
     pub(crate) fn has_delays(&self) -> bool {
-        self.links.as_ref().is_some_and(|links| !links.delays.is_empty())
+        self.links.as_ref().is_some_and(|links| !links.delays.is_empty() || !links.waits.is_empty())
     }
 
     /// Of a delivery that ends.
-    pub(crate) fn take_delays(&mut self, delivery: usize) -> Vec<Delay> {
-        let Some(links) = self.links.as_deref_mut().filter(|links| !links.delays.is_empty()) else { return Vec::new() };
-        links.delays.extract_if(.., |delay| delay.of.delivery == delivery).collect()
+    pub(crate) fn take_delays(&mut self, delivery: usize) -> (Vec<Delay>, Option<Wait>) {
+        let Some(links) = self.links.as_deref_mut() else { return (Vec::new(), None) };
+        let delays = links.delays.extract_if(.., |delay| delay.of.delivery == delivery).collect();
+        (delays, self.end_wait(delivery))
+    }
+
+    /// False if it waits already.
+    pub(crate) fn begin_wait(&mut self, wait: Wait) -> bool {
+        let waits = &mut self.links().waits;
+        let is_new = waits.iter().all(|other| other.delivery != wait.delivery);
+        if is_new {
+            waits.push(wait);
+        }
+        is_new
+    }
+
+    pub(crate) fn end_wait(&mut self, delivery: usize) -> Option<Wait> {
+        let waits = &mut self.links.as_deref_mut()?.waits;
+        let at = waits.iter().position(|wait| wait.delivery == delivery)?;
+        Some(waits.swap_remove(at))
     }
 
     /// Marks a delivery done. True if it was this call.

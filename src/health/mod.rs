@@ -57,7 +57,7 @@ pub struct Alert {
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct HealthLimits {
-    /// Of the queue's capacity. Default 0.7 and 0.9. A queue without bounds is never full.
+    /// Of the queue's capacity, with what waits in other lines. Default 0.7 and 0.9. A queue without bounds is never full.
     pub queue_utilization: (f64, f64),
     /// Failed ones among those that have finished lately: among the last 100, none older than five minutes, and with no alert below 20 of them,
     /// unless [`BusBuilder::health_window`](crate::BusBuilder::health_window) says otherwise. Default 0.05 and 0.10.

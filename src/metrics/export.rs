@@ -8,7 +8,7 @@ impl BusMetrics {
     /// label `bus`. Call it now and then, or from a recorder's own schedule.
     ///
     /// Counters are named after the fields and end in `_total`. Gauges are `threadbus_queued` (with the label `band`: `high`,
-    /// `normal`, `low`), `threadbus_in_flight`, `threadbus_utilization`, `threadbus_dead_letters`, and, in seconds and with the label
+    /// `normal`, `low`), `threadbus_in_flight`, `threadbus_waiting`, `threadbus_utilization`, `threadbus_dead_letters`, and, in seconds and with the label
     /// `quantile` (`0.5`, `0.95`, `0.99`, `1`), `threadbus_queue_time_seconds` and `threadbus_handler_time_seconds`.
     ///
     /// Without an installed recorder it does nothing. Needs the feature `metrics`.
@@ -38,6 +38,7 @@ impl BusMetrics {
         }
         let level = |name: &'static str, value: f64| gauge!(name, "bus" => bus.to_owned()).set(value);
         level("threadbus_in_flight", self.in_flight as f64);
+        level("threadbus_waiting", self.waiting as f64);
         level("threadbus_utilization", self.utilization);
         level("threadbus_dead_letters", self.dead_letters as f64);
         publish_times("threadbus_queue_time_seconds", bus, &self.queue_time);

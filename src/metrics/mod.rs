@@ -69,13 +69,16 @@ pub struct BusMetrics {
     pub queued_by_band: [usize; 3],
     /// Started, with handlers that have not ended. Children do not count.
     pub in_flight: usize,
-    /// `queued` as a part of the queue's capacity; 0 if that is not bounded.
+    /// Of `in_flight` those of which nothing runs: in line for a place under a [`Limit`](crate::Limit), for a worker process or for the permit of a
+    /// serial handler, or between two attempts. They count against the queue's capacity, like what is queued.
+    pub waiting: usize,
+    /// `queued` and `waiting` as a part of the queue's capacity; 0 if that is not bounded.
     pub utilization: f64,
     /// Failures kept.
     pub dead_letters: usize,
     /// Failures that had to go for later ones.
     pub dead_letters_evicted: u64,
-    /// From the emit, or the forward, to the start.
+    /// From the emit, or the forward, to the start of the first handler: queued and waiting.
     pub queue_time: LatencySummary,
     /// Of each attempt of each handler.
     pub handler_time: LatencySummary,
@@ -142,10 +145,14 @@ impl EventBus {
         let [completed, cancelled, dropped] =
             [End::Completed, End::Cancelled, End::Dropped].map(|end| counters.ended(end));
         let done = completed + cancelled + dropped;
+        let waiting = core.waiting_count();
         let claimed = counters.claimed().max(done);
         let emitted = counters.emitted().max(claimed);
         let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         let queued = count(emitted - claimed);
+        let in_flight = count(claimed - done);
+        let waiting = waiting.min(in_flight);
+        let occupied = (queued + waiting) as f64;
         BusMetrics {
             emitted,
             completed,
@@ -161,8 +168,9 @@ impl EventBus {
             late_results: counters.late_results.load(Ordering::Relaxed),
             queued,
             queued_by_band,
-            in_flight: count(claimed - done),
-            utilization: core.options.queue_capacity.map_or(0.0, |capacity| queued as f64 / capacity as f64),
+            in_flight,
+            waiting,
+            utilization: core.options.queue_capacity.map_or(0.0, |capacity| occupied / capacity as f64),
             dead_letters,
             dead_letters_evicted,
             queue_time: LatencySummary::of(&recorded.queue_time),

@@ -1,10 +1,9 @@
 //! Eleven first-in-first-out lanes, one a priority, and a bitmap that finds the highest occupied one.
 //!
-//! Weighted, three bands of lanes take turns by smooth weighted round robin: at every turn each band with something queued gains its
-//! weight, the one with the most credit goes, and pays what all gained together. So shares are exact over time and spread evenly,
-//! and a band waits no longer than the others' credit lasts.
+//! Weighted, three bands of lanes take turns ([`Shares`]).
 
 use crate::event::{Fairness, Priority};
+use crate::sync::{BANDS, Shares};
 use std::collections::VecDeque;
 
 #[derive(Debug)]
@@ -19,55 +18,9 @@ pub(crate) struct Lanes<T> {
 /// Places that an empty lane keeps.
 const KEPT: usize = 4096;
 
-/// Which lanes belong to a band: high (8 to 10), normal (4 to 7), low (0 to 3).
-const BANDS: [u16; 3] = [0b111_0000_0000, 0b1111_0000, 0b1111];
-
-#[derive(Debug)]
-struct Shares {
-    weights: [i64; 3],
-    credit: [i64; 3],
-    /// The credit before the last turn.
-    before: [i64; 3],
-}
-
-impl Shares {
-    /// The lanes among which the next turn falls.
-    fn next(&self, occupied: u16) -> u16 {
-        self.next_band(occupied).map_or(occupied, |band| occupied & BANDS[band])
-    }
-
-    /// `None` if only bands of weight 0 have something.
-    fn next_band(&self, occupied: u16) -> Option<usize> {
-        // Of equal credit the higher band goes first; `max_by_key` takes the last.
-        self.gaining(occupied).rev().max_by_key(|band| self.credit[*band] + self.weights[*band])
-    }
-
-    fn gaining(&self, occupied: u16) -> impl DoubleEndedIterator<Item = usize> + use<> {
-        let weights = self.weights;
-        (0..BANDS.len()).filter(move |band| occupied & BANDS[*band] != 0 && weights[*band] > 0)
-    }
-
-    /// The same, taken.
-    fn turn(&mut self, occupied: u16) -> u16 {
-        self.before = self.credit;
-        let Some(next) = self.next_band(occupied) else { return occupied };
-        for band in self.gaining(occupied) {
-            self.credit[band] += self.weights[band];
-            self.credit[next] -= self.weights[band];
-        }
-        occupied & BANDS[next]
-    }
-}
-
 impl<T> Lanes<T> {
     pub(crate) fn new(fairness: Fairness) -> Self {
-        let shares = match fairness {
-            Fairness::Weighted { high, normal, low } => {
-                let weights = [high, normal, low].map(i64::from);
-                Some(Box::new(Shares { weights, credit: [0; 3], before: [0; 3] }))
-            }
-            Fairness::Strict => None,
-        };
+        let shares = fairness.weights().map(|weights| Box::new(Shares::new(weights)));
         Lanes { lanes: std::array::from_fn(|_| VecDeque::new()), occupied: 0, len: 0, shares }
     }
 
@@ -85,7 +38,7 @@ impl<T> Lanes<T> {
     /// Puts back what was popped last.
     pub(crate) fn push_front(&mut self, priority: Priority, value: T) {
         if let Some(shares) = &mut self.shares {
-            shares.credit = shares.before;
+            shares.undo();
         }
         let lane = usize::from(priority.level()).min(10);
         self.lanes[lane].push_front(value);
@@ -116,7 +69,7 @@ impl<T> Lanes<T> {
             && let Some(shares) = &mut self.shares
         {
             // Nobody waits, so nobody is owed a turn.
-            shares.credit = [0; 3];
+            shares.forget();
         }
         Some(value)
     }
@@ -134,7 +87,7 @@ impl<T> Lanes<T> {
     /// What was popped last does not run after all: its band has not had its turn.
     pub(crate) fn refund(&mut self) {
         if let Some(shares) = &mut self.shares {
-            shares.credit = if self.occupied == 0 { [0; 3] } else { shares.before };
+            if self.occupied == 0 { shares.forget() } else { shares.undo() }
         }
     }
 

@@ -1,6 +1,6 @@
 //! Pure decisions: which lane, which mode, which deadline. No threads, no locks.
 //!
-//! Imports `event` and `sys` (for the type of a deadline) only.
+//! Imports `event`, `sync` (for shares of priorities) and `sys` (for the type of a deadline) only.
 
 mod dead_letters;
 mod health_window;

@@ -14,7 +14,7 @@ mod watch;
 mod worker;
 
 pub use self::assume_stack::assume_stack;
-pub(crate) use self::core::{ParkedWait, PermitKind, RuntimeCore, Sit, SitFor, Turn, hand_over};
+pub(crate) use self::core::{Global, ParkedWait, PermitKind, RuntimeCore, Sit, SitFor, Turn, hand_over};
 pub use self::core::{Runtime, RuntimeBuilder, RuntimeStats};
 pub(crate) use drive::{Drive, NotHere, Pumped, Serves, Work};
 pub(crate) use jobs::{Job, Lane, Needs};

@@ -1,45 +1,68 @@
-//! A cap on how many may be inside at once, as pure data: first come first served, handed on in the step that gives it back, lent to
+//! A cap on how many may be inside at once, as pure data: in the order of a [`Line`], handed on in the step that gives it back, lent to
 //! what a holder waits for.
 //!
 //! It differs from the [`Semaphore`](super::Semaphore) of a bus in what a wait does: a holder that waits keeps its place, since what the
-//! cap guards (a connection, a tab) stays with it, and only those it waits for may share it. So the number of holders that are
-//! not waiting for one another never passes the maximum.
+//! cap guards (a connection, a tab) stays with it, and only those it waits for may share it. Each holder lends to one at a time, so those
+//! who share a place are a chain. When one in the middle leaves, its borrower moves up under its lender, and without a lender it has the
+//! place: so the number of holders that are not waiting for one another never passes the maximum.
 
-use crate::sync::{Granted, Token};
+use crate::sync::{Granted, Key, Line, Rank, Token};
+use crate::sys::planted;
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 #[derive(Debug)]
 struct Holder<T> {
-    token: Token,
-    /// Whose place it shares.
+    /// Whose place it shares; that one is inside, and `lent` is this.
     under: Option<Token>,
+    /// Who shares its place.
+    lent: Option<Token>,
     /// Went in without a place of its own, when it had waited long enough.
     uncounted: bool,
-    /// It waits for whoever shares its place to leave.
-    comes_back: Option<T>,
+    /// It waits for whoever shares its place to leave, and lends no more.
+    comes_back: bool,
+    /// What is due then, or when another one shares the place.
+    turn: Option<T>,
 }
 
 #[derive(Debug)]
 struct Ticket<T> {
     token: Token,
+    level: u8,
     /// Holders that wait for this one, and would share their place with it.
     lenders: SmallVec<[Token; 1]>,
     turn: T,
 }
 
+/// What a holder would lend its place to: the highest level first, then who came first.
+type Offer = BTreeSet<(Reverse<u8>, u64, Token)>;
+
 /// `T` is what happens when a turn comes.
 #[derive(Debug)]
 pub(crate) struct Cap<T> {
     max: usize,
-    holders: SmallVec<[Holder<T>; 2]>,
-    line: VecDeque<Ticket<T>>,
+    holders: FxHashMap<Token, Holder<T>>,
+    /// Holders with a place of their own.
+    places: usize,
+    line: Line<Ticket<T>>,
+    keys: FxHashMap<Token, Key>,
+    /// By those who would lend. Few are parked.
+    offers: FxHashMap<Token, Offer>,
 }
 
 impl<T> Cap<T> {
     /// `max` is at least 1.
     pub(crate) fn new(max: usize) -> Self {
-        Cap { max: max.max(1), holders: SmallVec::new(), line: VecDeque::new() }
+        Cap {
+            max: max.max(1),
+            holders: FxHashMap::default(),
+            places: 0,
+            line: Line::default(),
+            keys: FxHashMap::default(),
+            offers: FxHashMap::default(),
+        }
     }
 
     pub(crate) fn max(&self) -> usize {
@@ -47,7 +70,7 @@ impl<T> Cap<T> {
     }
 
     pub(crate) fn holds(&self, token: Token) -> bool {
-        self.holders.iter().any(|h| h.token == token)
+        self.holders.contains_key(&token)
     }
 
     pub(crate) fn inside(&self) -> usize {
@@ -59,7 +82,12 @@ impl<T> Cap<T> {
     }
 
     pub(crate) fn in_line(&self, token: Token) -> bool {
-        self.line.iter().any(|t| t.token == token)
+        self.keys.contains_key(&token)
+    }
+
+    /// Who shares its place.
+    pub(crate) fn borrower(&self, lender: Token) -> Option<Token> {
+        self.holders.get(&lender)?.lent
     }
 
     /// Goes in at once if there is a place, or one of `lenders` shares its own; true also for who is inside already.
@@ -76,9 +104,14 @@ impl<T> Cap<T> {
     }
 
     /// Stands in line; the turn may come at once. Once per token: a second ticket of one that is there would come for nobody.
-    pub(crate) fn stand(&mut self, token: Token, lenders: &[Token], turn: T) -> Granted<T> {
+    pub(crate) fn stand(&mut self, token: Token, rank: Rank, lenders: &[Token], turn: T) -> Granted<T> {
         debug_assert!(!self.holds(token) && !self.in_line(token), "a token stands in line once");
-        self.line.push_back(Ticket { token, lenders: SmallVec::from_slice(lenders), turn });
+        let ticket = Ticket { token, level: rank.level, lenders: SmallVec::from_slice(lenders), turn };
+        let key = self.line.enter(rank, ticket);
+        self.keys.insert(token, key);
+        for lender in lenders {
+            self.offers.entry(*lender).or_default().insert((Reverse(rank.level), key.number, token));
+        }
         self.grant()
     }
 
@@ -88,99 +121,144 @@ impl<T> Cap<T> {
         if !self.holds(lender) {
             return Granted::new();
         }
-        for ticket in self.line.iter_mut().filter(|t| t.token != lender && to(t.token)) {
-            if !ticket.lenders.contains(&lender) {
+        let picked = self.line.iter().filter(|(_, t)| t.token != lender && to(t.token) && !t.lenders.contains(&lender));
+        for key in picked.map(|(key, _)| key).collect::<Vec<_>>() {
+            if let Some(ticket) = self.line.get_mut(key) {
                 ticket.lenders.push(lender);
+                self.offers.entry(lender).or_default().insert((Reverse(ticket.level), key.number, ticket.token));
             }
         }
         self.grant()
     }
 
-    /// The wait of `lender` is over: it lends no more. True if it has its place for itself; else `turn` comes when it has.
+    /// The wait of `lender` is over: it lends no more. True if it has its place for itself; else `turn` comes when it has, or when
+    /// another one shares its place: then it asks again.
     pub(crate) fn take_back(&mut self, lender: Token, turn: impl FnOnce() -> T) -> bool {
-        for ticket in &mut self.line {
-            ticket.lenders.retain(|l| *l != lender);
-        }
-        let shared = self.is_lent(lender);
-        if let Some(holder) = self.holders.iter_mut().find(|h| h.token == lender) {
-            holder.comes_back = shared.then(turn);
-        }
-        !shared
+        self.withdraw_offers(lender);
+        let Some(holder) = self.holders.get_mut(&lender) else { return true };
+        holder.comes_back = holder.lent.is_some();
+        holder.turn = holder.comes_back.then(turn);
+        !holder.comes_back
     }
 
-    /// Goes out, whoever shares its place; those keep it as their own.
+    /// Goes out. Who shares its place moves up to its lender, or has the place from now on.
     pub(crate) fn release(&mut self, token: Token) -> Granted<T> {
-        self.holders.retain(|h| h.token != token);
-        self.grant()
+        self.withdraw_offers(token);
+        let Some(gone) = self.holders.remove(&token) else { return Granted::new() };
+        let mut granted = Granted::new();
+        let heir = if planted("borrower_keeps_the_place") { None } else { gone.lent };
+        if let Some(borrower) = gone.lent.and_then(|borrower| self.holders.get_mut(&borrower)) {
+            borrower.under = gone.under.filter(|_| heir.is_some());
+        }
+        match gone.under.and_then(|lender| self.holders.get_mut(&lender)) {
+            Some(lender) => {
+                lender.lent = heir;
+                lender.comes_back &= heir.is_some();
+                granted.extend(lender.turn.take());
+            }
+            None => self.places -= usize::from(!gone.uncounted && gone.lent.is_none()),
+        }
+        granted.extend(self.grant());
+        granted
     }
 
     /// Leaves the line. Its turn is handed back, to be dropped outside of any lock; `None` if the turn has come, or there never was one.
     pub(crate) fn leave_line(&mut self, token: Token) -> Option<T> {
-        let at = self.line.iter().position(|t| t.token == token)?;
-        self.line.remove(at).map(|ticket| ticket.turn)
+        let ticket = self.line.leave(*self.keys.get(&token)?)?;
+        Some(self.out_of_line(ticket))
     }
 
     /// Leaves the line and goes in without a place: it takes nobody's, and has none to lend.
     pub(crate) fn go_in_anyway(&mut self, token: Token) -> Option<T> {
         let turn = self.leave_line(token)?;
-        self.holders.push(Holder { token, under: None, uncounted: true, comes_back: None });
+        let holder = Holder { under: None, lent: None, uncounted: true, comes_back: false, turn: None };
+        self.holders.insert(token, holder);
         Some(turn)
     }
 
     /// Who is inside, under whom, and who stands in line with which lenders: for people.
     pub(crate) fn describe(&self, name: &dyn Fn(Token) -> String) -> String {
-        let holder = |h: &Holder<T>| {
+        let holder = |(token, h): (&Token, &Holder<T>)| {
             let under = h.under.map(|under| format!(" under {}", name(under))).unwrap_or_default();
-            let back = if h.comes_back.is_some() { ", wants it back" } else { "" };
-            format!("{}{under}{back}", name(h.token))
+            let back = if h.comes_back { ", wants it back" } else { "" };
+            format!("{}{under}{back}", name(*token))
         };
         let ticket = |t: &Ticket<T>| {
             let lenders: Vec<_> = t.lenders.iter().map(|lender| name(*lender)).collect();
             format!("{} lent to by [{}]", name(t.token), lenders.join(", "))
         };
         let inside: Vec<_> = self.holders.iter().map(holder).collect();
-        let line: Vec<_> = self.line.iter().map(ticket).collect();
+        let line: Vec<_> = self.line.iter().map(|(_, t)| ticket(t)).collect();
         format!("{} of {} inside [{}], in line [{}]", inside.len(), self.max, inside.join("; "), line.join("; "))
     }
 
     fn has_room(&self) -> bool {
-        let roots = self.holders.iter().filter(|h| !h.uncounted && h.under.is_none_or(|u| !self.holds(u)));
-        roots.count() < self.max
-    }
-
-    fn is_lent(&self, token: Token) -> bool {
-        self.holders.iter().any(|h| h.under == Some(token))
+        self.places < self.max
     }
 
     /// It has a place, keeps it, and shares it with nobody.
     pub(crate) fn lends(&self, lender: Token) -> bool {
-        let has_place = |h: &Holder<T>| h.token == lender && !h.uncounted && h.comes_back.is_none();
-        self.holders.iter().any(has_place) && !self.is_lent(lender)
+        self.holders.get(&lender).is_some_and(|h| !h.uncounted && !h.comes_back && h.lent.is_none())
     }
 
     fn admit(&mut self, token: Token, under: Option<Token>) {
-        self.holders.push(Holder { token, under, uncounted: false, comes_back: None });
+        match under.and_then(|lender| self.holders.get_mut(&lender)) {
+            Some(lender) => lender.lent = Some(token),
+            None => self.places += 1,
+        }
+        self.holders.insert(token, Holder { under, lent: None, uncounted: false, comes_back: false, turn: None });
     }
 
-    fn grant(&mut self) -> Granted<T> {
-        let mut granted = Granted::new();
-        for at in 0..self.holders.len() {
-            if self.holders[at].comes_back.is_some() && !self.is_lent(self.holders[at].token) {
-                granted.extend(self.holders[at].comes_back.take());
+    /// What stands in line has nothing to hope for from this one any more.
+    fn withdraw_offers(&mut self, lender: Token) {
+        for (.., token) in self.offers.remove(&lender).unwrap_or_default() {
+            if let Some(ticket) = self.keys.get(&token).and_then(|key| self.line.get_mut(*key)) {
+                ticket.lenders.retain(|l| *l != lender);
             }
         }
-        loop {
-            let lent = self.line.iter().enumerate().find_map(|(at, ticket)| {
-                let lender = ticket.lenders.iter().copied().find(|lender| self.lends(*lender))?;
-                Some((at, Some(lender)))
-            });
-            let next = lent.or_else(|| self.has_room().then_some((0, None)));
-            let Some((ticket, under)) = next.and_then(|(at, under)| Some((self.line.remove(at)?, under))) else {
-                return granted;
-            };
-            self.admit(ticket.token, under);
-            granted.push(ticket.turn);
+    }
+
+    /// Nobody offers it a place any more.
+    fn out_of_line(&mut self, ticket: Ticket<T>) -> T {
+        let number = self.keys.remove(&ticket.token).map_or(0, |key| key.number);
+        for lender in ticket.lenders {
+            if let Some(offer) = self.offers.get_mut(&lender) {
+                offer.remove(&(Reverse(ticket.level), number, ticket.token));
+                if offer.is_empty() {
+                    self.offers.remove(&lender);
+                }
+            }
         }
+        ticket.turn
+    }
+
+    /// The best that some holder would lend its place to, and who would.
+    fn next_loan(&self) -> Option<(Token, Token)> {
+        let lending = self.offers.iter().filter(|(lender, _)| self.lends(**lender));
+        let (.., best) = lending.filter_map(|(_, offer)| offer.first()).min()?;
+        let ticket = self.line.get(*self.keys.get(best)?)?;
+        Some((*best, ticket.lenders.iter().copied().find(|lender| self.lends(*lender))?))
+    }
+
+    /// Loans first, then places that are free.
+    fn grant(&mut self) -> Granted<T> {
+        let mut granted = Granted::new();
+        while !self.line.is_empty() {
+            let (token, under, turn) = if let Some((token, lender)) = self.next_loan()
+                && let Some(turn) = self.leave_line(token)
+            {
+                (token, Some(lender), turn)
+            } else if self.has_room()
+                && let Some((_, ticket)) = self.line.next()
+            {
+                (ticket.token, None, self.out_of_line(ticket))
+            } else {
+                break;
+            };
+            self.admit(token, under);
+            granted.push(turn);
+        }
+        granted
     }
 }
 
@@ -192,8 +270,12 @@ mod tests {
         Token { stamp, part: 0 }
     }
 
+    fn rank(level: u8) -> Rank {
+        Rank { bus: 1, level, weights: None }
+    }
+
     fn stand(cap: &mut Cap<u64>, stamp: u64) -> Vec<u64> {
-        cap.stand(token(stamp), &[], stamp).into_vec()
+        cap.stand(token(stamp), rank(5), &[], stamp).into_vec()
     }
 
     fn full(max: usize) -> Cap<u64> {
@@ -288,6 +370,52 @@ mod tests {
     }
 
     #[test]
+    fn a_borrowers_borrower_moves_up_when_it_leaves() {
+        let mut cap = full(1);
+        assert!(cap.try_take(token(2), &[token(1)]) && cap.try_take(token(3), &[token(2)]));
+        assert!(cap.release(token(2)).is_empty());
+        assert_eq!(cap.borrower(token(1)), Some(token(3)));
+        assert!(!cap.take_back(token(1), || 10), "3 has the place of 1 now");
+        assert!(stand(&mut cap, 4).is_empty());
+        assert_eq!(cap.release(token(3)).into_vec(), [10]);
+        assert_eq!(cap.release(token(1)).into_vec(), [4]);
+    }
+
+    #[test]
+    fn who_comes_back_asks_again_when_another_one_has_its_place() {
+        let mut cap = full(1);
+        assert!(cap.try_take(token(2), &[token(1)]) && cap.try_take(token(3), &[token(2)]));
+        assert!(!cap.take_back(token(1), || 10));
+        assert_eq!(cap.release(token(2)).into_vec(), [10]);
+        assert!(!cap.lends(token(1)) && !cap.take_back(token(1), || 11));
+        assert_eq!(cap.release(token(3)).into_vec(), [11]);
+        assert!(cap.take_back(token(1), || 12));
+    }
+
+    #[test]
+    fn the_first_lender_of_a_chain_leaves_its_place_to_it() {
+        let mut cap = full(1);
+        assert!(cap.try_take(token(2), &[token(1)]) && cap.try_take(token(3), &[token(2)]));
+        assert!(stand(&mut cap, 4).is_empty());
+        assert!(cap.release(token(1)).is_empty() && cap.release(token(3)).is_empty());
+        assert_eq!(cap.release(token(2)).into_vec(), [4]);
+    }
+
+    #[test]
+    fn the_best_in_line_is_next_also_of_those_who_borrow() {
+        let mut cap = full(1);
+        for (stamp, level) in [(2, 5), (3, 8), (4, 10), (5, 8)] {
+            assert!(cap.stand(token(stamp), rank(level), &[], stamp).is_empty());
+        }
+        assert_eq!(cap.lend(token(1), |t| t.stamp != 4).into_vec(), [3]);
+        assert_eq!(cap.release(token(3)).into_vec(), [5]);
+        assert_eq!(cap.release(token(1)).into_vec(), [] as [u64; 0], "5 has the place now");
+        assert_eq!(cap.release(token(5)).into_vec(), [4]);
+        assert_eq!(cap.leave_line(token(2)), Some(2));
+        assert!(!cap.has_line() && cap.offers.is_empty() && cap.keys.is_empty());
+    }
+
+    #[test]
     fn a_lender_given_up_while_coming_back_leaves_nothing() {
         let mut cap = full(1);
         assert!(cap.try_take(token(2), &[token(1)]));
@@ -340,7 +468,7 @@ mod tests {
                         if cap.try_take(token(next), &[]) {
                             inside.push(next);
                         } else {
-                            inside.extend(cap.stand(token(next), &[], next));
+                            inside.extend(cap.stand(token(next), rank(random(11) as u8), &[], next));
                         }
                     }
                     (2, Some(lender)) => {
@@ -353,7 +481,8 @@ mod tests {
                     }
                     _ => {}
                 }
-                let free = cap.holders.iter().filter(|h| h.under.is_none()).count();
+                let free = cap.holders.values().filter(|h| h.under.is_none()).count();
+                assert_eq!(free, cap.places);
                 assert!(free <= max && inside.len() == cap.holders.len());
                 assert!(cap.line.is_empty() || !cap.has_room());
             }

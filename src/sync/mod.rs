@@ -1,21 +1,25 @@
 //! Small synchronisation structures: a thread's bell, short spinning, a histogram, the last few of something, and the permit semaphore,
-//! the cap of a limit and when to sweep a list as pure data; and who was refused a thread.
+//! the cap of a limit, lines by priority and when to sweep a list as pure data; and who was refused a thread.
 //!
 //! Imports `sys` only. The protocols that use them are in `runtime/README.md`.
 
 mod bell;
 mod cap;
 mod histogram;
+mod line;
 mod recent;
 pub(crate) mod refused;
 mod semaphore;
+mod shares;
 mod spin;
 mod sweep;
 
 pub(crate) use bell::Bell;
 pub(crate) use cap::Cap;
 pub(crate) use histogram::{Counts, Histogram};
+pub(crate) use line::{Key, Line, Rank};
 pub(crate) use recent::Recent;
 pub(crate) use semaphore::{Granted, Place, Semaphore, Ticket, Token};
+pub(crate) use shares::{BANDS, Shares};
 pub(crate) use spin::Spin;
 pub(crate) use sweep::Sweep;

@@ -3,12 +3,14 @@
 //! A permit belongs to a token, not to a thread, and every step is idempotent by token. Leaving and handing over is one step,
 //! so nobody slips in between. See `runtime/README.md`, section 2.
 
+use crate::sync::{Key, Line, Rank};
 use crate::sys::planted;
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 
 /// Who holds: the stamp of an event, and which of its deliveries or invocations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Token {
     pub(crate) stamp: u64,
     pub(crate) part: u64,
@@ -21,7 +23,7 @@ pub(crate) enum Place {
     First,
     /// Suspended handlers that come back, and jumps, in order of arrival.
     Front,
-    /// What has not started.
+    /// What has not started, in the order of a [`Line`].
     Entry,
 }
 
@@ -31,6 +33,8 @@ pub(crate) struct Ticket<T> {
     pub(crate) token: Token,
     /// The token that lends: while that one holds, and lends to nobody else, this one need not wait.
     pub(crate) under: Option<Token>,
+    /// Its place among what has not started.
+    pub(crate) rank: Rank,
     pub(crate) turn: T,
 }
 
@@ -53,7 +57,9 @@ pub(crate) struct Semaphore<T> {
     /// Who gave the permit up for a wait and will come back.
     yielded: SmallVec<[Token; 1]>,
     front: VecDeque<Ticket<T>>,
-    entries: VecDeque<Ticket<T>>,
+    entries: Line<Ticket<T>>,
+    /// Where they stand, by the stamps of their tokens.
+    keys: FxHashMap<u64, SmallVec<[Key; 1]>>,
     /// Some of `entries` may borrow, so that they are worth a look although there is no room. The line may be very long.
     entries_borrow: bool,
 }
@@ -66,7 +72,8 @@ impl<T> Semaphore<T> {
             holders: SmallVec::new(),
             yielded: SmallVec::new(),
             front: VecDeque::new(),
-            entries: VecDeque::new(),
+            entries: Line::default(),
+            keys: FxHashMap::default(),
             entries_borrow: false,
         }
     }
@@ -78,6 +85,11 @@ impl<T> Semaphore<T> {
 
     pub(crate) fn holds(&self, token: Token) -> bool {
         self.holders.iter().any(|h| h.token == token)
+    }
+
+    /// Somebody stands in line who has not started.
+    pub(crate) fn has_line(&self) -> bool {
+        !self.entries.is_empty()
     }
 
     /// Free, nobody in line, nobody suspended: a queue may start its next.
@@ -126,10 +138,16 @@ impl<T> Semaphore<T> {
             Place::Front => self.front.push_back(ticket),
             Place::Entry => {
                 self.entries_borrow |= ticket.under.is_some();
-                self.entries.push_back(ticket);
+                self.enter(ticket);
             }
         }
         self.grant()
+    }
+
+    fn enter(&mut self, ticket: Ticket<T>) {
+        let stamp = ticket.token.stamp;
+        let key = self.entries.enter(ticket.rank, ticket);
+        self.keys.entry(stamp).or_default().push(key);
     }
 
     /// Gives the permit up for a wait, to come back later.
@@ -155,28 +173,62 @@ impl<T> Semaphore<T> {
         self.grant()
     }
 
-    /// Takes tickets out of the line. Whoever stands there must be rung.
-    pub(crate) fn withdraw(&mut self, whose: impl Fn(Token) -> bool) -> (Granted<T>, Granted<T>) {
+    /// Takes tickets of an event out of the line. Whoever stands there must be rung.
+    pub(crate) fn withdraw(&mut self, stamp: u64, whose: impl Fn(Token) -> bool) -> (Granted<T>, Granted<T>) {
         let mut withdrawn = Granted::new();
-        for line in [&mut self.front, &mut self.entries] {
-            let mut at = 0;
-            while at < line.len() {
-                if !whose(line[at].token) {
-                    at += 1;
-                } else if let Some(ticket) = line.remove(at) {
-                    withdrawn.push(ticket.turn);
-                }
+        let mut at = 0;
+        while at < self.front.len() {
+            if self.front[at].token.stamp != stamp || !whose(self.front[at].token) {
+                at += 1;
+            } else if let Some(ticket) = self.front.remove(at) {
+                withdrawn.push(ticket.turn);
             }
         }
+        self.leave_entries(stamp, |ticket| whose(ticket.token), |turn| withdrawn.push(turn));
         (withdrawn, self.grant())
+    }
+
+    /// Those of an event that have not started and that `whose` picks.
+    fn leave_entries(&mut self, stamp: u64, whose: impl Fn(&Ticket<T>) -> bool, mut gone: impl FnMut(T)) {
+        let picked = |key: &Key| self.entries.get(*key).is_some_and(&whose);
+        let keys: SmallVec<[Key; 1]> = self.keys.get(&stamp).into_iter().flatten().copied().filter(picked).collect();
+        for key in keys {
+            if let Some(ticket) = self.leave_entry(stamp, key) {
+                gone(ticket.turn);
+            }
+        }
+    }
+
+    fn leave_entry(&mut self, stamp: u64, key: Key) -> Option<Ticket<T>> {
+        self.forget_key(stamp, |other| other == key);
+        self.entries.leave(key)
+    }
+
+    fn forget_key(&mut self, stamp: u64, which: impl Fn(Key) -> bool) {
+        if let Some(keys) = self.keys.get_mut(&stamp) {
+            keys.retain(|key| !which(*key));
+            if keys.is_empty() {
+                self.keys.remove(&stamp);
+            }
+        }
     }
 
     /// Somebody leaves the line.
     pub(crate) fn forget_ticket(&mut self, token: Token, whose: impl Fn(&T) -> bool) -> Granted<T> {
-        for line in [&mut self.front, &mut self.entries] {
-            line.retain(|t| t.token != token || !whose(&t.turn));
-        }
+        self.front.retain(|t| t.token != token || !whose(&t.turn));
+        self.leave_entries(token.stamp, |t| t.token == token && whose(&t.turn), drop);
         self.grant()
+    }
+
+    /// What has not started and stands in line under that token is of a higher priority by now.
+    pub(crate) fn raise(&mut self, token: Token, rank: Rank) {
+        let is = |t: &Ticket<T>| t.token == token && t.rank.level < rank.level;
+        let lower = |key: &Key| self.entries.get(*key).is_some_and(is);
+        let key = self.keys.get(&token.stamp).and_then(|keys| keys.iter().copied().find(lower));
+        if let Some(mut ticket) = key.and_then(|key| self.leave_entry(token.stamp, key)) {
+            ticket.rank = rank;
+            self.enter(ticket);
+        }
     }
 
     /// What one token took is another's from now on.
@@ -189,7 +241,9 @@ impl<T> Semaphore<T> {
     }
 
     pub(crate) fn in_line(&self, token: Token, whose: impl Fn(&T) -> bool) -> bool {
-        self.front.iter().chain(&self.entries).any(|t| t.token == token && whose(&t.turn))
+        let mut entries = self.keys.get(&token.stamp).into_iter().flatten().filter_map(|key| self.entries.get(*key));
+        let is = |t: &Ticket<T>| t.token == token && whose(&t.turn);
+        self.front.iter().any(is) || entries.any(is)
     }
 
     /// Nothing that has not started gets it before this token has done with it.
@@ -205,7 +259,7 @@ impl<T> Semaphore<T> {
             list(&mut self.holders.iter().map(|h| h.token)),
             list(&mut self.yielded.iter().copied()),
             list(&mut self.front.iter().map(|t| t.token)),
-            list(&mut self.entries.iter().map(|t| t.token)),
+            list(&mut self.entries.iter().map(|(_, t)| t.token)),
         )
     }
 
@@ -230,6 +284,13 @@ impl<T> Semaphore<T> {
         self.holders.push(Holder { token, under });
     }
 
+    /// The first of those that have not started, out of the line.
+    fn next_entry(&mut self) -> Option<Ticket<T>> {
+        let (key, ticket) = self.entries.next()?;
+        self.forget_key(ticket.token.stamp, |other| other == key);
+        Some(ticket)
+    }
+
     fn grant(&mut self) -> Granted<T> {
         let mut granted = Granted::new();
         if self.front.is_empty() && self.entries.is_empty() {
@@ -242,10 +303,11 @@ impl<T> Semaphore<T> {
                 self.front.remove(at)
             } else if self.is_kept() || !room && !self.entries_borrow {
                 None
-            } else if let Some(at) = self.entries.iter().position(fits) {
-                self.entries.remove(at)
+            } else if room {
+                self.next_entry()
             } else {
-                None
+                let loan = self.entries.iter().find(|(_, t)| fits(t)).map(|(key, t)| (key, t.token.stamp));
+                loan.and_then(|(key, stamp)| self.leave_entry(stamp, key))
             };
             let Some(ticket) = ticket else { return granted };
             // Two threads of one delivery that come back share what the first of them got.
@@ -265,7 +327,7 @@ mod tests {
         Token { stamp, part: 0 }
     }
     fn ticket(stamp: u64) -> Ticket<u64> {
-        Ticket { token: token(stamp), under: None, turn: stamp }
+        Ticket { token: token(stamp), under: None, rank: Rank::NONE, turn: stamp }
     }
     fn turns(granted: Granted<u64>) -> Vec<u64> {
         granted.into_vec()
@@ -322,6 +384,22 @@ mod tests {
         assert_eq!(turns(s.release(token(5))), [9]);
         assert_eq!(turns(s.release(token(9))), [1]);
         assert_eq!(turns(s.release(token(1))), [6]);
+    }
+
+    #[test]
+    fn what_has_not_started_goes_by_priority() {
+        let mut s = Semaphore::new(1, true);
+        assert!(s.try_take(Place::Entry, token(1), None));
+        for (stamp, level) in [(2, 5), (3, 8), (4, 0), (5, 8)] {
+            assert!(
+                turns(s.stand(Place::Entry, Ticket { rank: Rank { level, ..Rank::NONE }, ..ticket(stamp) })).is_empty()
+            );
+        }
+        s.raise(token(4), Rank { level: 10, ..Rank::NONE });
+        s.raise(token(3), Rank { level: 0, ..Rank::NONE });
+        let order = std::iter::successors(Some(1), |last| turns(s.release(token(*last))).first().copied());
+        assert_eq!(order.collect::<Vec<_>>(), [1, 4, 3, 5, 2]);
+        assert!(s.is_quiet() && s.keys.is_empty());
     }
 
     #[test]
@@ -382,7 +460,7 @@ mod tests {
         assert!(s.try_take(Place::Entry, token(1), None));
         s.stand(Place::Front, ticket(2));
         s.stand(Place::Entry, ticket(2));
-        let (withdrawn, granted) = s.withdraw(|t| t == token(2));
+        let (withdrawn, granted) = s.withdraw(2, |t| t == token(2));
         assert_eq!(withdrawn.into_vec(), [2, 2]);
         assert!(granted.is_empty());
         assert!(!s.in_line(token(2), |_| true) && !s.holds(token(2)));

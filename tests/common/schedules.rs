@@ -144,7 +144,7 @@ pub fn at_rest(bus: &EventBus) {
     bus.wait_until_idle().unwrap();
     let m = bus.metrics();
     assert_eq!(m.emitted, m.completed + m.cancelled + m.dropped, "{m:?}");
-    assert_eq!((m.queued, m.in_flight), (0, 0), "{m:?}");
+    assert_eq!((m.queued, m.in_flight, m.waiting), (0, 0, 0), "{m:?}");
     nothing_left(&bus.runtime());
 }
 

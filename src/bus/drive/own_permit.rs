@@ -32,7 +32,7 @@ impl Driver<'_> {
         if self.via != Via::Inline {
             let place = if self.fixed.manner.jumped { Place::Front } else { Place::Entry };
             let job = || self.job_with_permit(wanted, token);
-            return match permit.take_or_queue(place, token, None, live, job) {
+            return match permit.take_or_queue(place, token, None, self.bus.rank(event), live, job) {
                 Taken::Now => self.start_set_aside(invocation, Some((permit, token))),
                 Taken::Later => {
                     self.bus.note_set_aside(self.event, self.delivery);
@@ -100,6 +100,9 @@ impl Driver<'_> {
                 }
                 self.start(stack.as_deref_mut(), d, invocation, RecordPhase::Delayed, at)
             });
+            if started {
+                self.waits_no_more(&mut state);
+            }
             tell::note(self.bus, &state, self.event);
             started
         };

@@ -1,0 +1,110 @@
+//! Deliveries that have been claimed and of which nothing runs: in line for a place under a limit, a worker process or a permit, or between
+//! two attempts. They count against the queue's capacity, with what is queued.
+//!
+//! The event knows that its delivery waits, under its lock, and so does whoever changes that. A wait begins where somebody finds that a
+//! delivery cannot start, and ends with the start of a handler or with the delivery.
+
+use crate::bus::core::BusCore;
+use crate::bus::recorder::By;
+use crate::event::{AnyEvent, DeliveryPhase, OnFull, Priority, RecordPhase, State, Wait, WeakEvent};
+use crate::sys::clock::{self, Stamp, Tick};
+use crate::sys::sync::Mutex;
+use crate::sys::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::BTreeMap;
+
+/// Lowest priority first, oldest first: in the order in which a full queue drops.
+type Age = (Priority, Stamp, usize);
+
+#[derive(Default)]
+pub(crate) struct Waiting {
+    count: AtomicUsize,
+    /// Those of which no handler has started, where a full queue drops such.
+    unstarted: Mutex<BTreeMap<Age, WeakEvent>>,
+}
+
+impl BusCore {
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.waiting.count.load(Ordering::SeqCst)
+    }
+
+    /// What counts against the queue's capacity.
+    pub(crate) fn occupied(&self) -> usize {
+        // In this order none counts twice that is being claimed.
+        let waiting = self.waiting_count();
+        self.pending() + waiting
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.options.queue_capacity.is_some_and(|capacity| self.occupied() >= capacity)
+    }
+
+    /// Under the event's lock. Nothing if something of the delivery runs, or it waits already. `queued`: how long it was queued, unless
+    /// that has been recorded.
+    #[cold]
+    pub(crate) fn wait_begins(&self, state: &mut State, event: &AnyEvent, index: usize, queued: Option<Tick>) {
+        let Some(delivery) = state.deliveries.get(index) else { return };
+        let runs = delivery.records.iter().any(|record| record.phase == RecordPhase::Started);
+        let is_over = delivery.phase != DeliveryPhase::Active || delivery.is_fixed() && delivery.left == 0;
+        if runs || is_over || delivery.redrive {
+            return;
+        }
+        let unstarted = !delivery.anything_started();
+        if !state.begin_wait(Wait { delivery: index, queued }) {
+            return;
+        }
+        self.waiting.count.fetch_add(1, Ordering::SeqCst);
+        if unstarted && self.drops_oldest() {
+            self.waiting.unstarted.lock().insert(age(event, index), event.downgrade());
+        }
+    }
+
+    /// A handler of it starts.
+    pub(crate) fn wait_ends(&self, event: &AnyEvent, index: usize) {
+        let (wait, begun) = {
+            let mut state = event.state().lock();
+            let wait = state.end_wait(index);
+            (wait, state.deliveries.get(index).map_or(0, |delivery| delivery.begun))
+        };
+        if let Some(wait) = wait {
+            self.wait_is_over(event, wait, Some(begun));
+        }
+    }
+
+    /// `begun`: when the delivery was claimed; `None` if no handler starts. May be called under the event's lock.
+    #[cold]
+    pub(crate) fn wait_is_over(&self, event: &AnyEvent, wait: Wait, begun: Option<Tick>) {
+        if let (Some(queued), Some(begun)) = (wait.queued, begun) {
+            let queued = queued.saturating_add(clock::now().saturating_sub(begun));
+            self.recorder.queued_for(queued, By::Anybody, || self.counters.claimed());
+        }
+        if self.drops_oldest() {
+            // Only a weak one: nothing of the user's goes here.
+            self.waiting.unstarted.lock().remove(&age(event, wait.delivery));
+        }
+        self.waiting.count.fetch_sub(1, Ordering::SeqCst);
+        if self.options.queue_capacity.is_some() {
+            self.ring_idlers();
+        }
+    }
+
+    /// The oldest of the lowest priority of which no handler has started.
+    pub(crate) fn oldest_waiting(&self) -> Option<(AnyEvent, usize)> {
+        let mut unstarted = self.waiting.unstarted.lock();
+        while let Some(first) = unstarted.first_entry() {
+            let (.., index) = *first.key();
+            if let Some(event) = first.get().upgrade() {
+                return Some((event, index));
+            }
+            first.remove();
+        }
+        None
+    }
+
+    fn drops_oldest(&self) -> bool {
+        self.options.queue_capacity.is_some() && self.options.on_full == OnFull::DropOldest
+    }
+}
+
+fn age(event: &AnyEvent, index: usize) -> Age {
+    (event.head().priority, event.head().stamp(), index)
+}
