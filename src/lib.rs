@@ -140,7 +140,7 @@ pub use log_tree::TreeStyle;
 pub use metrics::{BusMetrics, LatencySummary};
 pub use rules::{DeadLetter, HealthWindow};
 pub use runtime::{Runtime, RuntimeBuilder, RuntimeStats, assume_stack};
-pub use schedule::Scheduled;
+pub use schedule::{Overlap, Scheduled};
 pub use subscribe::{RecvError, Subscription, SubscriptionCloser};
 
 /// The code in README.md runs as doctests.

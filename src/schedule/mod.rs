@@ -4,7 +4,7 @@
 //! [`EventBus::emit_every`] on the bus from above.
 
 use crate::bus::{EventBus, Outbox, callback};
-use crate::event::{EmitError, Payload, TryEmitError};
+use crate::event::{AnyEvent, DeliveryPhase, EmitError, EventOptions, Payload, TryEmitError, WeakEvent};
 use crate::sys::{clock, logging, unwind};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -46,6 +46,17 @@ impl Scheduled {
     }
 }
 
+/// What [`EventBus::emit_every_with`] does with a beat that comes while the one before is not through. Default: [`Skip`](Self::Skip).
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Overlap {
+    /// The beat is left out: a slow handler gets as many events as it can handle, and none is old.
+    #[default]
+    Skip,
+    /// It is emitted all the same, and queued behind the others: every beat is handled, and what is slower than the beat piles up.
+    Queue,
+}
+
 impl EventBus {
     /// Emits the payload once, after `delay`.
     ///
@@ -70,10 +81,34 @@ impl EventBus {
     /// # Ok::<(), threadbus::RecvError>(())
     /// ```
     pub fn emit_after<P: Payload>(&self, delay: Duration, payload: P) -> Scheduled {
-        let mut payload = Some(payload);
+        self.plan_once(delay, payload, None)
+    }
+
+    /// The same, with options of its own. A [`parent`](EventOptions::parent) among them is kept until then.
+    ///
+    /// **Blocking**: never.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbus::{EventBus, EventOptions, Payload, Priority};
+    /// struct Reminder;
+    /// impl Payload for Reminder { type Output = (); }
+    ///
+    /// let bus = EventBus::new("calendar");
+    /// let mut reminders = bus.subscribe::<Reminder>();
+    /// bus.emit_after_with(Duration::from_millis(5), Reminder, EventOptions::new().priority(Priority::HIGH));
+    /// assert_eq!(reminders.recv()?.priority(), Priority::HIGH);
+    /// # Ok::<(), threadbus::RecvError>(())
+    /// ```
+    pub fn emit_after_with<P: Payload>(&self, delay: Duration, payload: P, options: EventOptions) -> Scheduled {
+        self.plan_once(delay, payload, Some(options))
+    }
+
+    fn plan_once<P: Payload>(&self, delay: Duration, payload: P, options: Option<EventOptions>) -> Scheduled {
+        let mut once = Some((payload, options));
         let emission = move |bus: &EventBus| {
-            let Some(payload) = payload.take() else { return Ok(()) };
-            let emitted = emit(bus, payload);
+            let Some((payload, options)) = once.take() else { return Ok(()) };
+            let emitted = emit(bus, payload, options).map(unwind::drop_quietly);
             if let Err(error) = &emitted {
                 let why = error.to_string();
                 logging::later!(Warn, move || format!("a scheduled {} was refused: {why}", P::event_type()));
@@ -88,7 +123,9 @@ impl EventBus {
     /// Emits clones of the payload, again and again: the first after one `period`, the others on the same beat.
     ///
     /// As [`emit_after`](EventBus::emit_after) otherwise. The beat does not drift. A time that was missed, because the machine slept or the
-    /// queue had no room, is left out: nothing piles up, and no burst follows. A refused event is left out as well, with a debug
+    /// queue had no room, is left out, and so is a beat that comes while the handlers of the one before are not through on this bus: nothing piles up,
+    /// and no burst follows. (What those handlers emitted, and buses it was forwarded to, do not count; [`emit_every_with`](Self::emit_every_with) can
+    /// queue instead.) A refused event is left out as well, with a debug
     /// message in the log, and so is one whose `Clone` panics. Periods below one millisecond, and zero, are taken as one millisecond,
     /// with a warning in the log.
     ///
@@ -111,6 +148,54 @@ impl EventBus {
     /// # Ok::<(), threadbus::RecvError>(())
     /// ```
     pub fn emit_every<P: Payload + Clone>(&self, period: Duration, payload: P) -> Scheduled {
+        self.plan_beats(period, payload, None, Overlap::Skip)
+    }
+
+    /// The same, with options of its own for every event, and a word on beats that come too soon for their handlers.
+    ///
+    /// No two events have one id: an [`id`](EventOptions::id) among the options is left out, with a warning in the log. A
+    /// [`parent`](EventOptions::parent) is kept until the schedule ends.
+    ///
+    /// **Blocking**: never.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use threadbus::{EventBus, EventOptions, Overlap, Payload, Priority};
+    /// #[derive(Clone)]
+    /// struct Sample;
+    /// impl Payload for Sample { type Output = (); }
+    ///
+    /// let bus = EventBus::new("probe");
+    /// let mut samples = bus.subscribe::<Sample>();
+    /// let low = EventOptions::new().priority(Priority::LOW);
+    /// let sampling = bus.emit_every_with(Duration::from_millis(2), Sample, low, Overlap::Queue);
+    /// assert_eq!(samples.recv()?.priority(), Priority::LOW);
+    /// assert!(sampling.cancel());
+    /// # Ok::<(), threadbus::RecvError>(())
+    /// ```
+    pub fn emit_every_with<P: Payload + Clone>(
+        &self,
+        period: Duration,
+        payload: P,
+        mut options: EventOptions,
+        overlap: Overlap,
+    ) -> Scheduled {
+        if let Some(id) = options.id.take() {
+            logging::warn!(
+                "the id {id} of what {} emits again and again is left out: no two events have one",
+                self.label()
+            );
+        }
+        self.plan_beats(period, payload, Some(options), overlap)
+    }
+
+    fn plan_beats<P: Payload + Clone>(
+        &self,
+        period: Duration,
+        payload: P,
+        options: Option<EventOptions>,
+        overlap: Overlap,
+    ) -> Scheduled {
         if period < SHORTEST {
             logging::warn!(
                 "a period of {period:?} for {} on {} is taken as {SHORTEST:?}",
@@ -119,7 +204,11 @@ impl EventBus {
             );
         }
         let period = period.max(SHORTEST);
+        let mut last: Option<WeakEvent> = None;
         let emission = move |bus: &EventBus| {
+            if overlap == Overlap::Skip && last.as_ref().is_some_and(|last| is_at_it(bus, last)) {
+                return Ok(());
+            }
             let copy = match callback(|| payload.clone()) {
                 Ok(copy) => copy,
                 Err(panic) => {
@@ -127,7 +216,10 @@ impl EventBus {
                     return Ok(());
                 }
             };
-            let emitted = emit(bus, copy);
+            let emitted = emit(bus, copy, options.clone()).map(|event| {
+                last = Some(event.downgrade());
+                unwind::drop_quietly(event);
+            });
             if let Err(error) = &emitted {
                 let why = error.to_string();
                 logging::later!(Debug, move || format!("a scheduled {} was refused: {why}", P::event_type()));
@@ -148,16 +240,29 @@ impl EventBus {
     }
 }
 
-fn emit<P: Payload>(bus: &EventBus, payload: P) -> Result<(), EmitError> {
-    match bus.try_emit(payload) {
-        Ok(event) => {
-            // The bus may be through with it, and this the last of it.
-            unwind::drop_quietly(event);
-            Ok(())
-        }
+/// The caller drops the event quietly: the bus may be through with it, and this the last of it.
+fn emit<P: Payload>(bus: &EventBus, payload: P, options: Option<EventOptions>) -> Result<AnyEvent, EmitError> {
+    let emitted = match options {
+        None => bus.try_emit(payload),
+        Some(options) => bus.try_emit_with(payload, options),
+    };
+    match emitted {
+        Ok(event) => Ok(event.into()),
         Err(TryEmitError { payload, error }) => {
             unwind::drop_quietly(payload);
             Err(error)
         }
     }
+}
+
+/// It is queued on this bus, or has handlers here that have not ended.
+fn is_at_it(bus: &EventBus, event: &WeakEvent) -> bool {
+    let Some(event) = event.upgrade() else { return false };
+    let own = bus.core().identity.id;
+    let at_it = {
+        let state = event.state().lock();
+        state.deliveries.iter().any(|d| d.bus.id == own && d.phase != DeliveryPhase::Done)
+    };
+    unwind::drop_quietly(event);
+    at_it
 }
