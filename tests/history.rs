@@ -87,21 +87,139 @@ fn hist_003_a_full_history_may_refuse() {
         ran.push(event.n);
         event.n
     });
-    let kept: Vec<_> = (0..2).map(|n| done(&bus.emit(Seq { n })).id()).collect();
+    // Completed ones make room.
+    for n in 0..5 {
+        done(&bus.emit(Seq { n }));
+    }
+    assert_eq!(remembered(&bus), [3, 4]);
+    bus.pause();
+    let queued: Vec<_> = (5..7).map(|n| bus.emit(Seq { n })).collect();
+    assert_eq!(remembered(&bus), [5, 6]);
 
     let full = EmitError::HistoryFull { bus: bus.label().to_owned(), limit: 2 };
-    let refused = bus.try_emit(Seq { n: 2 }).unwrap_err();
+    let refused = bus.try_emit(Seq { n: 7 }).unwrap_err();
     assert_eq!(refused.error, full);
-    assert_eq!(refused.payload.n, 2, "it hands back what was not emitted");
+    assert_eq!(refused.payload.n, 7, "it hands back what was not emitted");
     assert!(refused.to_string().contains("full (2)"), "{refused}");
 
-    let event = bus.emit(Seq { n: 3 });
+    let event = bus.emit(Seq { n: 8 });
     assert!(event.is_completed(), "refused at once");
     assert_eq!(event.wait().unwrap_err(), WaitError::Rejected(full));
-    assert_eq!((bus.history_len(), bus.pending()), (2, 0));
-    assert_eq!(bus.history().iter().map(AnyEvent::id).collect::<Vec<_>>(), kept);
+    assert_eq!((bus.history_len(), bus.pending()), (2, 2));
+    queued[0].cancel();
+    assert!(bus.try_emit(Seq { n: 9 }).is_ok(), "what was cancelled makes room as well");
+    assert_eq!(remembered(&bus), [6, 9]);
+    bus.resume();
     idle(&bus);
-    assert_eq!(log.entries(), ["0", "1"], "what was refused never runs");
+    assert_eq!(log.entries(), ["0", "1", "2", "3", "4", "6", "9"], "what was refused never runs");
+}
+
+#[test]
+fn a_forward_to_a_full_history_finds_room_where_something_has_completed() {
+    let (source, bus) = (
+        EventBus::new("Source"),
+        EventBus::builder("RejectForwards").max_history(Some(1)).history_policy(HistoryPolicy::Reject).build().unwrap(),
+    );
+    let results = source.forward_to::<Seq>(&bus);
+    bus.on(|event: &Event<Seq>| event.n);
+    for n in 0..3 {
+        assert!(done(&source.emit(Seq { n })).errors().is_empty());
+    }
+    bus.pause();
+    source.emit(Seq { n: 3 });
+    eventually(|| remembered(&bus) == [3]);
+    let refused = source.emit(Seq { n: 4 });
+    eventually(|| refused.is_completed());
+    let error = refused.results().into_iter().find(|r| r.handler.id() == results.id()).unwrap().error.unwrap();
+    assert!(error.to_string().contains("full (1)"), "{error}");
+    bus.resume();
+}
+
+#[test]
+fn unfinished_ones_can_be_kept_and_looked_up_while_they_run() {
+    for parallel in [false, true] {
+        let mut builder = EventBus::builder("Keep").max_history(Some(3)).history_policy(HistoryPolicy::KeepUnfinished);
+        if parallel {
+            builder = builder.event_concurrency(threadbus::EventConcurrency::Parallel);
+        }
+        let bus = builder.build().unwrap();
+        let warned = warnings_naming(bus.label());
+        let gate = Gate::new();
+        let (held, _opener) = (gate.clone(), gate.opener());
+        bus.on(move |event: &Event<Seq>| {
+            held.wait();
+            event.n
+        });
+        let events: Vec<_> = (0..200).map(|n| bus.emit(Seq { n })).collect();
+        assert_eq!(bus.history_len(), 200);
+        assert!(events.iter().all(|event| bus.event(event.id()).is_some()));
+        gate.open();
+        idle(&bus);
+        assert_eq!(bus.history_len(), 3, "what has completed goes at once");
+        if !parallel {
+            assert_eq!(remembered(&bus), [197, 198, 199]);
+        }
+        assert!(warned().is_empty(), "{:?}", warned());
+        for n in 200..300 {
+            done(&bus.emit(Seq { n }));
+        }
+        assert_eq!(bus.history_len(), 3);
+    }
+}
+
+#[test]
+fn what_completed_elsewhere_leaves_one_by_one() {
+    let (bus, other) = (
+        EventBus::builder("KeepHere")
+            .max_history(Some(2))
+            .history_policy(HistoryPolicy::KeepUnfinished)
+            .build()
+            .unwrap(),
+        EventBus::new("There"),
+    );
+    let gate = Gate::new();
+    let (held, _opener) = (gate.clone(), gate.opener());
+    other.on(move |event: &Event<Seq>| {
+        held.wait();
+        event.n
+    });
+    bus.forward_to::<Seq>(&other);
+    let events: Vec<_> = (0..20).map(|n| bus.emit(Seq { n })).collect();
+    idle(&bus);
+    assert_eq!(bus.history_len(), 20, "they run on the other one");
+    gate.open();
+    events.iter().for_each(|event| drop(done(event)));
+    // Two go for each that comes.
+    for n in 20..60 {
+        done(&bus.emit(Seq { n }));
+    }
+    assert!(bus.history_len() <= 3, "{}", bus.history_len());
+}
+
+#[test]
+fn a_long_backlog_is_two_warnings_with_a_count() {
+    let bus = EventBus::builder("Backlog").max_history(Some(10)).build().unwrap();
+    let warned = warnings_naming(bus.label());
+    bus.pause();
+    // Now and then something completes, which is no reason to begin anew.
+    for n in 0..1000 {
+        let event = bus.emit(Seq { n });
+        if n % 100 == 99 {
+            event.cancel();
+        }
+    }
+    eventually(|| !warned().is_empty());
+    assert_eq!(warned().len(), 1, "{:?}", warned());
+    for part in
+        ["Seq#", "max_history 10", "HistoryPolicy::DropOldest", "HistoryPolicy::KeepUnfinished", "once a minute"]
+    {
+        assert!(warned()[0].contains(part), "{:?}", warned());
+    }
+    bus.shutdown(threadbus::Shutdown::Now, common::PATIENCE);
+    eventually(|| warned().len() == 2);
+    assert!(warned()[1].contains(" more left the full history"), "{:?}", warned());
+    let told: u64 = warned()[1].split(' ').next().unwrap().parse().unwrap();
+    assert!((900..=990).contains(&told), "{told}");
 }
 
 #[test]

@@ -238,7 +238,7 @@ fn timeouts_cancellations_and_what_was_given_up_are_told_apart() {
     assert_eq!(
         timed_out.log_tree_with(&shape()),
         "\
-└── ✅ Plain
+└── ❌ Plain
     ├── ⏰ Apart.slow: timed out after 20ms
     └── ❌ Apart.panics: handler panicked: two lines
 "
@@ -262,7 +262,7 @@ fn timeouts_cancellations_and_what_was_given_up_are_told_apart() {
     let lines: Vec<_> = tree.lines().map(|line| line.split('#').next().unwrap()).collect();
     let expected = [
         "Cancel: 2 events".to_owned(),
-        "├── ✅ Other".to_owned(),
+        "├── 🛑 Other".to_owned(),
         format!("│   ├── 🛑 Cancel.runs: abandoned while running: {}", cause),
         format!("│   └── 🚫 Cancel.waits: cancelled before it started: {}", cause),
         "└── 🚫 Other: cancelled".to_owned(),
@@ -289,6 +289,54 @@ fn a_refused_event_says_why() {
     let tree = bus.emit(Other).log_tree_with(&shape());
     assert_eq!(tree, format!("└── 🚫 Other: refused: {} is shut down\n", bus.label()));
     assert_eq!(bus.log_tree_with(&shape()), "Closed: no events\n");
+}
+
+#[test]
+fn an_event_is_well_only_if_its_handlers_were() {
+    for (how, sign) in [(0, "✅"), (1, "❌"), (2, "❌"), (3, "⏰")] {
+        let bus = EventBus::new("Signs");
+        bus.on_with(named("good"), |_: &Event<Plain>| {});
+        let options = named("bad").timeout(if how == 3 { Duration::from_millis(20) } else { PATIENCE });
+        bus.on_with(options, move |_: &Event<Plain>| -> Result<(), HandlerError> {
+            match how {
+                0 => Ok(()),
+                1 => Err("x".into()),
+                2 => panic!("on purpose"),
+                _ => Ok(HandlerContext::current().ok_or("outside of a handler")?.sleep(PATIENCE)?),
+            }
+        });
+        let tree = done(&bus.emit(Plain { n: 0 })).log_tree_with(&shape());
+        assert!(tree.starts_with(&format!("└── {sign} Plain\n    ├── ✅ Signs.good\n")), "{tree}");
+        assert!(tree.contains(&format!("└── {sign} Signs.bad")), "{tree}");
+    }
+    // What failed below is shown there.
+    let bus = EventBus::new("Below");
+    bus.on_with(named("parent"), |parent: &Event<RootEvent>| {
+        parent.bus().emit(Other);
+        String::new()
+    });
+    bus.on_with(named("child"), |_: &Event<Other>| Err::<(), _>("x"));
+    let tree = done(&bus.emit(RootEvent)).log_tree_with(&shape());
+    assert!(tree.starts_with("└── ✅ RootEvent\n") && tree.contains("└── ❌ Other\n"), "{tree}");
+}
+
+#[test]
+fn a_tree_outlives_the_shutdown() {
+    for mode in [Shutdown::Drain, Shutdown::Now] {
+        let bus = EventBus::new("Ended");
+        bus.on_with(named("works"), |_: &Event<Other>| {});
+        let event = done(&bus.emit(Other));
+        let before = bus.log_tree();
+        bus.shutdown(mode, PATIENCE);
+        assert_eq!(bus.log_tree(), before);
+        assert!(before.contains(&event.to_string()) && bus.event(event.id()).is_some());
+        assert_eq!((bus.history_len(), bus.find::<Other>().past(true).first().is_some()), (1, true));
+    }
+    let runtime = threadbus::Runtime::builder().build().unwrap();
+    let bus = EventBus::builder("Ended").runtime(&runtime).build().unwrap();
+    done(&bus.emit(Other));
+    runtime.shutdown(Shutdown::Drain, PATIENCE);
+    assert!(bus.log_tree().contains("✅ Other#"), "{}", bus.log_tree());
 }
 
 #[test]

@@ -9,9 +9,15 @@ use std::sync::Arc;
 impl BusCore {
     /// Lets in an event of a type that this bus knows. One that it has already is the answer, and does not run again; one that it
     /// refuses comes back complete.
-    pub(crate) fn emit_typed(self: &Arc<Self>, known: KnownType, options: EventOptions, make: MakeEvent) -> AnyEvent {
+    pub(crate) fn emit_typed(
+        self: &Arc<Self>,
+        known: KnownType,
+        mut options: EventOptions,
+        make: MakeEvent,
+    ) -> AnyEvent {
         let slot = self.registry.slot_of_known(known, &self.defaults);
-        let entered = self.emit_made(&slot, options, make);
+        options.label = make.label;
+        let entered = self.emit_made(&slot, options, make.make);
         self.settle(entered)
     }
 

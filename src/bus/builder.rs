@@ -192,7 +192,8 @@ impl BusBuilder {
     }
 
     /// What happens when the history is full. Default [`HistoryPolicy::DropOldest`]: the oldest completed event leaves it, or the
-    /// oldest of all, with a warning; it still runs.
+    /// oldest of all, with a warning at most once a minute; it still runs. [`HistoryPolicy::KeepUnfinished`] keeps what runs, for those who look
+    /// events up by id; [`HistoryPolicy::Reject`] refuses while all of it is unfinished.
     pub fn history_policy(mut self, policy: HistoryPolicy) -> Self {
         self.options.history_policy = policy;
         self

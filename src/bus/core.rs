@@ -17,7 +17,7 @@ use crate::bus::registry::Registry;
 use crate::bus::seen_ids::SeenIds;
 use crate::bus::seldom::{Seldom, tell_gone};
 use crate::bus::waiting::Waiting;
-use crate::event::{AnyEvent, BusIdentity, TurnKind, WeakEvent};
+use crate::event::{AnyEvent, BusIdentity, HistoryPolicy, TurnKind, WeakEvent};
 use crate::rules::{BusDefaults, DeadLetters, Lanes, TokenBucket};
 use crate::runtime::{Drive, Job, Lane, PermitKind, Pumped, RuntimeCore, Turn, Work};
 use crate::sync::{Bell, Granted, Rank, Semaphore, Spin, Sweep, Token};
@@ -133,6 +133,8 @@ pub(crate) struct BusCore {
     /// What is to be emitted later.
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) spin: Spin,
+    /// What has completed may have to leave the history at once.
+    pub(crate) trims: bool,
     /// The loop gives spent events back to the emitters: those are other threads on other cores, and the history is no shorter than a batch.
     pub(crate) gives_back: bool,
     /// Of a manual bus: what waits for its pump thread.
@@ -201,7 +203,9 @@ impl BusCore {
         let history = History::new(options.max_history, options.history_policy);
         let gives_back =
             manual.is_none() && thread::cores() > 1 && options.max_history.is_some_and(|limit| limit >= SPENT);
+        let trims = options.max_history == Some(0) || options.history_policy == HistoryPolicy::KeepUnfinished;
         BusCore {
+            trims,
             serial: thread::next_number(),
             lane: runtime.pool.open_lane(),
             identity,
@@ -386,12 +390,19 @@ impl BusCore {
         self.set_aside.lock().list.iter().filter_map(|(event, _)| event.upgrade()).collect()
     }
 
-    /// With a history of 0, a completed event does not stay.
+    /// With a history of 0, a completed event does not stay; where unfinished ones are kept beyond the limit, the oldest completed one goes.
     pub(crate) fn forget_completed(&self, event: &AnyEvent) {
-        if self.options.max_history == Some(0) {
-            let gone = self.inlet.lock().history.remove(event.head().id());
-            unwind::drop_quietly(gone);
+        if !self.trims {
+            return;
         }
+        let gone = {
+            let mut inlet = self.inlet.lock();
+            match self.options.max_history {
+                Some(0) => inlet.history.remove(event.head().id()),
+                _ => inlet.history.trim(|| self.counters.latest_claim()),
+            }
+        };
+        unwind::drop_quietly(gone);
     }
 
     fn last_handle_is_gone(self: &Arc<Self>) {

@@ -11,13 +11,12 @@ use crate::bus::run_now;
 use crate::bus::tell;
 use crate::event::{
     AnyEvent, Birth, ContextMap, DeliveryPhase, EmitError, Event, EventId, EventOptions, Fresh, LetGo, Manner, OnFull,
-    ParentLink, Payload, Rare, TurnKind, TypeSlot, marked,
+    ParentLink, Payload, Rare, TurnKind, TypeSlot, described, marked,
 };
 use crate::rules::TokenBucket;
 use crate::runtime::{Needs, Worker};
 use crate::sync::refused;
 use crate::sys::clock::{self, NEVER};
-use crate::sys::logging;
 use crate::sys::sync::MutexGuard;
 use crate::sys::sync::atomic::Ordering;
 use crate::sys::{planted, random, thread, unwind};
@@ -61,6 +60,11 @@ impl BusCore {
         // A middleware may be called while its bus's permits are held below it on the stack: there is no waiting for them.
         let only_queues = || tell::is_inside() || self.lacks_stack_here();
         let entrance = if entrance == Entrance::Claimed && only_queues() { Entrance::Queue } else { entrance };
+        if own.as_ref().is_none_or(|own| own.label.is_none())
+            && let Some(label) = described(&payload)
+        {
+            own.get_or_insert_default().label = Some(label);
+        }
         let kind = match own {
             None => kind::of::<P>(self),
             Some(own) => kind::with::<P>(self, own),
@@ -345,7 +349,7 @@ impl BusCore {
         if candidate.unhandled {
             return Err(EmitError::NoHandler { bus: bus(), event_type: event.event_type().to_owned() });
         }
-        if inlet.history.is_full() {
+        if inlet.history.is_full(|| self.counters.latest_claim()) {
             return Err(EmitError::HistoryFull { bus: bus(), limit: self.options.max_history.unwrap_or(usize::MAX) });
         }
         if candidate.explicit_id {
@@ -377,11 +381,8 @@ impl BusCore {
     /// What a push threw out of the history. With nothing locked, and nothing owed: it has something to say.
     pub(crate) fn after_push(&self, evicted: Evicted) {
         let Some(oldest) = evicted.event else { return };
-        if evicted.warn {
-            logging::warn!(of oldest;
-                "{oldest} leaves the full history of {} before it completed; it still runs, and so do those that follow it out",
-                self.label()
-            );
+        if let Some(before) = evicted.warn {
+            self.tell_evicted(&oldest, before);
         }
         unwind::drop_quietly(oldest);
     }

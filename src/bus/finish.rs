@@ -153,7 +153,7 @@ pub(crate) fn conclude(bus: &Arc<BusCore>, event: &AnyEvent, finish: Finish) {
             bus.ring_above(event);
         }
     }
-    if bus.options.max_history == Some(0) && event.is_complete() {
+    if bus.trims && event.is_complete() {
         bus.forget_completed(event);
     }
     if finish.redrive {

@@ -115,7 +115,7 @@ impl BusCore {
             if self.options.require_handler && slot.handlers.is_empty() {
                 return Err(Err(EmitError::NoHandler { bus: bus(), event_type: event.event_type().to_owned() }));
             }
-            if inlet.history.is_full() {
+            if inlet.history.is_full(|| self.counters.latest_claim()) {
                 let limit = self.options.max_history.unwrap_or(usize::MAX);
                 return Err(Err(EmitError::HistoryFull { bus: bus(), limit }));
             }

@@ -29,8 +29,30 @@ impl BusCore {
         });
     }
 
+    /// An unfinished event has left the full history, and `before` others since that was told last. With nothing locked.
+    #[cold]
+    pub(crate) fn tell_evicted(&self, event: &AnyEvent, before: u64) {
+        let (label, limit) = (self.label(), self.options.max_history.unwrap_or(usize::MAX));
+        let why = format_args!(
+            "unfinished (max_history {limit}, HistoryPolicy::DropOldest; HistoryPolicy::KeepUnfinished keeps such)"
+        );
+        match before {
+            0 => {
+                logging::warn!(of event; "{event} leaves the full history of {label} {why}; it still runs, and more are told once a minute")
+            }
+            before => {
+                logging::warn!(of event; "{event} and {before} before it left the full history of {label} {why}; they still run")
+            }
+        }
+    }
+
     /// The bus ends: what would have been told in the next minute.
     pub(crate) fn tell_the_rest(&self) {
+        let evicted = self.inlet.lock().history.rest();
+        if evicted > 0 {
+            let label = Arc::clone(&self.identity.label);
+            logging::later!(Warn, move || format!("{evicted} more left the full history of {label} unfinished"));
+        }
         let dropped = self.seldom.lock().dropped.rest();
         if dropped > 0 {
             let label = Arc::clone(&self.identity.label);

@@ -55,6 +55,8 @@ impl EventBus {
     /// (their events' `wait()` is `Ok`) and are asked to stop. Afterwards emit is refused, `on` registers nothing and subscriptions are closed, with a warning in the log. No handle is
     /// left waiting.
     ///
+    /// The history stays as it is until the last handle goes, for [`log_tree`](EventBus::log_tree) and those who look back; payloads with it.
+    ///
     /// Subscriptions can be read to their end afterwards; `unread` says how much that is. [`Runtime::shutdown`] waits for those with a thread of
     /// their own.
     ///
@@ -292,11 +294,7 @@ impl BusCore {
         self.give_up_all(ending::shut_down_delivery);
         self.tell_the_rest();
         // Before the wait for handlers to return: one may be waiting for a subscriber's thread to end.
-        let (observers, history) = {
-            let mut inlet = self.inlet.lock();
-            (std::mem::take(&mut inlet.observers), inlet.history.clear())
-        };
-        unwind::drop_each(history);
+        let observers = std::mem::take(&mut self.inlet.lock().observers);
         observers.close();
         if !inside {
             self.wait_for_returns(deadline);

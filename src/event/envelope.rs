@@ -485,10 +485,38 @@ impl<P: Payload> From<Event<P>> for AnyEvent {
     }
 }
 
-/// `Type#last4ofid`
+impl AnyEvent {
+    /// Which one it is, in the words of who emitted it.
+    pub(crate) fn label(&self) -> Option<&str> {
+        self.0.head.options()?.label.as_deref()
+    }
+
+    /// With its label, and its id if wanted.
+    pub(crate) fn named(&self, with_id: bool) -> Named<'_> {
+        Named { event: self, with_id }
+    }
+}
+
+/// How an event is named wherever people read of it.
+pub(crate) struct Named<'a> {
+    event: &'a AnyEvent,
+    with_id: bool,
+}
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.event.0.body.event_type())?;
+        if self.with_id {
+            write!(f, "#{}", self.event.0.head.id().last4())?;
+        }
+        self.event.label().map_or(Ok(()), |label| write!(f, " ({label})"))
+    }
+}
+
+/// `Type#last4ofid`, and ` (label)` if it has one.
 impl fmt::Display for AnyEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}#{}", self.0.body.event_type(), self.0.head.id().last4())
+        self.named(true).fmt(f)
     }
 }
 
@@ -502,7 +530,7 @@ impl fmt::Debug for AnyEvent {
     }
 }
 
-/// `Type#last4ofid`
+/// `Type#last4ofid`, and ` (label)` if it has one.
 impl<P: Payload> fmt::Display for Event<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.any, f)

@@ -24,7 +24,7 @@ pub enum EmitError {
         /// Label of the bus.
         bus: String,
     },
-    /// The history had no room, under `HistoryPolicy::Reject`.
+    /// The history had no room, and nothing in it had completed, under `HistoryPolicy::Reject`.
     #[error("history of {bus} is full ({limit})")]
     HistoryFull {
         /// Label of the bus.

@@ -1,11 +1,17 @@
 //! A payload type as a value: what a bus keeps of the types it has met, so that JSON becomes typed.
 
 use crate::event::envelope::{AnyEvent, Birth, Fresh};
+use crate::event::options::label_of;
 use crate::event::{EventOptions, Json, JsonError, Payload};
+use crate::sys::{logging, unwind};
 use std::any::TypeId;
+use std::sync::Arc;
 
-/// Puts an event together with its payload.
-pub(crate) type MakeEvent = Box<dyn FnOnce(Birth) -> AnyEvent>;
+/// Puts an event together with its payload; and what that says which one it is.
+pub(crate) struct MakeEvent {
+    pub(crate) make: Box<dyn FnOnce(Birth) -> AnyEvent>,
+    pub(crate) label: Option<Arc<str>>,
+}
 
 #[derive(Clone, Copy)]
 pub(crate) struct KnownType {
@@ -25,5 +31,19 @@ impl KnownType {
 fn read<P: Payload>(json: &Json) -> Result<MakeEvent, JsonError> {
     let codec = P::codec().ok_or_else(|| JsonError::NoCodec { event_type: P::event_type().to_owned() })?;
     let payload = codec.payload_from_json(json)?;
-    Ok(Box::new(move |birth| Fresh::new(birth, payload).any()))
+    let label = described(&payload);
+    Ok(MakeEvent { make: Box::new(move |birth| Fresh::new(birth, payload).any()), label })
+}
+
+/// What the payload says which one it is. Types that say nothing cost nothing.
+#[inline(always)]
+pub(crate) fn described<P: Payload>(payload: &P) -> Option<Arc<str>> {
+    match unwind::catch(|| payload.describe()) {
+        Ok(None) => None,
+        Ok(Some(text)) => label_of(&text),
+        Err(panic) => {
+            logging::later!(Error, move || format!("the describe of a {} panicked: {panic}", P::event_type()));
+            None
+        }
+    }
 }

@@ -65,10 +65,14 @@ pub enum HandlerCompletion {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum HistoryPolicy {
-    /// The oldest entry leaves, a completed one if there is any. Leaving the history ends nothing.
+    /// The oldest entry leaves, a completed one if there is any. Leaving the history ends nothing; that an unfinished one leaves is told in the
+    /// log, at most once a minute with a count.
     #[default]
     DropOldest,
-    /// The emit is refused with `EmitError::HistoryFull`.
+    /// The oldest completed entry leaves; while there is none, the history is longer than its limit. For those who look events up by id while
+    /// they run: how long it can become, the queue says.
+    KeepUnfinished,
+    /// The oldest completed entry leaves; while there is none, the emit is refused with `EmitError::HistoryFull`.
     Reject,
 }
 

@@ -77,6 +77,7 @@ pub struct EventOptions {
     pub(crate) id: Option<EventId>,
     pub(crate) correlation_id: Option<Arc<str>>,
     pub(crate) steps: Option<usize>,
+    pub(crate) label: Option<Arc<str>>,
     /// Of an event that came as JSON.
     pub(crate) origin: Option<Arc<Origin>>,
 }
@@ -185,11 +186,46 @@ impl EventOptions {
         self
     }
 
+    /// Says *which* task it is, where the event is named: in its `Display`, in trees, warnings, dead ends and what middlewares log. Default:
+    /// what [`Payload::describe`](crate::Payload::describe) says, which is nothing. Ignored in [`Payload::options`](crate::Payload::options).
+    ///
+    /// On one line, and cut after 80 characters. It is for people: not in JSON, and not to be looked for.
+    ///
+    /// ```
+    /// use threadbus::{EventBus, EventOptions, Payload};
+    /// struct Compile;
+    /// impl Payload for Compile { type Output = (); }
+    ///
+    /// let bus = EventBus::new("build");
+    /// let event = bus.emit_with(Compile, EventOptions::new().label("main.c"));
+    /// assert!(event.to_string().ends_with(" (main.c)"), "{event}");
+    /// ```
+    pub fn label(mut self, label: impl AsRef<str>) -> Self {
+        self.label = label_of(label.as_ref());
+        self
+    }
+
     /// Weight of this event in a batch's progress. Default 1; 0 counts nothing.
     pub fn steps(mut self, steps: usize) -> Self {
         self.steps = Some(steps);
         self
     }
+}
+
+/// No label is longer.
+const LONGEST_LABEL: usize = 80;
+
+/// As it is shown: on one line, not too long. `None` if nothing is left.
+pub(crate) fn label_of(text: &str) -> Option<Arc<str>> {
+    let mut label: String =
+        text.chars().take(LONGEST_LABEL + 1).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if label.chars().count() > LONGEST_LABEL {
+        label.pop();
+        label.pop();
+        label.push('…');
+    }
+    let label = label.trim();
+    (!label.is_empty()).then(|| Arc::from(label))
 }
 
 /// What is special about one handler.

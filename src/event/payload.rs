@@ -58,6 +58,27 @@ pub trait Payload: Sized + Send + Sync + 'static {
         EventOptions::new()
     }
 
+    /// Says *which* task this one is, where events are named: in trees, warnings and dead ends. Default: `None`.
+    ///
+    /// Asked once, when an event is emitted that has no [`label`](EventOptions::label) of its own; its text is kept with the event, so a type that is
+    /// emitted a million times a second has better none. Ends like a label: on one line, cut after 80 characters. A panic in it is logged,
+    /// and means `None`.
+    ///
+    /// ```
+    /// use threadbus::{EventBus, Payload};
+    /// struct Compile { file: String }
+    /// impl Payload for Compile {
+    ///     type Output = ();
+    ///     fn describe(&self) -> Option<String> { Some(self.file.clone()) }
+    /// }
+    ///
+    /// let event = EventBus::new("build").emit(Compile { file: "main.c".into() });
+    /// assert!(event.to_string().ends_with(" (main.c)"), "{event}");
+    /// ```
+    fn describe(&self) -> Option<String> {
+        None
+    }
+
     /// How payload and output become JSON. Default: `None`, and JSON features answer
     /// [`JsonError::NoCodec`](crate::JsonError::NoCodec).
     fn codec() -> Option<Codec<Self>> {

@@ -20,7 +20,7 @@ pub(crate) fn bus(bus: &EventBus) -> Json {
         "name": bus.name(),
         "label": bus.label(),
         "max_history_size": options.max_history,
-        "max_history_drop": options.history_policy == HistoryPolicy::DropOldest,
+        "max_history_drop": options.history_policy != HistoryPolicy::Reject,
         "event_concurrency": name(spelling::EVENT_CONCURRENCY, options.event_concurrency),
         "event_timeout": duration(options.event_timeout),
         "event_slow_timeout": duration(options.event_slow_after),

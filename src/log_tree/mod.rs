@@ -24,11 +24,13 @@ impl EventBus {
     /// | --- | --- | --- |
     /// | ⏳ | not started | not started |
     /// | 🏃 | started | running, or before its next attempt |
-    /// | ✅ | complete | done |
-    /// | ❌ | | failed, panicked |
-    /// | ⏰ | | timed out |
-    /// | 🚫 | refused, cancelled | cancelled before it started |
-    /// | 🛑 | | given up while it ran |
+    /// | ✅ | complete, no handler failed | done |
+    /// | ❌ | complete, a handler failed | failed, panicked |
+    /// | ⏰ | complete, a handler timed out | timed out |
+    /// | 🚫 | refused, cancelled, dropped | cancelled before it started |
+    /// | 🛑 | complete, a handler was given up | given up while it ran |
+    ///
+    /// A failure of what a handler emitted is shown there, and not above it. The history outlives a shutdown, and so does its tree.
     ///
     /// Never blocks. Values are shown by the event's [`Codec`](crate::Codec), without one those of common types, else their type's name.
     ///
@@ -52,7 +54,7 @@ impl EventBus {
     /// shop: 2 events
     /// └── ✅ Order
     ///     └── ✅ shop.accept → \"thank you\"
-    ///         └── ✅ Mail
+    ///         └── ❌ Mail
     ///             └── ❌ shop.send: no network
     /// ");
     /// # Ok::<(), threadbus::WaitError>(())

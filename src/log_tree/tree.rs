@@ -1,8 +1,8 @@
 //! What is in the tree: one look at every event, in the order in which it will be drawn.
 
 use crate::bus::age;
-use crate::event::{AnyEvent, EventId, HandlerFailure, HandlerResult, ResultStatus, Unrun};
-use crate::event::{AnyOutput, HandlerId};
+use crate::event::{AnyEvent, CauseKind, EventId, HandlerFailure, HandlerResult, ResultStatus, Unrun};
+use crate::event::{AnyOutput, HandlerId, Outcome, State};
 use crate::log_tree::TreeStyle;
 use crate::log_tree::value;
 use crate::sys::clock;
@@ -111,14 +111,14 @@ fn event_node(event: &AnyEvent, style: &TreeStyle) -> Node {
             let how = if state.unrun() == Unrun::Dropped { ": dropped" } else { ": cancelled" };
             (Sign::Cancelled, how.to_owned())
         } else if state.complete {
-            (Sign::Done, String::new())
+            (sign_of_all(&state), String::new())
         } else if state.started != 0 {
             (Sign::Running, String::new())
         } else {
             (Sign::Waiting, String::new())
         }
     };
-    let name = if style.ids { event.to_string() } else { event.event_type().to_owned() };
+    let name = event.named(style.ids).to_string();
     let time = time(style, Some(event.created_at()), age(event), sign);
     Node { sign, name, time, result: one_line(&result), children: Vec::new() }
 }
@@ -143,6 +143,16 @@ fn handler_node(result: HandlerResult<AnyOutput>, style: &TreeStyle) -> Node {
     let took = result.started_at.and_then(|from| until.signed_duration_since(from).to_std().ok());
     let time = time(style, result.started_at, took.unwrap_or_default(), sign);
     Node { sign, name: one_line(&name), time, result: one_line(&text), children: Vec::new() }
+}
+
+/// Of a complete event: well only if all its handlers were, but for those that lost to the first.
+fn sign_of_all(state: &State) -> Sign {
+    let lost = |failure: &HandlerFailure| matches!(failure, HandlerFailure::Cancelled { cause } | HandlerFailure::Aborted { cause } if cause.kind == CauseKind::LostFirst);
+    let failures = state.deliveries.iter().flat_map(|d| &d.records).filter_map(|record| match &record.outcome {
+        Outcome::Failed(failure) if !lost(failure) => Some(sign_of(failure)),
+        _ => None,
+    });
+    failures.min_by_key(|sign| *sign != Sign::Failed).unwrap_or(Sign::Done)
 }
 
 fn sign_of(failure: &HandlerFailure) -> Sign {
