@@ -76,7 +76,7 @@ pub(crate) use frame::{callback, callback_apart, in_callback, local};
 pub(crate) use letters::{drop_gone, redrive_begins};
 pub(crate) use look::{Look, is_queued};
 pub(crate) use observers::{Observer, Seen};
-pub(crate) use outbox::Outbox;
+pub(crate) use outbox::{Aside, Outbox};
 pub(crate) use park::{Parked, Seat};
 pub(crate) use recent::Judged;
 pub(crate) use recorder::is_own;

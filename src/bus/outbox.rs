@@ -219,10 +219,10 @@ fn next_beat(at: Tick, period: u64, now: Tick) -> Tick {
 }
 
 /// What the thread carries, put aside until this goes.
-struct Aside(Option<Local>);
+pub(crate) struct Aside(Option<Local>);
 
 impl Aside {
-    fn set(context: Option<Arc<ContextMap>>) -> Aside {
+    pub(crate) fn set(context: Option<Arc<ContextMap>>) -> Aside {
         Aside(frame::local(|local| std::mem::replace(local, Local { context, stands_in: true, ..Local::default() })))
     }
 }
