@@ -3,7 +3,7 @@
 //! The store is in `rules`. Imports `sys`, `rules` and `bus`. Hangs its verbs on [`EventBus`] from above.
 
 use crate::bus::{
-    BusCore, Doors, EventBus, Redriven, callback, callback_apart, drop_gone, in_callback, redrive_begins,
+    Aside, BusCore, Doors, EventBus, Redriven, callback, callback_apart, drop_gone, in_callback, redrive_begins,
 };
 use crate::rules::DeadLetter;
 use crate::runtime::Job;
@@ -238,7 +238,13 @@ impl Background {
     fn step(mut self, core: &Arc<BusCore>) {
         let is_open = core.inlet.lock().doors == Doors::Open;
         while is_open && let Some(letter) = self.pass.next(core) {
-            let how = if letter.permanent { None } else { run_again(core, &letter) };
+            let how = if letter.permanent {
+                None
+            } else {
+                // As on a thread of the user's: it may wait here for who runs the handler.
+                let _aside = Aside::set(None);
+                run_again(core, &letter)
+            };
             unwind::drop_quietly(letter);
             if self.report.count(how) {
                 self.pass.count(true);
