@@ -43,6 +43,7 @@ impl BusCore {
                 known
             }
             None => {
+                self.tell_refused(&refused, &error);
                 reject(&refused, error);
                 refused
             }

@@ -10,6 +10,7 @@ use crate::event::{
 };
 use crate::rules::{BusDefaults, HealthWindow, TokenBucket};
 use crate::runtime::{Runtime, Worker};
+use crate::sys::sync::atomic::AtomicU64;
 use crate::sys::{clock, random};
 use std::any::Any;
 use std::fmt;
@@ -83,6 +84,7 @@ pub struct BusBuilder {
     runtime: Option<Runtime>,
     middlewares: Middlewares,
     on_ready: OnReady,
+    refusals: Arc<AtomicU64>,
 }
 
 /// With nothing to show.
@@ -120,7 +122,18 @@ impl BusBuilder {
         let name = name.to_owned();
         let middlewares = Middlewares::default();
         let on_ready = OnReady::default();
-        BusBuilder { name, id: None, options, retry: None, max_emit_rate: None, runtime: None, middlewares, on_ready }
+        let refusals = Arc::default();
+        BusBuilder {
+            name,
+            id: None,
+            options,
+            retry: None,
+            max_emit_rate: None,
+            runtime: None,
+            middlewares,
+            on_ready,
+            refusals,
+        }
     }
 
     /// The bus's id. Default: a new UUIDv7.
@@ -392,6 +405,12 @@ impl BusBuilder {
         self
     }
 
+    /// For a stand-in: what was told of another bus is told.
+    pub(crate) fn refusals(mut self, refusals: &Arc<AtomicU64>) -> Self {
+        self.refusals = Arc::clone(refusals);
+        self
+    }
+
     /// The bus.
     ///
     /// # Errors
@@ -438,7 +457,7 @@ impl BusBuilder {
     fn make_with(self, runtime: &Runtime, doors: Doors, rate: Option<TokenBucket>) -> EventBus {
         let id = self.id.unwrap_or_else(|| BusId(random::uuid_v7(clock::unique_stamp(clock::now()))));
         let label: Arc<str> = Arc::from(format!("{}#{}", self.name, id.last4()));
-        let BusBuilder { name, options, retry, middlewares, on_ready, .. } = self;
+        let BusBuilder { name, options, retry, middlewares, on_ready, refusals, .. } = self;
         let pump = options.manual.then(Worker::current).flatten();
         let manual = options.manual.then(|| Box::new(Manual::new(pump.as_deref(), on_ready.0)));
         let defaults = BusDefaults {
@@ -455,7 +474,7 @@ impl BusBuilder {
         let core = Arc::new_cyclic(|weak: &Weak<BusCore>| {
             let link: Weak<dyn Any + Send + Sync> = weak.clone();
             let notices = (!middlewares.is_empty()).then(Notices::default);
-            let identity = Arc::new(BusIdentity { id, name, label, link, notices });
+            let identity = Arc::new(BusIdentity { id, name, label, link, notices, refusals });
             let runtime = Arc::clone(&runtime.core);
             BusCore::new(Parts { identity, options, defaults, runtime, doors, rate, middlewares, manual })
         });

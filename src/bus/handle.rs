@@ -109,7 +109,7 @@ impl EventBus {
         let name = identity.map(|identity| identity.name.as_str()).or(refusing);
         let mut builder = BusBuilder::new(name.unwrap_or("none"));
         if let Some(identity) = identity {
-            builder = builder.id(identity.id);
+            builder = builder.id(identity.id).refusals(&identity.refusals);
         }
         builder.make(&Runtime::global(), Doors::Closed)
     }
@@ -327,7 +327,8 @@ impl EventBus {
     // Emitting.
 
     /// Puts an event on its way. Never waits for handlers, never panics; a refused event comes back completed, and its `wait()` says
-    /// why.
+    /// why. So that it is not lost in silence where nobody waits, the log tells of the first one that a bus refuses for each reason;
+    /// [`try_emit`](Self::try_emit) tells its caller instead.
     ///
     /// **Blocking**: only outside of handlers, on a bus whose queue is full under [`OnFull::Block`](crate::OnFull::Block) or
     /// [`BlockFor`](crate::OnFull::BlockFor).
@@ -393,6 +394,7 @@ impl EventBus {
             }
             Err((fresh, error)) => {
                 self.note_full(&error);
+                self.core.tell_refused(&fresh.any(), &error);
                 rejected(fresh, error)
             }
         }

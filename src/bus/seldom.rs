@@ -1,8 +1,9 @@
 //! What a bus tells of at most once a minute, so that a bus that is overrun does not overrun the log as well.
 
 use crate::bus::core::BusCore;
-use crate::event::AnyEvent;
+use crate::event::{AnyEvent, EmitError};
 use crate::rules::Rarely;
+use crate::sys::sync::atomic::Ordering;
 use crate::sys::{clock, logging};
 use std::sync::Arc;
 
@@ -43,6 +44,29 @@ impl BusCore {
             before => {
                 logging::warn!(of event; "{event} and {before} before it left the full history of {label} {why}; they still run")
             }
+        }
+    }
+
+    /// An `emit` was refused, whose answer nobody may ever look at: told once for each reason.
+    #[cold]
+    pub(crate) fn tell_refused(&self, event: &AnyEvent, error: &EmitError) {
+        let reason = match error {
+            // That is told whenever it happens, with the middleware's own reason.
+            EmitError::Refused { .. } => return,
+            EmitError::QueueFull { .. } => 1,
+            EmitError::RateLimited { .. } => 2,
+            EmitError::HistoryFull { .. } => 4,
+            EmitError::NoHandler { .. } => 8,
+            EmitError::Closed { .. } => 16,
+            EmitError::DuplicateId { .. } => 32,
+            EmitError::Aborted => 64,
+        };
+        if event.head().is_from_logger() || !logging::takes(log::Level::Warn) {
+            return;
+        }
+        if self.identity.refusals.fetch_or(reason, Ordering::Relaxed) & reason == 0 {
+            let label = self.label();
+            logging::warn!(of event; "{event} was refused: {error} (emit on {label}; told once for this reason, try_emit says so each time)");
         }
     }
 

@@ -8,6 +8,7 @@ use crate::event::{BusId, EmitError, HandlerFailure, LimitGroup, Notices, Outcom
 use crate::sync::Bell;
 use crate::sys::clock::{Stamp, Tick, Timer};
 use crate::sys::planted;
+use crate::sys::sync::atomic::AtomicU64;
 use crate::sys::thread;
 use smallvec::SmallVec;
 use std::any::Any;
@@ -28,6 +29,8 @@ pub(crate) struct BusIdentity {
     pub(crate) link: Weak<dyn Any + Send + Sync>,
     /// Of a bus with middlewares.
     pub(crate) notices: Option<Notices>,
+    /// A bit for each reason for which a refused emit was told of. A stand-in for a bus that is gone has that bus's.
+    pub(crate) refusals: Arc<AtomicU64>,
 }
 
 /// In the order in which buses took the event; nearly always one, built where it stays.

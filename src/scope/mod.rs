@@ -21,8 +21,10 @@
 use crate::bus::{EventBus, WeakBus, local};
 use crate::event::{Event, Payload};
 use crate::subscribe::Subscription;
+use crate::sys::count::Count;
+use crate::sys::sync::atomic::Ordering;
 use crate::sys::thread::{self, JoinHandle};
-use crate::sys::unwind;
+use crate::sys::{logging, unwind};
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -95,7 +97,8 @@ pub fn current() -> Option<EventBus> {
     }
 }
 
-/// Emits on the [`current`] bus. Outside any scope: an event rejected with [`EmitError::Closed`](crate::EmitError::Closed).
+/// Emits on the [`current`] bus. Outside any scope: an event rejected with [`EmitError::Closed`](crate::EmitError::Closed), which the log
+/// tells of the first time.
 ///
 /// **Blocking**: as [`EventBus::emit`].
 ///
@@ -110,7 +113,19 @@ pub fn current() -> Option<EventBus> {
 /// # Ok::<(), threadbus::WaitError>(())
 /// ```
 pub fn emit<P: Payload>(payload: P) -> Event<P> {
-    current().unwrap_or_else(|| EventBus::stand_in(None, None)).emit(payload)
+    current().unwrap_or_else(nowhere).emit(payload)
+}
+
+/// One bus that is closed stands for none; what it refuses is told once.
+fn nowhere() -> EventBus {
+    static TOLD: Count = Count::new();
+    let bus = EventBus::stand_in(None, None);
+    bus.core().identity.refusals.store(u64::MAX, Ordering::Relaxed);
+    if logging::takes(log::Level::Warn) && TOLD.read() == 0 {
+        TOLD.add_one();
+        logging::warn!("scope::emit was called outside of any scope: the event is refused, and others after it");
+    }
+    bus
 }
 
 /// Subscribes to the [`current`] bus. `None` outside any scope.
