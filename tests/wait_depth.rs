@@ -272,41 +272,71 @@ fn a_refusal_is_said_once_too() {
     assert!(error.to_string().starts_with("event was rejected: app#"), "{error}");
 }
 
-/// Ten thousand levels: shown, walked and dropped on a small stack, whoever holds them, and whatever a user put in between.
+/// Shown, walked and dropped on a small stack, whoever holds it.
+fn on_a_small_stack(error: ResultError) -> (String, String, bool, usize) {
+    let body = move || {
+        let found = match &error {
+            ResultError::Handler { failure, .. } => failure.downcast_ref::<NoNetwork>().is_some(),
+            _ => false,
+        };
+        let shown = (error.to_string(), format!("{error:?}"), found, sources(&error).len());
+        drop(error);
+        shown
+    };
+    std::thread::Builder::new().stack_size(128 << 10).spawn(body).unwrap().join().unwrap()
+}
+
+const WRAPS: [(&str, fn(ResultError) -> HandlerError); 3] =
+    [("plain", HandlerError::from), ("shows", |error| Shows(error).into()), ("hides", |error| Hides(error).into())];
+
+fn check_long(which: &str, error: ResultError, levels: usize) {
+    let (display, debug, found, count) = on_a_small_stack(error);
+    assert!(display.len() < 6_000 && debug.len() < 40_000, "{which}: {} {}", display.len(), debug.len());
+    // One that shows ours, and does not say that it is its source, hides it.
+    assert_eq!(found, which != "shows");
+    match which {
+        "plain" => {
+            let more = format!("… {} more …", levels + 1 - 6);
+            assert!(display.contains(&more) && display.ends_with("failed: no network"), "{display}");
+            assert_eq!(count, 2);
+        }
+        "hides" => assert_eq!(count, levels + 2),
+        _ => {}
+    }
+}
+
 #[test]
 fn a_chain_of_thousands_is_shown_and_dropped_without_recursion() {
-    const LEVELS: u64 = 10_000;
-    let wraps: [(&str, fn(ResultError) -> HandlerError); 3] =
-        [("plain", HandlerError::from), ("shows", |error| Shows(error).into()), ("hides", |error| Hides(error).into())];
-    for (which, wrap) in wraps {
+    const LEVELS: usize = 500;
+    for (which, wrap) in WRAPS {
         within(6 * PATIENCE, move || {
             let bus = EventBus::builder("deep").handler_timeout(None).max_history(Some(0)).build().unwrap();
             descends(&bus, wrap);
-            let error = bus.emit(Ping { left: LEVELS }).result().unwrap_err();
+            let error = bus.emit(Ping { left: LEVELS as u64 }).result().unwrap_err();
             drop(bus);
-            let small = std::thread::Builder::new().stack_size(128 << 10);
-            let shown = move || {
-                let texts = (error.to_string(), format!("{error:?}"));
-                let found = match &error {
-                    ResultError::Handler { failure, .. } => failure.downcast_ref::<NoNetwork>().is_some(),
-                    _ => false,
-                };
-                let count = if which == "hides" { sources(&error).len() } else { 0 };
-                drop(error);
-                (texts, found, count)
+            check_long(which, error, LEVELS);
+        });
+    }
+}
+
+/// The same chain as it comes up, without the handlers.
+#[test]
+fn a_chain_of_a_hundred_thousand_is_too() {
+    const LEVELS: usize = 100_000;
+    #[derive(Debug, thiserror::Error)]
+    #[error("a step failed")]
+    struct Deep(#[source] ResultError);
+    for which in ["plain", "hides"] {
+        within(6 * PATIENCE, move || {
+            let failed = |error: Box<dyn Error + Send + Sync>| ResultError::Handler {
+                handler: "step#0000".to_owned(),
+                failure: Arc::new(HandlerFailure::Failed(error)),
             };
-            let ((display, debug), found, count) = small.spawn(shown).unwrap().join().unwrap();
-            assert!(display.len() < 6_000 && debug.len() < 40_000, "{which}: {} {}", display.len(), debug.len());
-            // One that shows ours, and does not say that it is its source, hides it.
-            assert_eq!(found, which != "shows");
-            match which {
-                "plain" => {
-                    assert!(display.contains("… 9,995 more …") || display.contains("… 9995 more …"), "{display}");
-                    assert!(display.ends_with("failed: no network"), "{display}");
-                }
-                "hides" => assert_eq!(count as u64, LEVELS + 2),
-                _ => {}
+            let mut error = failed(no_network().into());
+            for _ in 0..LEVELS {
+                error = failed(if which == "plain" { error.into() } else { Deep(error).into() });
             }
+            check_long(which, error, LEVELS);
         });
     }
 }
