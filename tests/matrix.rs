@@ -189,7 +189,7 @@ impl Run {
                 match (outcome, result.error.as_deref()) {
                     (Outcome::Error, Some(HandlerFailure::Failed(error))) => assert_eq!(error.to_string(), "boom"),
                     (Outcome::Panic, Some(HandlerFailure::Panicked(text))) => assert_eq!(text, "ouch"),
-                    (Outcome::Timeout, Some(HandlerFailure::TimedOut { after })) => assert_eq!(*after, CAP),
+                    (Outcome::Timeout, Some(HandlerFailure::TimedOut { after, .. })) => assert_eq!(*after, CAP),
                     (Outcome::EventCap, Some(HandlerFailure::Aborted { cause })) => {
                         assert_eq!((cause.kind, cause.event), (CauseKind::EventTimeout, event.id()));
                     }

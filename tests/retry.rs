@@ -201,7 +201,7 @@ fn retry_014_an_attempt_times_out() {
         Ok("late".into())
     });
     let event = bus.emit_with(Work, EventOptions::new().handler_timeout(50 * MS));
-    assert!(matches!(*failure_of(&event), HandlerFailure::TimedOut { after } if after == 50 * MS));
+    assert!(matches!(*failure_of(&event), HandlerFailure::TimedOut { after, .. } if after == 50 * MS));
     assert_eq!((calls.count(), event.results()[0].attempts), (1, 1));
 }
 

@@ -76,7 +76,7 @@ fn timed_out<T>(result: &HandlerResult<T>, cap: Duration) {
     assert_eq!(result.status, ResultStatus::Error);
     assert!(result.started_at.is_some() && result.completed_at > result.started_at);
     match result.error.as_deref() {
-        Some(HandlerFailure::TimedOut { after }) => assert_eq!(*after, cap),
+        Some(HandlerFailure::TimedOut { after, .. }) => assert_eq!(*after, cap),
         other => panic!("not timed out: {other:?}"),
     }
 }

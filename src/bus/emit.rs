@@ -358,6 +358,12 @@ impl BusCore {
                 return Err(EmitError::DuplicateId { bus: bus(), id });
             }
         }
+        if entrance == Entrance::Claimed
+            && let Some(emitter) = &candidate.emitter
+            && emitter.event.head().wait_depth() >= self.runtime.max_wait_depth
+        {
+            return Err(EmitError::TooDeep { limit: self.runtime.max_wait_depth as usize });
+        }
         if in_handler || entrance == Entrance::Claimed {
             return Ok(());
         }

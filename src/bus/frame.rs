@@ -239,6 +239,8 @@ pub(crate) struct Lent {
     /// Of the delivery that lends its turn, if it has one.
     pub(crate) lender: Option<Token>,
     pub(crate) deadline: Tick,
+    /// Of the event that is handled.
+    pub(crate) wait_depth: u32,
 }
 
 /// All of it, if the handler of that event is on top of this thread, still counts, and has all in hand and for itself.
@@ -258,7 +260,8 @@ pub(crate) fn lend_all(parent: EventId) -> Option<Lent> {
         }
         let turn = places.first().filter(|_| frame.holding.turn != TurnKind::Free);
         let lender = turn.map(|&at| local.hand[at].token);
-        Some(Lent { bus: Arc::clone(&frame.bus), holding: frame.holding, places, lender, deadline: frame.deadline })
+        let (holding, deadline, wait_depth) = (frame.holding, frame.deadline, frame.event.head().wait_depth());
+        Some(Lent { bus: Arc::clone(&frame.bus), holding, places, lender, deadline, wait_depth })
     })
     .flatten()
 }

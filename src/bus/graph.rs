@@ -56,6 +56,28 @@ pub(crate) fn is_above(event: &AnyEvent, frame: &Frame) -> Option<String> {
     on_stack.then(|| format!("{handler} on {} waits for {event}, which is below it on its own thread", frame.event))
 }
 
+/// Which kinds of events wait for which, from a handler of `from` that would wait for `event` upwards: what comes back again and again is said once.
+#[cold]
+pub(crate) fn kinds_above(from: &AnyEvent, event: &AnyEvent) -> String {
+    const SHOWN: usize = 8;
+    let mut words = format!("{} for {}", from.event_type(), event.event_type());
+    let mut pairs = vec![(from.event_type().to_owned(), event.event_type().to_owned())];
+    let (mut at, mut levels, mut first) = (from.clone(), 1usize, from.event_type().to_owned());
+    loop {
+        let above = at.state().lock().parent.clone();
+        let Some(above) = above else { break };
+        let (outer, inner) = (above.event_type().to_owned(), at.event_type().to_owned());
+        first.clone_from(&outer);
+        if pairs.len() < SHOWN && !pairs.iter().any(|(o, i)| (o, i) == (&outer, &inner)) {
+            words.push_str(&format!(", {outer} for {inner}"));
+            pairs.push((outer, inner));
+        }
+        levels += 1;
+        at = above;
+    }
+    format!("{words}, over {levels} levels up to {first}")
+}
+
 /// Queued deliveries that `event` needs: its own in path order, then those below in emit order; and what running handlers among them wait
 /// for in their turn.
 pub(crate) fn claimable(event: &AnyEvent, runtime: &RuntimeCore) -> Vec<(AnyEvent, usize)> {

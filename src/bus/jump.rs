@@ -18,8 +18,8 @@ use crate::bus::straight;
 use crate::bus::tell;
 use crate::bus::turn::{ensure_turn, give_back_grants, release_delivery, submit_resume};
 use crate::event::{
-    AnyEvent, AttemptKey, DeliveryPhase, EmitError, HandlerMode, Manner, Outcome, Pause, Plan, TurnKind, TypeSlot,
-    Unrun, WaitError, Watcher,
+    AnyEvent, AttemptKey, Cause, CauseKind, DeliveryPhase, EmitError, HandlerMode, Manner, Outcome, Pause, Plan,
+    TurnKind, TypeSlot, Unrun, WaitError, Watcher,
 };
 use crate::runtime::{Needs, PermitKind, RuntimeCore, Serves, Worker};
 use crate::sync::{Bell, Place, Token};
@@ -257,6 +257,32 @@ impl Jump {
         if let Some(chain) = graph::is_above(event, &self.frame) {
             return Err(WaitError::Deadlock(chain));
         }
+        let before = self.go_deeper(event)?;
+        let ended = self.wait_for(event);
+        if ended.is_err() {
+            // Nobody waits on from here.
+            event.head().set_wait_depth(before);
+        }
+        ended
+    }
+
+    /// One more handler waits, unless that would be one too many. What it was before.
+    fn go_deeper(&self, event: &AnyEvent) -> Result<u32, WaitError> {
+        let limit = self.frame.bus.runtime.max_wait_depth;
+        let (before, above) = (event.head().wait_depth(), self.frame.event.head().wait_depth());
+        if above >= limit {
+            let chain = graph::kinds_above(&self.frame.event, event);
+            // Or those above, which wait for what this handler has emitted, would run it, and its handlers emit the next.
+            let Frame { event: own, delivery, invocation, .. } = &self.frame;
+            let cause = Cause::new(CauseKind::Cancelled, own.head().id(), own.body().event_type());
+            ending::cascade(own, *delivery, Some(*invocation), &cause);
+            return Err(WaitError::TooDeep { limit: limit as usize, chain });
+        }
+        event.head().set_wait_depth(before.max(above + 1));
+        Ok(before)
+    }
+
+    fn wait_for(&self, event: &AnyEvent) -> Result<(), WaitError> {
         if self.frame.holding.shared {
             // What it waits for may need the handlers beside it.
             call_helpers(&self.frame.bus, &self.frame.event, self.frame.delivery);

@@ -130,7 +130,7 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
     if retry.is_some() {
         delivery.await_retry(key.invocation);
     } else {
-        let failure = Arc::new(HandlerFailure::TimedOut { after });
+        let failure = Arc::new(HandlerFailure::TimedOut { after, detail: None });
         delivery.end_record(key.invocation, Outcome::Failed(failure), at);
     }
     let (hooks, pauses) = state.give_up(key);
@@ -170,7 +170,7 @@ fn decide_retry(bus: &Arc<BusCore>, event: &AnyEvent, key: AttemptKey, retry: cr
     let pool = Arc::clone(&bus.runtime.pool);
     let (of, lane) = (event.clone(), bus.lane);
     let decide = move |_: &Arc<Worker>| {
-        let failure = HandlerFailure::TimedOut { after };
+        let failure = HandlerFailure::TimedOut { after, detail: None };
         let again = frame::callback(|| retry.retryable(&failure)).unwrap_or_else(|panic| {
             let of = event.clone();
             logging::later!(Error, of event; move || format!("the retry filter of a handler of {of} panicked: {panic}"));

@@ -293,7 +293,7 @@ mod tests {
         assert_eq!(verdict([HandlerFailure::Panicked("x".into())]), (true, false));
         assert_eq!(verdict([HandlerFailure::Worker("x".into())]), (true, false));
         assert_eq!(verdict([HandlerFailure::WrongType { expected: "a".into(), found: "b".into() }]), (true, false));
-        let timed_out = || HandlerFailure::TimedOut { after: Duration::from_secs(1) };
+        let timed_out = || HandlerFailure::TimedOut { after: Duration::from_secs(1), detail: None };
         assert_eq!(verdict([timed_out(), timed_out()]), (true, true));
         assert_eq!(verdict([aborted(CauseKind::EventTimeout, OWN)]), (true, true));
         assert_eq!(verdict([cancelled(CauseKind::EventTimeout, OWN)]), (true, true));

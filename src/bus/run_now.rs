@@ -41,6 +41,9 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
     let elsewhere = deep || matches!(inside, Some(None));
     // With what it holds in the hand, where the lender is looked for.
     let frame = frame::top();
+    if let Some(frame) = &frame {
+        event.head().set_wait_depth(frame.event.head().wait_depth().saturating_add(1));
+    }
     let redrive = {
         let mut state = event.state().lock();
         let Some(delivery) = state.deliveries.get_mut(index) else { return };

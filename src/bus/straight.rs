@@ -21,6 +21,11 @@ pub(crate) fn run(event: &AnyEvent) -> bool {
     let Some(worker) = Worker::current().filter(|worker| !worker.is_deep()) else { return false };
     let bus = &lent.bus;
     let slot = kind::slot(bus, event);
+    let depth = event.head().wait_depth().max(lent.wait_depth.saturating_add(1));
+    if depth > bus.runtime.max_wait_depth {
+        return false;
+    }
+    event.head().set_wait_depth(depth);
     let done = run_under(&lent, &worker, event, &slot);
     // It may be the last to know a handler that was removed meanwhile.
     unwind::drop_quietly(slot);

@@ -9,7 +9,7 @@ use crate::sync::refused;
 use crate::sys::clock::Stamp;
 use crate::sys::count::Early;
 use crate::sys::sync::Mutex;
-use crate::sys::sync::atomic::{AtomicBool, Ordering};
+use crate::sys::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sys::{logging, random};
 use ref_cast::{RefCastCustom, ref_cast_custom};
 use std::any::{Any, TypeId};
@@ -147,6 +147,8 @@ pub(crate) struct Head {
     rare: OnceLock<Box<Rare>>,
     /// Mirrors `State::complete`, so that looking needs no lock.
     complete: AtomicBool,
+    /// See [`wait_depth`](Head::wait_depth).
+    wait_depth: AtomicU32,
     state: Mutex<State>,
 }
 
@@ -174,6 +176,7 @@ impl Head {
     #[inline(always)]
     fn new(birth: Birth) -> Self {
         let Birth { id, stamp, priority, link, rare, bus, phase, manner, parent } = birth;
+        let wait_depth = parent.as_ref().map_or(0, |parent| parent.head().wait_depth());
         let [first, second] = halves(id.0);
         Head {
             id: [Early::new(first), Early::new(second)],
@@ -182,6 +185,7 @@ impl Head {
             parent: link,
             rare: rare.map_or_else(OnceLock::new, OnceLock::from),
             complete: AtomicBool::new(false),
+            wait_depth: AtomicU32::new(wait_depth),
             state: Mutex::new(State::on(bus, phase, manner, parent)),
         }
     }
@@ -205,6 +209,18 @@ impl Head {
         self.id[0].set(first);
         self.id[1].set(second);
         self.stamp.set(stamp);
+    }
+
+    /// So many handlers wait, each for the event of the next and the last of them for this one, or for one that this is below; as far as is known.
+    #[inline]
+    pub(crate) fn wait_depth(&self) -> u32 {
+        self.wait_depth.load(Ordering::Relaxed)
+    }
+
+    /// A handler waits for it, or has given that up.
+    #[inline]
+    pub(crate) fn set_wait_depth(&self, depth: u32) {
+        self.wait_depth.store(depth, Ordering::Relaxed);
     }
 
     pub(crate) fn root(&self) -> EventId {

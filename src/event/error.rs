@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{EventId, HandlerFailure};
+use super::{EventId, HandlerFailure, chain};
 
 /// Why a bus did not take an event. Nothing of the event is left on the bus.
 #[non_exhaustive]
@@ -62,6 +62,13 @@ pub enum EmitError {
         /// The middleware's error as text.
         reason: String,
     },
+    /// An `emit_now` would run inside more handlers, one in the other, than [`RuntimeBuilder::max_wait_depth`](crate::RuntimeBuilder::max_wait_depth) allows.
+    #[error("more than {limit} handlers would run inside each other")]
+    #[non_exhaustive]
+    TooDeep {
+        /// The limit.
+        limit: usize,
+    },
     /// The emitting handler timed out or was cancelled before; what it emits no longer counts.
     #[error("the emitting handler was already abandoned")]
     Aborted,
@@ -108,8 +115,8 @@ pub enum WaitError {
     #[error("this wait can never end: {0}")]
     Deadlock(String),
     /// No bus ever took the event.
-    #[error("event was rejected: {0}")]
-    Rejected(#[from] EmitError),
+    #[error("{rejected}{0}", rejected = chain::REJECTED)]
+    Rejected(EmitError),
     /// The event was given up before any handler started, on any bus: by [`cancel`](crate::AnyEvent::cancel), a timeout above it, or a shutdown.
     #[error("event was cancelled")]
     Cancelled,
@@ -127,33 +134,84 @@ pub enum WaitError {
     /// used up; the limit is 1 then.
     #[error("no thread is left to run what this waits for (limit {0})")]
     NoThread(usize),
+    /// So many handlers wait already, one for the event of the next, that this is most likely an event that waits for its own kind without end: see
+    /// [`RuntimeBuilder::max_wait_depth`](crate::RuntimeBuilder::max_wait_depth).
+    #[error("more than {limit} handlers would wait, each for the event of the next: {chain}")]
+    #[non_exhaustive]
+    TooDeep {
+        /// The limit.
+        limit: usize,
+        /// Which kinds of events wait for which, in words.
+        chain: String,
+    },
+}
+
+impl From<EmitError> for WaitError {
+    fn from(error: EmitError) -> Self {
+        WaitError::Rejected(error)
+    }
 }
 
 /// Why there is no result.
+///
+/// `Display` is whole: `order#1a2b failed: send#3c4d failed: no network`. So `source()` is what comes after that, the source of the last error shown, and a
+/// reporter that prints all sources says nothing twice. [`HandlerFailure::downcast_ref`] finds errors of any type on the way.
 #[non_exhaustive]
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone)]
 pub enum ResultError {
     /// Waiting for the event did not work.
-    #[error(transparent)]
-    Wait(#[from] WaitError),
+    Wait(WaitError),
     /// A handler failed.
-    #[error("{handler} failed: {failure}")]
     Handler {
         /// Label of the handler.
         handler: String,
         /// How it failed.
-        #[source]
         failure: Arc<HandlerFailure>,
     },
     /// Nobody handles this event on any bus that took it.
-    #[error("no handler is registered for {event_type}")]
     NoHandler {
         /// Type of the event.
         event_type: String,
     },
     /// Handlers ran, and none returned a value.
-    #[error("no handler returned a value")]
     Empty,
+}
+
+impl From<WaitError> for ResultError {
+    fn from(error: WaitError) -> Self {
+        ResultError::Wait(error)
+    }
+}
+
+impl fmt::Display for ResultError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ResultError::Wait(_) | ResultError::Handler { .. } => chain::show(self, f),
+            ResultError::NoHandler { event_type } => write!(f, "no handler is registered for {event_type}"),
+            ResultError::Empty => f.write_str("no handler returned a value"),
+        }
+    }
+}
+
+impl fmt::Debug for ResultError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ResultError::Wait(error) => f.debug_tuple("Wait").field(error).finish(),
+            ResultError::Handler { handler, failure } => {
+                f.debug_struct("Handler").field("handler", handler).field("failure", failure).finish()
+            }
+            ResultError::NoHandler { event_type } => {
+                f.debug_struct("NoHandler").field("event_type", event_type).finish()
+            }
+            ResultError::Empty => f.write_str("Empty"),
+        }
+    }
+}
+
+impl std::error::Error for ResultError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        chain::source_behind(self)
+    }
 }
 
 /// Why something did not become JSON, or JSON did not become an event.
@@ -259,8 +317,7 @@ mod tests {
         let failure = Arc::new(HandlerFailure::Failed("no such page".into()));
         let error = ResultError::Handler { handler: "fetch#1a2b".into(), failure };
         assert_eq!(error.to_string(), "fetch#1a2b failed: no such page");
-        let root = error.source().and_then(Error::source).map(ToString::to_string);
-        assert_eq!(root.as_deref(), Some("no such page"));
+        assert!(error.source().is_none(), "all is said");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{EventId, HandlerId, ResultError};
+use super::{EventId, HandlerId, chain};
 
 /// Any error that may cross threads.
 pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
@@ -13,7 +13,11 @@ pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
 /// What a handler fails with.
 ///
 /// Every `Error`, `&str` and `String` converts into it, so `?` works on all of them. It is not an `Error` itself, which is
-/// what makes that conversion possible.
+/// what makes that conversion possible. Its `Display` is the error's.
+///
+/// **`anyhow`**: `?` on an `anyhow::Error` keeps its text and its sources, but not the type of the error at its top, so an
+/// [`only_if`](crate::Retry::only_if) that asks for that type never retries. `anyhow` says how to keep it:
+/// `.map_err(|error| error.reallocate_into_boxed_dyn_error_without_backtrace())?`. What a `context` was put around keeps its type in any case.
 ///
 /// A handler that has its work done elsewhere, and knows that it panicked there, or that no answer will come, returns
 /// [`HandlerFailure::Panicked`] or [`HandlerFailure::Worker`] as its error: its invocation ends with that failure, as it is.
@@ -64,6 +68,13 @@ impl<E: Into<BoxError>> From<E> for HandlerError {
     }
 }
 
+/// The error's own text.
+impl fmt::Display for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        chain::show(&*self.error, f)
+    }
+}
+
 impl fmt::Debug for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HandlerError").field("error", &self.error).field("permanent", &self.permanent).finish()
@@ -71,35 +82,36 @@ impl fmt::Debug for HandlerError {
 }
 
 /// How an invocation ended that did not end well.
+///
+/// It stands for the error that it carries: `Display` shows that error, and `source()` is that error's source. One that comes up through handlers which return
+/// their child's [`ResultError`] reads `outer#1a2b failed: inner#3c4d failed: no network`, and says each thing once, also where a reporter prints
+/// the whole chain of sources. Through thousands of handlers it shows the first, the last, and how many more, and neither showing nor dropping it takes
+/// more stack than for one.
 #[non_exhaustive]
-#[derive(Debug, thiserror::Error)]
 pub enum HandlerFailure {
     /// The handler returned an error.
-    #[error("{0}")]
-    Failed(#[source] BoxError),
+    Failed(BoxError),
     /// The handler panicked; the text is the panic's message.
-    #[error("handler panicked: {0}")]
     Panicked(String),
     /// Its own timeout passed.
-    #[error("timed out after {after:?}")]
+    #[non_exhaustive]
     TimedOut {
         /// The timeout that passed.
         after: Duration,
+        /// What it was at when the timeout passed, if it was in a call of this crate that waits: `waits for Order#1a2b`.
+        detail: Option<Arc<str>>,
     },
     /// The event was given up before this handler started.
-    #[error("cancelled before it started: {cause}")]
     Cancelled {
         /// Why, and whose doing it was.
         cause: Cause,
     },
     /// The event was given up while this handler ran. It may still be running; what it returns no longer counts.
-    #[error("abandoned while running: {cause}")]
     Aborted {
         /// Why, and whose doing it was.
         cause: Cause,
     },
     /// An untyped handler returned something that is not the event's output.
-    #[error("handler returned {found}, event expects {expected}")]
     WrongType {
         /// Type name of the event's output.
         expected: String,
@@ -107,8 +119,58 @@ pub enum HandlerFailure {
         found: String,
     },
     /// The process that ran the handler died or broke its protocol.
-    #[error("worker process failed: {0}")]
     Worker(String),
+}
+
+impl fmt::Display for HandlerFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HandlerFailure::Failed(_) => chain::show(self, f),
+            HandlerFailure::Panicked(text) => write!(f, "handler panicked: {text}"),
+            HandlerFailure::TimedOut { after, detail: None } => write!(f, "timed out after {after:?}"),
+            HandlerFailure::TimedOut { after, detail: Some(detail) } => {
+                write!(f, "timed out after {after:?}, {detail}")
+            }
+            HandlerFailure::Cancelled { cause } => write!(f, "cancelled before it started: {cause}"),
+            HandlerFailure::Aborted { cause } => write!(f, "abandoned while running: {cause}"),
+            HandlerFailure::WrongType { expected, found } => {
+                write!(f, "handler returned {found}, event expects {expected}")
+            }
+            HandlerFailure::Worker(text) => write!(f, "worker process failed: {text}"),
+        }
+    }
+}
+
+impl fmt::Debug for HandlerFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HandlerFailure::Failed(error) => chain::debug(&**error, f),
+            HandlerFailure::Panicked(text) => f.debug_tuple("Panicked").field(text).finish(),
+            HandlerFailure::TimedOut { after, detail } => {
+                f.debug_struct("TimedOut").field("after", after).field("detail", detail).finish()
+            }
+            HandlerFailure::Cancelled { cause } => f.debug_struct("Cancelled").field("cause", cause).finish(),
+            HandlerFailure::Aborted { cause } => f.debug_struct("Aborted").field("cause", cause).finish(),
+            HandlerFailure::WrongType { expected, found } => {
+                f.debug_struct("WrongType").field("expected", expected).field("found", found).finish()
+            }
+            HandlerFailure::Worker(text) => f.debug_tuple("Worker").field(text).finish(),
+        }
+    }
+}
+
+impl Error for HandlerFailure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        chain::source_behind(self)
+    }
+}
+
+impl Drop for HandlerFailure {
+    fn drop(&mut self) {
+        if let HandlerFailure::Failed(error) = self {
+            chain::let_go(std::mem::replace(error, Box::new(chain::Gone)));
+        }
+    }
 }
 
 impl HandlerFailure {
@@ -125,28 +187,11 @@ impl HandlerFailure {
     /// assert!(failure.downcast_ref::<std::io::Error>().is_none());
     /// ```
     pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
-        let HandlerFailure::Failed(error) = self else { return None };
-        let mut next: Option<&(dyn Error + 'static)> = Some(&**error);
-        while let Some(error) = next {
-            if let Some(found) = error.downcast_ref::<E>().or_else(|| behind_our_wrappers(error)) {
-                return Some(found);
-            }
-            next = error.source();
+        match self {
+            HandlerFailure::Failed(error) => chain::find(&**error),
+            _ => None,
         }
-        None
     }
-}
-
-/// Two of our links hide what they carry: a shared failure appears as its `Arc`, a transparent variant not at all.
-fn behind_our_wrappers<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
-    let inner: &'a (dyn Error + 'static) = if let Some(failure) = error.downcast_ref::<Arc<HandlerFailure>>() {
-        &**failure
-    } else if let Some(ResultError::Wait(wait)) = error.downcast_ref::<ResultError>() {
-        wait
-    } else {
-        return None;
-    };
-    inner.downcast_ref()
 }
 
 /// Why an invocation was given up: the nearest reason, and whose it was.
@@ -250,7 +295,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::event::{EmitError, WaitError};
+    use crate::event::{EmitError, ResultError, WaitError};
 
     fn parse_error() -> BoxError {
         "x".parse::<u8>().map_or_else(BoxError::from, |_| "it is a number".into())
@@ -287,11 +332,13 @@ mod tests {
     #[test]
     fn what_became_of_work_done_elsewhere_is_told_as_it_is() {
         let failure = |failure: HandlerFailure| HandlerError::from(failure).into_failure();
-        assert!(matches!(failure(HandlerFailure::Panicked("x".into())), HandlerFailure::Panicked(text) if text == "x"));
-        assert!(matches!(failure(HandlerFailure::Worker("y".into())), HandlerFailure::Worker(text) if text == "y"));
+        assert!(
+            matches!(&failure(HandlerFailure::Panicked("x".into())), HandlerFailure::Panicked(text) if text == "x")
+        );
+        assert!(matches!(&failure(HandlerFailure::Worker("y".into())), HandlerFailure::Worker(text) if text == "y"));
         // Nobody but the bus ends an invocation by its timeout.
-        let timeout = HandlerFailure::TimedOut { after: Duration::ZERO };
-        assert!(matches!(failure(timeout), HandlerFailure::Failed(_)));
+        let timeout = HandlerFailure::TimedOut { after: Duration::ZERO, detail: None };
+        assert!(matches!(&failure(timeout), HandlerFailure::Failed(_)));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Data only: nothing here starts a thread, waits, or knows a bus. The room imports `sys` and `sync`, and no other.
 //! Rooms that know a bus hang their verbs on `Event` and `AnyEvent` from above.
 
+mod chain;
 mod delivery;
 mod envelope;
 mod error;

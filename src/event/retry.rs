@@ -292,7 +292,7 @@ mod tests {
         let cause = Cause::new(CauseKind::Cancelled, EventId(uuid::Uuid::nil()), "Tick");
         assert!(retry.retryable(&HandlerFailure::Failed("x".into())));
         assert!(retry.retryable(&HandlerFailure::Panicked("x".into())));
-        assert!(retry.retryable(&HandlerFailure::TimedOut { after: MS }));
+        assert!(retry.retryable(&HandlerFailure::TimedOut { after: MS, detail: None }));
         assert!(retry.retryable(&HandlerFailure::Worker("x".into())));
         assert!(!retry.retryable(&HandlerFailure::Cancelled { cause: cause.clone() }));
         assert!(!retry.retryable(&HandlerFailure::Aborted { cause }));

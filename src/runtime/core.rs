@@ -94,6 +94,8 @@ pub(crate) struct RuntimeCore {
     pub(crate) limits: LimitNames,
     /// Some handler has had a limit: waits have to look at them.
     pub(crate) has_limits: AtomicBool,
+    /// See [`RuntimeBuilder::max_wait_depth`].
+    pub(crate) max_wait_depth: u32,
 }
 
 impl RuntimeCore {
@@ -188,7 +190,7 @@ impl Runtime {
     /// The process's own: 512 threads at most that run user code, started when needed.
     pub fn global() -> Runtime {
         static GLOBAL: OnceLock<Runtime> = OnceLock::new();
-        GLOBAL.get_or_init(|| Runtime::with(RuntimeBuilder::new().limits)).clone()
+        GLOBAL.get_or_init(|| Runtime::with(RuntimeBuilder::new().limits, MAX_WAIT_DEPTH)).clone()
     }
 
     /// Another one, with threads of its own.
@@ -220,7 +222,7 @@ impl Runtime {
         }
     }
 
-    fn with(limits: Limits) -> Runtime {
+    fn with(limits: Limits, max_wait_depth: usize) -> Runtime {
         let crew = Arc::new(Crew::default());
         let watch = Watch::new(&limits.thread_name, &crew);
         Runtime {
@@ -233,6 +235,7 @@ impl Runtime {
                 parked_count: AtomicUsize::new(0),
                 sits: Mutex::new(HashMap::new()),
                 sits_count: AtomicUsize::new(0),
+                max_wait_depth: u32::try_from(max_wait_depth).unwrap_or(u32::MAX),
                 buses: Mutex::new(HashMap::new()),
                 readers: Mutex::default(),
                 limits: LimitNames::default(),
@@ -275,7 +278,11 @@ impl fmt::Debug for Runtime {
 pub struct RuntimeBuilder {
     limits: Limits,
     hard_limit: Option<usize>,
+    max_wait_depth: usize,
 }
+
+/// A level takes 5 to 13 KiB of some thread's stack, and there are chains of 10,000 that end.
+const MAX_WAIT_DEPTH: usize = 12_000;
 
 impl RuntimeBuilder {
     fn new() -> Self {
@@ -286,7 +293,7 @@ impl RuntimeBuilder {
             thread_name: "threadbus".to_owned(),
             keep_alive: Duration::from_secs(10),
         };
-        RuntimeBuilder { limits, hard_limit: None }
+        RuntimeBuilder { limits, hard_limit: None, max_wait_depth: MAX_WAIT_DEPTH }
     }
 
     /// Threads that run user code at once; suspended waits and abandoned handlers do not count. Default 512.
@@ -326,6 +333,32 @@ impl RuntimeBuilder {
         self
     }
 
+    /// So many handlers may wait at once, each for the event of the next one. Default 12,000.
+    ///
+    /// One more is answered [`WaitError::TooDeep`](crate::WaitError::TooDeep) at once, so an event that waits for its own kind without end, or two kinds that wait for each other, fail
+    /// soon, with the kinds in words. With 0 no handler may wait for an event at all; outside of handlers a wait is no level.
+    /// What the handler that would wait has emitted, and is not complete, is cancelled. On buses with parallel events a level that starts before it is waited for
+    /// may go uncounted. An [`emit_now`](crate::EventBus::emit_now) that deep is refused, with
+    /// [`EmitError::TooDeep`](crate::EmitError::TooDeep).
+    ///
+    /// ```
+    /// use threadbus::{Event, EventBus, Payload, ResultError, Runtime};
+    /// struct Resize;
+    /// impl Payload for Resize { type Output = (); }
+    ///
+    /// let runtime = Runtime::builder().max_wait_depth(100).build()?;
+    /// let bus = EventBus::builder("layout").runtime(&runtime).build()?;
+    /// // Lays out its parent, which lays out its parent …
+    /// bus.on(|resize: &Event<Resize>| -> Result<(), ResultError> { resize.bus().emit(Resize).result() });
+    /// let error = bus.emit(Resize).result().unwrap_err();
+    /// assert!(error.to_string().contains("more than 100 handlers would wait"));
+    /// # Ok::<(), threadbus::BuildError>(())
+    /// ```
+    pub fn max_wait_depth(mut self, handlers: usize) -> Self {
+        self.max_wait_depth = handlers;
+        self
+    }
+
     /// The runtime. It starts no thread yet.
     ///
     /// # Errors
@@ -347,7 +380,7 @@ impl RuntimeBuilder {
                 reason: format!("{:?} holds a zero byte", limits.thread_name),
             });
         }
-        Ok(Runtime::with(limits))
+        Ok(Runtime::with(limits, self.max_wait_depth))
     }
 }
 

@@ -52,7 +52,7 @@ pub fn failure<T>(result: &HandlerResult<T>) -> &HandlerFailure {
 #[track_caller]
 pub fn timed_out<T>(result: &HandlerResult<T>, cap: u64) {
     match failure(result) {
-        HandlerFailure::TimedOut { after } => assert_eq!(*after, ms(cap)),
+        HandlerFailure::TimedOut { after, .. } => assert_eq!(*after, ms(cap)),
         other => panic!("not timed out: {other:?}"),
     }
 }
