@@ -228,10 +228,15 @@ impl BusCore {
         self.ask_for_token(&mut self.inlet.lock())?;
         candidate.has_token = true;
         let refused = loop {
-            if self.drop_oldest(arriving) == Room::None {
+            let room = self.drop_oldest(arriving);
+            if room == Room::None {
                 break full;
             }
             match self.insert(candidate, Entrance::Queue) {
+                // What takes the room is about to start, or to be gone.
+                Err(EmitError::QueueFull { .. }) if room == Room::Empty => {
+                    thread::give_way();
+                }
                 // Others came first.
                 Err(EmitError::QueueFull { .. }) => {}
                 Err(error) => break error,
