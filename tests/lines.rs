@@ -97,7 +97,9 @@ impl Held {
             // What it has made room for waits no more.
             eventually(|| {
                 let metrics = bus.metrics();
-                metrics.queued == 0 && metrics.waiting as u64 + metrics.dropped == before + 1
+                let counts = metrics.queued == 0 && metrics.waiting as u64 + metrics.dropped == before + 1;
+                // Only the thread at the gate: all others have left theirs in line.
+                counts && bus.runtime().stats().busy == 1
             });
         }
         event

@@ -62,7 +62,8 @@ fn a_line_of_priorities_with_leavers_goes_on_in_its_order() {
         until(|| ran.lock().unwrap().len() == 1);
         let emit = |bus: usize, n, level| buses[bus].emit_with(Job(n), at(level));
         let events = [emit(0, 1, 5), emit(0, 2, 5), emit(1, 3, 8), emit(0, 4, 5), emit(1, 5, 2)];
-        until(|| buses.iter().map(|bus| bus.metrics().waiting).sum::<usize>() == 5);
+        // In line, and only the first one's thread is at work.
+        until(|| buses.iter().map(|bus| bus.metrics().waiting).sum::<usize>() == 5 && runtime.stats().busy == 1);
         let leavers = [events[0].clone(), events[1].clone()];
         let leaver = thread::spawn(move || leavers.iter().filter(|event| event.cancel()).count());
         open.store(1, SeqCst);
