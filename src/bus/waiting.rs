@@ -36,10 +36,6 @@ impl BusCore {
         self.pending() + waiting
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.options.queue_capacity.is_some_and(|capacity| self.occupied() >= capacity)
-    }
-
     /// Under the event's lock. Nothing if something of the delivery runs, or it waits already. `queued`: how long it was queued, unless
     /// that has been recorded.
     #[cold]
