@@ -97,7 +97,9 @@ impl Held {
             // What it has made room for waits no more.
             eventually(|| {
                 let metrics = bus.metrics();
-                metrics.queued == 0 && metrics.waiting as u64 + metrics.dropped == before + 1
+                let counts = metrics.queued == 0 && metrics.waiting as u64 + metrics.dropped == before + 1;
+                // Only the thread at the gate: all others have left theirs in line.
+                counts && bus.runtime().stats().busy == 1
             });
         }
         event
@@ -373,4 +375,91 @@ fn a_cancel_makes_room_in_flight() {
     assert!(running.cancel());
     eventually(|| ran.len() == 3);
     assert_eq!(bus.metrics().in_flight, 2);
+}
+
+/// One thread, at a gate, and buses whose events wait for it.
+struct OneThread {
+    buses: Vec<EventBus>,
+    gate: Gate,
+    ran: Log,
+    blocked: EventBus,
+    _open: GateOpener,
+}
+
+fn one_thread(names: &[&str], events: EventConcurrency) -> OneThread {
+    let runtime = Runtime::builder().max_threads(1).build().unwrap();
+    let (gate, started, ran) = (Gate::new(), Gate::new(), Log::new());
+    let blocked = EventBus::builder("blocked").runtime(&runtime).build().unwrap();
+    let (closed, at_it) = (gate.clone(), started.clone());
+    blocked.on(move |_: &Event<Blocker>| {
+        at_it.open();
+        closed.wait();
+    });
+    let buses = names
+        .iter()
+        .map(|name| {
+            let bus = EventBus::builder(name).runtime(&runtime).event_concurrency(events).build().unwrap();
+            let (to, name) = (ran.clone(), (*name).to_owned());
+            bus.on(move |job: &Event<Job>| to.push(format!("{name}{}", job.n)));
+            bus
+        })
+        .collect();
+    blocked.emit(Blocker);
+    started.wait();
+    let _open = gate.opener();
+    OneThread { buses, gate, ran, blocked, _open }
+}
+
+impl OneThread {
+    fn run(&self, events: &[(usize, usize, u8)]) -> Vec<String> {
+        for (bus, n, level) in events {
+            self.buses[*bus].emit_with(Job { n: *n }, at(*level));
+        }
+        self.gate.open();
+        idle(&self.blocked);
+        self.buses.iter().for_each(idle);
+        self.ran.entries()
+    }
+}
+
+#[test]
+fn buses_get_threads_by_the_priority_of_what_they_have() {
+    for events in [EventConcurrency::BusSerial, EventConcurrency::Parallel] {
+        let one = one_thread(&["a", "b", "c"], events);
+        assert_eq!(one.run(&[(0, 0, 5), (1, 0, 2), (2, 0, 9)]), ["c0", "a0", "b0"], "{events:?}");
+        // What comes later counts, too.
+        let one = one_thread(&["a", "b"], events);
+        assert_eq!(one.run(&[(0, 0, 5), (1, 0, 5), (1, 1, 10)])[0], "b1", "{events:?}");
+        let one = one_thread(&["a", "b"], events);
+        assert_eq!(one.run(&[(0, 0, 2), (1, 0, 2), (1, 1, 5)])[0], "b1", "{events:?}");
+        let one = one_thread(&["a"], events);
+        assert_eq!(one.run(&[(0, 0, 5), (0, 1, 0), (0, 2, 10), (0, 3, 5)]), ["a2", "a0", "a3", "a1"], "{events:?}");
+    }
+}
+
+#[test]
+fn a_flood_of_critical_events_leaves_others_threads() {
+    for events in [EventConcurrency::BusSerial, EventConcurrency::Parallel] {
+        let one = one_thread(&["flood", "low"], events);
+        let over = Gate::new();
+        let done = over.clone();
+        one.buses[0].on(move |job: &Event<Job>| {
+            std::thread::sleep(MS);
+            if !done.is_open() {
+                job.bus().emit_with(Job { n: 0 }, EventOptions::new().priority(Priority::CRITICAL).detached());
+            }
+        });
+        for _ in 0..4 {
+            one.buses[0].emit_with(Job { n: 0 }, at(10));
+        }
+        let low = one.buses[1].clone();
+        one.gate.open();
+        within(PATIENCE, move || {
+            for n in 0..20 {
+                low.emit_with(Job { n }, at(0)).wait().unwrap();
+            }
+        });
+        over.open();
+        one.buses.iter().for_each(idle);
+    }
 }

@@ -1,6 +1,6 @@
 //! From a payload to an event that everybody can see (`runtime/README.md`, 3.1).
 
-use crate::bus::core::{BusCore, Doors, Entry, Inlet};
+use crate::bus::core::{BusCore, Doors, Entry, Inlet, NOWHERE, USUAL, stands_for};
 use crate::bus::counters::Until;
 use crate::bus::frame::{self, Emitter, Surroundings};
 use crate::bus::history::Evicted;
@@ -11,7 +11,7 @@ use crate::bus::run_now;
 use crate::bus::tell;
 use crate::event::{
     AnyEvent, Birth, ContextMap, DeliveryPhase, EmitError, Event, EventId, EventOptions, Fresh, LetGo, Manner, OnFull,
-    ParentLink, Payload, Rare, TurnKind, TypeSlot, described, marked,
+    ParentLink, Payload, Priority, Rare, TurnKind, TypeSlot, described, marked,
 };
 use crate::rules::TokenBucket;
 use crate::runtime::{Needs, Worker};
@@ -232,10 +232,15 @@ impl BusCore {
         self.ask_for_token(&mut self.inlet.lock())?;
         candidate.has_token = true;
         let refused = loop {
-            if self.drop_oldest(arriving) == Room::None {
+            let room = self.drop_oldest(arriving);
+            if room == Room::None {
                 break full;
             }
             match self.insert(candidate, Entrance::Queue) {
+                // What takes the room is about to start, or to be gone.
+                Err(EmitError::QueueFull { .. }) if room == Room::Empty => {
+                    thread::give_way();
+                }
                 // Others came first.
                 Err(EmitError::QueueFull { .. }) => {}
                 Err(error) => break error,
@@ -287,17 +292,17 @@ impl BusCore {
         if !inlet.observers.is_empty() {
             inlet.observers.show(event, seen.get_or_insert_with(Seen::default));
         }
-        let mut start = false;
+        let mut sent = Sent::NOTHING;
         if entrance == Entrance::Claimed {
             self.note_claim(event.head().stamp());
             self.note_arrival(false);
         } else if let Some(event) = candidate.event.take() {
-            start = self.send(&mut inlet, Entry { event, delivery: 0, turn: candidate.turn });
+            sent = self.send(&mut inlet, Entry { event, delivery: 0, turn: candidate.turn });
         }
         let spent = inlet.history.pop_spent();
         drop(inlet);
 
-        self.wake_up(start, candidate.turn);
+        self.wake_up(sent);
         if emitted.is_multiple_of(LEAD) && !in_handler && thread::cores() < 2 && self.pending() as u64 >= LEAD {
             // The bus has no core of its own. Far ahead of it, events would leave the caches before they run.
             thread::give_way();
@@ -417,9 +422,9 @@ impl BusCore {
         }
     }
 
-    /// Queues an entry; true if the loop must be started after unlocking.
-    pub(crate) fn send(&self, inlet: &mut Inlet, entry: Entry) -> bool {
-        let turn = entry.turn;
+    /// Queues an entry, and says what that leaves to do after unlocking.
+    pub(crate) fn send(&self, inlet: &mut Inlet, entry: Entry) -> Sent {
+        let (turn, priority) = (entry.turn, entry.event.head().priority);
         if needs_lanes(&entry) {
             self.is_sorted.store(true, Ordering::Release);
         }
@@ -428,17 +433,30 @@ impl BusCore {
         if self.manual.is_some() {
             self.note_arrival(true);
         }
-        turn != TurnKind::Free && !std::mem::replace(&mut inlet.active, true)
+        let loops = if turn == TurnKind::Free || inlet.active >= USUAL {
+            Loops::On
+        } else {
+            let was = inlet.active;
+            inlet.active = was.max(stands_for(priority));
+            if was == NOWHERE { Loops::Starts } else { Loops::Lags }
+        };
+        Sent { loops, turn, priority }
     }
 
-    pub(crate) fn wake_up(self: &Arc<Self>, start: bool, turn: TurnKind) {
-        if start {
-            self.submit_loop();
-        }
-        match turn {
-            TurnKind::Free => self.submit_free(),
-            TurnKind::Global if !start => self.raise_in_global_line(),
-            _ => {}
+    pub(crate) fn wake_up(self: &Arc<Self>, sent: Sent) {
+        let Sent { loops, turn, priority } = sent;
+        match (turn, loops) {
+            (TurnKind::Free, _) => self.submit_free_at(priority),
+            (_, Loops::Starts) => self.submit_loop_at(priority),
+            (TurnKind::Bus, Loops::On) if priority <= Priority::NORMAL => {}
+            (turn, _) => {
+                if turn == TurnKind::Global {
+                    self.raise_in_global_line();
+                }
+                if self.manual.is_none() {
+                    self.runtime.pool.raise(self.lane, priority);
+                }
+            }
         }
         if self.manual.is_some() {
             self.tell_of_arrival();
@@ -458,6 +476,29 @@ impl BusCore {
             at = state.parent.clone();
         }
     }
+}
+
+/// What the loop of a bus makes of an event that was queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loops {
+    /// It comes to it, if it needs one.
+    On,
+    /// It was nowhere.
+    Starts,
+    /// It stands for one of a lower priority.
+    Lags,
+}
+
+/// What queuing an event leaves to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    loops: Loops,
+    turn: TurnKind,
+    priority: Priority,
+}
+
+impl Sent {
+    pub(crate) const NOTHING: Sent = Sent { loops: Loops::On, turn: TurnKind::Bus, priority: Priority::NORMAL };
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

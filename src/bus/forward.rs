@@ -170,9 +170,9 @@ impl BusCore {
             inlet.observers.show(event, &mut seen);
         }
         let entry = Entry { event: event.clone(), delivery: delivery as u32, turn: plan.turn };
-        let start = self.send(&mut inlet, entry);
+        let sent = self.send(&mut inlet, entry);
         drop(inlet);
-        self.wake_up(start, plan.turn);
+        self.wake_up(sent);
         seen.settle();
         tell::deliver(self, event);
         self.ring_above(event);

@@ -147,10 +147,11 @@ impl BusCore {
         let room = match &oldest {
             Some((event, _)) if event.head().priority > arriving => Room::None,
             Some((event, delivery)) => {
+                self.is_not_to_be_dropped(event, *delivery);
                 ending::end_unstarted(self, event, *delivery);
                 Room::Made
             }
-            None if self.waiting_count() > 0 && self.is_full() => Room::None,
+            None if self.is_full_of_tried() => Room::None,
             None => Room::Empty,
         };
         unwind::drop_quietly(other);

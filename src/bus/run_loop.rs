@@ -1,6 +1,6 @@
 //! The loop of a bus: who starts queued events, in which order (`runtime/README.md`, 3.2).
 
-use crate::bus::core::{BusCore, Entry, Run};
+use crate::bus::core::{BusCore, Entry, NOWHERE, Run};
 use crate::bus::drive::{After, Driver, Via};
 use crate::bus::ending;
 use crate::bus::frame::Under;
@@ -11,7 +11,7 @@ use crate::bus::registry::plan_for;
 use crate::bus::start::{Begun, Start};
 use crate::bus::tell;
 use crate::bus::turn::{release_delivery, resume_job};
-use crate::event::{AnyEvent, DeliveryPhase, TurnKind, TypeSlot};
+use crate::event::{AnyEvent, DeliveryPhase, Priority, TurnKind, TypeSlot};
 use crate::runtime::{Global, Job, Pumped, Turn, Worker, hand_over};
 use crate::sync::{Granted, Place, Ticket, Token};
 use crate::sys::clock::{self, NEVER, Tick};
@@ -345,7 +345,7 @@ impl BusCore {
         let mut inlet = self.inlet.lock();
         // Emits send under this lock, so an empty channel stays empty until it is released.
         if self.arrivals.is_empty() && run.lanes.len() == 0 || planted("hand_back_without_look") {
-            inlet.active = false;
+            inlet.active = NOWHERE;
             return None;
         }
         drop(inlet);
@@ -441,7 +441,7 @@ impl BusCore {
 
     fn stand_in_global_line(self: &Arc<Self>, run: &mut Run, global: &mut Global, head: &AnyEvent) -> Granted<Turn> {
         run.loop_in_global_line = true;
-        let turn = Turn::Job(match self.loop_job() {
+        let turn = Turn::Job(match self.loop_job(head.head().priority) {
             Job::Pumped(bus, _) => Job::Pumped(bus, Pumped::LoopWithTurn),
             job => job,
         });
@@ -507,6 +507,11 @@ impl BusCore {
         active
     }
 
+    #[cold]
+    fn priority_of_next_free(&self) -> Priority {
+        self.run.lock().free.peek().map_or(Priority::NORMAL, |next| next.event.head().priority)
+    }
+
     /// One runner for parallel events: takes them in order, as long as there are any.
     pub(crate) fn run_free(self: &Arc<Self>, worker: &Arc<Worker>) {
         let mut pass = Pass { on_top: worker.on_top.load(Ordering::Relaxed), ..Pass::default() };
@@ -554,7 +559,7 @@ impl BusCore {
             unwind::drop_quietly(entry);
             if self.is_spent(&mut pass) {
                 unwind::drop_each(pass.slots.old.drain(..));
-                return self.submit_free();
+                return self.submit_free_at(self.priority_of_next_free());
             }
         }
     }

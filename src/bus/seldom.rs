@@ -60,6 +60,7 @@ impl BusCore {
             EmitError::Closed { .. } => 16,
             EmitError::DuplicateId { .. } => 32,
             EmitError::Aborted => 64,
+            EmitError::TooDeep { .. } => 128,
         };
         if event.head().is_from_logger() || !logging::takes(log::Level::Warn) {
             return;

@@ -18,6 +18,8 @@ type Age = (Priority, Stamp, usize);
 #[derive(Default)]
 pub(crate) struct Waiting {
     count: AtomicUsize,
+    /// Of which some handler has started.
+    tried: AtomicUsize,
     /// Those of which no handler has started, where a full queue drops such.
     unstarted: Mutex<BTreeMap<Age, WeakEvent>>,
 }
@@ -34,10 +36,6 @@ impl BusCore {
         self.pending() + waiting
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.options.queue_capacity.is_some_and(|capacity| self.occupied() >= capacity)
-    }
-
     /// Under the event's lock. Nothing if something of the delivery runs, or it waits already. `queued`: how long it was queued, unless
     /// that has been recorded.
     #[cold]
@@ -48,24 +46,23 @@ impl BusCore {
         if runs || is_over || delivery.redrive {
             return;
         }
-        let unstarted = !delivery.anything_started();
-        if !state.begin_wait(Wait { delivery: index, queued }) {
+        let tried = delivery.anything_started();
+        if !state.begin_wait(Wait { delivery: index, queued, tried }) {
             return;
         }
-        self.waiting.count.fetch_add(1, Ordering::SeqCst);
-        if unstarted && self.drops_oldest() {
+        if tried {
+            self.waiting.tried.fetch_add(1, Ordering::SeqCst);
+        } else if self.drops_oldest() {
             self.waiting.unstarted.lock().insert(age(event, index), event.downgrade());
         }
+        self.waiting.count.fetch_add(1, Ordering::SeqCst);
     }
 
     /// A handler of it starts.
     pub(crate) fn wait_ends(&self, event: &AnyEvent, index: usize) {
-        let (wait, begun) = {
-            let mut state = event.state().lock();
-            let wait = state.end_wait(index);
-            (wait, state.deliveries.get(index).map_or(0, |delivery| delivery.begun))
-        };
-        if let Some(wait) = wait {
+        let mut state = event.state().lock();
+        if let Some(wait) = state.end_wait(index) {
+            let begun = state.deliveries.get(index).map_or(0, |delivery| delivery.begun);
             self.wait_is_over(event, wait, Some(begun));
         }
     }
@@ -77,14 +74,29 @@ impl BusCore {
             let queued = queued.saturating_add(clock::now().saturating_sub(begun));
             self.recorder.queued_for(queued, By::Anybody, || self.counters.claimed());
         }
-        if self.drops_oldest() {
-            // Only a weak one: nothing of the user's goes here.
-            self.waiting.unstarted.lock().remove(&age(event, wait.delivery));
-        }
         self.waiting.count.fetch_sub(1, Ordering::SeqCst);
+        if wait.tried {
+            self.waiting.tried.fetch_sub(1, Ordering::SeqCst);
+        } else {
+            self.is_not_to_be_dropped(event, wait.delivery);
+        }
         if self.options.queue_capacity.is_some() {
             self.ring_idlers();
         }
+    }
+
+    /// It has started, is over, or is about to be dropped.
+    pub(crate) fn is_not_to_be_dropped(&self, event: &AnyEvent, index: usize) {
+        if self.drops_oldest() {
+            // Only a weak one: nothing of the user's goes here.
+            self.waiting.unstarted.lock().remove(&age(event, index));
+        }
+    }
+
+    /// As many as the queue takes wait and have had an attempt: none can be dropped.
+    pub(crate) fn is_full_of_tried(&self) -> bool {
+        let tried = self.waiting.tried.load(Ordering::SeqCst);
+        self.options.queue_capacity.is_some_and(|capacity| tried >= capacity)
     }
 
     /// The oldest of the lowest priority of which no handler has started.

@@ -195,6 +195,8 @@ pub(crate) struct Wait {
     pub(crate) delivery: usize,
     /// How long it was queued, until the first start of a handler, when that is recorded.
     pub(crate) queued: Option<Tick>,
+    /// A handler of it has started before.
+    pub(crate) tried: bool,
 }
 
 /// Which delivery, which invocation of it, which attempt.

@@ -91,6 +91,25 @@ impl<T> Lanes<T> {
         }
     }
 
+    /// Of the highest priority of which there is one.
+    pub(crate) fn highest(&self) -> Option<Priority> {
+        self.occupied.checked_ilog2().and_then(|level| Priority::new(level as u8))
+    }
+
+    /// The first that is wanted, of the highest priority first.
+    pub(crate) fn take_first(&mut self, wanted: impl Fn(&T) -> bool) -> Option<T> {
+        let (level, at) = self.lanes.iter().enumerate().rev().find_map(|(level, lane)| {
+            let at = lane.iter().position(&wanted)?;
+            Some((level, at))
+        })?;
+        let value = self.lanes[level].remove(at)?;
+        if self.lanes[level].is_empty() {
+            self.occupied &= !(1 << level);
+        }
+        self.len -= 1;
+        Some(value)
+    }
+
     /// How many there are in each band: high, normal, low; only those that `counts` picks.
     pub(crate) fn len_by_band(&self, counts: impl Fn(&T) -> bool) -> [usize; 3] {
         BANDS.map(|band| {

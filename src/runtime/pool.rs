@@ -2,7 +2,7 @@
 //!
 //! A *place* is the right to run user code; there are `max_threads`. A suspended or abandoned worker has none. See `README.md`, 3.8.
 
-use crate::event::AnyEvent;
+use crate::event::{AnyEvent, Fairness, Priority};
 use crate::runtime::crew::Crew;
 use crate::runtime::jobs::{Job, Jobs, Lane, Needs};
 use crate::runtime::watch::Watch;
@@ -169,8 +169,8 @@ impl Pool {
     }
 
     /// For a new bus.
-    pub(crate) fn open_lane(&self) -> Lane {
-        self.state.lock().jobs.open()
+    pub(crate) fn open_lane(&self, fairness: Fairness) -> Lane {
+        self.state.lock().jobs.open(fairness)
     }
 
     /// Its bus is gone.
@@ -184,8 +184,16 @@ impl Pool {
 
     /// A loop, or a job that nobody else waits for.
     pub(crate) fn submit(self: &Arc<Self>, job: Job) {
-        let granted = matches!(job, Job::Loop(_));
+        let granted = matches!(job, Job::Loop(..));
         self.add(job, granted);
+    }
+
+    /// The loop of a bus may wait for a thread, and has an event of that priority by now.
+    #[cold]
+    pub(crate) fn raise(&self, lane: Lane, to: Priority) {
+        if self.is_pressed() {
+            self.state.lock().jobs.raise(lane, to);
+        }
     }
 
     /// A job whose turn has come: it holds permits, so it goes with the loops.
