@@ -7,7 +7,7 @@ use crate::bus::history::Evicted;
 use crate::bus::kind::{self, Kind};
 use crate::bus::observers::Seen;
 use crate::bus::queue::{Room, needs_lanes};
-use crate::bus::run_now;
+use crate::bus::run_now::{self, Depth};
 use crate::bus::tell;
 use crate::event::{
     AnyEvent, Birth, ContextMap, DeliveryPhase, EmitError, Event, EventId, EventOptions, Fresh, LetGo, Manner, OnFull,
@@ -58,7 +58,8 @@ impl BusCore {
         entrance: Entrance,
     ) -> Result<Event<P>, (Fresh<P>, EmitError)> {
         // A middleware may be called while its bus's permits are held below it on the stack: there is no waiting for them.
-        let only_queues = || tell::is_inside() || self.lacks_stack_here();
+        let depth = if entrance == Entrance::Claimed { Depth::here() } else { Depth::Shallow };
+        let only_queues = || tell::is_inside() || depth == Depth::Deep && self.lacks_stack_here();
         let entrance = if entrance == Entrance::Claimed && only_queues() { Entrance::Queue } else { entrance };
         if own.as_ref().is_none_or(|own| own.label.is_none())
             && let Some(label) = described(&payload)
@@ -78,7 +79,8 @@ impl BusCore {
                 let event = fresh.into_event();
                 if entered == Entered::ToRun {
                     drop(candidate);
-                    run_now::run_claimed(self, event.any(), 0);
+                    let depth = if entrance == Entrance::Claimed { depth } else { Depth::here() };
+                    run_now::run_claimed(self, event.any(), 0, depth);
                 }
                 Ok(event)
             }
@@ -104,7 +106,7 @@ impl BusCore {
             Ok(entered) => {
                 if entered == Entered::ToRun {
                     drop(candidate);
-                    run_now::run_claimed(self, &event, 0);
+                    run_now::run_claimed(self, &event, 0, Depth::here());
                 }
                 Ok(event)
             }

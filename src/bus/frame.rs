@@ -13,7 +13,7 @@ use crate::sys::logging;
 use crate::sys::thread;
 use crate::sys::unwind;
 use smallvec::SmallVec;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -177,6 +177,8 @@ pub(crate) struct Local {
     pub(crate) apart: u32,
     /// It does on behalf of somebody else what may wait.
     pub(crate) stands_in: bool,
+    /// Whether the thread is one of this crate's, once somebody has asked.
+    pub(crate) ours: Cell<Option<bool>>,
     /// So many of the frames only wait until those above are gone, which they have nothing to do with: a pump thread that is parked serves
     /// others.
     pub(crate) floor: usize,
@@ -197,10 +199,19 @@ impl Local {
         self.callbacks > 0 || self.frames.len() <= self.floor && self.is_on_its_way()
     }
 
-    #[cold]
+    #[inline]
     fn is_on_its_way(&self) -> bool {
-        !self.stands_in
-            && (self.apart > 0 || Worker::is_pooled_here() || is_service_thread() || logging::is_log_thread())
+        !self.stands_in && (self.apart > 0 || self.is_ours())
+    }
+
+    /// A thread of this crate's. What a thread is it has been from its start.
+    #[inline]
+    fn is_ours(&self) -> bool {
+        self.ours.get().unwrap_or_else(|| {
+            let ours = Worker::is_pooled_here() || is_service_thread() || logging::is_log_thread();
+            self.ours.set(Some(ours));
+            ours
+        })
     }
 
     /// The handler that runs on this thread, once what it runs under is in the hand.
@@ -309,6 +320,7 @@ pub(crate) enum Barred {
 }
 
 /// Whether a call of ours may block on this thread.
+#[inline]
 pub(crate) fn barred() -> Option<Barred> {
     local(|local| {
         if local.is_in_callback() {
@@ -530,9 +542,23 @@ pub(crate) fn hand_len() -> usize {
     local(|local| local.hand.len()).unwrap_or(0)
 }
 
+/// How much this thread has in the hand, where it is inside nothing and may block.
+pub(crate) fn hand_len_outside() -> Option<usize> {
+    let is_free = |local: &Local| local.frames.is_empty() && local.forbidden.is_empty() && !local.is_in_callback();
+    local(|local| is_free(local).then_some(local.hand.len())).flatten()
+}
+
 /// Forgets what was put in the hand since; who holds it by token is another question.
+#[inline]
 pub(crate) fn cut_hand(len: usize) {
-    let gone = local(|local| (local.hand.len() > len).then(|| local.hand.split_off(len)));
+    if local(|local| local.hand.len() > len).unwrap_or(false) {
+        cut(len);
+    }
+}
+
+#[cold]
+fn cut(len: usize) {
+    let gone = local(|local| local.hand.split_off(len));
     drop(gone);
 }
 

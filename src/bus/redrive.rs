@@ -5,7 +5,7 @@
 use crate::bus::core::BusCore;
 use crate::bus::recorder::is_own;
 use crate::bus::registry::plan_for;
-use crate::bus::run_now;
+use crate::bus::run_now::{self, Depth};
 use crate::bus::start;
 use crate::bus::tell;
 use crate::event::{AnyEvent, Delivery, DeliveryPhase, HandlerInfo, Manner, Outcome};
@@ -57,7 +57,7 @@ impl BusCore {
         }
         tell::deliver(self, event);
         self.note_arrival(false);
-        run_now::run_claimed(self, event, index);
+        run_now::run_claimed(self, event, index, Depth::here());
         let state = event.state().lock();
         match state.deliveries.get(index).and_then(|d| d.records.first()).map(|record| &record.outcome) {
             Some(Outcome::Value(_)) => Redriven::Succeeded,

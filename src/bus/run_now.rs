@@ -19,8 +19,22 @@ use crate::sys::clock::{self, NEVER};
 use crate::sys::logging;
 use std::sync::Arc;
 
+/// What the calling thread has left of its stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    Shallow,
+    /// Nearly used up.
+    Deep,
+}
+
+impl Depth {
+    pub(crate) fn here() -> Depth {
+        if Worker::is_deep_here() { Depth::Deep } else { Depth::Shallow }
+    }
+}
+
 /// Runs a delivery that was claimed at birth, on the calling thread.
-pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
+pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, depth: Depth) {
     let Some(worker) = Worker::current() else {
         submit_resume(bus, event, index);
         return;
@@ -30,7 +44,7 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
     }
     let slot = kind::slot(bus, event);
     let plan = plan_for(event, &slot, &bus.defaults);
-    let deep = worker.is_deep();
+    let deep = depth == Depth::Deep;
     match if deep { None } else { run_alone(bus, &worker, event, index, &slot, plan) } {
         Some(After::Done(_)) => return,
         Some(After::Left) => return wait_for_delivery(bus, &worker, event, index),
@@ -95,11 +109,11 @@ fn run_alone(
     slot: &Arc<TypeSlot>,
     plan: Plan,
 ) -> Option<After> {
-    if bus.manual.is_some() || plan.turn == TurnKind::Global || frame::barred().is_some() || frame::is_inside() {
+    if bus.manual.is_some() || plan.turn == TurnKind::Global {
         return None;
     }
-    let now = clock::now();
-    let (hand, token) = (frame::hand_len(), delivery_token(event, index));
+    let hand = frame::hand_len_outside()?;
+    let (now, token) = (clock::now(), delivery_token(event, index));
     let start = Start { bus, worker, event, delivery: index, slot, now };
     let begun = {
         let mut run = bus.run.lock();
@@ -148,12 +162,10 @@ fn wait_for_delivery(bus: &BusCore, worker: &Arc<Worker>, event: &AnyEvent, inde
 }
 
 impl BusCore {
-    /// The calling thread is the only one that could run an event of this bus now, and has little stack left. What it claimed then would
+    /// The calling thread, which has little stack left, is the only one that could run an event of this bus now. What it claimed then would
     /// keep the turn from the handlers below it, which come first.
+    #[cold]
     pub(crate) fn lacks_stack_here(&self) -> bool {
-        if !Worker::is_deep_here() {
-            return false;
-        }
         let Some(worker) = Worker::current() else { return false };
         if self.manual.is_some() {
             return self.runs_on(&worker);

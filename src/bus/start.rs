@@ -97,6 +97,7 @@ impl Start<'_> {
     }
 
     /// Its first handler needs what the delivery does not hold.
+    #[cold]
     fn waits(&self, state: &State, held: bool) -> bool {
         let Some(delivery) = state.deliveries.get(self.delivery) else { return false };
         let (Some(record), Some(handler)) = (delivery.records.first(), self.slot.handlers.first()) else {
@@ -106,6 +107,7 @@ impl Start<'_> {
         !held || !delivery.manner.parallel && needs()
     }
 
+    #[inline]
     fn first(&self, stack: &mut Stack, state: &mut State, fixed: Fixed) -> Option<(Attempt, Option<Tick>)> {
         let at = self.now.max(self.event.head().stamp() + 1);
         let delivery = state.deliveries.get_mut(self.delivery)?;

@@ -544,10 +544,15 @@ impl Pool {
     }
 
     /// From now on `worker` finds it. A thread of the user's may stay listed after its end; the next one sweeps.
+    #[inline]
     pub(crate) fn list(&self, worker: &Arc<Worker>) {
-        if worker.listed.load(Ordering::Relaxed) == self.number {
-            return;
+        if worker.listed.load(Ordering::Relaxed) != self.number {
+            self.list_anew(worker);
         }
+    }
+
+    #[cold]
+    fn list_anew(&self, worker: &Arc<Worker>) {
         worker.listed.store(self.number, Ordering::Relaxed);
         let mut workers = self.workers.lock();
         if workers.contains_key(&worker.id) {

@@ -350,7 +350,7 @@ impl Worker {
     /// Shows a delivery and its first handler to the watch, under the event's lock too. `Some`: the watch must be told, after unlocking.
     /// An alarm that is not earlier than what the watch has promised costs nothing more.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&self, stack: &mut Stack, slot: Slot) -> Option<Tick> {
         if let Some(below) = stack.slots.last_mut() {
             below.running = self.top.read();
