@@ -16,6 +16,7 @@ use crate::bus::recorder::Recorder;
 use crate::bus::registry::Registry;
 use crate::bus::seen_ids::SeenIds;
 use crate::bus::seldom::{Seldom, tell_gone};
+use crate::bus::tree::Tree;
 use crate::bus::waiting::Waiting;
 use crate::event::{AnyEvent, BusIdentity, HistoryPolicy, Priority, TurnKind, WeakEvent};
 use crate::rules::{BusDefaults, DeadLetters, Lanes, TokenBucket};
@@ -141,6 +142,8 @@ pub(crate) struct BusCore {
     pub(crate) recorder: Recorder,
     pub(crate) dead_letters: Mutex<DeadLetters>,
     pub(crate) seldom: Mutex<Seldom>,
+    /// What the history had when the bus was shut down, as people read it.
+    pub(crate) last_tree: OnceLock<Tree>,
     /// What is to be emitted later.
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) spin: Spin,
@@ -252,6 +255,7 @@ impl BusCore {
             recorder: Recorder::new(options.dead_letters > 0, &options.health_window),
             dead_letters: Mutex::new(DeadLetters::new(options.dead_letters)),
             seldom: Mutex::default(),
+            last_tree: OnceLock::new(),
             spin: Spin::new(),
             gives_back,
             manual,

@@ -7,6 +7,7 @@ use crate::bus::forbid::may_block_or_log;
 use crate::bus::frame;
 use crate::bus::handle::{EventBus, WeakBus};
 use crate::bus::tell;
+use crate::bus::tree::Tree;
 use crate::bus::worker_local;
 use crate::event::{AnyEvent, DeliveryPhase};
 #[cfg(threadbus_shuttle)]
@@ -20,6 +21,9 @@ use std::time::Duration;
 
 /// How long a shutdown waits for the log at most.
 const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// Of so many events a shutdown leaves a tree.
+const TREE: usize = 1000;
 
 /// How to end.
 #[non_exhaustive]
@@ -55,7 +59,7 @@ impl EventBus {
     /// (their events' `wait()` is `Ok`) and are asked to stop. Afterwards emit is refused, `on` registers nothing and subscriptions are closed, with a warning in the log. No handle is
     /// left waiting.
     ///
-    /// The history stays as it is until the last handle goes, for [`log_tree`](EventBus::log_tree) and those who look back; payloads with it.
+    /// The history is cleared, and its payloads with it; [`log_tree`](EventBus::log_tree) still shows its last 1,000 events as they were then.
     ///
     /// Subscriptions can be read to their end afterwards; `unread` says how much that is. [`Runtime::shutdown`] waits for those with a thread of
     /// their own.
@@ -294,8 +298,12 @@ impl BusCore {
         self.give_up_all(ending::shut_down_delivery);
         self.tell_the_rest();
         // Before the wait for handlers to return: one may be waiting for a subscriber's thread to end.
-        let observers = std::mem::take(&mut self.inlet.lock().observers);
+        let (observers, history) = {
+            let mut inlet = self.inlet.lock();
+            (std::mem::take(&mut inlet.observers), inlet.history.clear())
+        };
         observers.close();
+        self.leave_tree(history.into_iter().map(|(_, event)| event).collect());
         if !inside {
             self.wait_for_returns(deadline);
         }
@@ -309,6 +317,18 @@ impl BusCore {
         }
         self.runtime.buses.lock().remove(&self.identity.id);
         self.report(before, observers.unread())
+    }
+
+    /// The history goes, and what people would have read of its last events stays.
+    fn leave_tree(&self, mut history: Vec<AnyEvent>) {
+        if history.is_empty() {
+            return;
+        }
+        let events = history.len();
+        let rest = history.split_off(events.saturating_sub(TREE));
+        unwind::drop_each(history);
+        let tree = Tree { events, ..Tree::of_history(rest) };
+        let _ = self.last_tree.set(tree);
     }
 
     /// A handler of this bus is on the stack of the calling thread.

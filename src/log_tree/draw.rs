@@ -1,7 +1,7 @@
 //! The tree as lines.
 
+use crate::bus::{Node, Sign, Tree};
 use crate::log_tree::TreeStyle;
-use crate::log_tree::tree::{Node, Sign, Tree};
 
 /// Deeper than this, a line starts with the number of levels left out, and shows the last few only.
 const DEEPEST: usize = 8;
@@ -39,8 +39,9 @@ fn draw_node(text: &mut String, node: &Node, lasts: &[bool], last: bool, style: 
     let stem = stem(lasts);
     let connector = if last { "└── " } else { "├── " };
     let room = style.width.saturating_sub(columns(&stem) + 4 + 3);
-    let time = columns(&node.time) + usize::from(!node.time.is_empty());
-    let name = cut_middle(&node.name, room.saturating_sub(time).max(8));
+    let at = if style.times { node.time.as_str() } else { "" };
+    let time = columns(at) + usize::from(!at.is_empty());
+    let name = cut_middle(if style.ids { &node.label } else { &node.name }, room.saturating_sub(time).max(8));
     let fits = columns(&name) + time + columns(&node.result) <= room;
     let paint = Paint(style.colour);
 
@@ -49,9 +50,9 @@ fn draw_node(text: &mut String, node: &Node, lasts: &[bool], last: bool, style: 
     text.push_str(sign(node.sign));
     text.push(' ');
     paint.put(text, colour(node.sign), &name);
-    if !node.time.is_empty() {
+    if !at.is_empty() {
         text.push(' ');
-        paint.put(text, DIM, &node.time);
+        paint.put(text, DIM, at);
     }
     if fits {
         paint.put(text, colour(node.sign), &node.result);
@@ -164,7 +165,7 @@ mod tests {
 
     fn node(name: &str, result: &str, children: &[usize]) -> Node {
         let (name, result) = (name.to_owned(), result.to_owned());
-        Node { sign: Sign::Done, name, time: String::new(), result, children: children.to_vec() }
+        Node { sign: Sign::Done, label: name.clone(), name, time: String::new(), result, children: children.to_vec() }
     }
 
     #[test]
@@ -176,7 +177,7 @@ mod tests {
             node("bus.second", &long, &[]),
             node("child", "", &[]),
         ];
-        let text = draw(Some("title"), &Tree { nodes, roots: vec![0] }, &TreeStyle::new());
+        let text = draw(Some("title"), &Tree { nodes, roots: vec![0], events: 0 }, &TreeStyle::new());
         let expected = format!(
             "title\n└── ✅ root\n    ├── ✅ bus.first\n    │   │  {0}\n    │   └── ✅ child\n    └── ✅ bus.second\n           {0}\n",
             "x".repeat(68) + "…"
@@ -190,7 +191,7 @@ mod tests {
         let name = |n: usize| format!("{}{n}#1234", "very::long::Name<of::A, Type>".repeat(n % 5));
         let last = node(&name(depth), &": 漢字 ".repeat(50), &[]);
         let nodes = (0..depth).map(|n| node(&name(n), "", &[n + 1])).chain([last]).collect();
-        let text = draw(None, &Tree { nodes, roots: vec![0] }, &TreeStyle::new());
+        let text = draw(None, &Tree { nodes, roots: vec![0], events: 0 }, &TreeStyle::new());
         assert!(text.lines().all(|line| columns(line) <= 80));
         assert!(text.lines().all(|line| line.ends_with("#1234") || line.ends_with(ELLIPSIS)));
         assert_eq!(text.lines().count(), depth + 2);
@@ -199,7 +200,7 @@ mod tests {
     #[test]
     fn colours_are_taken_back() {
         let nodes = vec![Node { sign: Sign::Failed, time: "[now]".to_owned(), ..node("bad", ": why", &[]) }];
-        let tree = Tree { nodes, roots: vec![0] };
+        let tree = Tree { nodes, roots: vec![0], events: 0 };
         let coloured = draw(None, &tree, &TreeStyle::new().colour(true));
         assert_eq!(coloured, "└── ❌ \x1b[31mbad\x1b[0m \x1b[2m[now]\x1b[0m\x1b[31m: why\x1b[0m\n");
         assert_eq!(draw(None, &tree, &TreeStyle::new()), "└── ❌ bad [now]: why\n");

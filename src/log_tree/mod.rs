@@ -1,18 +1,16 @@
 //! What happened, as a tree in text: events, the handlers that ran, and what those emitted, each with status, time and result.
 //!
-//! First the tree is taken (`tree`): one look at every event, no lock held while a value is turned into text. Then it is drawn
-//! (`draw`). Both go by a list and not by recursion, since a chain of events may be ten thousand deep.
+//! The tree is taken in `bus/tree.rs`, since a bus that shuts down leaves its last one behind. Here it is drawn (`draw`): by a list and not by
+//! recursion, since a chain of events may be ten thousand deep.
 //!
 //! Imports `sys`, `event` and `bus`. Exports [`TreeStyle`], and hangs `log_tree` and `log_tree_with` on [`EventBus`] and on both event
 //! types from above.
 
 mod draw;
-mod tree;
-mod value;
 
 use crate::bus::EventBus;
+use crate::bus::Tree;
 use crate::event::{AnyEvent, Event, Payload};
-use tree::Tree;
 
 impl EventBus {
     /// What the history has, as a tree for people: every event with its handlers, every handler with what it emitted.
@@ -30,7 +28,8 @@ impl EventBus {
     /// | 🚫 | refused, cancelled, dropped | cancelled before it started |
     /// | 🛑 | complete, a handler was given up | given up while it ran |
     ///
-    /// A failure of what a handler emitted is shown there, and not above it. The history outlives a shutdown, and so does its tree.
+    /// A failure of what a handler emitted is shown there, and not above it. After a shutdown, which clears the history,
+    /// the tree is the one of that moment, of the last 1,000 events.
     ///
     /// Never blocks. Values are shown by the event's [`Codec`](crate::Codec), without one those of common types, else their type's name.
     ///
@@ -67,12 +66,15 @@ impl EventBus {
     pub fn log_tree_with(&self, style: &TreeStyle) -> String {
         let history = self.history();
         let name = if style.ids { self.label() } else { self.name() };
-        let title = match history.len() {
+        let title = |count: usize| match count {
             0 => format!("{name}: no events"),
             1 => format!("{name}: 1 event"),
             many => format!("{name}: {many} events"),
         };
-        draw::draw(Some(&title), &Tree::of_history(history, style), style)
+        match self.core().last_tree.get() {
+            Some(last) if history.is_empty() => draw::draw(Some(&title(last.events)), last, style),
+            _ => draw::draw(Some(&title(history.len())), &Tree::of_history(history), style),
+        }
     }
 }
 
@@ -99,7 +101,7 @@ macro_rules! on_both_event_types {
             /// The same in another style.
             pub fn log_tree_with(&self, style: &TreeStyle) -> String {
                 let event: &AnyEvent = self.as_ref();
-                draw::draw(None, &Tree::of_event(event.clone(), style), style)
+                draw::draw(None, &Tree::of_event(event.clone()), style)
             }
         }
     };

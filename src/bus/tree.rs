@@ -1,10 +1,10 @@
-//! What is in the tree: one look at every event, in the order in which it will be drawn.
+//! What is in a log tree: one look at every event, in the order in which it will be drawn. No lock is held while a value is turned into text,
+//! and it goes by a list and not by recursion.
 
 use crate::bus::age;
+use crate::bus::shown;
 use crate::event::{AnyEvent, CauseKind, EventId, HandlerFailure, HandlerResult, ResultStatus, Unrun};
 use crate::event::{AnyOutput, HandlerId, Outcome, State};
-use crate::log_tree::TreeStyle;
-use crate::log_tree::value;
 use crate::sys::clock;
 use chrono::{DateTime, Utc};
 use std::collections::{HashMap, HashSet};
@@ -25,6 +25,8 @@ pub(crate) enum Sign {
 /// An event, or one handler's run of it.
 pub(crate) struct Node {
     pub(crate) sign: Sign,
+    /// With the last digits of ids, and without.
+    pub(crate) label: String,
     pub(crate) name: String,
     /// `[14:03:05.123 (1.2ms)]`, or nothing.
     pub(crate) time: String,
@@ -37,14 +39,17 @@ pub(crate) struct Node {
 pub(crate) struct Tree {
     pub(crate) nodes: Vec<Node>,
     pub(crate) roots: Vec<usize>,
+    /// How many events of the history it was made of.
+    pub(crate) events: usize,
 }
 
 impl Tree {
-    pub(crate) fn of_event(event: AnyEvent, style: &TreeStyle) -> Tree {
-        Tree::grow(vec![event], &HashMap::new(), style)
+    pub(crate) fn of_event(event: AnyEvent) -> Tree {
+        Tree::grow(vec![event], &HashMap::new())
     }
 
-    pub(crate) fn of_history(history: Vec<AnyEvent>, style: &TreeStyle) -> Tree {
+    pub(crate) fn of_history(history: Vec<AnyEvent>) -> Tree {
+        let events = history.len();
         let known: HashSet<EventId> = history.iter().map(AnyEvent::id).collect();
         let mut roots = Vec::new();
         // An event lets go of its oldest children when there are very many; the history may still have them.
@@ -55,10 +60,10 @@ impl Tree {
                 None => roots.push(event),
             }
         }
-        Tree::grow(roots, &below, style)
+        Tree { events, ..Tree::grow(roots, &below) }
     }
 
-    fn grow(roots: Vec<AnyEvent>, below: &HashMap<EventId, Vec<AnyEvent>>, style: &TreeStyle) -> Tree {
+    fn grow(roots: Vec<AnyEvent>, below: &HashMap<EventId, Vec<AnyEvent>>) -> Tree {
         let mut tree = Tree::default();
         let mut seen = HashSet::new();
         let mut pending: Vec<(AnyEvent, Option<usize>)> = roots.into_iter().rev().map(|root| (root, None)).collect();
@@ -66,7 +71,7 @@ impl Tree {
             if !seen.insert(event.id()) {
                 continue;
             }
-            let place = tree.add(event_node(&event, style), parent);
+            let place = tree.add(event_node(&event), parent);
             // The children first: what is emitted meanwhile is left out.
             let mut children = event.children();
             let results = event.results();
@@ -78,7 +83,7 @@ impl Tree {
             let mut handlers: HashMap<HandlerId, usize> = HashMap::new();
             for result in results {
                 let (ids, id) = (result.children.clone(), result.handler.id());
-                let handler = tree.add(handler_node(result, style), Some(place));
+                let handler = tree.add(handler_node(result), Some(place));
                 handlers.insert(id, handler);
                 emitters.extend(ids.into_iter().map(|child| (child, handler)));
             }
@@ -102,7 +107,7 @@ impl Tree {
     }
 }
 
-fn event_node(event: &AnyEvent, style: &TreeStyle) -> Node {
+fn event_node(event: &AnyEvent) -> Node {
     let (sign, result) = {
         let state = event.state().lock();
         if let Some(refused) = state.rejected() {
@@ -118,36 +123,36 @@ fn event_node(event: &AnyEvent, style: &TreeStyle) -> Node {
             (Sign::Waiting, String::new())
         }
     };
-    let name = event.named(style.ids).to_string();
-    let time = time(style, Some(event.created_at()), age(event), sign);
-    Node { sign, name, time, result: one_line(&result), children: Vec::new() }
+    let (label, name) = (event.named(true).to_string(), event.named(false).to_string());
+    let time = time(Some(event.created_at()), age(event), sign);
+    Node { sign, label, name, time, result: one_line(&result), children: Vec::new() }
 }
 
-fn handler_node(result: HandlerResult<AnyOutput>, style: &TreeStyle) -> Node {
+fn handler_node(result: HandlerResult<AnyOutput>) -> Node {
     let (sign, mut text) = match (result.status, &result.error) {
         (ResultStatus::Pending, _) => (Sign::Waiting, String::new()),
         (ResultStatus::Started, _) => (Sign::Running, String::new()),
         (_, Some(failure)) => (sign_of(failure), format!(": {failure}")),
-        (_, None) => (Sign::Done, result.value.as_ref().map_or_else(|| " → None".to_owned(), value::show)),
+        (_, None) => (Sign::Done, result.value.as_ref().map_or_else(|| " → None".to_owned(), shown::show)),
     };
     if result.attempts > 1 {
         text.push_str(&format!(" ({} attempts)", result.attempts));
     }
     let bus = result.handler.bus_label();
-    let name = if style.ids {
-        format!("{bus}.{}", result.handler.label())
-    } else {
-        format!("{}.{}", bus.rsplit_once('#').map_or(bus, |(name, _)| name), result.handler.name())
-    };
+    let (handler, short) = (&result.handler, bus.rsplit_once('#').map_or(bus, |(name, _)| name));
+    let (label, name) = (format!("{bus}.{}", handler.label()), format!("{short}.{}", handler.name()));
     let until = result.completed_at.unwrap_or_else(|| clock::to_utc(clock::now()));
     let took = result.started_at.and_then(|from| until.signed_duration_since(from).to_std().ok());
-    let time = time(style, result.started_at, took.unwrap_or_default(), sign);
-    Node { sign, name: one_line(&name), time, result: one_line(&text), children: Vec::new() }
+    let time = time(result.started_at, took.unwrap_or_default(), sign);
+    Node { sign, label: one_line(&label), name: one_line(&name), time, result: one_line(&text), children: Vec::new() }
 }
 
 /// Of a complete event: well only if all its handlers were, but for those that lost to the first.
 fn sign_of_all(state: &State) -> Sign {
-    let lost = |failure: &HandlerFailure| matches!(failure, HandlerFailure::Cancelled { cause } | HandlerFailure::Aborted { cause } if cause.kind == CauseKind::LostFirst);
+    let lost = |failure: &HandlerFailure| match failure {
+        HandlerFailure::Cancelled { cause } | HandlerFailure::Aborted { cause } => cause.kind == CauseKind::LostFirst,
+        _ => false,
+    };
     let failures = state.deliveries.iter().flat_map(|d| &d.records).filter_map(|record| match &record.outcome {
         Outcome::Failed(failure) if !lost(failure) => Some(sign_of(failure)),
         _ => None,
@@ -164,8 +169,8 @@ fn sign_of(failure: &HandlerFailure) -> Sign {
     }
 }
 
-fn time(style: &TreeStyle, from: Option<DateTime<Utc>>, took: Duration, sign: Sign) -> String {
-    let Some(from) = from.filter(|_| style.times) else { return String::new() };
+fn time(from: Option<DateTime<Utc>>, took: Duration, sign: Sign) -> String {
+    let Some(from) = from else { return String::new() };
     let at = from.format("%H:%M:%S%.3f");
     match sign {
         Sign::Running => format!("[{at} ({took:.1?} so far)]"),
