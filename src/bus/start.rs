@@ -99,9 +99,11 @@ impl Start<'_> {
     /// Its first handler needs what the delivery does not hold; or each of them does, if they run beside each other.
     fn waits(&self, state: &State, held: bool) -> bool {
         let Some(delivery) = state.deliveries.get(self.delivery) else { return false };
-        let mut needs = delivery.records.iter().zip(self.slot.handlers.iter()).map(|(record, handler)| {
-            handler.limited || needs_permit(record.mode, delivery.manner.bus_handler)
-        });
+        let mut needs = delivery
+            .records
+            .iter()
+            .zip(self.slot.handlers.iter())
+            .map(|(record, handler)| handler.limited || needs_permit(record.mode, delivery.manner.bus_handler));
         match delivery.manner.parallel {
             _ if !held => true,
             true => needs.all(|needs| needs),
