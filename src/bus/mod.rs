@@ -53,6 +53,7 @@ mod shutdown;
 mod sits;
 mod start;
 mod straight;
+mod submit;
 mod tell;
 mod turn;
 mod view;
