@@ -53,6 +53,7 @@ enum Stands {
 }
 
 impl Waiting {
+    #[inline]
     fn is_empty(&self) -> bool {
         match &self.sorted {
             None => self.granted.is_empty() && self.others.is_empty(),
@@ -72,11 +73,13 @@ impl Waiting {
     }
 
     /// Where the best of its jobs belongs.
+    #[inline]
     fn best(&self) -> u8 {
         let Some(sorted) = &self.sorted else { return NORMAL };
         sorted.granted.highest().max(sorted.others.highest()).map_or(NORMAL, Priority::level)
     }
 
+    #[inline]
     fn put(&mut self, job: Job, granted: bool) {
         if self.sorted.is_none() && job.priority() == Priority::NORMAL {
             if granted {
@@ -219,6 +222,7 @@ impl Jobs {
     }
 
     /// To the end of those of a level. Where it stood before it stands no more.
+    #[inline]
     fn stand(&mut self, at: usize, how: Stands, level: u8) {
         let lane = &mut self.lanes[at];
         lane.stands = how;
@@ -272,6 +276,7 @@ impl Jobs {
         waited.or_else(|| occupied().next()).map(|(level, _)| level as u8)
     }
 
+    #[inline]
     fn pop_at(&mut self, level: u8, now: Tick) -> Option<(Job, Lane)> {
         self.let_go(level);
         loop {
