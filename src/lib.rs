@@ -63,7 +63,7 @@
 //! | trying again | [`Retry`], [`HandlerError::permanent`], [`HandlerContext::attempt`] |
 //! | how many handlers at once | [`HandlerConcurrency`], [`Limit`] |
 //! | what goes first | [`Priority`], [`Fairness`] |
-//! | a queue with bounds | [`BusBuilder::queue_capacity`], [`OnFull`], [`BusBuilder::max_emit_rate`] |
+//! | a queue with bounds | [`BusBuilder::queue_capacity`], [`OnFull`], [`BusBuilder::max_emit_rate`], [`BusBuilder::max_in_flight`] |
 //! | reading results | [`Event::result`], [`Event::result_list`], [`Event::first`], [`Event::select`], [`Event::results`] |
 //! | events without a type | [`AnyEvent`], [`EventBus::on_any`], [`EventBus::on_named`] |
 //! | looking back, debouncing | [`EventBus::find`] |

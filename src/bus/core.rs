@@ -18,14 +18,14 @@ use crate::bus::seen_ids::SeenIds;
 use crate::bus::seldom::{Seldom, tell_gone};
 use crate::bus::tree::Tree;
 use crate::bus::waiting::Waiting;
-use crate::event::{AnyEvent, BusIdentity, HistoryPolicy, Priority, TurnKind, WeakEvent};
+use crate::event::{AnyEvent, BusIdentity, HistoryPolicy, TurnKind, WeakEvent};
 use crate::rules::{BusDefaults, DeadLetters, Lanes, TokenBucket};
-use crate::runtime::{Drive, Job, Lane, PermitKind, Pumped, RuntimeCore, Turn, Work};
+use crate::runtime::{Lane, PermitKind, RuntimeCore, Turn};
 use crate::sync::{Bell, Granted, Rank, Semaphore, Spin, Sweep, Token};
 use crate::sys::channel::{Receiver, Sender};
 use crate::sys::clock::Stamp;
 use crate::sys::sync::Mutex;
-use crate::sys::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sys::sync::atomic::{AtomicBool, AtomicUsize};
 use crate::sys::{thread, unwind};
 use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
@@ -36,17 +36,6 @@ pub(crate) struct Entry {
     pub(crate) event: AnyEvent,
     pub(crate) delivery: u32,
     pub(crate) turn: TurnKind,
-}
-
-/// The loop is nowhere.
-pub(crate) const NOWHERE: u8 = 0;
-/// It stands for an event of normal priority, or of a higher one, or no emit needs to know.
-pub(crate) const USUAL: u8 = Priority::NORMAL.0 + 1;
-
-/// The loop stands for an event of that priority: emits of a higher one, but no higher than normal, see to its place among the jobs. Those above
-/// normal do so in any case.
-pub(crate) fn stands_for(priority: Priority) -> u8 {
-    (priority.level() + 1).min(USUAL)
 }
 
 /// What a bus still takes.
@@ -66,7 +55,7 @@ pub(crate) struct Inlet {
     pub(crate) doors: Doors,
     /// Subscriptions and waiting finds.
     pub(crate) observers: Observers,
-    /// Whether the loop is somewhere, see `runtime/README.md`, section 2; and, while it may wait for a thread, for what: see [`stands_for`].
+    /// Whether the loop is somewhere, see `runtime/README.md`, section 2; and, while it may wait for a thread, for what: see [`stands_for`](crate::bus::submit::stands_for).
     pub(crate) active: u8,
     pub(crate) rate: Option<TokenBucket>,
     /// The stamp of the last event that was emitted here.
@@ -234,7 +223,7 @@ impl BusCore {
                 foreign_ids: SeenIds::default(),
                 doors,
                 observers: Observers::default(),
-                active: NOWHERE,
+                active: crate::bus::submit::NOWHERE,
                 rate,
                 latest: 0,
             }),
@@ -297,61 +286,6 @@ impl BusCore {
 
     pub(crate) fn label(&self) -> &str {
         &self.identity.label
-    }
-
-    pub(crate) fn submit_loop(self: &Arc<Self>) {
-        let sorted = self.is_sorted.load(Ordering::Acquire) && self.manual.is_none();
-        let priority = if sorted { self.priority_of_next() } else { Priority::NORMAL };
-        self.submit_loop_at(priority);
-    }
-
-    /// The same, for an event of that priority.
-    pub(crate) fn submit_loop_at(self: &Arc<Self>, priority: Priority) {
-        self.runtime.pool.submit(self.loop_job(priority));
-    }
-
-    /// The loop as a job: for the pool, or the pump thread.
-    pub(crate) fn loop_job(self: &Arc<Self>, priority: Priority) -> Job {
-        let bus = Arc::clone(self) as Arc<dyn Drive>;
-        if self.manual.is_some() { Job::Pumped(bus, Pumped::Loop) } else { Job::Loop(bus, priority) }
-    }
-
-    /// Of the event that the loop would start; emits know from here on that it stands for that.
-    #[cold]
-    fn priority_of_next(&self) -> Priority {
-        let mut run = self.run.lock();
-        let mut inlet = self.inlet.lock();
-        self.fetch(&mut run);
-        let priority = run.lanes.peek().map_or(Priority::NORMAL, |next| next.event.head().priority);
-        if inlet.active != NOWHERE {
-            inlet.active = stands_for(priority);
-        }
-        priority
-    }
-
-    /// A job that drives a claimed delivery of this bus on: for the pool, or the pump thread.
-    pub(crate) fn job(self: &Arc<Self>, event: &AnyEvent, delivery: usize, work: Box<Work>) -> Job {
-        match &self.manual {
-            None => Job::drives(event, delivery, self.lane, work),
-            Some(_) => {
-                let work = Pumped::Delivery { event: event.clone(), delivery, work };
-                Job::Pumped(Arc::clone(self) as Arc<dyn Drive>, work)
-            }
-        }
-    }
-
-    /// Somebody takes events that need no turn.
-    pub(crate) fn submit_free(self: &Arc<Self>) {
-        self.submit_free_at(Priority::NORMAL);
-    }
-
-    /// The same, for an event of that priority.
-    pub(crate) fn submit_free_at(self: &Arc<Self>, priority: Priority) {
-        if self.manual.is_some() {
-            return self.put_by(Pumped::Free);
-        }
-        let bus = Arc::clone(self);
-        self.runtime.pool.submit(Job::at(priority, self.lane, move |worker| bus.run_free(worker)));
     }
 
     /// The token under which the loop itself stands in the global line.

@@ -364,6 +364,10 @@ pub(crate) fn set_down_in_line(bus: &Arc<BusCore>, event: &AnyEvent, index: usiz
 ///
 /// A new wait anywhere may make a handler's wait elsewhere reach further, so all of them look again.
 pub(crate) fn lend(runtime: &RuntimeCore) {
+    if runtime.parked_count.load(Ordering::SeqCst) == 0 {
+        // Who is about to park lends by itself.
+        return;
+    }
     let workers = runtime.pool.all_workers();
     let parked = runtime.parked.lock();
     let mut loans = Vec::new();

@@ -304,7 +304,7 @@ impl BusCore {
         let mut state = manual.state.lock();
         if run.lanes.len() == 0 && state.wants_loop && !state.loop_has_turn {
             state.wants_loop = false;
-            inlet.active = crate::bus::core::NOWHERE;
+            inlet.active = crate::bus::submit::NOWHERE;
         }
         state.wants_free &= run.free.len() > 0;
     }

@@ -54,6 +54,7 @@ mod shutdown;
 mod sits;
 mod start;
 mod straight;
+mod submit;
 mod tell;
 mod tree;
 mod turn;

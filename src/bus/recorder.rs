@@ -181,11 +181,25 @@ impl Recorder {
 
     #[inline]
     fn record(&self, by: By, nanos: u64, which: impl Fn(&Times) -> &Histogram, note: impl FnOnce()) {
-        let new = || Times::new(self.keeps().health());
         match by {
-            By::Loop => which(self.serial.get_or_init(new)).record_exclusive(nanos, note),
-            By::Anybody => which(self.shared.get_or_init(new)).record(nanos, note),
+            By::Loop => which(self.times(&self.serial)).record_exclusive(nanos, note),
+            By::Anybody => which(self.times(&self.shared)).record(nanos, note),
         }
+    }
+
+    #[inline]
+    fn times<'a>(&self, times: &'a OnceLock<Box<Times>>) -> &'a Times {
+        match times.get() {
+            Some(times) => times,
+            None => self.first_times(times),
+        }
+    }
+
+    /// Looks first: nothing that a model can switch threads at is done while others wait for the lock's value.
+    #[cold]
+    fn first_times<'a>(&self, times: &'a OnceLock<Box<Times>>) -> &'a Times {
+        let asked = self.keeps().health();
+        times.get_or_init(|| Times::new(asked))
     }
 
     pub(crate) fn read(&self) -> Recorded {

@@ -96,15 +96,20 @@ impl Start<'_> {
         Some(Begun { fixed, started })
     }
 
-    /// Its first handler needs what the delivery does not hold.
+    /// Its first handler needs what the delivery does not hold; or each of them does, if they run beside each other.
     #[cold]
     fn waits(&self, state: &State, held: bool) -> bool {
         let Some(delivery) = state.deliveries.get(self.delivery) else { return false };
-        let (Some(record), Some(handler)) = (delivery.records.first(), self.slot.handlers.first()) else {
-            return false;
-        };
-        let needs = || handler.limited || needs_permit(record.mode, delivery.manner.bus_handler);
-        !held || !delivery.manner.parallel && needs()
+        let mut needs = delivery
+            .records
+            .iter()
+            .zip(self.slot.handlers.iter())
+            .map(|(record, handler)| handler.limited || needs_permit(record.mode, delivery.manner.bus_handler));
+        match delivery.manner.parallel {
+            _ if !held => true,
+            true => needs.all(|needs| needs),
+            false => needs.next().unwrap_or(false),
+        }
     }
 
     #[inline]

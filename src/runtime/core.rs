@@ -2,7 +2,7 @@
 
 use crate::event::{AnyEvent, BuildError, BusId, BusIdentity, LimitNames};
 use crate::runtime::crew::Crew;
-use crate::runtime::jobs::Job;
+use crate::runtime::job::Job;
 use crate::runtime::pool::{Limits, Pool};
 use crate::runtime::readers::Readers;
 use crate::runtime::watch::Watch;

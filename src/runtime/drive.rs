@@ -1,7 +1,7 @@
 //! What a bus is to this room, and what a manual one keeps for its pump thread.
 
 use crate::event::AnyEvent;
-use crate::runtime::jobs::Lane;
+use crate::runtime::job::Lane;
 use crate::runtime::worker::Worker;
 use std::sync::Arc;
 

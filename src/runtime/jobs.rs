@@ -8,121 +8,9 @@
 
 use crate::event::{AnyEvent, Fairness, Priority};
 use crate::rules::Lanes;
-use crate::runtime::drive::{Drive, Pumped, Work};
-use crate::runtime::worker::Worker;
+use crate::runtime::job::{Job, Lane, Needs};
 use crate::sys::clock::Tick;
-use smallvec::SmallVec;
-use std::collections::{HashSet, VecDeque};
-use std::sync::Arc;
-
-/// Whose turn a job waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Lane(usize);
-
-impl Lane {
-    /// Of what belongs to no bus.
-    pub(crate) const SHARED: Lane = Lane(0);
-}
-
-pub(crate) enum Job {
-    /// The loop of a bus, and the priority of its next event.
-    Loop(Arc<dyn Drive>, Priority),
-    Work(Errand),
-    /// Not for a thread of the pool: the bus's pump thread runs it.
-    Pumped(Arc<dyn Drive>, Pumped),
-}
-
-pub(crate) struct Errand {
-    lane: Lane,
-    priority: Priority,
-    /// What it goes on with. A thread that waits for this event may run it when no other thread can.
-    of: Option<Of>,
-    work: Box<Work>,
-}
-
-struct Of {
-    event: AnyEvent,
-    /// `None`: it drives none.
-    delivery: Option<usize>,
-}
-
-impl Job {
-    pub(crate) fn new(lane: Lane, work: impl FnOnce(&Arc<Worker>) + Send + 'static) -> Job {
-        Job::at(Priority::NORMAL, lane, work)
-    }
-
-    pub(crate) fn at(priority: Priority, lane: Lane, work: impl FnOnce(&Arc<Worker>) + Send + 'static) -> Job {
-        Job::Work(Errand { lane, priority, of: None, work: Box::new(work) })
-    }
-
-    /// One that goes on with an event.
-    pub(crate) fn of(event: &AnyEvent, lane: Lane, work: Box<Work>) -> Job {
-        let of = Some(Of { event: event.clone(), delivery: None });
-        Job::Work(Errand { lane, priority: event.head().priority, of, work })
-    }
-
-    /// One that drives a delivery.
-    pub(crate) fn drives(event: &AnyEvent, delivery: usize, lane: Lane, work: Box<Work>) -> Job {
-        let of = Some(Of { event: event.clone(), delivery: Some(delivery) });
-        Job::Work(Errand { lane, priority: event.head().priority, of, work })
-    }
-
-    pub(crate) fn run(self, worker: &Arc<Worker>) {
-        match self {
-            Job::Loop(bus, _) => bus.drive(worker),
-            Job::Work(errand) => (errand.work)(worker),
-            Job::Pumped(bus, work) => bus.keep(work),
-        }
-    }
-
-    fn lane(&self) -> Lane {
-        match self {
-            Job::Loop(bus, _) | Job::Pumped(bus, _) => bus.lane(),
-            Job::Work(errand) => errand.lane,
-        }
-    }
-
-    fn priority(&self) -> Priority {
-        match self {
-            Job::Loop(_, priority) => *priority,
-            Job::Work(errand) => errand.priority,
-            Job::Pumped(..) => Priority::NORMAL,
-        }
-    }
-}
-
-/// What a thread waits for, in terms of jobs: when no other thread can, it runs these itself, and no others.
-#[derive(Debug, Default)]
-pub(crate) struct Needs {
-    /// Jobs that go on with these events, by stamp.
-    pub(crate) events: HashSet<u64>,
-    /// All jobs of these buses: what it waits for is in their order.
-    pub(crate) buses: SmallVec<[Lane; 2]>,
-    /// Jobs of these buses that hold a turn or a permit: what it waits for stands in line for that.
-    pub(crate) holders: SmallVec<[Lane; 2]>,
-    /// Such jobs of all buses.
-    pub(crate) all_holders: bool,
-    /// It cannot end before these have run, so they are run on the last of the stack.
-    pub(crate) last_resort: bool,
-    /// The wait can end with the news that no thread can ever run them.
-    pub(crate) can_fail: bool,
-}
-
-impl Needs {
-    /// What is done in the order of this bus.
-    pub(crate) fn bus(lane: Lane) -> Needs {
-        Needs { buses: SmallVec::from_slice(&[lane]), ..Needs::default() }
-    }
-
-    fn wants(&self, job: &Job, granted: bool) -> bool {
-        let lane = job.lane();
-        if self.buses.contains(&lane) {
-            return true;
-        }
-        let Job::Work(Errand { of: Some(of), .. }) = job else { return false };
-        self.events.contains(&of.event.head().stamp()) || granted && (self.all_holders || self.holders.contains(&lane))
-    }
-}
+use std::collections::VecDeque;
 
 #[derive(Default)]
 struct Waiting {
@@ -165,6 +53,7 @@ enum Stands {
 }
 
 impl Waiting {
+    #[inline]
     fn is_empty(&self) -> bool {
         match &self.sorted {
             None => self.granted.is_empty() && self.others.is_empty(),
@@ -184,11 +73,13 @@ impl Waiting {
     }
 
     /// Where the best of its jobs belongs.
+    #[inline]
     fn best(&self) -> u8 {
         let Some(sorted) = &self.sorted else { return NORMAL };
         sorted.granted.highest().max(sorted.others.highest()).map_or(NORMAL, Priority::level)
     }
 
+    #[inline]
     fn put(&mut self, job: Job, granted: bool) {
         if self.sorted.is_none() && job.priority() == Priority::NORMAL {
             if granted {
@@ -331,6 +222,7 @@ impl Jobs {
     }
 
     /// To the end of those of a level. Where it stood before it stands no more.
+    #[inline]
     fn stand(&mut self, at: usize, how: Stands, level: u8) {
         let lane = &mut self.lanes[at];
         lane.stands = how;
@@ -384,6 +276,7 @@ impl Jobs {
         waited.or_else(|| occupied().next()).map(|(level, _)| level as u8)
     }
 
+    #[inline]
     fn pop_at(&mut self, level: u8, now: Tick) -> Option<(Job, Lane)> {
         self.let_go(level);
         loop {
@@ -449,11 +342,7 @@ impl Jobs {
     /// The deliveries that granted jobs drive which are needed.
     pub(crate) fn granted_deliveries(&self, needs: &Needs) -> Vec<(AnyEvent, usize)> {
         let granted = self.lanes.iter().flat_map(|lane| lane.iter(true)).filter(|job| needs.wants(job, true));
-        let delivery = |job: &Job| match job {
-            Job::Work(Errand { of: Some(of), .. }) => Some((of.event.clone(), of.delivery?)),
-            _ => None,
-        };
-        granted.filter_map(delivery).collect()
+        granted.filter_map(Job::delivery).collect()
     }
 
     /// The first job that is needed, wherever it stands.
@@ -479,7 +368,8 @@ mod tests {
 
     use super::*;
     use crate::runtime::pool::Place;
-    use std::sync::Mutex;
+    use crate::runtime::worker::Worker;
+    use std::sync::{Arc, Mutex};
 
     /// Jobs that say which they were.
     struct Bench {

@@ -4,7 +4,8 @@
 
 use crate::event::{AnyEvent, Fairness, Priority};
 use crate::runtime::crew::Crew;
-use crate::runtime::jobs::{Job, Jobs, Lane, Needs};
+use crate::runtime::job::{Job, Lane, Needs};
+use crate::runtime::jobs::Jobs;
 use crate::runtime::watch::Watch;
 use crate::runtime::worker::Worker;
 use crate::sync::refused::{self, Wish};

@@ -2,7 +2,7 @@
 
 use crate::event::{ALONE, AnyEvent, HandlerId, State};
 use crate::runtime::drive::{Drive, NotHere, Serves};
-use crate::runtime::jobs::Lane;
+use crate::runtime::job::Lane;
 use crate::runtime::pool::Place;
 use crate::runtime::watch::Overdue;
 use crate::sync::Bell;
