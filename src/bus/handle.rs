@@ -179,7 +179,7 @@ impl EventBus {
             Some(event) => handler.handle(event).map(|output| output.map(AnyOutput::of::<P>)),
             None => Ok(None),
         };
-        self.register(P::event_type(), Some(KnownType::of::<P>()), options, type_name, true, call)
+        self.register(crate::event::name_of::<P>(), Some(KnownType::of::<P>()), options, type_name, true, call)
     }
 
     /// Registers an untyped handler: `pattern` is an event type's name, or `*` for all. Shares one table with [`on`](EventBus::on).
@@ -297,7 +297,7 @@ impl EventBus {
 
     /// Ends all registrations for the type `P`, by-name ones included; how many.
     pub fn off_all<P: Payload>(&self) -> usize {
-        self.let_go(self.core.registry.remove_all(P::event_type(), Some(TypeId::of::<P>()), self.told()))
+        self.let_go(self.core.registry.remove_all(crate::event::name_of::<P>(), Some(TypeId::of::<P>()), self.told()))
     }
 
     /// Ends all registrations under a name; `*` means the wildcard ones only. How many.
@@ -368,6 +368,8 @@ impl EventBus {
     ///
     /// Timeouts mark it but cannot unblock this thread. It needs no waiter: what the event emitted and did not wait for still runs
     /// on the bus's own threads.
+    ///
+    /// A [paused](EventBus::pause) bus runs it, too; what its handlers emit and do not wait for is queued there until the pause ends.
     ///
     /// On a [manual](crate::BusBuilder::manual) bus it runs on the pump thread and no other: from elsewhere it goes to the front there.
     ///

@@ -91,14 +91,14 @@ impl EventOptions {
     /// Cap on the whole event on each bus, from the start of processing there: all handlers, attempts and delays. Default:
     /// the bus's `event_timeout`, which is none.
     ///
-    /// What runs when it passes ends `Aborted`, what has not started ends `Cancelled`.
+    /// What runs when it passes ends `Aborted`, what has not started ends `Cancelled`. Zero is up at once: no handler is called, each ends `TimedOut`.
     pub fn timeout(mut self, after: Duration) -> Self {
         self.timeout = Knob::After(after);
         self
     }
 
     /// Cap on each attempt of each handler of this event. Default: the handler's own, then the bus's `handler_timeout`,
-    /// which is 60 s.
+    /// which is 60 s. Zero is up at once: the handler is not called.
     pub fn handler_timeout(mut self, after: Duration) -> Self {
         self.handler_timeout = Knob::After(after);
         self
@@ -112,6 +112,8 @@ impl EventOptions {
     }
 
     /// Warns in the log when the event is still running after this time. Default: the bus's, which is 300 s.
+    ///
+    /// While a handler of it runs, at that time; when its handlers have ended and only what they emitted runs, within a second of it. The warning names what it waits for.
     pub fn slow_after(mut self, after: Duration) -> Self {
         self.slow_after = Knob::After(after);
         self
@@ -143,7 +145,7 @@ impl EventOptions {
         self
     }
 
-    /// Which queued event goes first. Default: [`Priority::NORMAL`].
+    /// Which queued event goes first. Default: [`Priority::NORMAL`]. Of this event only: what its handlers emit does not inherit it.
     pub fn priority(mut self, priority: Priority) -> Self {
         self.priority = Some(priority);
         self
@@ -284,7 +286,7 @@ impl HandlerOptions {
         self
     }
 
-    /// Cap on each attempt. Default: the bus's `handler_timeout`, which is 60 s.
+    /// Cap on each attempt. Default: the bus's `handler_timeout`, which is 60 s. Zero is up at once: the handler is not called.
     pub fn timeout(mut self, after: Duration) -> Self {
         self.timeout = Knob::After(after);
         self
