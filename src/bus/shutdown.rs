@@ -328,8 +328,10 @@ impl BusCore {
         let events = history.len();
         let rest = history.split_off(events.saturating_sub(TREE));
         unwind::drop_each(history);
-        let tree = Tree { events, ..Tree::of_history(rest) };
+        let tree = Tree { events, ..Tree::of_history(rest.clone()) };
         let _ = self.last_tree.set(tree);
+        // These were their last holds, mostly.
+        unwind::drop_each(rest);
     }
 
     /// A handler of this bus is on the stack of the calling thread.
