@@ -328,8 +328,14 @@ impl BusCore {
         let events = history.len();
         let rest = history.split_off(events.saturating_sub(TREE));
         unwind::drop_each(history);
-        let tree = Tree { events, ..Tree::of_history(rest.clone()) };
-        let _ = self.last_tree.set(tree);
+        // Names and texts in it are the user's.
+        match frame::callback(|| Tree { events, ..Tree::of_history(rest.clone()) }) {
+            Ok(tree) => drop(self.last_tree.set(tree)),
+            Err(panic) => {
+                let label = Arc::clone(&self.identity.label);
+                logging::later!(Error, move || format!("{label} leaves no tree: {panic}"));
+            }
+        }
         // These were their last holds, mostly.
         unwind::drop_each(rest);
     }

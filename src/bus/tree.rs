@@ -1,8 +1,8 @@
 //! What is in a log tree: one look at every event, in the order in which it will be drawn. No lock is held while a value is turned into text,
 //! and it goes by a list and not by recursion.
 
-use crate::bus::age;
 use crate::bus::shown;
+use crate::bus::{age, callback};
 use crate::event::{AnyEvent, CauseKind, EventId, HandlerFailure, HandlerResult, ResultStatus, Unrun};
 use crate::event::{AnyOutput, HandlerId, Outcome, State};
 use crate::sys::clock;
@@ -132,7 +132,7 @@ fn handler_node(result: HandlerResult<AnyOutput>) -> Node {
     let (sign, mut text) = match (result.status, &result.error) {
         (ResultStatus::Pending, _) => (Sign::Waiting, String::new()),
         (ResultStatus::Started, _) => (Sign::Running, String::new()),
-        (_, Some(failure)) => (sign_of(failure), format!(": {failure}")),
+        (_, Some(failure)) => (sign_of(failure), text_of(failure)),
         (_, None) => (Sign::Done, result.value.as_ref().map_or_else(|| " → None".to_owned(), shown::show)),
     };
     if result.attempts > 1 {
@@ -145,6 +145,11 @@ fn handler_node(result: HandlerResult<AnyOutput>) -> Node {
     let took = result.started_at.and_then(|from| until.signed_duration_since(from).to_std().ok());
     let time = time(result.started_at, took.unwrap_or_default(), sign);
     Node { sign, label: one_line(&label), name: one_line(&name), time, result: one_line(&text), children: Vec::new() }
+}
+
+/// The error is the user's, and so is its text.
+fn text_of(failure: &HandlerFailure) -> String {
+    callback(|| format!(": {failure}")).unwrap_or_else(|panic| format!(": its text panicked: {panic}"))
 }
 
 /// Of a complete event: well only if all its handlers were, but for those that lost to the first.
