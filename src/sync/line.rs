@@ -269,7 +269,7 @@ mod tests {
         }
         assert_eq!((line.len(), line.iter().map(|(_, n)| *n).collect::<Vec<_>>()), (6, vec![2, 4, 0, 3, 1, 5]));
         assert_eq!(rest(&mut line), [2, 4, 0, 3, 1, 5]);
-        assert!(line.is_empty() && line.len() == 0);
+        assert!(line.is_empty());
     }
 
     #[test]
