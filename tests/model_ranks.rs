@@ -166,6 +166,31 @@ fn no_more_are_in_flight_than_may_be_and_all_come() {
     });
 }
 
+/// By whoever ends it: the thread of a handler that was given up comes back late.
+#[test]
+fn what_is_given_up_makes_room_in_flight() {
+    check(|| {
+        let runtime = runtime();
+        let bus = parallel(&runtime, "a").max_in_flight(1).build().unwrap();
+        let (open, opened) = flag();
+        bus.on(move |job: &Event<Job>| {
+            if job.0 == 1 {
+                until(|| opened.load(SeqCst) == 1);
+            }
+            job.0
+        });
+        let first = bus.emit(Job(1));
+        until(|| first.status() == EventStatus::Started);
+        let second = bus.emit(Job(2));
+        let given_up = first.clone();
+        let canceller = thread::spawn(move || assert!(given_up.cancel()));
+        assert_eq!(second.wait_in_order().unwrap().result().unwrap(), 2);
+        open.store(1, SeqCst);
+        canceller.join().unwrap();
+        at_rest(&bus);
+    });
+}
+
 #[test]
 fn a_handler_that_waits_in_order_lets_its_bus_go_on() {
     check(|| {
