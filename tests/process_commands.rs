@@ -13,7 +13,7 @@
 mod common;
 mod workers;
 
-use common::{Gate, PATIENCE, done, eventually, payload, within};
+use common::{Gate, PATIENCE, done, eventually, payload, warnings_naming, within};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -110,6 +110,22 @@ fn bf_134_an_exit_code_is_a_value() {
     assert_eq!(event.result().expect("a value").code, Some(42));
     assert_eq!(event.results()[0].attempts, 1);
     assert_eq!(std::fs::read_to_string(dir.at("count")).expect("it is there"), "once\n");
+}
+
+/// The thread is back as soon as the command is ended, so nobody is told that it is lost; what it waited for is in the failure.
+#[test]
+fn a_timeout_is_no_warning_of_an_abandoned_thread() {
+    let warnings = warnings_naming("abandoned");
+    let bus = bus();
+    let event = bus.emit_with(sh("sleep 30"), EventOptions::new().handler_timeout(Duration::from_millis(300)));
+    let failed = failure(&done(&event));
+    let HandlerFailure::TimedOut { detail, .. } = &*failed else { panic!("{failed}") };
+    assert_eq!(detail.as_deref(), Some("waits for command sh"));
+    let runtime = bus.runtime();
+    eventually(|| runtime.stats().abandoned == 0);
+    let own = event.to_string();
+    let about_it: Vec<_> = warnings().into_iter().filter(|warning| warning.contains(&own)).collect();
+    assert!(about_it.is_empty(), "{about_it:?}");
 }
 
 #[test]

@@ -115,7 +115,9 @@ fn bf_116_killed_by_a_timeout() {
     let first = pid(&bus);
     let began = Instant::now();
     let hung = bus.emit_with(act("hang"), EventOptions::new().handler_timeout(Duration::from_millis(200)));
-    assert!(matches!(&*failure(&hung), HandlerFailure::TimedOut { .. }));
+    let failed = failure(&hung);
+    let HandlerFailure::TimedOut { detail, .. } = &*failed else { panic!("{failed}") };
+    assert_eq!(detail.as_deref(), Some(format!("waits for worker process {first}").as_str()));
     assert!(began.elapsed() < Duration::from_secs(2));
     eventually(|| !exists(first));
     assert!(began.elapsed() < Duration::from_secs(3));

@@ -233,7 +233,7 @@ impl Batch {
             }
             // What is added meanwhile may stand behind this handler in its queue.
             let ready = || self.tally.is_settled() || jumps && self.tally.has_incomplete();
-            match seat.park(deadline, ready) {
+            match seat.park(deadline, || self.tally.in_words(), ready) {
                 Parked::Ready if self.tally.is_settled() => return Ok(self.progress()),
                 Parked::Ready => {}
                 Parked::TimedOut => return Err(WaitError::Timeout(timeout)),

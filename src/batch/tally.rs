@@ -139,6 +139,15 @@ impl Tally {
         self.state.lock().open.values().any(|open| !open.event.is_complete())
     }
 
+    /// What a wait for it waits for: its oldest event that is not complete.
+    pub(crate) fn in_words(&self) -> String {
+        let state = self.state.lock();
+        match state.open.values().next() {
+            Some(open) => format!("waits for {} of a batch", open.event),
+            None => "waits for the trackers of a batch".to_owned(),
+        }
+    }
+
     /// All counted out, and everybody told.
     pub(crate) fn is_settled(&self) -> bool {
         self.state.lock().is_settled()

@@ -18,6 +18,7 @@ use crate::bus::seen_ids::SeenIds;
 use crate::bus::seldom::{Seldom, tell_gone};
 use crate::bus::tree::Tree;
 use crate::bus::waiting::Waiting;
+use crate::bus::waits_for::Lingering;
 use crate::event::{AnyEvent, BusIdentity, HistoryPolicy, TurnKind, WeakEvent};
 use crate::rules::{BusDefaults, DeadLetters, Lanes, TokenBucket};
 use crate::runtime::{Lane, PermitKind, RuntimeCore, Turn};
@@ -156,6 +157,8 @@ pub(crate) struct BusCore {
     /// Who waits for the bus to be idle, or for a delivery to move on.
     pub(super) idlers: Mutex<Vec<(Arc<Bell>, Until)>>,
     pub(super) idlers_count: AtomicUsize,
+    /// Events of which only children run.
+    pub(super) lingering: Mutex<Lingering>,
     /// What the user's handles share; gone with the last of them.
     pub(crate) alive: OnceLock<Weak<Alive>>,
 }
@@ -257,6 +260,7 @@ impl BusCore {
             idlers: Mutex::new(Vec::new()),
             // Each end of a delivery makes room, where that is bounded.
             idlers_count: AtomicUsize::new(usize::from(options.max_in_flight.is_some())),
+            lingering: Mutex::default(),
             alive: OnceLock::new(),
             options,
         }
@@ -395,6 +399,7 @@ impl Drop for BusCore {
         self.runtime.buses.lock().remove(&self.identity.id);
         self.runtime.pool.close_lane(self.lane);
         self.outbox.close();
+        self.end_lingering();
         // Entries hold the event, not the bus: what is left here was never claimed.
         let mut left = Vec::new();
         let run = self.run.get_mut();

@@ -8,9 +8,10 @@ use crate::bus::letters::{self, Failure};
 use crate::bus::limits;
 use crate::bus::recorder::{Keeps, Verdict, is_drop, is_own};
 use crate::bus::tell;
+use crate::bus::waits_for::lingers_until;
 use crate::event::{AnyEvent, Completion, Delay, Delivery, Outcome, Record, State, TypeSlot, Unrun, Wait};
 use crate::runtime::{Job, is_service_thread};
-use crate::sys::clock::{Stamp, Timer};
+use crate::sys::clock::{NEVER, Stamp, Tick, Timer};
 use crate::sys::unwind;
 use std::sync::Arc;
 
@@ -29,6 +30,8 @@ pub(crate) struct Finish {
     /// Other buses have it, too.
     forwarded: bool,
     rare: Option<Box<Rare>>,
+    /// Its handlers have ended, and it is not complete: when to warn.
+    lingers: Tick,
 }
 
 /// What few deliveries leave.
@@ -65,7 +68,11 @@ pub(crate) fn finish(state: &mut State, event: &AnyEvent, delivery: usize, at: S
         event.publish_complete();
     }
     let forwarded = state.deliveries.are_many();
-    Some(Finish { completion, slot, carries_loop, watched, end, verdict, redrive, limited, forwarded, rare })
+    let lingers = match &slot {
+        Some(slot) if completion.is_none() && counted => lingers_until(state, event, delivery, slot),
+        _ => NEVER,
+    };
+    Some(Finish { completion, slot, carries_loop, watched, end, verdict, redrive, limited, forwarded, rare, lingers })
 }
 
 #[cold]
@@ -151,6 +158,9 @@ pub(crate) fn conclude(bus: &Arc<BusCore>, event: &AnyEvent, finish: Finish) {
             }
             // What its handlers emitted and nobody waited for may jump from now on.
             bus.ring_above(event);
+            if finish.lingers != NEVER {
+                bus.note_lingering(event, finish.lingers);
+            }
         }
     }
     if bus.trims && event.is_complete() {

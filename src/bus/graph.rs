@@ -482,13 +482,15 @@ impl Search<'_> {
                 }
                 let [worker] = holders[..] else {
                     if self.none_can_leave(group, &holders, &event, jump, queue, lines) {
-                        let words = ", which stands in line for a place under a limit, and whoever has one waits, too";
+                        let words =
+                            format!(", which stands in line for {}, and whoever has a place waits, too", group.label());
                         return Some(format!("{}{words}", trail.words(hop)));
                     }
                     continue;
                 };
                 // Who waits for the event lends it the place.
-                let words = |who: &str| format!(", which stands in line for a place under a limit that {who} has");
+                let words =
+                    |who: &str| format!(", which stands in line for {}, where {who} has a place", group.label());
                 if worker == self.me {
                     let lends = |awaited| limits::needs(self.parked, awaited, &event);
                     if jump && queue || self.awaited.is_some_and(lends) {

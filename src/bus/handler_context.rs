@@ -4,8 +4,9 @@ use crate::bus::core::BusCore;
 use crate::bus::forbid::may_block;
 use crate::bus::frame::{self, Frame};
 use crate::bus::handle::EventBus;
+use crate::bus::sits::Sitting;
 use crate::event::{AnyEvent, AttemptKey, HandlerInfo, WaitError, WeakEvent};
-use crate::runtime::{Serves, Worker};
+use crate::runtime::{Serves, SitFor, Worker};
 use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::{logging, unwind};
 use std::fmt;
@@ -96,7 +97,11 @@ impl HandlerContext {
         may_block(|| format!("sleeps for {duration:?}"))?;
         let until = clock::after(clock::now(), duration);
         let Some(worker) = Worker::current() else { return self.check() };
+        let frame = frame::top();
+        let words = || SitFor::other(format!("sleeps for {duration:?}"));
+        let sitting = frame.as_ref().map(|frame| Sitting::enter(&worker, frame, words()));
         let slept = self.sleep_on(&worker, until);
+        drop(sitting);
         worker.ends_wait();
         slept
     }

@@ -275,6 +275,32 @@ pub(crate) fn holders(runtime: &RuntimeCore, group: &Arc<LimitGroup>) -> Vec<u64
     workers.filter(|worker| worker.slots().into_iter().any(holds)).map(|worker| worker.id).collect()
 }
 
+/// A limit and who has its places: `the limit printer (1), which print#1a2b on Page#3c4d has`.
+pub(crate) fn in_words(runtime: &RuntimeCore, group: &Arc<LimitGroup>) -> String {
+    const SHOWN: usize = 4;
+    let mut holders = Vec::new();
+    for worker in runtime.pool.all_workers() {
+        for slot in worker.slots() {
+            let place = Place::of_slot(slot);
+            if place.is_in(group) {
+                let state = place.event.state().lock();
+                let handler = state.deliveries.get(place.delivery).and_then(|d| d.handler(place.invocation)).cloned();
+                drop(state);
+                let handler = handler.map_or_else(|| "a handler".to_owned(), |handler| handler.label());
+                holders.push(format!("{handler} on {}", place.event));
+            }
+        }
+    }
+    let more = holders.len().saturating_sub(SHOWN);
+    holders.truncate(SHOWN);
+    let limit = group.label();
+    match (holders.join(", "), more) {
+        (shown, _) if shown.is_empty() => limit,
+        (shown, 0) => format!("{limit}, which {shown} has"),
+        (shown, more) => format!("{limit}, which {shown} and {more} more have"),
+    }
+}
+
 /// Whether a handler on that thread has a place that nobody shares.
 pub(crate) fn can_lend(runtime: &RuntimeCore, group: &Arc<LimitGroup>, worker: u64) -> bool {
     let slots = runtime.pool.worker(worker).map(|worker| worker.slots()).unwrap_or_default();

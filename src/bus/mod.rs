@@ -60,6 +60,7 @@ mod tree;
 mod turn;
 mod view;
 mod waiting;
+mod waits_for;
 mod worker_local;
 
 pub use builder::{BusBuilder, BusOptions};
@@ -69,6 +70,8 @@ pub use handler_context::{CancelGuard, HandlerContext};
 pub use middleware::Middleware;
 pub use results::Select;
 pub use shutdown::{Shutdown, ShutdownReport};
+#[cfg(feature = "process")]
+pub(crate) use sits::at_process;
 
 pub(crate) use self::core::{BusCore, Doors};
 pub(crate) use counters::End;

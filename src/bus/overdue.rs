@@ -8,6 +8,7 @@ use crate::bus::limits;
 use crate::bus::recorder::By;
 use crate::bus::registry::retry_for;
 use crate::bus::tell;
+use crate::bus::waits_for;
 use crate::event::{
     AnyEvent, AttemptKey, Cause, CauseKind, Delay, DeliveryPhase, HandlerFailure, HandlerInfo, Outcome, RecordPhase,
     note_given_up,
@@ -26,7 +27,9 @@ pub(crate) fn give_up_worker(bus: &Arc<BusCore>, id: u64) {
     let mut abandoned = false;
     let slots = worker.slots();
     // Nothing is logged about what a logger has emitted; not that the worker comes back, either.
-    let tells = slots.first().is_none_or(|slot| !slot.event.head().is_from_logger());
+    // And a thread that waits for a process comes back as soon as that is ended, which happens now.
+    let at_process = waits_for::is_at_a_process(&bus.runtime, id);
+    let tells = !at_process && slots.first().is_none_or(|slot| !slot.event.head().is_from_logger());
     worker.if_bottom_is_dead(|| {
         abandoned = pool.abandon(&worker);
         worker.tells_return.store(abandoned && tells, Ordering::Relaxed);
@@ -83,8 +86,8 @@ fn warn_slow(bus: &Arc<BusCore>, worker: &Worker, slot: &Slot, what: Overdue) {
         return;
     }
     let now = clock::now();
-    let awaited = bus.runtime.parked.lock().get(&worker.id).map(|parked| parked.event.clone());
-    let waits = move || awaited.map(|event| format!(", waits for {event}")).unwrap_or_default();
+    let awaited = waits_for::of_slot(&bus.runtime, worker, slot);
+    let waits = move || awaited.map(|awaited| format!(", {awaited}")).unwrap_or_default();
     let (event, label) = (slot.event.clone(), Arc::clone(&bus.identity.label));
     if what == Overdue::SlowHandler {
         let Some(handler) = handler_of(slot) else { return };
@@ -114,6 +117,8 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
     let ran = deadline.saturating_sub(since);
     let after = Duration::from_nanos(ran);
     let at = clock::now();
+    // Looks at other events: before this one is locked.
+    let detail: Option<Arc<str>> = waits_for::of_slot(&bus.runtime, worker, slot).map(Arc::from);
     let mut state = event.state().lock();
     let Some(delivery) = state.deliveries.get_mut(index) else { return };
     if !delivery.is_live(key.invocation, key.attempt) || deadline == delivery.cap() {
@@ -130,7 +135,7 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
     if retry.is_some() {
         delivery.await_retry(key.invocation);
     } else {
-        let failure = Arc::new(HandlerFailure::TimedOut { after, detail: None });
+        let failure = Arc::new(HandlerFailure::TimedOut { after, detail: detail.clone() });
         delivery.end_record(key.invocation, Outcome::Failed(failure), at);
     }
     let (hooks, pauses) = state.give_up(key);
@@ -156,7 +161,7 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
         }
         tell::deliver(&bus, &event);
         match retry {
-            Some(retry) => decide_retry(&bus, &event, key, retry, after),
+            Some(retry) => decide_retry(&bus, &event, key, retry, HandlerFailure::TimedOut { after, detail }),
             None if planted("timeout_replaces_nobody") => {}
             None => drive_on(&bus, &event, index),
         }
@@ -165,12 +170,17 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
 }
 
 /// After a timeout, on a thread of the pool since the filter is the user's.
-fn decide_retry(bus: &Arc<BusCore>, event: &AnyEvent, key: AttemptKey, retry: crate::event::Retry, after: Duration) {
+fn decide_retry(
+    bus: &Arc<BusCore>,
+    event: &AnyEvent,
+    key: AttemptKey,
+    retry: crate::event::Retry,
+    failure: HandlerFailure,
+) {
     let (bus, event) = (Arc::clone(bus), event.clone());
     let pool = Arc::clone(&bus.runtime.pool);
     let (of, lane) = (event.clone(), bus.lane);
     let decide = move |_: &Arc<Worker>| {
-        let failure = HandlerFailure::TimedOut { after, detail: None };
         let again = frame::callback(|| retry.retryable(&failure)).unwrap_or_else(|panic| {
             let of = event.clone();
             logging::later!(Error, of event; move || format!("the retry filter of a handler of {of} panicked: {panic}"));

@@ -2,7 +2,8 @@
 
 use crate::bus::frame::{self, Frame};
 use crate::bus::rest::Rested;
-use crate::runtime::{Needs, Serves, Worker};
+use crate::bus::sits::Sitting;
+use crate::runtime::{Needs, Serves, SitFor, Worker};
 use crate::sync::Bell;
 use crate::sys::clock::{self, NEVER, Tick};
 use std::sync::Arc;
@@ -52,10 +53,14 @@ impl Seat {
     }
 
     /// Parks until `ready`. That must not run user code, nor drop what users gave.
-    pub(crate) fn park(&self, deadline: Tick, ready: impl Fn() -> bool) -> Parked {
+    ///
+    /// `what`: what a handler does here, in words.
+    pub(crate) fn park(&self, deadline: Tick, what: impl FnOnce() -> String, ready: impl Fn() -> bool) -> Parked {
         if ready() {
             return Parked::Ready;
         }
+        let frame = self.frame.as_ref();
+        let _sitting = frame.map(|frame| Sitting::enter(&self.worker, frame, SitFor::other(what())));
         let parked = self.parks(deadline, ready);
         self.worker.ends_wait();
         parked

@@ -262,6 +262,7 @@ impl BusCore {
         run.paused = 0;
         self.go_on(run);
         self.outbox.close();
+        self.end_lingering();
     }
 
     /// From now on no delay between two attempts is waited for.

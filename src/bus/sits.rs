@@ -46,7 +46,7 @@ pub(crate) fn idle_wait(runtime: &RuntimeCore, worker: u64) -> Option<Arc<BusIde
     }
     match &runtime.sits.lock().get(&worker)?.what {
         SitFor::Idle(bus) => Some(Arc::clone(bus)),
-        SitFor::Other(_) => None,
+        _ => None,
     }
 }
 
@@ -58,7 +58,7 @@ pub(crate) fn idle_waits(runtime: &RuntimeCore) -> Vec<(u64, Arc<BusIdentity>)> 
     let sits = runtime.sits.lock();
     let waits = sits.iter().filter_map(|(worker, sit)| match &sit.what {
         SitFor::Idle(bus) => Some((*worker, Arc::clone(bus))),
-        SitFor::Other(_) => None,
+        _ => None,
     });
     waits.collect()
 }
@@ -92,4 +92,13 @@ pub(crate) fn unfinished(identity: &BusIdentity) -> Vec<(AnyEvent, usize)> {
     }
     drop(run);
     found
+}
+
+/// While `body` waits for a process that ends with the handler: its warnings say so.
+#[cfg(feature = "process")]
+pub(crate) fn at_process<R>(words: impl FnOnce() -> String, body: impl FnOnce() -> R) -> R {
+    let (worker, frame) = (Worker::current(), crate::bus::frame::top());
+    let (Some(worker), Some(frame)) = (&worker, &frame) else { return body() };
+    let _sitting = Sitting::enter(worker, frame, SitFor::Process(words().into()));
+    body()
 }

@@ -149,6 +149,14 @@ impl LimitGroup {
         result
     }
 
+    /// `the limit printer (1)`
+    pub(crate) fn label(&self) -> String {
+        match &self.name {
+            Some(name) => format!("the limit {name} ({})", self.max),
+            None => format!("a limit of {}", self.max),
+        }
+    }
+
     pub(crate) fn timeout(&self, after: Duration) -> LimitTimeout {
         LimitTimeout { name: self.name.as_deref().map(str::to_owned), max_concurrent: self.max, after }
     }

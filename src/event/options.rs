@@ -112,6 +112,8 @@ impl EventOptions {
     }
 
     /// Warns in the log when the event is still running after this time. Default: the bus's, which is 300 s.
+    ///
+    /// While a handler of it runs, at that time; when its handlers have ended and only what they emitted runs, within a second of it. The warning names what it waits for.
     pub fn slow_after(mut self, after: Duration) -> Self {
         self.slow_after = Knob::After(after);
         self

@@ -124,6 +124,15 @@ enum Wanted {
 }
 
 impl<'bus, E> Find<'bus, E> {
+    fn in_words(&self) -> String {
+        let what = match &self.wanted {
+            Wanted::Payload(known) => (known.name)(),
+            Wanted::Named(name) => name,
+            Wanted::Any => "any event",
+        };
+        format!("waits to find {what} on {}", self.bus.label())
+    }
+
     fn new(bus: &'bus EventBus, wanted: Wanted, cast: fn(&AnyEvent) -> Option<E>) -> Self {
         let (past, window, future) = (true, None, None);
         Find { bus, wanted, cast, past, window, future, ancestor: None, status: None, filters: Vec::new() }
@@ -274,7 +283,9 @@ impl<'bus, E> Find<'bus, E> {
                 }
                 unwind::drop_quietly(event);
             }
-            if seat.is_over(deadline) || seat.park(deadline, || waiting.waiter.is_ready()) != Parked::Ready {
+            if seat.is_over(deadline)
+                || seat.park(deadline, || self.in_words(), || waiting.waiter.is_ready()) != Parked::Ready
+            {
                 return None;
             }
             if waiting.waiter.is_over() {

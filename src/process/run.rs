@@ -4,7 +4,7 @@ use super::child::{CHUNK, Got, Watched, poll, read_ready, readable};
 use super::command::{Captured, Command, CommandError, CommandOutput};
 use super::guardian::Guardian;
 use super::streams;
-use crate::bus::{CancelGuard, HandlerContext};
+use crate::bus::{CancelGuard, HandlerContext, at_process};
 use crate::event::WaitError;
 use crate::sys::clock::{self, NEVER, Tick};
 use rustix::event::{PollFd, PollFlags};
@@ -34,7 +34,8 @@ pub(crate) fn run(command: &Command) -> Result<CommandOutput, CommandError> {
     let [stdout, stderr] = streams.outputs.map(Capture::new);
     let mut running =
         Running { child: Watched::new(child, Some(group)), guardian: Some(guardian), input, stdout, stderr };
-    let given_up = running.until_exit(&given_up, command.kill_grace);
+    let words = || format!("waits for command {}", command.program.to_string_lossy());
+    let given_up = at_process(words, || running.until_exit(&given_up, command.kill_grace));
     let status = running.end();
     let elapsed = Duration::from_nanos(clock::now().saturating_sub(began));
     if given_up {

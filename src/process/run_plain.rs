@@ -4,7 +4,7 @@
 
 use super::command::{Command, CommandError, CommandOutput};
 use super::streams;
-use crate::bus::HandlerContext;
+use crate::bus::{HandlerContext, at_process};
 use crate::event::WaitError;
 use crate::sys::clock;
 use crate::sys::sync::{Condvar, Mutex};
@@ -33,7 +33,8 @@ pub(crate) fn run(command: &Command) -> Result<CommandOutput, CommandError> {
         thread::spawn("command-input".to_owned(), STACK, feed).map_err(command.about("stdin"))?;
     }
     let [stdout, stderr] = streams.outputs.map(|pipe| pipe.map(Collected::from_pipe).unwrap_or_default());
-    let status = running.wait().map_err(command.about("wait"))?;
+    let words = || format!("waits for command {}", command.program.to_string_lossy());
+    let status = at_process(words, || running.wait()).map_err(command.about("wait"))?;
     let elapsed = Duration::from_nanos(clock::now().saturating_sub(began));
     let Some(status) = status else { return Err(command.error("ended", WaitError::Aborted)) };
     let deadline = clock::after(clock::now(), PIPES);

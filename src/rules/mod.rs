@@ -15,4 +15,4 @@ pub use health_window::HealthWindow;
 pub(crate) use lanes::Lanes;
 pub(crate) use rarely::Rarely;
 pub(crate) use rate::TokenBucket;
-pub(crate) use resolve::{BusDefaults, handler_mode, plan, slow_event, timing};
+pub(crate) use resolve::{BusDefaults, handler_mode, own_slow_event, plan, slow_event, timing};

@@ -62,16 +62,34 @@ pub(crate) struct Sit {
 pub(crate) enum SitFor {
     /// That bus is idle.
     Idle(Arc<BusIdentity>),
-    /// In words.
-    #[allow(dead_code, reason = "named by what parks")]
+    /// In words: `receives from …`.
     Other(Arc<str>),
+    /// The same for a process that ends with the handler's attempt.
+    #[cfg(feature = "process")]
+    Process(Arc<str>),
+}
+
+impl SitFor {
+    pub(crate) fn other(words: String) -> SitFor {
+        SitFor::Other(words.into())
+    }
+
+    pub(crate) fn is_process(&self) -> bool {
+        #[cfg(feature = "process")]
+        if let SitFor::Process(_) = self {
+            return true;
+        }
+        false
+    }
 }
 
 impl fmt::Display for SitFor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SitFor::Idle(bus) => write!(f, "{} to be idle", bus.label),
+            SitFor::Idle(bus) => write!(f, "waits for {} to be idle", bus.label),
             SitFor::Other(what) => f.write_str(what),
+            #[cfg(feature = "process")]
+            SitFor::Process(what) => f.write_str(what),
         }
     }
 }

@@ -410,6 +410,13 @@ impl Worker {
         }
     }
 
+    /// The event that one of its handlers waits for, since it runs on top of that.
+    pub(crate) fn above(&self, event: &AnyEvent, delivery: usize) -> Option<AnyEvent> {
+        let stack = self.stack.lock();
+        let at = stack.slots.iter().rposition(|slot| slot.event.same(event) && slot.delivery == delivery)?;
+        stack.slots.get(at + 1).map(|above| above.event.clone())
+    }
+
     /// Bottom first; not under any event's lock.
     pub(crate) fn slots(&self) -> Vec<Slot> {
         let stack = self.stack.lock();

@@ -123,6 +123,14 @@ impl<E> Subscription<E> {
         }
     }
 
+    fn in_words(&self) -> String {
+        let of = std::any::type_name::<E>();
+        match self.bus.upgrade() {
+            Some(bus) => format!("waits to receive {of} from a subscription to {}", bus.label()),
+            None => format!("waits to receive {of} from a subscription"),
+        }
+    }
+
     /// The next event; waits for one so long at most.
     ///
     /// **Blocking**: as [`recv`](Subscription::recv).
@@ -161,7 +169,7 @@ impl<E> Subscription<E> {
                 Err(RecvError::Empty) => {}
                 answer => return answer,
             }
-            match seat.park(deadline, || self.backlog.is_ready(seat.bell())) {
+            match seat.park(deadline, || self.in_words(), || self.backlog.is_ready(seat.bell())) {
                 Parked::Ready => {}
                 Parked::TimedOut => return Err(RecvError::Timeout),
                 Parked::GivenUp => return Err(RecvError::Closed),

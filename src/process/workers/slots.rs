@@ -5,6 +5,7 @@ use super::keeper::{Keeper, Phase, Printed};
 use super::link::{Link, Order, Reply};
 use super::marker;
 use super::pool::Config;
+use crate::bus::at_process;
 use crate::process::child::Watched;
 use crate::sys::clock;
 use crate::sys::sync::atomic::{AtomicBool, Ordering};
@@ -75,7 +76,8 @@ impl Slots {
             let Some((link, request, fresh)) = self.check_out(claim, unlogged)? else { return Ok(Reply::GivenUp) };
             frame::number(frame, request);
             *claim.on.lock() = Some((Arc::clone(&link), request));
-            let reply = link.call(request, frame, &claim.given_up, unlogged);
+            let words = || format!("waits for worker process {}", link.pid);
+            let reply = at_process(words, || link.call(request, frame, &claim.given_up, unlogged));
             *claim.on.lock() = None;
             match &reply {
                 None | Some(Reply::Outcome { .. }) => self.check_in(link),
