@@ -46,6 +46,9 @@ pub(crate) enum Ended {
 pub(crate) fn call(driver: &Driver<'_>, into: &mut Returned) {
     let (event, attempt) = (driver.event, driver.attempt);
     let handler = &driver.slot.handlers[attempt.invocation];
+    if attempt.deadline == 0 {
+        return time_is_up(driver, &handler.entry, into);
+    }
     let mut failed = None;
     let outcome = &mut into.outcome;
     let called = unwind::catch(|| match (handler.call)(event, outcome) {
@@ -79,6 +82,14 @@ fn note_permanent(driver: &Driver<'_>) {
     if let Some(record) = delivery.and_then(|d| d.records.get_mut(invocation)) {
         record.permanent = true;
     }
+}
+
+/// Its timeout is zero: up at once, and nobody but this thread ends it.
+#[cold]
+fn time_is_up(driver: &Driver<'_>, entry: &HandlerEntry, into: &mut Returned) {
+    let failure = HandlerFailure::TimedOut { after: Duration::ZERO, detail: None };
+    into.retry = retry_after(driver, entry, driver.attempt, &failure);
+    into.outcome = Outcome::Failed(Arc::new(failure));
 }
 
 /// What an untyped handler returned becomes the event's own output.

@@ -160,7 +160,7 @@ impl BusBuilder {
         self
     }
 
-    /// Cap on each attempt of each handler. Default 60 s; `None`: no cap.
+    /// Cap on each attempt of each handler. Default 60 s; `None`: no cap. Zero is up at once: the handler is not called.
     ///
     /// Time goes on while the process is stopped (a debugger, `SIGSTOP`, a paused container; on a suspended machine it depends on the
     /// system's monotonic clock): when it goes on, every timeout that has passed meanwhile ends its attempt at once, though the handler had no chance. A
@@ -170,7 +170,7 @@ impl BusBuilder {
         self
     }
 
-    /// Cap on each event, from the start of its processing. Default none.
+    /// Cap on each event, from the start of its processing. Default none. Zero is up at once: no handler is called.
     pub fn event_timeout(mut self, after: Option<Duration>) -> Self {
         self.options.event_timeout = after;
         self

@@ -18,6 +18,7 @@ use crate::runtime::{Stack, Worker};
 use crate::sys::clock::{self, NEVER, Stamp, Tick};
 use crate::sys::unwind;
 use std::sync::Arc;
+use std::time::Duration;
 
 mod own_permit;
 
@@ -320,7 +321,7 @@ impl<'a> Driver<'a> {
                 self.owed.finish = finish(state, self.event, self.delivery, at, self.bus.recorder.keeps());
                 return if self.owed.finish.is_some() { Step::Finished } else { Step::Nothing };
             };
-            if !self.is_off(delivery, invocation) {
+            if !self.is_off(delivery, invocation) && !self.fixed.is_up() {
                 break invocation;
             }
             self.skip(delivery, invocation, at);
@@ -360,10 +361,14 @@ impl<'a> Driver<'a> {
     /// Under the event's lock: it does not start any more.
     #[cold]
     fn skip(&mut self, delivery: &mut Delivery, invocation: usize, at: Stamp) {
-        let (head, info) = (self.event.head(), &self.slot.handlers[invocation].entry.info);
-        let cause =
-            Cause::new(CauseKind::Off, head.id(), self.event.event_type()).with_handler(info.id(), info.label());
-        delivery.end_record(invocation, Outcome::Failed(Arc::new(HandlerFailure::Cancelled { cause })), at);
+        let failure = if self.fixed.is_up() {
+            HandlerFailure::TimedOut { after: Duration::ZERO, detail: None }
+        } else {
+            let (head, info) = (self.event.head(), &self.slot.handlers[invocation].entry.info);
+            let cause = Cause::new(CauseKind::Off, head.id(), self.event.event_type());
+            HandlerFailure::Cancelled { cause: cause.with_handler(info.id(), info.label()) }
+        };
+        delivery.end_record(invocation, Outcome::Failed(Arc::new(failure)), at);
         self.owed.skipped = true;
     }
 

@@ -163,6 +163,9 @@ fn end_delivery(
         delivery.fix_handlers(Arc::clone(slot), |slot, at| mode_for(own, slot, at, &bus.defaults));
     }
     let mut running = Vec::new();
+    let no_time = cause.kind == CauseKind::EventTimeout
+        && cause.event == event.head().id()
+        && cause.after == Some(Duration::ZERO);
     for invocation in 0..delivery.records.len() {
         let record = &delivery.records[invocation];
         let failure = match record.phase {
@@ -174,11 +177,13 @@ fn end_delivery(
             }
             // Between two attempts it has run, so it was not cancelled before it started.
             _ if record.started != 0 => HandlerFailure::Aborted { cause: cause.clone() },
+            // As where a driver comes to it.
+            _ if no_time => HandlerFailure::TimedOut { after: Duration::ZERO, detail: None },
             _ => HandlerFailure::Cancelled { cause: cause.clone() },
         };
         delivery.end_record(invocation, Outcome::Failed(Arc::new(failure)), at);
     }
-    if !delivery.anything_started() {
+    if !delivery.anything_started() && !no_time {
         delivery.unrun = if cause.kind == CauseKind::Dropped { Unrun::Dropped } else { Unrun::Cancelled };
     }
     let manner = delivery.manner;

@@ -35,7 +35,7 @@ impl EventBus {
     /// The same for events whose payload is a `P`.
     #[track_caller]
     pub fn forward_to<P: Payload>(&self, target: &EventBus) -> HandlerInfo {
-        self.register_forward(P::event_type(), Some(KnownType::of::<P>()), target)
+        self.register_forward(crate::event::name_of::<P>(), Some(KnownType::of::<P>()), target)
     }
 
     #[track_caller]

@@ -179,7 +179,7 @@ impl EventBus {
             Some(event) => handler.handle(event).map(|output| output.map(AnyOutput::of::<P>)),
             None => Ok(None),
         };
-        self.register(P::event_type(), Some(KnownType::of::<P>()), options, type_name, true, call)
+        self.register(crate::event::name_of::<P>(), Some(KnownType::of::<P>()), options, type_name, true, call)
     }
 
     /// Registers an untyped handler: `pattern` is an event type's name, or `*` for all. Shares one table with [`on`](EventBus::on).
@@ -297,7 +297,7 @@ impl EventBus {
 
     /// Ends all registrations for the type `P`, by-name ones included; how many.
     pub fn off_all<P: Payload>(&self) -> usize {
-        self.let_go(self.core.registry.remove_all(P::event_type(), Some(TypeId::of::<P>()), self.told()))
+        self.let_go(self.core.registry.remove_all(crate::event::name_of::<P>(), Some(TypeId::of::<P>()), self.told()))
     }
 
     /// Ends all registrations under a name; `*` means the wildcard ones only. How many.

@@ -206,7 +206,10 @@ impl Registry {
         let payload = body.payload_type();
         let key = payload.map_or_else(|| Key::Dynamic(body.event_type().to_owned()), Key::Typed);
         let first = || {
-            body.known_type().into_iter().for_each(|known| self.know(known));
+            if let Some(known) = body.known_type() {
+                known.check_name();
+                self.know(known);
+            }
             body.default_options()
         };
         self.slot_of(key, payload, || body.event_type(), first, defaults)
@@ -218,6 +221,7 @@ impl Registry {
 
     pub(crate) fn slot_of_known(&self, known: KnownType, defaults: &BusDefaults) -> Arc<TypeSlot> {
         let first = || {
+            known.check_name();
             self.know(known);
             (known.options)()
         };

@@ -29,6 +29,7 @@ pub(crate) struct Attempt {
     pub(crate) invocation: usize,
     pub(crate) number: u32,
     pub(crate) since: Tick,
+    /// 0: there is no time at all, so the handler is not called.
     pub(crate) deadline: Tick,
     /// See [`given_up`].
     pub(crate) given_up: u64,
@@ -63,7 +64,7 @@ impl Begun {
             bus.runtime.watch.look_at(look, worker);
         }
         // From its claim on an event's cap counts.
-        if self.fixed.cap != NEVER {
+        if self.fixed.cap != NEVER && !self.fixed.is_up() {
             ending::watch_cap(bus, event, delivery, self.fixed.cap);
         }
         tell::deliver(bus, event);
@@ -119,7 +120,8 @@ impl Start<'_> {
         let mode = delivery.records.first()?.mode;
         let first = self.slot.handlers.first()?;
         let limited = first.limited;
-        if fixed.manner.parallel
+        if fixed.is_up()
+            || fixed.manner.parallel
             || limited
             || !first.entry.info.is_registered()
             || needs_permit(mode, fixed.manner.bus_handler)
@@ -149,8 +151,15 @@ impl Start<'_> {
         let own = self.event.head().options();
         let timing = timing_for(own, self.slot, invocation, &self.bus.defaults);
         let since = self.now;
-        let deadline = since.saturating_add(timing.timeout).min(fixed.cap);
-        let running = Running { invocation, attempt: number, since, deadline, slow: timing.slow_at(since) };
+        // With no time at all it is up by then, and the watch has no part in that.
+        let (deadline, shown) = match timing.timeout {
+            0 => (0, NEVER),
+            timeout => {
+                let deadline = since.saturating_add(timeout).min(fixed.cap);
+                (deadline, deadline)
+            }
+        };
+        let running = Running { invocation, attempt: number, since, deadline: shown, slow: timing.slow_at(since) };
         let look = if let Some(stack) = stack {
             let slow_after = match own {
                 Some(_) => rules::slow_event(own, &self.slot.options, &self.bus.defaults),
@@ -207,7 +216,7 @@ pub(crate) fn fix_handlers(
         fixed
     };
     tell::deliver(bus, event);
-    if capped {
+    if capped && !fixed.is_up() {
         ending::watch_cap(bus, event, index, fixed.cap);
     }
     Some((slot, fixed))
@@ -245,6 +254,12 @@ pub(crate) fn fix(
 }
 
 impl Fixed {
+    /// Its event has no time at all: its handlers are not called.
+    #[inline]
+    pub(crate) fn is_up(&self) -> bool {
+        self.cap <= self.begun
+    }
+
     pub(crate) fn of(delivery: &Delivery) -> Fixed {
         Fixed { manner: delivery.manner, cap: delivery.cap(), begun: delivery.begun }
     }

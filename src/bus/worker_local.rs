@@ -165,7 +165,7 @@ impl EventBus {
             Ok(output.map(AnyOutput::of::<P>))
         };
         let type_name = short_type_name::<H>();
-        self.register(P::event_type(), Some(KnownType::of::<P>()), options, type_name, true, call)
+        self.register(crate::event::name_of::<P>(), Some(KnownType::of::<P>()), options, type_name, true, call)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::sys::clock::Stamp;
 use crate::sys::count::Early;
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use crate::sys::{logging, random};
+use crate::sys::{logging, random, unwind};
 use ref_cast::{RefCastCustom, ref_cast_custom};
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -277,11 +277,11 @@ pub(crate) struct Typed<P>(pub(crate) P);
 
 impl<P: Payload> Body for Typed<P> {
     fn event_type(&self) -> &str {
-        P::event_type()
+        crate::event::name_of::<P>()
     }
 
     fn version(&self) -> &str {
-        P::version()
+        unwind::catch(P::version).unwrap_or("0.0.1")
     }
 
     fn payload_type(&self) -> Option<TypeId> {
@@ -299,7 +299,7 @@ impl<P: Payload> Body for Typed<P> {
     fn payload_json(&self) -> Result<Json, JsonError> {
         match P::codec() {
             Some(codec) => Ok(codec.payload_to_json(&self.0)?),
-            None => Err(JsonError::NoCodec { event_type: P::event_type().to_owned() }),
+            None => Err(JsonError::NoCodec { event_type: crate::event::name_of::<P>().to_owned() }),
         }
     }
 

@@ -17,6 +17,8 @@ pub(crate) struct MakeEvent {
 pub(crate) struct KnownType {
     pub(crate) payload: TypeId,
     pub(crate) name: fn() -> &'static str,
+    /// The same as the type says it, which may panic.
+    said: fn() -> &'static str,
     pub(crate) options: fn() -> EventOptions,
     /// Runs the user's code.
     pub(crate) read: fn(&Json) -> Result<MakeEvent, JsonError>,
@@ -24,12 +26,34 @@ pub(crate) struct KnownType {
 
 impl KnownType {
     pub(crate) fn of<P: Payload>() -> Self {
-        KnownType { payload: TypeId::of::<P>(), name: P::event_type, options: P::options, read: read::<P> }
+        KnownType {
+            payload: TypeId::of::<P>(),
+            name: name_of::<P>,
+            said: P::event_type,
+            options: P::options,
+            read: read::<P>,
+        }
+    }
+}
+
+/// What a type says that its events are called. If that panics, its own name: nothing that asks may panic for it.
+#[inline]
+pub(crate) fn name_of<P: Payload>() -> &'static str {
+    unwind::catch(P::event_type).unwrap_or_else(|_| std::any::type_name::<P>())
+}
+
+impl KnownType {
+    /// Where a bus meets the type first: says so if its name cannot be had.
+    pub(crate) fn check_name(&self) {
+        if let Err(panic) = unwind::catch(self.said) {
+            let name = (self.name)();
+            logging::later!(Error, move || format!("the event_type of {name} panicked, so it is called that: {panic}"));
+        }
     }
 }
 
 fn read<P: Payload>(json: &Json) -> Result<MakeEvent, JsonError> {
-    let codec = P::codec().ok_or_else(|| JsonError::NoCodec { event_type: P::event_type().to_owned() })?;
+    let codec = P::codec().ok_or_else(|| JsonError::NoCodec { event_type: name_of::<P>().to_owned() })?;
     let payload = codec.payload_from_json(json)?;
     let label = described(&payload);
     Ok(MakeEvent { make: Box::new(move |birth| Fresh::new(birth, payload).any()), label })
@@ -42,7 +66,7 @@ pub(crate) fn described<P: Payload>(payload: &P) -> Option<Arc<str>> {
         Ok(None) => None,
         Ok(Some(text)) => label_of(&text),
         Err(panic) => {
-            logging::later!(Error, move || format!("the describe of a {} panicked: {panic}", P::event_type()));
+            logging::later!(Error, move || format!("the describe of a {} panicked: {panic}", name_of::<P>()));
             None
         }
     }

@@ -52,7 +52,7 @@ pub(crate) use delivery::{
 };
 pub(crate) use envelope::{Birth, Body, ContextMap, Fresh, ParentLink, Rare, WeakEvent, is_marked, marked};
 pub(crate) use info::HandlerEntry;
-pub(crate) use known_type::{KnownType, MakeEvent, described};
+pub(crate) use known_type::{KnownType, MakeEvent, described, name_of};
 pub(crate) use notices::{Lane, Notice, Notices, Of};
 pub(crate) use options::Knob;
 pub(crate) use origin::{Fields, Origin};

@@ -91,14 +91,14 @@ impl EventOptions {
     /// Cap on the whole event on each bus, from the start of processing there: all handlers, attempts and delays. Default:
     /// the bus's `event_timeout`, which is none.
     ///
-    /// What runs when it passes ends `Aborted`, what has not started ends `Cancelled`.
+    /// What runs when it passes ends `Aborted`, what has not started ends `Cancelled`. Zero is up at once: no handler is called, each ends `TimedOut`.
     pub fn timeout(mut self, after: Duration) -> Self {
         self.timeout = Knob::After(after);
         self
     }
 
     /// Cap on each attempt of each handler of this event. Default: the handler's own, then the bus's `handler_timeout`,
-    /// which is 60 s.
+    /// which is 60 s. Zero is up at once: the handler is not called.
     pub fn handler_timeout(mut self, after: Duration) -> Self {
         self.handler_timeout = Knob::After(after);
         self
@@ -286,7 +286,7 @@ impl HandlerOptions {
         self
     }
 
-    /// Cap on each attempt. Default: the bus's `handler_timeout`, which is 60 s.
+    /// Cap on each attempt. Default: the bus's `handler_timeout`, which is 60 s. Zero is up at once: the handler is not called.
     pub fn timeout(mut self, after: Duration) -> Self {
         self.timeout = Knob::After(after);
         self

@@ -127,7 +127,7 @@ impl AnyOutput {
 }
 
 fn encode_output<P: Payload>(output: &dyn Any) -> Result<Json, JsonError> {
-    let no_codec = || JsonError::NoCodec { event_type: P::event_type().to_owned() };
+    let no_codec = || JsonError::NoCodec { event_type: crate::event::name_of::<P>().to_owned() };
     let codec = P::codec().ok_or_else(no_codec)?;
     let output = output.downcast_ref::<P::Output>().ok_or_else(no_codec)?;
     Ok(codec.output_to_json(output)?)

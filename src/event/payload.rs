@@ -155,7 +155,7 @@ impl<P: Payload> Copy for Codec<P> {}
 
 impl<P: Payload> fmt::Debug for Codec<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Codec<{}>", P::event_type())
+        write!(f, "Codec<{}>", crate::event::name_of::<P>())
     }
 }
 

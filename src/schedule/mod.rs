@@ -111,7 +111,10 @@ impl EventBus {
             let emitted = emit(bus, payload, options).map(unwind::drop_quietly);
             if let Err(error) = &emitted {
                 let why = error.to_string();
-                logging::later!(Warn, move || format!("a scheduled {} was refused: {why}", P::event_type()));
+                logging::later!(Warn, move || format!(
+                    "a scheduled {} was refused: {why}",
+                    crate::event::name_of::<P>()
+                ));
             }
             emitted
         };
@@ -199,7 +202,7 @@ impl EventBus {
         if period < SHORTEST {
             logging::warn!(
                 "a period of {period:?} for {} on {} is taken as {SHORTEST:?}",
-                P::event_type(),
+                crate::event::name_of::<P>(),
                 self.label()
             );
         }
@@ -212,7 +215,10 @@ impl EventBus {
             let copy = match callback(|| payload.clone()) {
                 Ok(copy) => copy,
                 Err(panic) => {
-                    logging::later!(Error, move || format!("the Clone of {} panicked: {panic}", P::event_type()));
+                    logging::later!(Error, move || format!(
+                        "the Clone of {} panicked: {panic}",
+                        crate::event::name_of::<P>()
+                    ));
                     return Ok(());
                 }
             };
@@ -222,7 +228,10 @@ impl EventBus {
             });
             if let Err(error) = &emitted {
                 let why = error.to_string();
-                logging::later!(Debug, move || format!("a scheduled {} was refused: {why}", P::event_type()));
+                logging::later!(Debug, move || format!(
+                    "a scheduled {} was refused: {why}",
+                    crate::event::name_of::<P>()
+                ));
             }
             emitted
         };

@@ -94,7 +94,9 @@ impl Driver<'_> {
             }
             let delivery = state.deliveries.get_mut(self.delivery).filter(|d| d.phase == DeliveryPhase::Active);
             let started = delivery.is_some_and(|d| {
-                if self.is_off(d, invocation) && d.records[invocation].phase == RecordPhase::Delayed {
+                if (self.is_off(d, invocation) || self.fixed.is_up())
+                    && d.records[invocation].phase == RecordPhase::Delayed
+                {
                     self.skip(d, invocation, at);
                     return false;
                 }

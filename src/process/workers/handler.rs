@@ -87,7 +87,7 @@ impl EventBus {
 }
 
 fn call<P: Payload>(event: &Event<P>, pool: &ProcessPool) -> Result<Option<P::Output>, HandlerError> {
-    let event_type = P::event_type();
+    let event_type = crate::event::name_of::<P>();
     let context = HandlerContext::current();
     let max_frame = pool.slots().config.max_frame;
     let request = Request {
@@ -126,9 +126,11 @@ fn accept<P: Payload>(outcome: Outcome) -> Result<Option<P::Output>, HandlerErro
     match outcome {
         Outcome::Nothing => Ok(None),
         Outcome::Value(json) => {
-            let codec = P::codec().ok_or_else(|| failed(format!("{} has no codec", P::event_type())))?;
+            let codec = P::codec().ok_or_else(|| failed(format!("{} has no codec", crate::event::name_of::<P>())))?;
             let output = codec.output_from_json(&json);
-            output.map(Some).map_err(|error| failed(format!("the output of {} does not fit: {error}", P::event_type())))
+            output.map(Some).map_err(|error| {
+                failed(format!("the output of {} does not fit: {error}", crate::event::name_of::<P>()))
+            })
         }
         Outcome::Failed { text, permanent: true } => Err(HandlerError::permanent(text)),
         Outcome::Failed { text, permanent: false } => Err(text.into()),

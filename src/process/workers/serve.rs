@@ -99,14 +99,14 @@ impl Worker {
         let handler = Arc::new(handler);
         let install = move |bus: &EventBus, permanent: Option<Arc<AtomicBool>>| {
             let handler = Arc::clone(&handler);
-            let options = HandlerOptions::new().name(P::event_type());
+            let options = HandlerOptions::new().name(crate::event::name_of::<P>());
             bus.on_with(options, move |event: &Event<P>| match &permanent {
                 Some(permanent) => once(&*handler, event, permanent),
                 None => handler.handle(event),
             })
         };
-        if self.handlers.insert(P::event_type(), Box::new(install)).is_some() {
-            logging::warn!("a second handler for {} takes the place of the first", P::event_type());
+        if self.handlers.insert(crate::event::name_of::<P>(), Box::new(install)).is_some() {
+            logging::warn!("a second handler for {} takes the place of the first", crate::event::name_of::<P>());
         }
         self
     }
