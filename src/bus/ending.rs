@@ -404,23 +404,42 @@ pub(crate) fn give_up_if_all_sit(bus: &Arc<BusCore>, event: &AnyEvent, index: us
     }
 }
 
+/// On the aftermath thread.
+fn cap_passed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, cap: Tick) {
+    let (workers, begun): (Vec<u64>, Tick) = {
+        let state = event.state().lock();
+        let Some(delivery) = state.deliveries.get(index).filter(|d| d.phase == DeliveryPhase::Active) else { return };
+        let running = delivery.records.iter().filter(|r| r.phase == RecordPhase::Started);
+        (running.map(|r| r.worker).collect(), delivery.begun)
+    };
+    let panics = |id: u64| bus.runtime.pool.worker(id)?.told_of_panic(begun);
+    if let Some(soon) = workers.into_iter().filter_map(panics).min() {
+        // One of its handlers has panicked, and is not timed out, however long that takes to be told.
+        let (own, of) = (Arc::clone(bus), event.clone());
+        bus.runtime.watch.at(soon, move || cap_passed(&own, &of, index, cap));
+        return;
+    }
+    let at = clock::now();
+    let mut state = event.state().lock();
+    let begun = state.deliveries.get(index).map_or(cap, |d| d.begun);
+    let cause = Cause::new(CauseKind::EventTimeout, event.head().id(), event.body().event_type())
+        .with_after(Duration::from_nanos(cap.saturating_sub(begun)));
+    let ended = end_delivery(&mut state, event, index, &Slots::new(), &cause, at);
+    drop(state);
+    if let Some(ended) = ended {
+        cascade(event, index, None, &cause);
+        follow_up(ended);
+        let (of, label) = (event.clone(), Arc::clone(&bus.identity.label));
+        logging::later!(Debug, of event; move || format!("{of} on {label} met its timeout"));
+    }
+}
+
 /// The event's cap on one bus, whatever of it runs then.
 pub(crate) fn watch_cap(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, cap: Tick) {
     let (weak_bus, weak) = (Arc::downgrade(bus), event.downgrade());
     let timer = bus.runtime.watch.at(cap, move || {
-        let (Some(bus), Some(event)) = (weak_bus.upgrade(), weak.upgrade()) else { return };
-        let at = clock::now();
-        let mut state = event.state().lock();
-        let begun = state.deliveries.get(index).map_or(cap, |d| d.begun);
-        let cause = Cause::new(CauseKind::EventTimeout, event.head().id(), event.body().event_type())
-            .with_after(Duration::from_nanos(cap.saturating_sub(begun)));
-        let ended = end_delivery(&mut state, &event, index, &Slots::new(), &cause, at);
-        drop(state);
-        if let Some(ended) = ended {
-            cascade(&event, index, None, &cause);
-            follow_up(ended);
-            let (of, label) = (event.clone(), Arc::clone(&bus.identity.label));
-            logging::later!(Debug, of event; move || format!("{of} on {label} met its timeout"));
+        if let (Some(bus), Some(event)) = (weak_bus.upgrade(), weak.upgrade()) {
+            cap_passed(&bus, &event, index, cap);
         }
     });
     let stale = {

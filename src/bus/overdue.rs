@@ -114,6 +114,15 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
     let (event, index) = (&slot.event, slot.delivery);
     let Running { invocation, attempt, since, deadline, .. } = slot.running;
     let key = AttemptKey { delivery: index, invocation, attempt };
+    if let Some(soon) = worker.told_of_panic(since)
+        && worker.above(event, index).is_none()
+    {
+        // It is a panic, however long that takes to be told.
+        let (bus, worker, slot) = (Arc::clone(bus), Arc::clone(worker), slot.clone());
+        let watch = Arc::clone(&bus.runtime.watch);
+        watch.at(soon, move || deadline_passed(&bus, &worker, &slot));
+        return;
+    }
     let ran = deadline.saturating_sub(since);
     let after = Duration::from_nanos(ran);
     let at = clock::now();

@@ -92,6 +92,9 @@ pub enum HandlerFailure {
     /// The handler returned an error.
     Failed(BoxError),
     /// The handler panicked; the text is the panic's message.
+    ///
+    /// Also if its time was up while the panic was being told: a trace may take long to print. For that the first runtime puts a panic hook around the one that is there,
+    /// which does nothing but note when telling begins and ends; where a program replaces that later, such a panic may count as a timeout.
     Panicked(String),
     /// Its own timeout passed.
     #[non_exhaustive]

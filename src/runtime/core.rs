@@ -6,10 +6,11 @@ use crate::runtime::job::Job;
 use crate::runtime::pool::{Limits, Pool};
 use crate::runtime::readers::Readers;
 use crate::runtime::watch::Watch;
+use crate::runtime::worker::Worker;
 use crate::sync::{Bell, Semaphore};
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use crate::sys::{planted, thread};
+use crate::sys::{planted, thread, unwind};
 use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
@@ -241,6 +242,7 @@ impl Runtime {
     }
 
     fn with(limits: Limits, max_wait_depth: usize) -> Runtime {
+        unwind::note_panics(Worker::note_panic);
         let crew = Arc::new(Crew::default());
         let watch = Watch::new(&limits.thread_name, &crew);
         Runtime {

@@ -7,7 +7,7 @@ use crate::runtime::pool::Place;
 use crate::runtime::watch::Overdue;
 use crate::sync::Bell;
 use crate::sync::refused;
-use crate::sys::clock::{NEVER, Tick};
+use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::stack::StackBounds;
 use crate::sys::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::sync::{Mutex, MutexGuard};
@@ -123,6 +123,10 @@ pub(crate) struct Worker {
     chores: Mutex<Vec<Chore>>,
     /// The handlers that its thread keeps something for.
     keeps: Mutex<Vec<HandlerId>>,
+    /// When the last panic on this thread began.
+    panic_begun: AtomicU64,
+    /// When that had been told; `NEVER`: it is.
+    panic_told: AtomicU64,
     /// Manual buses whose pump thread this is, or was.
     pumps: Mutex<Vec<Weak<dyn Drive>>>,
     /// There are any. Changed and read on its own thread only.
@@ -162,6 +166,8 @@ impl Worker {
             told_starved: AtomicBool::new(false),
             chores: Mutex::new(Vec::new()),
             keeps: Mutex::new(Vec::new()),
+            panic_begun: AtomicU64::new(0),
+            panic_told: AtomicU64::new(0),
             pumps: Mutex::new(Vec::new()),
             has_pumps: AtomicBool::new(false),
             serves: AtomicBool::new(false),
@@ -188,6 +194,37 @@ impl Worker {
                 current.get_or_insert_with(|| Worker::new(Place::Outside, None)).is_deep()
             })
             .unwrap_or(false)
+    }
+
+    /// The calling thread panics, or has told of that.
+    pub(crate) fn note_panic(begins: bool) {
+        let _ = CURRENT.try_with(|current| {
+            // In the middle of a panic nothing may panic.
+            if let Ok(current) = current.try_borrow()
+                && let Some(worker) = &*current
+            {
+                let now = clock::now();
+                worker.panic_told.store(if begins { NEVER } else { now }, Ordering::SeqCst);
+                if begins {
+                    worker.panic_begun.store(now, Ordering::SeqCst);
+                }
+            }
+        });
+    }
+
+    /// A panic on this thread, which began after `since`, is being told, or has just been: when to look again whether it has ended the handler. Not for ever: who tells may
+    /// stand still, and a handler may have caught it.
+    pub(crate) fn told_of_panic(&self, since: Tick) -> Option<Tick> {
+        const LONGEST: Tick = 10_000_000_000;
+        const UNWINDS: Tick = 100_000_000;
+        const SOON: Tick = 5_000_000;
+        let (begun, told) = (self.panic_begun.load(Ordering::SeqCst), self.panic_told.load(Ordering::SeqCst));
+        if begun == 0 || begun < since {
+            return None;
+        }
+        let until = if told == NEVER { begun.saturating_add(LONGEST) } else { told.saturating_add(UNWINDS) };
+        let now = clock::now();
+        (now < until).then(|| now.saturating_add(SOON))
     }
 
     /// The calling thread is one of the pool's.

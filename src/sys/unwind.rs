@@ -12,6 +12,23 @@ pub(crate) fn catch<R>(body: impl FnOnce() -> R) -> Result<R, String> {
     catch_unwind(AssertUnwindSafe(body)).map_err(text)
 }
 
+/// From now on `note` hears on each thread that panics, before anything is said about it, and again when that is over: printing a trace may take longer than
+/// a handler has. Around the panic hook that is there now.
+pub(crate) fn note_panics(note: fn(begins: bool)) {
+    static NOTED: std::sync::Once = std::sync::Once::new();
+    if cfg!(any(threadbus_shuttle, threadbus_loom)) || std::thread::panicking() {
+        return;
+    }
+    NOTED.call_once(|| {
+        let tell = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            note(true);
+            tell(info);
+            note(false);
+        }));
+    });
+}
+
 /// Drops a value of the user's; a panic in its `Drop` is logged and goes no further.
 #[inline]
 pub(crate) fn drop_quietly<T>(value: T) {
