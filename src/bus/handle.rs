@@ -369,6 +369,8 @@ impl EventBus {
     /// Timeouts mark it but cannot unblock this thread. It needs no waiter: what the event emitted and did not wait for still runs
     /// on the bus's own threads.
     ///
+    /// A [paused](EventBus::pause) bus runs it, too; what its handlers emit and do not wait for is queued there until the pause ends.
+    ///
     /// On a [manual](crate::BusBuilder::manual) bus it runs on the pump thread and no other: from elsewhere it goes to the front there.
     ///
     /// **Blocking**: until the event has run; elsewhere than on the pump thread of a manual bus until that has run it.

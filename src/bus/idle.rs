@@ -76,7 +76,8 @@ impl EventBus {
         }
     }
 
-    /// Starts no further event until [`resume`](EventBus::resume); running ones finish, and what a handler waits for still runs. Nests.
+    /// Starts no further event until [`resume`](EventBus::resume); running ones finish, and what a handler waits for still runs. So does an
+    /// [`emit_now`](EventBus::emit_now), which asks no queue. Nests.
     pub fn pause(&self) {
         self.core().run.lock().paused += 1;
     }

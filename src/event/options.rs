@@ -145,7 +145,7 @@ impl EventOptions {
         self
     }
 
-    /// Which queued event goes first. Default: [`Priority::NORMAL`].
+    /// Which queued event goes first. Default: [`Priority::NORMAL`]. Of this event only: what its handlers emit does not inherit it.
     pub fn priority(mut self, priority: Priority) -> Self {
         self.priority = Some(priority);
         self

@@ -35,7 +35,8 @@ pub type Json = serde_json::Value;
     note = "or `impl Payload for {Self} {{ type Output = (); }}` for an event that never becomes JSON"
 )]
 pub trait Payload: Sized + Send + Sync + 'static {
-    /// What one handler of this event returns.
+    /// What one handler of this event returns. Failures that the business knows are values of it: with a `Result` here, a handler returns
+    /// `Ok(Err(…))` for them, and fails only by what nobody expects.
     type Output: Clone + Send + Sync + 'static;
 
     /// Name in logs, in JSON and for registration by name. Default: the type's name without its path and without the paths of
