@@ -69,7 +69,7 @@ fn emit_now_runs_on_a_paused_bus_and_what_is_queued_does_not() {
                 // Waited for: it runs. Not waited for: it is queued.
                 child.bus().emit(Grandchild).wait().unwrap();
                 child.bus().emit(Other);
-                assert_eq!(thread::current().name().is_some_and(|name| name.starts_with("threadbus")), false);
+                assert!(!thread::current().name().is_some_and(|name| name.starts_with("threadbus")));
                 7
             });
             bus.on(move |_: &Event<Other>| others.push("other"));

@@ -197,7 +197,8 @@ pub(crate) fn arrived(event: &AnyEvent, bus: &BusCore) -> Tick {
 
 /// How long the event has taken, or takes so far: in this process, whatever its `created_at` says.
 pub(crate) fn age(event: &AnyEvent) -> Duration {
-    let until = match event.state().lock().completed {
+    let completed = event.state().lock().completed;
+    let until = match completed {
         0 => clock::now(),
         completed => completed,
     };

@@ -95,7 +95,8 @@ impl State {
 
     /// The worker keeps no thread from others any more: its job is over, waits, or was given up.
     fn served(&mut self, worker: &Worker) {
-        if let Some((lane, since)) = worker.turn.lock().take() {
+        let turn = worker.turn.lock().take();
+        if let Some((lane, since)) = turn {
             self.jobs.served(lane, clock::now().saturating_sub(since));
         }
     }
