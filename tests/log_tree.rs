@@ -239,7 +239,7 @@ fn timeouts_cancellations_and_what_was_given_up_are_told_apart() {
         timed_out.log_tree_with(&shape()),
         "\
 └── ❌ Plain
-    ├── ⏰ Apart.slow: timed out after 20ms
+    ├── ⏰ Apart.slow: timed out after 20ms, sleeps for 10s
     └── ❌ Apart.panics: handler panicked: two lines
 "
     );
