@@ -286,7 +286,9 @@ fn on_a_small_stack(error: ResultError) -> (String, String, bool, usize) {
     std::thread::Builder::new().stack_size(128 << 10).spawn(body).unwrap().join().unwrap()
 }
 
-const WRAPS: [(&str, fn(ResultError) -> HandlerError); 3] =
+type Wrap = fn(ResultError) -> HandlerError;
+
+const WRAPS: [(&str, Wrap); 3] =
     [("plain", HandlerError::from), ("shows", |error| Shows(error).into()), ("hides", |error| Hides(error).into())];
 
 fn check_long(which: &str, error: ResultError, levels: usize) {

@@ -84,7 +84,7 @@ impl fmt::Debug for HandlerError {
 /// How an invocation ended that did not end well.
 ///
 /// It stands for the error that it carries: `Display` shows that error, and `source()` is that error's source. One that comes up through handlers which return
-/// their child's [`ResultError`] reads `outer#1a2b failed: inner#3c4d failed: no network`, and says each thing once, also where a reporter prints
+/// their child's [`ResultError`](crate::ResultError) reads `outer#1a2b failed: inner#3c4d failed: no network`, and says each thing once, also where a reporter prints
 /// the whole chain of sources. Through thousands of handlers it shows the first, the last, and how many more, and neither showing nor dropping it takes
 /// more stack than for one.
 #[non_exhaustive]
