@@ -4,7 +4,7 @@
 #[macro_use]
 mod common;
 
-use common::{Gate, Log, PATIENCE, clean, within};
+use common::{Gate, Log, PATIENCE, clean, eventually, within};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, OnceLock};
 use std::thread;
@@ -28,6 +28,11 @@ fn skipped(event: &Event<Outer>, handler: &HandlerInfo) -> bool {
     result.attempts == 0
         && matches!(error, Some(HandlerFailure::Cancelled { cause }) if cause.kind == CauseKind::Off)
         && error.unwrap().to_string().contains("removal of")
+}
+
+fn parallel(name: &str, handlers: HandlerConcurrency) -> EventBus {
+    let builder = EventBus::builder(name).event_concurrency(EventConcurrency::Parallel);
+    builder.handler_concurrency(handlers).build().unwrap()
 }
 
 /// A handler of the nested event takes another off; that one is next of the outer event, and is not called.
@@ -197,6 +202,110 @@ fn off_all_and_off_named_do_the_same() {
             let outer = bus.emit(Outer { n: 5 });
             assert_eq!(outer.result().unwrap(), 5);
             assert_eq!(outer.results().len(), 3);
+        });
+    }
+}
+
+/// A handler that is gone has nothing to wait for: its events complete although the place is taken for long.
+#[test]
+fn what_stands_in_line_for_its_place_leaves_the_line_at_once() {
+    for mode in HANDLERS {
+        for patience in [None, Some(PATIENCE * 10)] {
+            within(PATIENCE, move || {
+                let (bus, there) = (parallel("app", mode), parallel("elsewhere", HandlerConcurrency::Parallel));
+                let limit = Limit::new(1);
+                let limit = patience.map_or(limit.clone(), |after| limit.acquire_timeout(after));
+                let (entered, go) = (Gate::new(), Gate::new());
+                let _opener = go.opener();
+                let (inside, gone) = (entered.clone(), go.clone());
+                // The place is taken on another bus, so that nothing but the line is in the way.
+                there.on_with(HandlerOptions::new().limit(limit.clone()), move |outer: &Event<Outer>| {
+                    inside.open();
+                    gone.wait();
+                    outer.n
+                });
+                let holder = there.emit(Outer { n: 99 });
+                entered.wait();
+                let info = bus.on_with(HandlerOptions::new().limit(limit.clone()), |outer: &Event<Outer>| outer.n);
+                let other = bus.on(|outer: &Event<Outer>| outer.n + 100);
+                let events: Vec<_> = (0..10).map(|n| bus.emit(Outer { n })).collect();
+                // At least one is in line.
+                eventually(|| bus.metrics().waiting > 0);
+                assert!(bus.off(&info));
+                for event in &events {
+                    event.wait_timeout(PATIENCE).unwrap();
+                    // Those that had not started have never heard of it.
+                    let knows = event.results().iter().any(|result| result.handler.id() == info.id());
+                    assert!(!knows || skipped(event, &info), "{mode:?} {:?}", event.results());
+                    let ran = event.results().into_iter().find(|result| result.handler.id() == other.id()).unwrap();
+                    assert_eq!(ran.value, Some(event.n + 100), "{mode:?}");
+                }
+                bus.wait_until_idle_timeout(PATIENCE).unwrap();
+                let metrics = bus.metrics();
+                assert_eq!((metrics.failed, metrics.waiting, metrics.in_flight), (0, 0, 0), "{mode:?}");
+                // The line is intact: who comes next gets the place, and one at a time.
+                bus.on_with(HandlerOptions::new().limit(limit), |outer: &Event<Outer>| outer.n);
+                let next = bus.emit(Outer { n: 3 });
+                eventually(|| bus.metrics().waiting == 1);
+                go.open();
+                clean(&next);
+                clean(&holder);
+            });
+        }
+    }
+}
+
+#[test]
+fn whoever_waits_for_room_behind_it_goes_on() {
+    within(PATIENCE, || {
+        let bus = EventBus::builder("full")
+            .event_concurrency(EventConcurrency::Parallel)
+            .handler_concurrency(HandlerConcurrency::Parallel)
+            .queue_capacity(2, OnFull::Block)
+            .build()
+            .unwrap();
+        let (entered, go) = (Gate::new(), Gate::new());
+        let _opener = go.opener();
+        let (inside, gone) = (entered.clone(), go.clone());
+        let info = bus.on_with(HandlerOptions::new().limit(Limit::new(1)), move |outer: &Event<Outer>| {
+            inside.open();
+            gone.wait();
+            outer.n
+        });
+        let first = bus.emit(Outer { n: 0 });
+        entered.wait();
+        (1..3).for_each(|n| drop(bus.emit(Outer { n })));
+        eventually(|| bus.metrics().waiting == 2);
+        let emitter = bus.clone();
+        let blocked = thread::spawn(move || emitter.emit(Outer { n: 3 }));
+        assert!(bus.off(&info));
+        assert!(blocked.join().unwrap().wait_timeout(PATIENCE).is_ok());
+        assert!(!first.is_completed(), "what has started goes on");
+    });
+}
+
+/// Events get into the line while the handler is taken off: none of them stays there.
+#[test]
+fn what_gets_into_the_line_meanwhile_leaves_it_too() {
+    for _round in 0..50 {
+        within(PATIENCE, || {
+            let bus = parallel("app", HandlerConcurrency::Parallel);
+            let (entered, go) = (Gate::new(), Gate::new());
+            let _opener = go.opener();
+            let (inside, gone) = (entered.clone(), go.clone());
+            let info = bus.on_with(HandlerOptions::new().limit(Limit::new(1)), move |outer: &Event<Outer>| {
+                inside.open();
+                gone.wait();
+                outer.n
+            });
+            let _first = bus.emit(Outer { n: 0 });
+            entered.wait();
+            let emitter = bus.clone();
+            let thread = thread::spawn(move || (1..20).map(|n| emitter.emit(Outer { n })).collect::<Vec<_>>());
+            assert!(bus.off(&info));
+            for event in thread.join().unwrap() {
+                event.wait_timeout(PATIENCE).unwrap();
+            }
         });
     }
 }

@@ -232,7 +232,8 @@ impl BusBuilder {
     /// An event is in flight from its start until its handlers have ended, so also while it is in line for a place under a
     /// [`Limit`](crate::Limit) or between two attempts. What a handler waits for runs at once, as always, and so does
     /// [`emit_now`](EventBus::emit_now); a handler in [`wait_in_order`](crate::Event::wait_in_order) does not count meanwhile, so that the bus can come to what
-    /// it waits for. Where events run one at a time it changes nothing.
+    /// it waits for. One in a [`find`](EventBus::find) or a [`recv`](crate::Subscription::recv) counts, since that may come from anywhere: where all places
+    /// are taken by such, an event of this bus that they look for does not start. Wait for the event itself. Where events run one at a time it changes nothing.
     ///
     /// ```
     /// use threadbus::{Event, EventBus, EventConcurrency, HandlerConcurrency, Payload};

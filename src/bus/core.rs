@@ -386,6 +386,7 @@ impl BusCore {
     fn last_handle_is_gone(self: &Arc<Self>) {
         // Nobody can resume it any more.
         self.close_doors(Doors::Draining);
+        self.ends_pause();
         self.end_forwards();
         self.tell_the_rest();
         if self.manual.is_some() {

@@ -27,6 +27,8 @@ impl EventBus {
 
     /// Forwards every event of this bus to `target`: a handler named `forward to Target#last4`, seen in `results()` without a value.
     /// It holds the target weakly, and is removed, as by [`off`](EventBus::off), with the target's last handle.
+    ///
+    /// As every handler's emit, it does not ask for the capacity and the rate of the target. Bound the bus where the events come from.
     #[track_caller]
     pub fn forward_all_to(&self, target: &EventBus) -> HandlerInfo {
         self.register_forward(WILDCARD, None, target)

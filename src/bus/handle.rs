@@ -267,8 +267,8 @@ impl EventBus {
     /// Ends a registration. False if it was not registered (any more).
     ///
     /// From then on no invocation of it starts, on any thread: an event that has started, too, goes on without it, and shows
-    /// [`HandlerFailure::Cancelled`](crate::HandlerFailure::Cancelled) with [`CauseKind::Off`](crate::CauseKind::Off) for it, which is no failure of the event. An
-    /// invocation that has started goes on, with all its attempts.
+    /// [`HandlerFailure::Cancelled`](crate::HandlerFailure::Cancelled) with [`CauseKind::Off`](crate::CauseKind::Off) for it, which is no failure of the event. What
+    /// stands in line for a place under its [`Limit`](crate::Limit) does so at once. An invocation that has started goes on, with all its attempts.
     ///
     /// True for one caller only, so a handler that asks first runs what follows once, whatever runs beside it:
     ///
@@ -309,6 +309,9 @@ impl EventBus {
         let count = gone.len();
         worker_local::forget_handlers(&self.core, &gone);
         gone.iter().for_each(|handler| handler.has_ended());
+        if gone.iter().any(|handler| handler.limit.is_some()) {
+            self.core.leaves_lines();
+        }
         unwind::drop_each(gone);
         tell::deliver_handlers(&self.core);
         count

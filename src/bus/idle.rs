@@ -77,7 +77,11 @@ impl EventBus {
     }
 
     /// Starts no further event until [`resume`](EventBus::resume); running ones finish, and what a handler waits for still runs. So does an
-    /// [`emit_now`](EventBus::emit_now), which asks no queue. Nests.
+    /// [`emit_now`](EventBus::emit_now), which asks no queue, and a [`redrive`](EventBus::redrive). Nests.
+    ///
+    /// Events that the bus has taken out of its queue have started, also those in line for a place under a [`Limit`](crate::Limit) and between two
+    /// attempts ([`BusMetrics::waiting`](crate::BusMetrics::waiting)). With parallel events that may be all of them;
+    /// [`max_in_flight`](crate::BusBuilder::max_in_flight) leaves the rest in the queue.
     pub fn pause(&self) {
         self.core().run.lock().paused += 1;
     }

@@ -40,7 +40,7 @@ impl BusCore {
 }
 
 /// The token of an invocation, whatever its attempt.
-fn token_of(event: &AnyEvent, delivery: usize, invocation: usize) -> Token {
+pub(crate) fn token_of(event: &AnyEvent, delivery: usize, invocation: usize) -> Token {
     attempt_token(event, delivery, invocation, 0)
 }
 
@@ -120,6 +120,9 @@ pub(crate) fn take(driver: &mut Driver<'_>, wanted: Wanted) -> bool {
         }
     }
     driver.bus.note_set_aside(driver.event, driver.delivery);
+    if wanted.attempt == 0 && !entry.info.is_registered() {
+        driver.bus.leaves_lines_of(driver.event);
+    }
     set_down_in_line(driver.bus, driver.event, driver.delivery);
     // It may be what somebody waits for, or what stands before that, and only now do they find it in line.
     driver.bus.runtime.ring_parked(|_| true);

@@ -33,6 +33,7 @@ mod look;
 mod manual;
 mod middleware;
 mod observers;
+mod off;
 mod outbox;
 mod overdue;
 mod park;

@@ -6,6 +6,7 @@ use crate::bus::ending;
 use crate::bus::forbid::may_block_or_log;
 use crate::bus::frame;
 use crate::bus::handle::{EventBus, WeakBus};
+use crate::bus::permit::is_queued;
 use crate::bus::tell;
 use crate::bus::tree::Tree;
 use crate::bus::worker_local;
@@ -16,6 +17,7 @@ use crate::runtime::{Runtime, Serves, Worker};
 use crate::sys::clock::{self, Tick};
 use crate::sys::sync::atomic::Ordering;
 use crate::sys::{logging, unwind};
+use rustc_hash::FxHashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +26,9 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// Of so many events a shutdown leaves a tree.
 const TREE: usize = 1000;
+
+/// So many pauses that no `resume` ends them, and no `pause` goes beyond what can be counted.
+const HELD: usize = usize::MAX / 2;
 
 /// How to end.
 #[non_exhaustive]
@@ -55,8 +60,9 @@ impl EventBus {
     ///
     /// `Drain` finishes the queue, and waits for no [`Retry`](crate::Retry)'s delay: where one is due, now or later, no further attempt is
     /// made, and the last failure is the handler's result, as after its last attempt. Whatever is left at the timeout, and for `Now`
-    /// everything, is given up: what has not started is cancelled (its `wait()` answers `Cancelled`), running handlers end `Aborted`
-    /// (their events' `wait()` is `Ok`) and are asked to stop. Afterwards emit is refused, `on` registers nothing and subscriptions are closed, with a warning in the log. No handle is
+    /// everything, is given up: what has not started is cancelled (its `wait()` answers `Cancelled`) and does not start meanwhile, running
+    /// handlers end `Aborted` (their events' `wait()` is `Ok`) and are asked to stop. `Drain` ends a [`pause`](Self::pause); with `Now`
+    /// nothing of a paused bus runs any more. Afterwards emit is refused, `on` registers nothing and subscriptions are closed, with a warning in the log. No handle is
     /// left waiting.
     ///
     /// The history is cleared, and its payloads with it; [`log_tree`](EventBus::log_tree) still shows its last 1,000 events as they were then.
@@ -121,8 +127,19 @@ impl Runtime {
         let before: Vec<_> = cores.iter().map(|core| core.ends()).collect();
         for core in &cores {
             core.close_doors(Doors::Draining);
-            if mode == Shutdown::Drain {
-                core.hurry();
+            match mode {
+                Shutdown::Drain => {
+                    core.ends_pause();
+                    core.hurry();
+                }
+                // What one bus gives up may be what keeps another from its next event.
+                Shutdown::Now => core.holds_queue(),
+            }
+        }
+        if mode == Shutdown::Now {
+            // First on all of them what has no thread: places and turns are shared between buses.
+            for core in &cores {
+                core.give_up_unstarted(&ending::shut_down_delivery);
             }
         }
         if mode == Shutdown::Drain && frame::barred().is_none() {
@@ -186,6 +203,21 @@ fn settle_log(deadline: Tick) {
         let left = Duration::from_nanos(deadline.saturating_sub(clock::now()));
         logging::settle(left.min(LAST_WORDS));
     }
+}
+
+/// Whether there was any, and how many that were not a logger's own.
+type GivenUp = (bool, usize);
+
+fn give_up_each(events: Vec<(AnyEvent, usize)>, give_up: &impl Fn(&AnyEvent, usize) -> bool) -> GivenUp {
+    let (mut any, mut count) = (false, 0);
+    for (event, index) in events {
+        if give_up(&event, index) {
+            any = true;
+            count += usize::from(!event.head().is_from_logger());
+        }
+        unwind::drop_quietly(event);
+    }
+    (any, count)
 }
 
 #[cfg(threadbus_shuttle)]
@@ -257,12 +289,28 @@ impl BusCore {
             let mut inlet = self.inlet.lock();
             inlet.doors = inlet.doors.max(doors);
         }
-        let mut run = self.run.lock();
-        // A paused bus could never drain.
-        run.paused = 0;
-        self.go_on(run);
         self.outbox.close();
         self.end_lingering();
+    }
+
+    /// A paused bus could never drain.
+    pub(crate) fn ends_pause(self: &Arc<Self>) {
+        if self.inlet.lock().doors == Doors::Closed {
+            // Whoever closed it holds the queue, and lets it go.
+            return;
+        }
+        self.lets_queue_go();
+    }
+
+    /// As a pause that nobody can end but a shutdown: what is to be given up must not start meanwhile.
+    fn holds_queue(&self) {
+        self.run.lock().paused = HELD;
+    }
+
+    fn lets_queue_go(self: &Arc<Self>) {
+        let mut run = self.run.lock();
+        run.paused = 0;
+        self.go_on(run);
     }
 
     /// From now on no delay between two attempts is waited for.
@@ -287,6 +335,7 @@ impl BusCore {
         let inside = inside || !at_once && !may_block_or_log("shuts a bus down that is not idle");
         if mode == Shutdown::Drain {
             self.close_doors(Doors::Draining);
+            self.ends_pause();
             self.hurry();
             if inside {
                 // The queue is finished without us; the last handle's end does the rest.
@@ -296,7 +345,9 @@ impl BusCore {
             self.wait_idle_until(deadline);
         }
         self.close_doors(Doors::Closed);
+        self.holds_queue();
         self.give_up_all(ending::shut_down_delivery);
+        self.lets_queue_go();
         self.tell_the_rest();
         // Before the wait for handlers to return: one may be waiting for a subscriber's thread to end.
         let (observers, history) = {
@@ -367,48 +418,52 @@ impl BusCore {
     pub(crate) fn give_up_all(self: &Arc<Self>, give_up: impl Fn(&AnyEvent, usize) -> bool) -> usize {
         let mut count = 0;
         loop {
-            let queued: Vec<(AnyEvent, usize)> = {
-                let mut run = self.run.lock();
-                self.fetch(&mut run);
-                let entries = run.lanes.iter().chain(run.free.iter());
-                entries.map(|entry| (entry.event.clone(), entry.delivery as usize)).collect()
-            };
-            let mut any = false;
-            for (event, index) in queued {
-                if crate::bus::permit::is_queued(&event, index) && give_up(&event, index) {
-                    any = true;
-                    count += usize::from(!event.head().is_from_logger());
-                }
-            }
-            for (event, index) in self.running() {
-                if give_up(&event, index) {
-                    any = true;
-                    count += usize::from(!event.head().is_from_logger());
-                }
-            }
-            if !any {
+            let unstarted = self.give_up_unstarted(&give_up);
+            let on_threads = give_up_each(self.active(self.on_threads()), &give_up);
+            count += unstarted.1 + on_threads.1;
+            if !unstarted.0 && !on_threads.0 {
                 return count;
             }
         }
     }
 
-    /// Deliveries of this bus that are neither queued nor done, as far as a thread, a line or the history knows them.
-    fn running(&self) -> Vec<(AnyEvent, usize)> {
-        let mut events: Vec<AnyEvent> = self.inlet.lock().history.iter().cloned().collect();
-        events.extend(self.set_aside());
-        for worker in self.runtime.pool.all_workers() {
-            events.extend(worker.slots().into_iter().map(|slot| slot.event));
-        }
-        let mut found: Vec<(AnyEvent, usize)> = Vec::new();
+    /// What is queued, and what has no thread, as far as a line or the history knows it: before the rest, since the place or turn of what is
+    /// given up would start the next in line.
+    fn give_up_unstarted(&self, give_up: &impl Fn(&AnyEvent, usize) -> bool) -> GivenUp {
+        let queued: Vec<(AnyEvent, usize)> = {
+            let mut run = self.run.lock();
+            self.fetch(&mut run);
+            let entries = run.lanes.iter().chain(run.free.iter());
+            entries.map(|entry| (entry.event.clone(), entry.delivery as usize)).collect()
+        };
+        let if_queued = |event: &AnyEvent, index| is_queued(event, index) && give_up(event, index);
+        let on_threads = self.on_threads();
+        let mut seen: FxHashSet<_> = on_threads.iter().map(|event| event.head().stamp()).collect();
+        let mut waiting = self.set_aside();
+        waiting.extend(self.inlet.lock().history.iter().cloned());
+        waiting.retain(|event| seen.insert(event.head().stamp()));
+        unwind::drop_each(on_threads);
+        let (of_queue, rest) = (give_up_each(queued, &if_queued), give_up_each(self.active(waiting), give_up));
+        (of_queue.0 || rest.0, of_queue.1 + rest.1)
+    }
+
+    fn on_threads(&self) -> Vec<AnyEvent> {
+        let workers = self.runtime.pool.all_workers();
+        workers.iter().flat_map(|worker| worker.slots()).map(|slot| slot.event).collect()
+    }
+
+    /// Those of which a delivery of this bus is neither queued nor done, and which.
+    fn active(&self, events: Vec<AnyEvent>) -> Vec<(AnyEvent, usize)> {
+        let mut found = Vec::new();
         for event in events {
-            if found.iter().any(|(other, _)| other.same(&event)) {
-                continue;
-            }
             let index = {
                 let state = event.state().lock();
                 state.deliveries.iter().position(|d| d.bus.id == self.identity.id && d.phase == DeliveryPhase::Active)
             };
-            found.extend(index.map(|index| (event, index)));
+            match index {
+                Some(index) => found.push((event, index)),
+                None => unwind::drop_quietly(event),
+            }
         }
         found
     }
