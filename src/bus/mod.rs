@@ -7,6 +7,7 @@
 //! `straight`, `jump` and `graph` for waits inside handlers.
 
 mod arrive;
+mod ask;
 mod attempt;
 mod builder;
 mod core;
