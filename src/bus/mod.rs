@@ -40,6 +40,7 @@ mod park;
 mod permit;
 mod pump;
 mod queue;
+mod race;
 mod recent;
 mod recorder;
 mod redrive;
