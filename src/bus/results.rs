@@ -4,8 +4,8 @@ use crate::bus::jump::{self, Waiting};
 use crate::bus::race;
 use crate::bus::view;
 use crate::event::{
-    AnyEvent, AnyOutput, BusIdentity, CauseKind, DeliveryPhase, Event, HandlerFailure, HandlerInfo, HandlerResult,
-    Outcome, Payload, Record, RecordPhase, ResultError, ResultStatus, State,
+    AnyEvent, AnyOutput, BusIdentity, CauseKind, Event, HandlerFailure, HandlerInfo, HandlerResult, Outcome, Payload,
+    Record, RecordPhase, ResultError, ResultStatus, State,
 };
 use std::fmt;
 use std::sync::Arc;
