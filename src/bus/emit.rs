@@ -1,5 +1,6 @@
 //! From a payload to an event that everybody can see (`runtime/README.md`, 3.1).
 
+use crate::bus::ask;
 use crate::bus::core::{BusCore, Doors, Entry, Inlet};
 use crate::bus::counters::Until;
 use crate::bus::frame::{self, Emitter, Surroundings};
@@ -177,17 +178,32 @@ impl BusCore {
 
     fn let_in(self: &Arc<Self>, candidate: &mut Candidate, entrance: Entrance) -> Result<Entered, EmitError> {
         if let Some(event) = &candidate.event {
-            tell::ask(self, event, candidate.emitter.as_ref())?;
-        }
-        if entrance == Entrance::Claimed {
-            return self.insert(candidate, entrance).map(|()| Entered::ToRun);
+            ask::ask(self, event, candidate.emitter.as_ref())?;
         }
         match self.insert(candidate, entrance) {
-            Err(error @ (EmitError::QueueFull { .. } | EmitError::RateLimited { .. })) => {
+            Ok(()) if entrance == Entrance::Claimed => Ok(Entered::ToRun),
+            Ok(()) => Ok(Entered::Queued),
+            Err(error) => self.met_refusal(candidate, entrance, error),
+        }
+    }
+
+    #[cold]
+    fn met_refusal(
+        self: &Arc<Self>,
+        candidate: &mut Candidate,
+        entrance: Entrance,
+        error: EmitError,
+    ) -> Result<Entered, EmitError> {
+        let entered = match error {
+            EmitError::QueueFull { .. } | EmitError::RateLimited { .. } if entrance == Entrance::Queue => {
                 self.meet_full_queue(candidate, error)
             }
-            other => other.map(|()| Entered::Queued),
+            error => Err(error),
+        };
+        if let (Err(error), Some(event)) = (&entered, &candidate.event) {
+            ask::tell_refused(self, event, error);
         }
+        entered
     }
 
     /// `OnFull`, outside of handlers.

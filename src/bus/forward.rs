@@ -1,5 +1,6 @@
 //! The same event on another bus: at most once a bus, complete when all are done.
 
+use crate::bus::ask;
 use crate::bus::core::{BusCore, Doors, Entry};
 use crate::bus::frame;
 use crate::bus::handle::EventBus;
@@ -97,16 +98,23 @@ impl BusCore {
     }
 
     fn take_in_or_refuse(self: &Arc<Self>, event: &AnyEvent) -> Result<(), EmitError> {
+        let here = |state: &State| state.deliveries.iter().any(|d| d.bus.id == self.identity.id);
+        let asks = !here(&event.state().lock());
+        if asks {
+            ask::ask(self, event, frame::surroundings().emitter.as_ref())?;
+        }
+        let entered = self.take_in_asked(event);
+        if let (true, Err(error)) = (asks, &entered) {
+            ask::tell_refused(self, event, error);
+        }
+        entered
+    }
+
+    fn take_in_asked(self: &Arc<Self>, event: &AnyEvent) -> Result<(), EmitError> {
         let frame = frame::top();
         let slot = self.registry.slot(event.body(), &self.defaults);
         let plan = plan_for(event, &slot, &self.defaults);
         let bus = || self.label().to_owned();
-        let here = |state: &State| state.deliveries.iter().any(|d| d.bus.id == self.identity.id);
-        if !here(&event.state().lock())
-            && let Err(error) = tell::ask(self, event, frame::surroundings().emitter.as_ref())
-        {
-            return Err(error);
-        }
         let entered = self.enter(event, frame.is_some(), |inlet| {
             if event.state().lock().deliveries.iter().any(|d| d.bus.id == self.identity.id) {
                 return Err(Ok(()));

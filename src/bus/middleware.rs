@@ -1,7 +1,7 @@
 //! What a middleware is, and those of one bus.
 
 use crate::bus::handle::EventBus;
-use crate::event::{AnyEvent, AnyOutput, BoxError, EventStatus, HandlerInfo, HandlerResult};
+use crate::event::{AnyEvent, AnyOutput, BoxError, EmitError, EventStatus, HandlerInfo, HandlerResult};
 use std::fmt;
 
 /// Sees everything that happens on a bus: events coming, refusable; each change of an event and of each result, once and in order;
@@ -15,6 +15,7 @@ use std::fmt;
 /// | what | when |
 /// | --- | --- |
 /// | `on_emit` | before anybody has seen the event on this bus, and before all other reasons to refuse it but two: a closed bus, an emitting handler that was given up |
+/// | `on_refused` | the bus did not take an event that this middleware let pass: one added later, a full queue or whatever else refused it |
 /// | event `Pending` | the bus took it, emitted or [forwarded](EventBus::forward) |
 /// | result `Pending` | its handlers on this bus are settled, one call each, in handler order |
 /// | event `Started` | its first handler starts on this bus; or it is done here without having had any |
@@ -25,7 +26,8 @@ use std::fmt;
 /// So an event goes `Pending`, `Started`, `Completed`, without `Started` if it ended before any handler started here; a result likewise
 /// goes `Pending`, `Started`, then `Completed` or `Error`. An event that was complete when it was forwarded here goes the same way, though its
 /// [`status`](AnyEvent::status) is `Completed` all the time. [`EventBus::redrive`] runs a handler again: that result goes its way once more, the
-/// event does not. A refused event is told of by `on_emit` only, and what was refused before that or after it is not told.
+/// event does not. A refused event is told of by `on_emit` only: a middleware that let it pass hears by `on_refused` that it did not come after
+/// all, and what was refused before anybody was asked is not told.
 ///
 /// Results are those of this bus's own handlers; the status of an event is that of the event, read on this bus. Each call carries the
 /// state as of its change; the event itself may be further on.
@@ -56,7 +58,7 @@ use std::fmt;
 /// # Panics
 ///
 /// A panic is caught and logged as an error, naming bus and event; the other middlewares, the event and the bus go on. In `on_emit` it
-/// refuses nothing.
+/// refuses the event, as an error with the panic's text would: a policy that fails lets nothing pass.
 ///
 /// # Lifetime
 ///
@@ -105,13 +107,49 @@ pub trait Middleware: Send + Sync + 'static {
     /// The first error refuses it with [`EmitError::Refused`](crate::EmitError::Refused), and those added later are not asked. Nothing of a refused
     /// event is visible: no history, no child of the emitting handler, no number but
     /// [`rejected`](crate::BusMetrics::rejected); the payload comes back from [`try_emit`](EventBus::try_emit), unless a middleware has kept a
-    /// clone of the event. The log has a warning. An event that was let pass may still be refused, by a full queue for one.
+    /// clone of the event. The log has a warning. An event that was let pass may still be refused, by a full queue for one: then
+    /// [`on_refused`](Self::on_refused) says so. A panic refuses too, and its text is in the reason.
     ///
     /// # Errors
     /// The reason, as the emitter shall read it.
     fn on_emit(&self, bus: &EventBus, event: &AnyEvent) -> Result<(), BoxError> {
         Ok(())
     }
+
+    /// An event that this middleware let pass does not come to the bus after all.
+    ///
+    /// Called after `on_emit` has said yes, on the same thread and before the emitter reads of the refusal: because of a middleware that was
+    /// added later, a full queue or history, the rate, a missing handler, a known id, a bus or a handler that ended meanwhile. A middleware that
+    /// said no, or was not asked, does not hear of it. So of the events that it let pass each comes to `Pending`, or here; except for a
+    /// [`forward`](EventBus::forward) that put nothing on the bus because another one did, or the event had been cancelled.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicU64, Ordering};
+    /// use threadbus::{AnyEvent, BoxError, EmitError, EventBus, Middleware, Payload};
+    ///
+    /// /// Charges for each event, and gives back what was charged for one that did not come.
+    /// struct Budget(Arc<AtomicU64>);
+    /// impl Middleware for Budget {
+    ///     fn on_emit(&self, _: &EventBus, _: &AnyEvent) -> Result<(), BoxError> {
+    ///         self.0.fetch_add(1, Ordering::Relaxed);
+    ///         Ok(())
+    ///     }
+    ///     fn on_refused(&self, _: &EventBus, _: &AnyEvent, _: &EmitError) {
+    ///         self.0.fetch_sub(1, Ordering::Relaxed);
+    ///     }
+    /// }
+    ///
+    /// struct Order;
+    /// impl Payload for Order { type Output = (); }
+    ///
+    /// let spent = Arc::new(AtomicU64::new(0));
+    /// let bus = EventBus::builder("shop").middleware(Budget(Arc::clone(&spent))).require_handler(true).build()?;
+    /// assert!(bus.try_emit(Order).is_err()); // nobody handles it
+    /// assert_eq!(spent.load(Ordering::Relaxed), 0);
+    /// # Ok::<(), threadbus::BuildError>(())
+    /// ```
+    fn on_refused(&self, bus: &EventBus, event: &AnyEvent, error: &EmitError) {}
 
     /// The event has come to `status` on this bus.
     fn on_event_change(&self, bus: &EventBus, event: &AnyEvent, status: EventStatus) {}

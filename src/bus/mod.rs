@@ -7,6 +7,7 @@
 //! `straight`, `jump` and `graph` for waits inside handlers.
 
 mod arrive;
+mod ask;
 mod attempt;
 mod builder;
 mod core;
@@ -40,6 +41,7 @@ mod park;
 mod permit;
 mod pump;
 mod queue;
+mod race;
 mod recent;
 mod recorder;
 mod redrive;

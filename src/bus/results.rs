@@ -1,10 +1,11 @@
 //! What handlers returned: reading results, with and without waiting.
 
 use crate::bus::jump::{self, Waiting};
+use crate::bus::race;
 use crate::bus::view;
 use crate::event::{
-    AnyEvent, AnyOutput, BusIdentity, CauseKind, DeliveryPhase, Event, HandlerFailure, HandlerInfo, HandlerResult,
-    Outcome, Payload, Record, RecordPhase, ResultError, ResultStatus, State,
+    AnyEvent, AnyOutput, BusIdentity, CauseKind, Event, HandlerFailure, HandlerInfo, HandlerResult, Outcome, Payload,
+    Record, RecordPhase, ResultError, ResultStatus, State,
 };
 use std::fmt;
 use std::sync::Arc;
@@ -31,21 +32,24 @@ impl<P: Payload> Event<P> {
         self.select().list()
     }
 
-    /// Switches this event to [`HandlerCompletion::First`](crate::HandlerCompletion::First) if it has not started, and waits for the
-    /// winner: the earliest value by completion. An event that has started runs to its end.
+    /// Waits for the first value, and gives up what is left: handlers that run are abandoned, others are not called.
+    ///
+    /// The winner is the earliest value by completion. It makes no difference how far the event is: one that has started, too, ends with the
+    /// first value, as if emitted with [`HandlerCompletion::First`](crate::HandlerCompletion::First); one that has several values already keeps
+    /// them. Where the event was forwarded, each bus has a winner of its own. Inside one of the event's own handlers that handler is part of what is
+    /// left.
+    ///
+    /// **Blocking**: as [`wait`](Event::wait), until there is a value or no handler is left.
     ///
     /// # Errors
     /// [`ResultError::Wait`] as for [`wait`](Event::wait); [`ResultError::Handler`] with the earliest failure if no handler returned a
     /// value and one failed.
     #[track_caller]
     pub fn first(&self) -> Result<Option<P::Output>, ResultError> {
-        {
-            let mut state = self.any().state().lock();
-            if state.deliveries.iter().all(|d| d.phase == DeliveryPhase::Queued) {
-                state.wants_first = true;
-            }
-        }
+        race::ends_with_first_value(self.any());
         jump::wait(self.any(), Waiting { first_value: true, ..Waiting::JUMP })?;
+        // The thread that has the value may not have come to that yet.
+        race::ends_with_first_value(self.any());
         let results = snapshot(self.any());
         if let Some(value) = results.iter().filter(|r| r.value.is_some()).min_by_key(|r| r.completed_at) {
             return Ok(value.value.as_ref().and_then(|value| value.downcast::<P::Output>()));

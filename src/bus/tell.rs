@@ -4,15 +4,15 @@
 //! What is due is worked out by comparing the event with what was last written down. So a change that two places look at is told once,
 //! and one that a place forgets is told by the next, late but in order.
 
-use crate::bus::core::{BusCore, Doors};
-use crate::bus::frame::{self, Emitter};
+use crate::bus::core::BusCore;
+use crate::bus::frame;
 use crate::bus::graph;
 use crate::bus::handle::EventBus;
 use crate::bus::middleware::Middleware;
 use crate::bus::results::{result_of, status_of};
 use crate::event::{
-    AnyEvent, BusIdentity, Delivery, DeliveryPhase, EmitError, EventStatus, HandlerResult, Lane, Notice, Of, Record,
-    ResultStatus, State, Unrun,
+    AnyEvent, BusIdentity, Delivery, DeliveryPhase, EventStatus, HandlerResult, Lane, Notice, Of, Record, ResultStatus,
+    State, Unrun,
 };
 use crate::runtime::{Job, Worker, is_service_thread};
 use crate::sys::clock::{self, NEVER, Tick};
@@ -31,6 +31,11 @@ pub(crate) fn is_inside() -> bool {
     logging::is_inside() || INSIDE.try_with(|inside| !inside.borrow().is_empty()).unwrap_or(false)
 }
 
+/// On a thread that a call of this one middleware is on.
+pub(crate) fn is_inside_of(bus: &BusCore, at: usize) -> bool {
+    INSIDE.try_with(|inside| inside.borrow().contains(&(bus.serial, at))).unwrap_or(true)
+}
+
 impl BusCore {
     #[inline]
     pub(crate) fn is_watched(&self) -> bool {
@@ -41,39 +46,6 @@ impl BusCore {
     pub(crate) fn has_told_all(&self) -> bool {
         !self.is_watched() || self.identity.notices.as_ref().is_none_or(|notices| notices.is_settled())
     }
-}
-
-// Before an event comes.
-
-/// Whether all middlewares let the event pass; nothing is locked.
-pub(crate) fn ask(bus: &Arc<BusCore>, event: &AnyEvent, emitter: Option<&Emitter>) -> Result<(), EmitError> {
-    if bus.is_watched() { ask_all(bus, event, emitter) } else { Ok(()) }
-}
-
-#[cold]
-fn ask_all(bus: &Arc<BusCore>, event: &AnyEvent, emitter: Option<&Emitter>) -> Result<(), EmitError> {
-    if bus.inlet.lock().doors == Doors::Closed {
-        return Err(EmitError::Closed { bus: bus.label().to_owned() });
-    }
-    if emitter.is_some_and(|by| !by.is_live(&by.event.state().lock())) {
-        return Err(EmitError::Aborted);
-    }
-    let handle = EventBus::from_core(Arc::clone(bus));
-    for (at, middleware) in bus.middlewares.0.iter().enumerate() {
-        // What a middleware emits in its own call it need not be asked about, and must not, without end.
-        if INSIDE.try_with(|inside| inside.borrow().contains(&(bus.serial, at))).unwrap_or(true) {
-            continue;
-        }
-        // The error's text is the user's code as well.
-        let asked = call(bus, at, Some(event), "on_emit", || {
-            middleware.on_emit(&handle, event).map_err(|error| error.to_string())
-        });
-        if let Some(Err(reason)) = asked {
-            logging::warn!(of event; "{event} was refused by a middleware of {}: {reason}", bus.label());
-            return Err(EmitError::Refused { bus: bus.label().to_owned(), reason });
-        }
-    }
-    Ok(())
 }
 
 // Under the event's lock.
@@ -299,24 +271,28 @@ fn tell(
         (Notice::Handler(info, registered), _) => {
             call(bus, at, None, "on_handlers_change", || middleware.on_handlers_change(handle, info, *registered))
         }
-        _ => None,
+        _ => Ok(()),
     };
 }
 
-/// One call of one middleware. `None`: it panicked.
-fn call<R>(bus: &BusCore, at: usize, event: Option<&AnyEvent>, what: &str, body: impl FnOnce() -> R) -> Option<R> {
+/// One call of one middleware. The text of a panic, which is told, is the error.
+pub(crate) fn call<R>(
+    bus: &BusCore,
+    at: usize,
+    event: Option<&AnyEvent>,
+    what: &str,
+    body: impl FnOnce() -> R,
+) -> Result<R, String> {
     let _ = INSIDE.try_with(|inside| inside.borrow_mut().push((bus.serial, at)));
     let context = event.and_then(|event| event.head().context().cloned());
     let called = frame::callback_apart(context, body);
     let _ = INSIDE.try_with(|inside| inside.borrow_mut().pop());
-    called
-        .map_err(|panic| match event {
-            Some(event) => logging::error!(of event;
-                "a middleware of {} panicked in {what} of {event}: {panic}", bus.label()
-            ),
-            None => logging::error!("a middleware of {} panicked in {what}: {panic}", bus.label()),
-        })
-        .ok()
+    called.inspect_err(|panic| match event {
+        Some(event) => logging::error!(of event;
+            "a middleware of {} panicked in {what} of {event}: {panic}", bus.label()
+        ),
+        None => logging::error!("a middleware of {} panicked in {what}: {panic}", bus.label()),
+    })
 }
 
 /// The same on the one bus that it is on.

@@ -54,12 +54,12 @@ pub enum EmitError {
         /// The id in question.
         id: EventId,
     },
-    /// A middleware's `on_emit` returned an error.
+    /// A middleware's `on_emit` returned an error, or panicked.
     #[error("refused by a middleware of {bus}: {reason}")]
     Refused {
         /// Label of the bus.
         bus: String,
-        /// The middleware's error as text.
+        /// The middleware's error as text, or its panic's.
         reason: String,
     },
     /// An `emit_now` would run inside more handlers, one in the other, than [`RuntimeBuilder::max_wait_depth`](crate::RuntimeBuilder::max_wait_depth) allows.

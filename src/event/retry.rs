@@ -93,6 +93,8 @@ impl Retry {
     }
 
     /// No delay is longer than this, jitter included. Default: no cap.
+    ///
+    /// Delays at the cap are still spread, over the part of their range that lies below it: see [`jitter`](Self::jitter).
     pub fn max_delay(mut self, cap: Duration) -> Self {
         self.max_delay = cap;
         self
@@ -100,6 +102,9 @@ impl Retry {
 
     /// Spreads each delay at random, so that what failed together is not tried together: 0.25 makes it 75 % to 125 % of
     /// itself. Default 0.
+    ///
+    /// Each delay of that range is as likely as any other. Where [`max_delay`](Self::max_delay) is in it, the range ends there: of a
+    /// delay that has reached the cap, 0.25 makes 75 % to 100 %.
     ///
     /// Below 0, or not a number, is taken as 0; above 1 as 1.
     pub fn jitter(mut self, fraction: f64) -> Self {
@@ -142,7 +147,10 @@ impl Retry {
             return delay;
         }
         let random = if random.is_nan() { 0.5 } else { random.clamp(0.0, 1.0) };
-        scale(delay, 1.0 + self.jitter * (2.0 * random - 1.0)).min(self.max_delay)
+        // The cap bounds the range and not the draw: cut afterwards, all draws above it would be one delay.
+        let least = scale(delay, 1.0 - self.jitter);
+        let most = scale(delay, 1.0 + self.jitter).min(self.max_delay);
+        least.saturating_add(scale(most.saturating_sub(least), random)).min(most)
     }
 
     /// Whether this kind of failure is tried again. Calls the user's predicate: the caller holds no lock, guards against a
@@ -258,6 +266,42 @@ mod tests {
         assert_eq!(retry.delay_before(2, f64::NAN), 100 * MS);
         assert_eq!(retry.max_delay(110 * MS).delay_before(2, 1.0), 110 * MS);
         assert_eq!(Retry::attempts(2).delay(MS).jitter(1.0).delay_before(2, 0.0), Duration::ZERO);
+    }
+
+    /// The delays before attempt 2 of evenly spaced draws.
+    fn spread(retry: &Retry) -> Vec<Duration> {
+        (0..=1000).map(|draw| retry.delay_before(2, f64::from(draw) / 1000.0)).collect()
+    }
+
+    #[test]
+    fn a_cap_within_the_range_ends_it_and_nothing_piles_up_there() {
+        let plain = Retry::attempts(2).delay(400 * MS).jitter(0.5);
+        let growing = Retry::attempts(2).exponential(400 * MS, 2.0).jitter(0.5);
+        let listed = Retry::attempts(2).delays([400 * MS]).jitter(0.5);
+        // The cap at the delay, between it and the end of its range, at the end, above, and below the delay.
+        for retry in [plain, growing, listed] {
+            for (cap, least, most) in
+                [(400, 200, 400), (500, 200, 500), (600, 200, 600), (900, 200, 600), (100, 50, 100)]
+            {
+                let delays = spread(&retry.clone().max_delay(cap * MS));
+                assert_eq!((delays[0], delays[1000]), (least * MS, most * MS), "cap {cap}");
+                let even = (most - least) * MS / 1000;
+                let steps = delays.windows(2).map(|pair| pair[1] - pair[0]);
+                assert!(steps.into_iter().all(|step| step.abs_diff(even) < MS / 1000), "cap {cap}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_cap_and_no_jitter_make_no_odd_range() {
+        for (delay, jitter, cap) in
+            [(Duration::MAX, 1.0, Duration::MAX), (Duration::MAX, 0.5, MS), (MS, 1.0, Duration::ZERO)]
+        {
+            let delays = spread(&Retry::attempts(2).delay(delay).jitter(jitter).max_delay(cap));
+            assert!(delays.is_sorted() && delays[1000] == cap, "{delay:?} {jitter} {cap:?}");
+        }
+        assert_eq!(spread(&Retry::attempts(2).delay(MS).max_delay(MS)), vec![MS; 1001]);
+        assert_eq!(spread(&Retry::attempts(2).jitter(1.0)), vec![Duration::ZERO; 1001]);
     }
 
     #[test]

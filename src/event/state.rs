@@ -237,7 +237,7 @@ pub(crate) struct State {
     pub(crate) complete: bool,
     pub(crate) started: Stamp,
     pub(crate) completed: Stamp,
-    /// Switched by `first()` before it started.
+    /// Somebody called `first()`: buses that claim it from now on end with their first value.
     pub(crate) wants_first: bool,
     /// Cancelled as a whole: a bus that it reaches later does not run it.
     pub(crate) ended: bool,
