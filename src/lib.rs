@@ -143,7 +143,7 @@ pub use runtime::{Runtime, RuntimeBuilder, RuntimeStats, assume_stack};
 pub use schedule::{Overlap, Scheduled};
 pub use subscribe::{RecvError, Subscription, SubscriptionCloser};
 
-/// The code in README.md runs as doctests.
+/// The code in README.md runs as doctests, with the lines that only these need.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
+#[doc = include_str!("readme.md")]
 struct ReadmeDoctests;
