@@ -145,5 +145,5 @@ pub use subscribe::{RecvError, Subscription, SubscriptionCloser};
 
 /// The code in README.md runs as doctests, with the lines that only these need.
 #[cfg(doctest)]
-#[doc = include_str!("readme.md")]
+#[doc = include_str!("../docs/readme.md")]
 struct ReadmeDoctests;

@@ -1,4 +1,4 @@
-//! README.md is made from `src/readme.md`: the same without the lines that rustdoc hides, since a web page would show them.
+//! README.md is made from `docs/readme.md`: the same without the lines that rustdoc hides, since a web page would show them.
 //! `THREADBUS_WRITE_README=1 cargo test --test readme` makes it anew.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 
@@ -21,7 +21,7 @@ fn shown(source: &str) -> String {
 #[test]
 fn the_readme_shows_no_hidden_lines() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let source = std::fs::read_to_string(root.join("src/readme.md")).expect("it is there");
+    let source = std::fs::read_to_string(root.join("docs/readme.md")).expect("it is there");
     let expected = shown(&source);
     if std::env::var_os("THREADBUS_WRITE_README").is_some() {
         std::fs::write(root.join("README.md"), &expected).expect("it may be written");
@@ -31,7 +31,7 @@ fn the_readme_shows_no_hidden_lines() {
     let at = at.or_else(|| (readme != expected).then(|| readme.lines().count().min(expected.lines().count())));
     assert!(
         at.is_none(),
-        "README.md differs from src/readme.md at its line {}: change that one, then THREADBUS_WRITE_README=1 cargo test --test readme",
+        "README.md differs from docs/readme.md at its line {}: change that one, then THREADBUS_WRITE_README=1 cargo test --test readme",
         at.map_or(0, |at| at + 1)
     );
 }
