@@ -67,6 +67,8 @@ fn a_label_stays_on_its_line_and_is_cut() {
     let bus = EventBus::new("Lines");
     let named = |label: &str| bus.emit_with(Plain, labelled(label)).to_string();
     assert!(named("a\nb\tc\u{1b}[31m").ends_with(" (a b c [31m)"));
+    // Nor may it break the line elsewhere than here, or show what follows in another order.
+    assert!(named("a\u{2028}b\u{2029}c\u{202e}d\u{2066}e").ends_with(" (a b c d e)"));
     assert!(named(&"x".repeat(80)).ends_with(&format!(" ({})", "x".repeat(80))));
     assert!(named(&"x".repeat(1000)).ends_with(&format!(" ({}…)", "x".repeat(79))));
     assert!(!named(" \n ").contains('('), "nothing is left of it");

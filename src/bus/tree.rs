@@ -4,7 +4,7 @@
 use crate::bus::shown;
 use crate::bus::{age, callback};
 use crate::event::{AnyEvent, CauseKind, EventId, HandlerFailure, HandlerResult, ResultStatus, Unrun};
-use crate::event::{AnyOutput, HandlerId, Outcome, State};
+use crate::event::{AnyOutput, HandlerId, Outcome, State, leaves_its_line};
 use crate::sys::clock;
 use chrono::{DateTime, Utc};
 use std::collections::{HashMap, HashSet};
@@ -184,12 +184,12 @@ fn time(from: Option<DateTime<Utc>>, took: Duration, sign: Sign) -> String {
     }
 }
 
-/// Without line breaks and other characters that would tear the tree apart.
+/// Without line breaks and other characters that would tear the tree apart, or show a line in another order than it is written.
 fn one_line(text: &str) -> String {
     let text = text.trim_end();
-    if !text.contains(char::is_control) {
+    if !text.contains(leaves_its_line) {
         return text.to_owned();
     }
-    let spaced = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let spaced = text.chars().map(|c| if leaves_its_line(c) { ' ' } else { c });
     spaced.collect()
 }

@@ -191,7 +191,7 @@ impl EventOptions {
     /// Says *which* task it is, where the event is named: in its `Display`, in trees, warnings, dead ends and what middlewares log. Default:
     /// what [`Payload::describe`](crate::Payload::describe) says, which is nothing. Ignored in [`Payload::options`](crate::Payload::options).
     ///
-    /// On one line, and cut after 80 characters. It is for people: not in JSON, and not to be looked for.
+    /// On one line, without what would show the rest of it in another order, and cut after 80 characters. It is for people: not in JSON, and not to be looked for.
     ///
     /// ```
     /// use threadbus::{EventBus, EventOptions, Payload};
@@ -217,10 +217,16 @@ impl EventOptions {
 /// No label is longer.
 const LONGEST_LABEL: usize = 80;
 
+/// What would tear a line apart, or show it in another order than it is written: a label, or a value, that makes the rest of its line look like something
+/// else.
+pub(crate) fn leaves_its_line(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// As it is shown: on one line, not too long. `None` if nothing is left.
 pub(crate) fn label_of(text: &str) -> Option<Arc<str>> {
     let mut label: String =
-        text.chars().take(LONGEST_LABEL + 1).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        text.chars().take(LONGEST_LABEL + 1).map(|c| if leaves_its_line(c) { ' ' } else { c }).collect();
     if label.chars().count() > LONGEST_LABEL {
         label.pop();
         label.pop();
