@@ -132,6 +132,10 @@ impl EventBus {
     /// message in the log, and so is one whose `Clone` panics. Periods below one millisecond, and zero, are taken as one millisecond,
     /// with a warning in the log.
     ///
+    /// **All of them have the [`context`](crate::context) of this call.** Planned while a request is handled, the last one still bears that
+    /// request's id, user and trace, and keeps those values in memory: plan it inside [`context::without`](crate::context::without) unless it belongs to
+    /// the request.
+    ///
     /// **Blocking**: never.
     ///
     /// ```
