@@ -255,11 +255,7 @@ impl EventBus {
 
 /// The caller drops the event quietly: the bus may be through with it, and this the last of it.
 fn emit<P: Payload>(bus: &EventBus, payload: P, options: Option<EventOptions>) -> Result<AnyEvent, EmitError> {
-    let emitted = match options {
-        None => bus.try_emit(payload),
-        Some(options) => bus.try_emit_with(payload, options),
-    };
-    match emitted {
+    match bus.emit_or_return(payload, options) {
         Ok(event) => Ok(event.into()),
         Err(TryEmitError { payload, error }) => {
             unwind::drop_quietly(payload);
