@@ -15,11 +15,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use threadbus::{
-    Event, EventBus, EventConcurrency, HandlerConcurrency, HandlerOptions, Payload, Retry, WaitError, context, scope,
+    Event, EventBus, EventConcurrency, HandlerConcurrency, HandlerContext, HandlerOptions, Payload, Retry, WaitError,
+    context, scope,
 };
 
 payload!(Parent);
 payload!(Child);
+payload!(Other);
+payload!(Beat);
 
 #[derive(Debug, PartialEq)]
 struct RequestId(&'static str);
@@ -265,4 +268,110 @@ fn threads_inherit_by_scope_spawn_only() {
         assert_eq!(thread::spawn(request).join().unwrap(), "none");
         assert_eq!(scope::spawn(request).join().unwrap(), "r");
     });
+}
+
+/// Given up already, on a thread that the handler has started: that has no values of its own.
+#[test]
+fn a_hook_reads_the_values_of_its_event_on_every_thread() {
+    let bus = EventBus::new("Hooks");
+    let (log, started, ended) = (Log::new(), Gate::new(), Gate::new());
+    let (logs, at_work, over) = (log.clone(), started.clone(), ended.clone());
+    bus.on(move |_: &Event<Parent>| {
+        let context = HandlerContext::current().unwrap();
+        let (early, inside, late) = (logs.clone(), logs.clone(), logs.clone());
+        context.on_cancel(move || early.push(format_args!("early {}", request())));
+        at_work.open();
+        over.wait();
+        context.on_cancel(move || inside.push(format_args!("inside {}", request())));
+        let helper = thread::spawn(move || {
+            context::with(RequestId("other"), || {
+                context.on_cancel(move || late.push(format_args!("late {}", request())));
+                assert_eq!(request(), "other");
+            });
+        });
+        helper.join().unwrap();
+        assert_eq!(request(), "r1");
+        logs.push("back");
+    });
+    let event = context::with(RequestId("r1"), || bus.emit(Parent));
+    started.wait();
+    event.cancel();
+    ended.open();
+    eventually(|| log.len() == 4);
+    let mut entries = log.entries();
+    entries.sort();
+    assert_eq!(entries, ["back", "early r1", "inside r1", "late r1"]);
+}
+
+#[test]
+fn a_tracker_reads_the_values_of_who_added_it() {
+    for handlers in [HandlerConcurrency::BusSerial, HandlerConcurrency::Parallel] {
+        let bus = EventBus::builder("Trackers").handler_concurrency(handlers).build().unwrap();
+        let log = Log::new();
+        bus.on(|_: &Event<Child>| {});
+        let logs = log.clone();
+        bus.on(move |parent: &Event<Parent>| -> Result<(), WaitError> {
+            let (batch, logs) = (parent.bus().batch(), logs.clone());
+            batch.on_progress(move |_| logs.push(request()));
+            context::with(RequestId("inner"), || drop(batch.emit(Child)));
+            context::without(|| drop(batch.emit(Child)));
+            batch.wait().map(drop)
+        });
+        context::with(RequestId("r1"), || done(&bus.emit(Parent)));
+        assert_eq!(log.entries(), ["r1", "r1"]);
+        // One that was added outside of all requests reads none, whatever its events have.
+        let (batch, logs) = (bus.batch(), log.clone());
+        batch.on_progress(move |_| logs.push(request()));
+        context::with(RequestId("r2"), || drop(batch.emit(Child)));
+        batch.wait().unwrap();
+        assert_eq!(log.entries()[2..], ["none"]);
+    }
+}
+
+/// Not part of the handler on whose thread it happens to come.
+#[test]
+fn what_a_tracker_emits_has_no_parent() {
+    let bus = EventBus::new("Apart");
+    bus.on(|parent: &Event<Parent>| -> Result<(), WaitError> {
+        let (batch, bus) = (parent.bus().batch(), parent.bus().downgrade());
+        batch.on_progress(move |_| drop(bus.upgrade().map(|bus| bus.emit(Other))));
+        batch.emit(Child);
+        batch.wait().map(drop)
+    });
+    context::with(RequestId("r1"), || done(&bus.emit(Parent)));
+    idle(&bus);
+    let other = bus.find::<Other>().first().unwrap();
+    assert_eq!(other.parent_id(), None);
+}
+
+#[test]
+fn what_is_planned_keeps_the_values_unless_they_are_left_out() {
+    let bus = EventBus::new("Beats");
+    let log = Log::new();
+    sees(&bus, &log, "beat", nothing::<Beat>);
+    let period = std::time::Duration::from_millis(1);
+    context::with(RequestId("r1"), || {
+        let kept = bus.emit_every(period, Beat);
+        eventually(|| log.count("beat r1") >= 3);
+        kept.cancel();
+        idle(&bus);
+        assert_eq!(log.count("beat none"), 0);
+        let left_out = context::without(|| bus.emit_every(period, Beat));
+        let before = log.count("beat r1");
+        eventually(|| log.count("beat none") >= 3);
+        left_out.cancel();
+        idle(&bus);
+        assert_eq!(log.count("beat r1"), before);
+        context::without(|| {
+            context::with(UserId(7), || {
+                assert_eq!((request(), context::get::<UserId>().unwrap().0), ("none".into(), 7))
+            })
+        });
+        assert_eq!(request(), "r1");
+    });
+    assert!(
+        std::panic::catch_unwind(|| context::with(RequestId("r1"), || context::without(|| panic!("on purpose"))))
+            .is_err()
+    );
+    assert_eq!(request(), "none");
 }

@@ -106,11 +106,7 @@ fn whoever_is_faster_no_slow_one_comes_to_its_end() {
         let ended = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&ended);
         let (_, slow) = sleeper();
-        bus.on(move |ask: &Event<Ask>| {
-            slow(ask).inspect(|_| {
-                count.fetch_add(1, SeqCst);
-            })
-        });
+        bus.on(move |ask: &Event<Ask>| slow(ask).inspect(|_| _ = count.fetch_add(1, SeqCst)));
         for n in 0..200 {
             let event = bus.emit(Ask);
             if n % 2 == 0 {

@@ -366,7 +366,7 @@ fn history_runs_and_subscribers_are_in_the_order_of_ids() {
     type Emit = fn(&EventBus, usize) -> Event<Seq>;
     let plain: Emit = |bus, n| bus.emit(Seq { n });
     let with_options: Emit = |bus, n| bus.emit_with(Seq { n }, EventOptions::new().correlation_id("race"));
-    let blocking: Emit = |bus, n| bus.try_emit(Seq { n }).unwrap();
+    let blocking: Emit = |bus, n| bus.emit(Seq { n });
     for (name, emit, capacity) in [("plain", plain, None), ("with", with_options, None), ("full", blocking, Some(3))] {
         within(PATIENCE, move || {
             let mut builder = EventBus::builder("Race").max_history(None);

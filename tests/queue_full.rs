@@ -216,10 +216,10 @@ fn bj_013_block_for_gives_up() {
     let (bus, _) = full(1, OnFull::BlockFor(100 * MS));
     fill(&bus, 1);
     let start = Instant::now();
-    let refused = bus.try_emit(Job { n: 2 }).unwrap_err();
+    let refused = bus.emit(Job { n: 2 });
     assert!(start.elapsed() >= 100 * MS);
-    assert_eq!(refused.payload.n, 2);
-    is_full(&refused.error, &bus, 1);
+    let Err(WaitError::Rejected(error)) = refused.wait() else { panic!("{refused} was not refused") };
+    is_full(&error, &bus, 1);
 }
 
 #[test]

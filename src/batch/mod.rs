@@ -151,7 +151,8 @@ impl Batch {
     /// [`wait`](Batch::wait) returns. Several trackers are called in the order in which they were added.
     ///
     /// It runs on whichever thread completed the event, or on another one; never twice at a time. A panic in it is logged, and it is
-    /// called again for the next event. It should be short, and must not block: a wait in it answers [`WaitError::Deadlock`]. The batch
+    /// called again for the next event. [`context::get`](crate::context::get) gives the values of the code that added it, and what it emits has no
+    /// parent. It should be short, and must not block: a wait in it answers [`WaitError::Deadlock`]. The batch
     /// keeps it for good, so one that holds a clone of the batch keeps both: let it drop that with its last report.
     ///
     /// ```

@@ -1,8 +1,8 @@
 //! What a batch counts, and whom it tells.
 
 use crate::batch::Progress;
-use crate::bus::{callback, callback_apart, is_own};
-use crate::event::{AnyEvent, CompletionHook, Outcome, Unrun, Watcher, marked};
+use crate::bus::{callback_apart, is_own, local};
+use crate::event::{AnyEvent, CompletionHook, ContextMap, Outcome, Unrun, Watcher, marked};
 use crate::runtime::{Job, Lane, RuntimeCore, Worker};
 use crate::sync::Bell;
 use crate::sys::clock::Stamp;
@@ -27,7 +27,8 @@ struct State {
     progress: Progress,
     /// Not complete yet, with their steps, in emit order.
     open: BTreeMap<Stamp, Open>,
-    trackers: Vec<Tracker>,
+    /// Each with the context of who added it.
+    trackers: Vec<(Tracker, Option<Arc<ContextMap>>)>,
     /// Completions that trackers have not been told of.
     untold: VecDeque<Untold>,
     /// Somebody tells them, and has the trackers.
@@ -126,7 +127,8 @@ impl Tally {
     }
 
     pub(crate) fn track(&self, tracker: Tracker) {
-        self.state.lock().trackers.push(tracker);
+        let context = local(|local| local.context.clone()).flatten();
+        self.state.lock().trackers.push((tracker, context));
     }
 
     /// The oldest event that is not complete.
@@ -193,12 +195,10 @@ impl Tally {
                 };
                 (progress, state.unlogged)
             };
-            for tracker in &mut trackers {
-                let told = if unlogged {
-                    callback_apart(Some(marked(None)), || tracker(progress))
-                } else {
-                    callback(|| tracker(progress))
-                };
+            for (tracker, context) in &mut trackers {
+                let context = if unlogged { Some(marked(context.as_ref())) } else { context.clone() };
+                // Whichever handler's thread it happens to come on, it is not part of that.
+                let told = callback_apart(context, || tracker(progress));
                 if let (Err(panic), false) = (told, unlogged) {
                     logging::later!(Error, move || format!("a batch's progress tracker panicked: {panic}"));
                 }

@@ -208,7 +208,14 @@ impl BusCore {
 
     /// `OnFull`, outside of handlers.
     fn meet_full_queue(self: &Arc<Self>, candidate: &mut Candidate, error: EmitError) -> Result<Entered, EmitError> {
+        let tries = frame::tries();
+        if let (true, Some(event)) = (tries, &candidate.event) {
+            // Before anything makes room for it in the queue.
+            let full = self.lacks_room_to_read(&self.inlet.lock(), event);
+            full.map_or(Ok(()), Err)?;
+        }
         let until = match self.options.on_full {
+            OnFull::Block | OnFull::BlockFor(_) if tries => return Err(error),
             OnFull::Reject => return Err(error),
             OnFull::RunInline if tell::is_inside() => return Err(error),
             OnFull::RunInline => {
@@ -278,7 +285,8 @@ impl BusCore {
         let in_handler = candidate.emitter.is_some();
         let mut dropped = LetGo::new();
         let mut seen = None;
-        let mut inlet = self.enter(event, in_handler, |inlet| self.refuse(inlet, candidate, event, entrance))?;
+        let mut inlet =
+            self.enter(event, in_handler, |inlet| self.refuse(inlet, candidate, event, entrance), |error| error)?;
         if !in_handler && entrance == Entrance::Queue && !candidate.has_token {
             self.ask_for_token(&mut inlet)?;
         }
@@ -418,18 +426,23 @@ impl BusCore {
     }
 
     /// Locks the inlet for an event that `refuse` lets pass; outside of handlers not before every subscription that blocks its
-    /// emitters has room for it.
+    /// emitters has room for it. One that does not wait is refused instead.
     pub(crate) fn enter<E>(
         &self,
         event: &AnyEvent,
         in_handler: bool,
         refuse: impl Fn(&mut Inlet) -> Result<(), E>,
+        full: impl Fn(EmitError) -> E,
     ) -> Result<MutexGuard<'_, Inlet>, E> {
         loop {
             let mut inlet = self.inlet.lock();
             refuse(&mut inlet)?;
             if in_handler || !inlet.observers.any_bounded() || frame::barred().is_some() {
                 return Ok(inlet);
+            }
+            if frame::tries() {
+                let Some(error) = self.lacks_room_to_read(&inlet, event) else { return Ok(inlet) };
+                return Err(full(error));
             }
             let Some(worker) = Worker::current() else { return Ok(inlet) };
             if inlet.observers.have_room(event, &worker.bell) {
@@ -439,6 +452,11 @@ impl BusCore {
             worker.sit(&self.runtime, NEVER, Needs::default);
             worker.ends_wait();
         }
+    }
+
+    fn lacks_room_to_read(&self, inlet: &Inlet, event: &AnyEvent) -> Option<EmitError> {
+        let capacity = inlet.observers.full_for(event)?;
+        Some(EmitError::SubscriptionFull { bus: self.label().to_owned(), capacity })
     }
 
     /// Queues an entry, and says what that leaves to do after unlocking.

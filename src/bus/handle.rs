@@ -4,6 +4,7 @@ use crate::bus::builder::{BusBuilder, BusOptions};
 use crate::bus::core::{Alive, BusCore, Doors};
 use crate::bus::emit::Entrance;
 use crate::bus::forbid::may_block_or_log;
+use crate::bus::frame;
 use crate::bus::registry::WILDCARD;
 use crate::bus::tell;
 use crate::bus::worker_local;
@@ -97,6 +98,7 @@ impl EventBus {
         let refusing = match refused {
             Some(
                 EmitError::QueueFull { bus, .. }
+                | EmitError::SubscriptionFull { bus, .. }
                 | EmitError::RateLimited { bus }
                 | EmitError::HistoryFull { bus, .. }
                 | EmitError::NoHandler { bus, .. },
@@ -334,7 +336,8 @@ impl EventBus {
     /// [`try_emit`](Self::try_emit) tells its caller instead.
     ///
     /// **Blocking**: only outside of handlers, on a bus whose queue is full under [`OnFull::Block`](crate::OnFull::Block) or
-    /// [`BlockFor`](crate::OnFull::BlockFor).
+    /// [`BlockFor`](crate::OnFull::BlockFor), or that has a full subscription whose emitters wait for its reader
+    /// ([`OnLag::Block`](crate::OnLag::Block)): until there is room.
     #[track_caller]
     pub fn emit<P: Payload>(&self, payload: P) -> Event<P> {
         self.emit_or_reject(payload, None, Entrance::Queue)
@@ -346,10 +349,30 @@ impl EventBus {
         self.emit_or_reject(payload, Some(options), Entrance::Queue)
     }
 
-    /// The same, but a refused payload comes back.
+    /// The same, but a refused payload comes back, and it never waits for room.
+    ///
+    /// Where [`emit`](Self::emit) would wait it refuses at once: with [`EmitError::QueueFull`] or [`EmitError::RateLimited`] also under
+    /// [`OnFull::Block`](crate::OnFull::Block) and [`BlockFor`](crate::OnFull::BlockFor), with [`EmitError::SubscriptionFull`] for a full subscription
+    /// whose emitters wait. [`RunInline`](crate::OnFull::RunInline) and [`DropOldest`](crate::OnFull::DropOldest) mean the same as ever.
+    ///
+    /// **Blocking**: never, but for the handlers of an event that is run inline.
     ///
     /// # Errors
     /// [`TryEmitError`] with the payload and the reason.
+    ///
+    /// ```
+    /// use threadbus::{EmitError, EventBus, OnFull, Payload};
+    /// struct Frame(u32);
+    /// impl Payload for Frame { type Output = (); }
+    ///
+    /// let bus = EventBus::builder("camera").queue_capacity(1, OnFull::Block).build()?;
+    /// bus.pause();
+    /// assert!(bus.try_emit(Frame(1)).is_ok());
+    /// let refused = bus.try_emit(Frame(2)).unwrap_err();
+    /// assert_eq!(refused.payload.0, 2);
+    /// assert!(matches!(refused.error, EmitError::QueueFull { capacity: 1, .. }));
+    /// # Ok::<(), threadbus::BuildError>(())
+    /// ```
     #[track_caller]
     pub fn try_emit<P: Payload>(&self, payload: P) -> Result<Event<P>, TryEmitError<P>> {
         self.try_emit_inner(payload, None)
@@ -405,23 +428,26 @@ impl EventBus {
         }
     }
 
+    /// A refused payload comes back.
     #[track_caller]
+    pub(crate) fn emit_or_return<P: Payload>(
+        &self,
+        payload: P,
+        mut own: Option<EventOptions>,
+    ) -> Result<Event<P>, TryEmitError<P>> {
+        self.core.emit(payload, &mut own, Entrance::Queue).or_else(|(fresh, error)| {
+            self.note_full(&error);
+            returned(fresh, error)
+        })
+    }
+
     fn try_emit_inner<P: Payload>(
         &self,
         payload: P,
         mut own: Option<EventOptions>,
     ) -> Result<Event<P>, TryEmitError<P>> {
-        match self.core.emit(payload, &mut own, Entrance::Queue) {
-            Ok(event) => Ok(event),
-            Err((fresh, error)) => {
-                self.note_full(&error);
-                match fresh.into_payload() {
-                    Ok(payload) => Err(TryEmitError { payload, error }),
-                    // Nobody has seen a refused event but a middleware, which has kept it.
-                    Err(fresh) => Ok(rejected(fresh, error)),
-                }
-            }
-        }
+        let emitted = frame::trying(|| self.core.emit(payload, &mut own, Entrance::Queue));
+        emitted.or_else(|(fresh, error)| returned(fresh, error))
     }
 
     /// A thread that must not block did not wait for room.
@@ -498,5 +524,13 @@ impl fmt::Debug for EventBus {
 impl fmt::Debug for WeakBus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WeakBus").field("label", &self.label).finish_non_exhaustive()
+    }
+}
+
+/// Nobody has seen a refused event but a middleware, which may have kept it.
+fn returned<P: Payload>(fresh: Fresh<P>, error: EmitError) -> Result<Event<P>, TryEmitError<P>> {
+    match fresh.into_payload() {
+        Ok(payload) => Err(TryEmitError { payload, error }),
+        Err(fresh) => Ok(rejected(fresh, error)),
     }
 }

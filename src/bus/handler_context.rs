@@ -158,7 +158,8 @@ impl HandlerContext {
     }
 
     /// Runs once if this attempt times out or is cancelled, on another thread; never otherwise. If it is given up already, at once,
-    /// on this thread. A panic in it is logged.
+    /// on this thread. A panic in it is logged. Whichever thread it runs on, [`context::get`](crate::context::get) gives the event's values, and
+    /// what it emits has no parent.
     ///
     /// The hook is kept until the attempt ends and no longer: one that did not run is dropped then, on the handler's thread, and one that
     /// comes after the handler's return is dropped at once. A handler that does many things one after another, each with a hook of its
@@ -205,8 +206,13 @@ impl HandlerContext {
             }
             state.was_given_up(of)
         };
-        let run_or_drop = || if given_up { hook() } else { drop(hook) };
-        if let Err(panic) = frame::callback(run_or_drop) {
+        // Its values are the event's on every thread: this one may be one that the handler has started.
+        let done = if given_up {
+            frame::callback_apart(self.frame.event.head().context().cloned(), hook)
+        } else {
+            frame::callback(|| drop(hook))
+        };
+        if let Err(panic) = done {
             logging::error!(of self.frame.event; "an on_cancel hook panicked: {panic}");
         }
         None

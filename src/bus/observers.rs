@@ -23,6 +23,11 @@ pub(crate) trait Observer: Send + Sync {
         true
     }
 
+    /// Its capacity, if an emitter that may wait would have to.
+    fn full(&self) -> Option<usize> {
+        None
+    }
+
     /// How many events nobody has read yet.
     fn unread(&self) -> usize {
         0
@@ -98,6 +103,13 @@ impl Observers {
         let payload = event.body().payload_type();
         let cares = |kind: &Option<TypeId>| kind.is_none_or(|kind| Some(kind) == payload);
         self.list.iter().all(|(kind, observer)| !cares(kind) || observer.has_room(bell))
+    }
+
+    /// The capacity of one that cares for the event and has no room for it.
+    pub(crate) fn full_for(&self, event: &AnyEvent) -> Option<usize> {
+        let payload = event.body().payload_type();
+        let cares = |kind: &Option<TypeId>| kind.is_none_or(|kind| Some(kind) == payload);
+        self.list.iter().filter(|(kind, _)| cares(kind)).find_map(|(_, observer)| observer.full())
     }
 
     /// True if some may be full.

@@ -61,6 +61,7 @@ impl BusCore {
             EmitError::DuplicateId { .. } => 32,
             EmitError::Aborted => 64,
             EmitError::TooDeep { .. } => 128,
+            EmitError::SubscriptionFull { .. } => 256,
         };
         if event.head().is_from_logger() || !logging::takes(log::Level::Warn) {
             return;

@@ -30,7 +30,7 @@
 //! ```
 
 use crate::bus::local;
-use crate::event::ContextMap;
+use crate::event::{ContextMap, is_marked, marked};
 use crate::sys::unwind;
 use std::any::TypeId;
 use std::sync::Arc;
@@ -55,6 +55,28 @@ pub fn with<T: Send + Sync + 'static, R>(value: T, body: impl FnOnce() -> R) -> 
     let mut map = outer.as_deref().cloned().unwrap_or_default();
     map.insert(TypeId::of::<T>(), Arc::new(value));
     let _outer = Outer::set_aside(Some(Arc::new(map)));
+    body()
+}
+
+/// Runs `body` with no values in the context. Neither blocks nor panics by itself; a panic in `body` passes through.
+///
+/// For what outlives the request that starts it, and is not part of it: a schedule planned by [`emit_every`](crate::EventBus::emit_every) would
+/// keep that request's values for as long as it lasts.
+///
+/// ```
+/// use threadbus::context;
+/// struct RequestId(u32);
+/// context::with(RequestId(1), || {
+///     context::without(|| assert!(context::get::<RequestId>().is_none()));
+///     assert!(context::get::<RequestId>().is_some());
+/// });
+/// ```
+pub fn without<R>(body: impl FnOnce() -> R) -> R {
+    let outer = local(|local| local.context.clone()).flatten();
+    // That a logger has emitted it is no value of the program's.
+    let none = outer.as_deref().is_some_and(is_marked).then(|| marked(None));
+    unwind::drop_quietly(outer);
+    let _outer = Outer::set_aside(none);
     body()
 }
 

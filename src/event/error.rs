@@ -10,12 +10,21 @@ use super::{EventId, HandlerFailure, chain};
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EmitError {
-    /// The queue had no room, for as long as `OnFull` allows.
+    /// The queue had no room, for as long as `OnFull` allows; a `try_emit` does not wait for it.
     #[error("queue of {bus} is full ({capacity})")]
     QueueFull {
         /// Label of the bus.
         bus: String,
         /// Its queue's capacity in events.
+        capacity: usize,
+    },
+    /// A subscription whose emitters wait for its reader ([`OnLag::Block`](crate::OnLag::Block)) had no room, and a `try_emit` does not wait.
+    #[error("a subscription of {bus} is full ({capacity})")]
+    #[non_exhaustive]
+    SubscriptionFull {
+        /// Label of the bus.
+        bus: String,
+        /// The subscription's capacity in events.
         capacity: usize,
     },
     /// Too many events came within a short time, for as long as `OnFull` allows: see [`max_emit_rate`](crate::BusBuilder::max_emit_rate).

@@ -76,7 +76,8 @@ pub enum HistoryPolicy {
     Reject,
 }
 
-/// What `emit` does when the queue is full. Emits from inside handlers are exempt: neither blocked nor refused.
+/// What `emit` does when the queue is full. Emits from inside handlers are exempt: neither blocked nor refused. `try_emit` does not wait: under
+/// `Block` and `BlockFor` it refuses at once.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OnFull {
@@ -133,7 +134,8 @@ impl Fairness {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OnLag {
-    /// The emitter waits for the subscriber; never inside a handler, there the backlog grows.
+    /// The emitter waits for the subscriber; never inside a handler, there the backlog grows. A `try_emit` is refused with
+    /// `EmitError::SubscriptionFull` instead.
     Block,
     /// The oldest unread item is dropped, and counted as lag.
     DropOldest,

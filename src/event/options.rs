@@ -207,7 +207,7 @@ impl EventOptions {
         self
     }
 
-    /// Weight of this event in a batch's progress. Default 1; 0 counts nothing.
+    /// Weight of this event in a batch's progress. Default 1; 0 counts nothing. Sums that do not fit are `usize::MAX`.
     pub fn steps(mut self, steps: usize) -> Self {
         self.steps = Some(steps);
         self

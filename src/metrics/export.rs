@@ -1,7 +1,14 @@
 //! The numbers of a bus for whatever collects those of the whole program: the `metrics` facade.
 
+use crate::metrics::totals::{COUNTERS, Series};
 use crate::metrics::{BusMetrics, LatencySummary};
+use crate::sys::sync::Mutex;
 use metrics::{counter, gauge};
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+/// By name.
+static PUBLISHED: LazyLock<Mutex<BTreeMap<String, Series>>> = LazyLock::new(|| Mutex::new(BTreeMap::new()));
 
 impl BusMetrics {
     /// Sets the counters and gauges `threadbus_…` of the recorder that the program has installed for the `metrics` crate; each has the
@@ -11,7 +18,12 @@ impl BusMetrics {
     /// `normal`, `low`), `threadbus_in_flight`, `threadbus_waiting`, `threadbus_utilization`, `threadbus_dead_letters`, and, in seconds and with the label
     /// `quantile` (`0.5`, `0.95`, `0.99`, `1`), `threadbus_queue_time_seconds` and `threadbus_handler_time_seconds`.
     ///
-    /// Without an installed recorder it does nothing. Needs the feature `metrics`.
+    /// **Buses of one name are one series**: its counters are the sums over all that were published under the name, those that are gone
+    /// included, and only grow, whichever is published when. Gauges are those of the bus that was published last: where several at a time
+    /// have one name, publish them under names of their own, as [`bus.label()`](crate::EventBus::label). A name that was published is kept, as the
+    /// recorder keeps its series.
+    ///
+    /// Without an installed recorder nothing is set. Needs the feature `metrics`.
     ///
     /// ```
     /// # use threadbus::EventBus;
@@ -19,20 +31,38 @@ impl BusMetrics {
     /// bus.metrics().publish(bus.name());
     /// ```
     pub fn publish(&self, bus: &str) {
-        let count = |name: &'static str, value: u64| counter!(name, "bus" => bus.to_owned()).absolute(value);
-        count("threadbus_emitted_total", self.emitted);
-        count("threadbus_completed_total", self.completed);
-        count("threadbus_failed_total", self.failed);
-        count("threadbus_timed_out_total", self.timed_out);
-        count("threadbus_cancelled_total", self.cancelled);
-        count("threadbus_rejected_total", self.rejected);
-        count("threadbus_dropped_total", self.dropped);
-        count("threadbus_ran_inline_total", self.ran_inline);
-        count("threadbus_unhandled_total", self.unhandled);
-        count("threadbus_retries_total", self.retries);
-        count("threadbus_recovered_total", self.recovered);
-        count("threadbus_late_results_total", self.late_results);
-        count("threadbus_dead_letters_evicted_total", self.dead_letters_evicted);
+        let counters: [_; COUNTERS] = [
+            ("threadbus_emitted_total", self.emitted),
+            ("threadbus_completed_total", self.completed),
+            ("threadbus_failed_total", self.failed),
+            ("threadbus_timed_out_total", self.timed_out),
+            ("threadbus_cancelled_total", self.cancelled),
+            ("threadbus_rejected_total", self.rejected),
+            ("threadbus_dropped_total", self.dropped),
+            ("threadbus_ran_inline_total", self.ran_inline),
+            ("threadbus_unhandled_total", self.unhandled),
+            ("threadbus_retries_total", self.retries),
+            ("threadbus_recovered_total", self.recovered),
+            ("threadbus_late_results_total", self.late_results),
+            ("threadbus_dead_letters_evicted_total", self.dead_letters_evicted),
+        ];
+        let mut total = {
+            let mut published = PUBLISHED.lock();
+            let series = published.entry(bus.to_owned()).or_default();
+            series.add(&self.source, counters.map(|(_, value)| value));
+            series.total()
+        };
+        loop {
+            for ((name, _), total) in counters.iter().zip(total) {
+                counter!(*name, "bus" => bus.to_owned()).absolute(total);
+            }
+            // The recorder is called under no lock: whoever set it while another one published sets it again.
+            let now = PUBLISHED.lock().get(bus).map_or(total, Series::total);
+            if now == total {
+                break;
+            }
+            total = now;
+        }
         for (band, queued) in ["high", "normal", "low"].into_iter().zip(self.queued_by_band) {
             gauge!("threadbus_queued", "bus" => bus.to_owned(), "band" => band).set(queued as f64);
         }
@@ -55,12 +85,18 @@ fn publish_times(name: &'static str, bus: &str, times: &LatencySummary) {
 #[cfg(all(test, not(threadbus_shuttle)))]
 mod tests {
     use super::*;
+    use crate::{EventBus, Payload};
     use metrics::{
         Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
     };
     use std::collections::BTreeMap;
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
+
+    struct Tick;
+    impl Payload for Tick {
+        type Output = ();
+    }
 
     type Seen = Arc<Mutex<BTreeMap<String, f64>>>;
 
@@ -139,6 +175,52 @@ mod tests {
         assert_eq!(value("threadbus_queued bus=orders band=low"), Some(2.0));
         assert_eq!(value("threadbus_utilization bus=orders"), Some(0.5));
         assert_eq!(value("threadbus_queue_time_seconds bus=orders quantile=0.99"), Some(1.5));
-        assert_eq!(seen.len(), 13 + 3 + 3 + 8);
+        assert_eq!(seen.len(), 13 + 3 + 4 + 8);
+    }
+
+    /// What a recorder has of a counter, published for `bus`.
+    fn published(recorder: &Keeping, name: &str, bus: &EventBus) -> Option<f64> {
+        metrics::with_local_recorder(recorder, || bus.metrics().publish(name));
+        recorder.0.lock().unwrap().get(&format!("threadbus_emitted_total bus={name}")).copied()
+    }
+
+    #[test]
+    fn counters_of_one_name_add_up() {
+        let recorder = Keeping::default();
+        let (one, other) = (EventBus::new("twins"), EventBus::new("twins"));
+        (0..3).for_each(|_| drop(one.emit(Tick)));
+        (0..5).for_each(|_| drop(other.emit(Tick)));
+        assert_eq!(published(&recorder, "twins", &one), Some(3.0));
+        assert_eq!(published(&recorder, "twins", &other), Some(8.0));
+        assert_eq!(published(&recorder, "twins", &one), Some(8.0));
+        one.emit(Tick);
+        assert_eq!(published(&recorder, "twins", &one), Some(9.0));
+        // What is gone stays counted, and one that comes later adds to it.
+        drop(one);
+        let third = EventBus::new("twins");
+        third.emit(Tick);
+        assert_eq!(published(&recorder, "twins", &third), Some(10.0));
+        // Another name is another series, and another recorder learns the whole.
+        assert_eq!(published(&recorder, "third", &third), Some(1.0));
+        assert_eq!(published(&Keeping::default(), "twins", &other), Some(10.0));
+    }
+
+    #[test]
+    fn a_counter_never_ends_below_what_was_counted_whoever_publishes() {
+        let recorder = Keeping::default();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                let recorder = Keeping(Arc::clone(&recorder.0));
+                scope.spawn(move || {
+                    let bus = EventBus::new("crowd");
+                    for _ in 0..100 {
+                        bus.emit(Tick);
+                        published(&recorder, "crowd", &bus);
+                    }
+                });
+            }
+        });
+        let seen = recorder.0.lock().unwrap();
+        assert_eq!(seen.get("threadbus_emitted_total bus=crowd"), Some(&400.0));
     }
 }

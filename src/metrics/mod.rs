@@ -6,6 +6,8 @@
 
 #[cfg(feature = "metrics")]
 mod export;
+#[cfg(feature = "metrics")]
+mod totals;
 
 use crate::bus::{End, EventBus};
 use crate::sync::Counts;
@@ -82,6 +84,10 @@ pub struct BusMetrics {
     pub queue_time: LatencySummary,
     /// Of each attempt of each handler.
     pub handler_time: LatencySummary,
+    /// Whose numbers they are.
+    #[cfg(feature = "metrics")]
+    #[serde(skip)]
+    pub(crate) source: totals::Source,
 }
 
 /// How long something took, over the life of a bus.
@@ -175,6 +181,8 @@ impl EventBus {
             dead_letters_evicted,
             queue_time: LatencySummary::of(&recorded.queue_time),
             handler_time: LatencySummary::of(&recorded.handler_time),
+            #[cfg(feature = "metrics")]
+            source: totals::Source::of(&core.identity),
         }
     }
 }

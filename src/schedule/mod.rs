@@ -132,6 +132,10 @@ impl EventBus {
     /// message in the log, and so is one whose `Clone` panics. Periods below one millisecond, and zero, are taken as one millisecond,
     /// with a warning in the log.
     ///
+    /// **All of them have the [`context`](crate::context) of this call.** Planned while a request is handled, the last one still bears that
+    /// request's id, user and trace, and keeps those values in memory: plan it inside [`context::without`](crate::context::without) unless it belongs to
+    /// the request.
+    ///
     /// **Blocking**: never.
     ///
     /// ```
@@ -251,11 +255,7 @@ impl EventBus {
 
 /// The caller drops the event quietly: the bus may be through with it, and this the last of it.
 fn emit<P: Payload>(bus: &EventBus, payload: P, options: Option<EventOptions>) -> Result<AnyEvent, EmitError> {
-    let emitted = match options {
-        None => bus.try_emit(payload),
-        Some(options) => bus.try_emit_with(payload, options),
-    };
-    match emitted {
+    match bus.emit_or_return(payload, options) {
         Ok(event) => Ok(event.into()),
         Err(TryEmitError { payload, error }) => {
             unwind::drop_quietly(payload);

@@ -201,6 +201,14 @@ impl Observer for Backlog {
         room
     }
 
+    fn full(&self) -> Option<usize> {
+        if !self.is_bounded() {
+            return None;
+        }
+        let state = self.state.lock();
+        (!state.closed && state.unread.len() >= self.capacity).then_some(self.capacity)
+    }
+
     fn unread(&self) -> usize {
         Reader::unread(self)
     }
