@@ -185,7 +185,8 @@ fn what_is_left_may_be_anywhere() {
         Ok("never")
     });
     let event = bus.emit(Ask);
-    (started.wait(), below.wait());
+    started.wait();
+    below.wait();
     eventually(|| event.results()[0].value.is_some());
     assert_eq!(first(&event), Some("quick"));
     let event = done(&event);

@@ -84,6 +84,8 @@ fn publish_times(name: &'static str, bus: &str, times: &LatencySummary) {
 
 #[cfg(all(test, not(threadbus_shuttle)))]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
     use crate::{EventBus, Payload};
     use metrics::{
