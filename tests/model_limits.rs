@@ -208,3 +208,31 @@ fn a_circle_over_a_turn_that_a_completed_event_keeps_in_line_is_told() {
         assert_eq!(complete.result_list().unwrap(), [1, 1]);
     });
 }
+
+/// Whoever holds the place does so until what stands in line for it is over.
+#[test]
+fn what_gets_into_the_line_of_a_handler_that_is_taken_off_does_not_stay_there() {
+    check(|| {
+        let runtime = runtime();
+        let limit = Limit::new(1);
+        let (a, b) = (bus(&runtime, "a"), bus(&runtime, "b"));
+        let (open, opened) = shuttle::sync::mpsc::channel::<()>();
+        let opened = shuttle::sync::Mutex::new(opened);
+        b.on_with(under(&limit), move |_: &Event<Next>| {
+            let _ = opened.lock().unwrap().recv();
+        });
+        let holder = b.emit(Next);
+        let info = a.on_with(under(&limit), |job: &Event<Job>| job.0);
+        let emitter = a.clone();
+        let emitting = thread::spawn(move || [emitter.emit(Job(1)), emitter.emit(Job(2))]);
+        assert!(a.off(&info));
+        for event in emitting.join().unwrap() {
+            event.wait().unwrap();
+            settled(&event);
+        }
+        open.send(()).unwrap();
+        holder.wait().unwrap();
+        at_rest(&a);
+        at_rest(&b);
+    });
+}

@@ -120,7 +120,7 @@ pub(crate) fn take(driver: &mut Driver<'_>, wanted: Wanted) -> bool {
         }
     }
     driver.bus.note_set_aside(driver.event, driver.delivery);
-    if wanted.attempt == 0 && !entry.info.is_registered() {
+    if wanted.attempt == 0 && !entry.info.is_registered() && !planted("off_unseen_in_line") {
         driver.bus.leaves_lines_of(driver.event);
     }
     set_down_in_line(driver.bus, driver.event, driver.delivery);
