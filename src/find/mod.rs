@@ -27,7 +27,7 @@
 mod waiter;
 
 use crate::bus::{BusCore, Doors, EventBus, Parked, Seat, arrived, callback, may_block_or_log};
-use crate::event::{AnyEvent, Event, EventStatus, KnownType, Payload};
+use crate::event::{AnyEvent, Event, EventStatus, KnownType, Payload, Unrun};
 use crate::sys::clock::{self, Tick};
 use crate::sys::{logging, unwind};
 use std::any::TypeId;
@@ -173,6 +173,9 @@ impl<'bus, E> Find<'bus, E> {
 
     /// Only events that stand there when they are looked at. Default: any.
     ///
+    /// [`EventStatus::Completed`] are events that ran: one that was cancelled or dropped before any handler started is complete, as its
+    /// [`status`](AnyEvent::status) says, but nothing completed it. Without a status they are found as all others.
+    ///
     /// A find that waits for [`EventStatus::Completed`] waits for completions: of events emitted while it waits, and of those that it found
     /// in the past, but for not being complete yet.
     pub fn status(mut self, status: EventStatus) -> Self {
@@ -312,6 +315,9 @@ impl<'bus, E> Find<'bus, E> {
         if !self.is_wanted(event) || self.status.is_some_and(|status| event.status() != status) {
             return None;
         }
+        if self.status == Some(EventStatus::Completed) && never_ran(event) {
+            return None;
+        }
         let cast = (self.cast)(event)?;
         let agree = callback(|| self.filters.iter().all(|keep| keep(&cast)));
         match agree {
@@ -322,6 +328,12 @@ impl<'bus, E> Find<'bus, E> {
             }
         }
     }
+}
+
+/// Its `wait` answers with an error.
+fn never_ran(event: &AnyEvent) -> bool {
+    let state = event.state().lock();
+    state.rejected().is_some() || state.unrun() != Unrun::No
 }
 
 impl Wanted {

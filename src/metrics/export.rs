@@ -183,7 +183,12 @@ mod tests {
     /// What a recorder has of a counter, published for `bus`.
     fn published(recorder: &Keeping, name: &str, bus: &EventBus) -> Option<f64> {
         metrics::with_local_recorder(recorder, || bus.metrics().publish(name));
-        recorder.0.lock().unwrap().get(&format!("threadbus_emitted_total bus={name}")).copied()
+        recorder
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .get(&format!("threadbus_emitted_total bus={name}"))
+            .copied()
     }
 
     #[test]

@@ -61,6 +61,28 @@ impl EventBus {
     /// assert_eq!(latest.try_recv()?.0, 4);
     /// # Ok::<(), RecvError>(())
     /// ```
+    ///
+    /// A loop over one that may lag tells a gap from the end: `while let Ok(…) = latest.recv()` would stop at the first gap.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use threadbus::{EventBus, OnLag, Payload, RecvError, Shutdown};
+    /// # struct Frame(u32);
+    /// # impl Payload for Frame { type Output = (); }
+    /// # let bus = EventBus::new("telemetry");
+    /// # let mut latest = bus.subscribe_bounded::<Frame>(2, OnLag::DropOldest);
+    /// # (1..=5).for_each(|n| drop(bus.emit(Frame(n))));
+    /// # bus.shutdown(Shutdown::Drain, Duration::from_secs(1));
+    /// let (mut seen, mut lost) = (0, 0);
+    /// loop {
+    ///     match latest.recv() {
+    ///         Ok(_frame) => seen += 1,
+    ///         Err(RecvError::Lagged(missed)) => lost += missed, // and on with the next one
+    ///         Err(_) => break,
+    ///     }
+    /// }
+    /// assert_eq!((seen, lost), (2, 3));
+    /// ```
     pub fn subscribe_bounded<P: Payload>(&self, capacity: usize, on_lag: OnLag) -> Subscription<Event<P>> {
         let backlog = Backlog::bounded(capacity, on_lag);
         self.subscribe_to(Some(KnownType::of::<P>()), backlog, |event| event.downcast::<P>())
