@@ -305,7 +305,8 @@ fn without_any_thread_nothing_hangs_and_nothing_is_lost() {
         let queued = bus.emit(Child { n: 1 });
         let gave_up = queued.wait_timeout(ms(50)).map(drop);
         assert!(matches!(gave_up, Err(WaitError::Timeout(_) | WaitError::NoThread(_)) | Ok(())), "{gave_up:?}");
-        assert_eq!(runtime.stats().threads, 0);
+        // Those that are just asked for count until they are refused.
+        eventually(|| runtime.stats().threads == 0);
         // The calling thread is a thread as well.
         let now = within(PATIENCE, {
             let bus = bus.clone();

