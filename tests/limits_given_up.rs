@@ -59,8 +59,12 @@ fn chain(length: usize) -> Chain {
         inside.leave();
     });
     let (all, awaited, inside) = (Arc::clone(&links), Arc::clone(&foreign), gauge.clone());
+    let has_place = Gate::new();
+    let begins = has_place.clone();
     bus.on_with(limited(&limit), move |link: &Event<Link>| {
+        begins.open();
         let goes_on = if link.n == length {
+            eventually(|| lock(&awaited).is_some());
             let foreign = lock(&awaited).clone().unwrap();
             foreign.wait().is_ok()
         } else {
@@ -73,11 +77,13 @@ fn chain(length: usize) -> Chain {
             inside.leave();
         }
     });
-    bus.pause();
-    let first = bus.emit(Link { n: 1 });
+    {
+        // Under the lock, so that the first link stands first.
+        let mut links = lock(&links);
+        links.push(bus.emit(Link { n: 1 }));
+        has_place.wait();
+    }
     *lock(&foreign) = Some(bus.emit_with(Foreign, EventOptions::new().detached()));
-    lock(&links).push(first);
-    bus.resume();
     started.wait();
     Chain { bus, links, gate, gauge }
 }
@@ -201,7 +207,8 @@ fn the_next_attempt_waits_for_the_thread_of_the_last() {
         to.push(format!("{attempt} out"));
     });
     let event = bus.emit(Work { n: 0 });
-    eventually(|| bus.metrics().waiting == 1);
+    // Before its first attempt it waits for a moment as well.
+    eventually(|| log.len() == 1 && bus.metrics().waiting == 1);
     linger();
     assert_eq!(log.entries(), ["1 in"]);
     gate.open();
