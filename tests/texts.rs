@@ -168,8 +168,11 @@ fn a_deadlock_over_limits_names_them() {
         let foreign: Arc<std::sync::OnceLock<(Event<Inner>, Event<Never>)>> = Arc::default();
         let go = Gate::new();
         let (awaited, met, gone) = (Arc::clone(&foreign), Arc::clone(&meet), go.clone());
+        let have_places = Gate::new();
+        let begun = have_places.clone();
         bus.on_with(named("weighs").limit(scale.clone()), move |_: &Event<Outer>| {
             met.wait();
+            begun.open();
             gone.wait();
             awaited.get().unwrap().0.wait().map(drop)
         });
@@ -182,7 +185,7 @@ fn a_deadlock_over_limits_names_them() {
         bus.on_with(named("inner").limit(press), |_: &Event<Inner>| {});
         bus.on_with(named("never").limit(scale), |_: &Event<Never>| {});
         let (outer, holder) = (bus.emit(Outer), bus.emit(Holder));
-        eventually(|| bus.metrics().in_flight == 2);
+        have_places.wait();
         let _ = foreign.set((bus.emit(Inner), bus.emit(Never)));
         eventually(|| runtime.stats().busy <= 2);
         go.open();
