@@ -126,3 +126,38 @@ fn the_thread_waits_again_afterwards() {
     bus.resume();
     assert!(within(PATIENCE, move || thread.join().unwrap()), "it was refused, and did not wait");
 }
+
+/// What a `try_emit` throws out of the history is the program's to drop, and what that emits waits as every `emit` does.
+#[test]
+fn what_a_drop_emits_meanwhile_waits() {
+    struct Told(EventBus, Gate);
+    impl Drop for Told {
+        fn drop(&mut self) {
+            self.1.open();
+            self.0.emit(Other);
+        }
+    }
+    impl threadbus::Payload for Told {
+        type Output = ();
+    }
+    within(PATIENCE, || {
+        let full = EventBus::builder("Full").queue_capacity(1, OnFull::Block).build().unwrap();
+        full.pause();
+        full.emit(Other);
+        let bus = EventBus::builder("History").max_history(Some(1)).build().unwrap();
+        let drops = Gate::new();
+        bus.emit(Told(full.clone(), drops.clone()));
+        idle(&bus);
+        let helper = {
+            let full = full.clone();
+            std::thread::spawn(move || {
+                drops.wait();
+                full.resume();
+            })
+        };
+        assert!(bus.try_emit(Job { n: 0 }).is_ok());
+        helper.join().unwrap();
+        idle(&full);
+        assert_eq!((full.metrics().emitted, full.metrics().rejected), (2, 0));
+    });
+}

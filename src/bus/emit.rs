@@ -31,6 +31,8 @@ const LEAD: u64 = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entrance {
     Queue,
+    /// As `Queue`, and waits for no room.
+    Try,
     /// Claimed at birth, to be run by the caller.
     Claimed,
 }
@@ -50,6 +52,8 @@ struct Candidate {
     explicit_id: bool,
     /// It has the token that the bus's rate asks of it.
     has_token: bool,
+    /// It waits for no room.
+    tries: bool,
 }
 
 impl BusCore {
@@ -62,7 +66,8 @@ impl BusCore {
         // A middleware may be called while its bus's permits are held below it on the stack: there is no waiting for them.
         let depth = if entrance == Entrance::Claimed { Depth::here() } else { Depth::Shallow };
         let only_queues = || tell::is_inside() || depth == Depth::Deep && self.lacks_stack_here();
-        let entrance = if entrance == Entrance::Claimed && only_queues() { Entrance::Queue } else { entrance };
+        let tries = entrance == Entrance::Try;
+        let entrance = if tries || entrance == Entrance::Claimed && only_queues() { Entrance::Queue } else { entrance };
         if own.as_ref().is_none_or(|own| own.label.is_none())
             && let Some(label) = described(&payload)
         {
@@ -76,6 +81,7 @@ impl BusCore {
         let (fresh, mut candidate) =
             self.put_together(kind, own, entrance, unhandled, |birth| Fresh::new(birth, payload));
         candidate.event = Some(fresh.any());
+        candidate.tries = tries;
         match self.let_in(&mut candidate, entrance) {
             Ok(entered) => {
                 let event = fresh.into_event();
@@ -148,6 +154,7 @@ impl BusCore {
             unhandled,
             explicit_id,
             has_token: false,
+            tries: false,
         };
         let parent = candidate.parent();
         let phase = if entrance == Entrance::Queue { DeliveryPhase::Queued } else { DeliveryPhase::Active };
@@ -208,14 +215,13 @@ impl BusCore {
 
     /// `OnFull`, outside of handlers.
     fn meet_full_queue(self: &Arc<Self>, candidate: &mut Candidate, error: EmitError) -> Result<Entered, EmitError> {
-        let tries = frame::tries();
-        if let (true, Some(event)) = (tries, &candidate.event) {
+        if let (true, Some(event)) = (candidate.tries, &candidate.event) {
             // Before anything makes room for it in the queue.
             let full = self.lacks_room_to_read(&self.inlet.lock(), event);
             full.map_or(Ok(()), Err)?;
         }
         let until = match self.options.on_full {
-            OnFull::Block | OnFull::BlockFor(_) if tries => return Err(error),
+            OnFull::Block | OnFull::BlockFor(_) if candidate.tries => return Err(error),
             OnFull::Reject => return Err(error),
             OnFull::RunInline if tell::is_inside() => return Err(error),
             OnFull::RunInline => {
@@ -285,8 +291,10 @@ impl BusCore {
         let in_handler = candidate.emitter.is_some();
         let mut dropped = LetGo::new();
         let mut seen = None;
-        let mut inlet =
-            self.enter(event, in_handler, |inlet| self.refuse(inlet, candidate, event, entrance), |error| error)?;
+        let mut inlet = self.enter(event, in_handler, |inlet| {
+            self.refuse(inlet, candidate, event, entrance)?;
+            if candidate.tries { self.refuse_unread(inlet, candidate, event) } else { Ok(()) }
+        })?;
         if !in_handler && entrance == Entrance::Queue && !candidate.has_token {
             self.ask_for_token(&mut inlet)?;
         }
@@ -426,23 +434,18 @@ impl BusCore {
     }
 
     /// Locks the inlet for an event that `refuse` lets pass; outside of handlers not before every subscription that blocks its
-    /// emitters has room for it. One that does not wait is refused instead.
+    /// emitters has room for it.
     pub(crate) fn enter<E>(
         &self,
         event: &AnyEvent,
         in_handler: bool,
         refuse: impl Fn(&mut Inlet) -> Result<(), E>,
-        full: impl Fn(EmitError) -> E,
     ) -> Result<MutexGuard<'_, Inlet>, E> {
         loop {
             let mut inlet = self.inlet.lock();
             refuse(&mut inlet)?;
             if in_handler || !inlet.observers.any_bounded() || frame::barred().is_some() {
                 return Ok(inlet);
-            }
-            if frame::tries() {
-                let Some(error) = self.lacks_room_to_read(&inlet, event) else { return Ok(inlet) };
-                return Err(full(error));
             }
             let Some(worker) = Worker::current() else { return Ok(inlet) };
             if inlet.observers.have_room(event, &worker.bell) {
@@ -452,6 +455,14 @@ impl BusCore {
             worker.sit(&self.runtime, NEVER, Needs::default);
             worker.ends_wait();
         }
+    }
+
+    /// Where an `emit` would wait for readers, a `try_emit` is refused.
+    #[cold]
+    fn refuse_unread(&self, inlet: &Inlet, candidate: &Candidate, event: &AnyEvent) -> Result<(), EmitError> {
+        let waits = candidate.emitter.is_none() && frame::barred().is_none();
+        let unread = if waits { self.lacks_room_to_read(inlet, event) } else { None };
+        unread.map_or(Ok(()), Err)
     }
 
     fn lacks_room_to_read(&self, inlet: &Inlet, event: &AnyEvent) -> Option<EmitError> {

@@ -115,32 +115,27 @@ impl BusCore {
         let slot = self.registry.slot(event.body(), &self.defaults);
         let plan = plan_for(event, &slot, &self.defaults);
         let bus = || self.label().to_owned();
-        let entered = self.enter(
-            event,
-            frame.is_some(),
-            |inlet| {
-                if event.state().lock().deliveries.iter().any(|d| d.bus.id == self.identity.id) {
-                    return Err(Ok(()));
-                }
-                if inlet.doors == Doors::Closed || inlet.doors == Doors::Draining && frame.is_none() {
-                    return Err(Err(EmitError::Closed { bus: bus() }));
-                }
-                if self.options.require_handler && slot.handlers.is_empty() {
-                    return Err(Err(EmitError::NoHandler { bus: bus(), event_type: event.event_type().to_owned() }));
-                }
-                if inlet.history.is_full(|| self.counters.latest_claim()) {
-                    let limit = self.options.max_history.unwrap_or(usize::MAX);
-                    return Err(Err(EmitError::HistoryFull { bus: bus(), limit }));
-                }
-                if let (None, Some(capacity)) = (&frame, self.options.queue_capacity)
-                    && self.occupied() >= capacity
-                {
-                    return Err(Err(EmitError::QueueFull { bus: bus(), capacity }));
-                }
-                Ok(())
-            },
-            Err,
-        );
+        let entered = self.enter(event, frame.is_some(), |inlet| {
+            if event.state().lock().deliveries.iter().any(|d| d.bus.id == self.identity.id) {
+                return Err(Ok(()));
+            }
+            if inlet.doors == Doors::Closed || inlet.doors == Doors::Draining && frame.is_none() {
+                return Err(Err(EmitError::Closed { bus: bus() }));
+            }
+            if self.options.require_handler && slot.handlers.is_empty() {
+                return Err(Err(EmitError::NoHandler { bus: bus(), event_type: event.event_type().to_owned() }));
+            }
+            if inlet.history.is_full(|| self.counters.latest_claim()) {
+                let limit = self.options.max_history.unwrap_or(usize::MAX);
+                return Err(Err(EmitError::HistoryFull { bus: bus(), limit }));
+            }
+            if let (None, Some(capacity)) = (&frame, self.options.queue_capacity)
+                && self.occupied() >= capacity
+            {
+                return Err(Err(EmitError::QueueFull { bus: bus(), capacity }));
+            }
+            Ok(())
+        });
         let mut inlet = match entered {
             Ok(inlet) => inlet,
             Err(already_here_or_refused) => return already_here_or_refused,

@@ -177,8 +177,6 @@ pub(crate) struct Local {
     pub(crate) apart: u32,
     /// It does on behalf of somebody else what may wait.
     pub(crate) stands_in: bool,
-    /// It is inside of a `try_emit`, which waits for no room.
-    pub(crate) tries: bool,
     /// Whether the thread is one of this crate's, once somebody has asked.
     pub(crate) ours: Cell<Option<bool>>,
     /// So many of the frames only wait until those above are gone, which they have nothing to do with: a pump thread that is parked serves
@@ -339,24 +337,6 @@ pub(crate) fn callback<R>(body: impl FnOnce() -> R) -> Result<R, String> {
     let result = crate::sys::unwind::catch(body);
     local(|local| local.callbacks -= 1);
     result
-}
-
-/// What `body` emits on this thread outside of handlers waits for no room.
-pub(crate) fn trying<R>(body: impl FnOnce() -> R) -> R {
-    /// Also by a panic.
-    struct Before(bool);
-    impl Drop for Before {
-        fn drop(&mut self) {
-            local(|local| local.tries = self.0);
-        }
-    }
-    let _before = Before(local(|local| std::mem::replace(&mut local.tries, true)).unwrap_or(false));
-    body()
-}
-
-/// Inside of [`trying`].
-pub(crate) fn tries() -> bool {
-    local(|local| local.tries).unwrap_or(false)
 }
 
 /// Drops a value of the user's while something is owed that a wait in its `Drop` may wait for: that answers `Deadlock`.

@@ -4,7 +4,6 @@ use crate::bus::builder::{BusBuilder, BusOptions};
 use crate::bus::core::{Alive, BusCore, Doors};
 use crate::bus::emit::Entrance;
 use crate::bus::forbid::may_block_or_log;
-use crate::bus::frame;
 use crate::bus::registry::WILDCARD;
 use crate::bus::tell;
 use crate::bus::worker_local;
@@ -446,8 +445,7 @@ impl EventBus {
         payload: P,
         mut own: Option<EventOptions>,
     ) -> Result<Event<P>, TryEmitError<P>> {
-        let emitted = frame::trying(|| self.core.emit(payload, &mut own, Entrance::Queue));
-        emitted.or_else(|(fresh, error)| returned(fresh, error))
+        self.core.emit(payload, &mut own, Entrance::Try).or_else(|(fresh, error)| returned(fresh, error))
     }
 
     /// A thread that must not block did not wait for room.
