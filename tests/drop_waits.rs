@@ -100,6 +100,15 @@ fn emit_guarded(bus: &EventBus, what: What, told: &Log, now: bool) {
     }
 }
 
+/// A bus that handles all that is emitted here, and a log for what is told.
+fn handling(concurrency: EventConcurrency, manual: bool) -> (EventBus, Log) {
+    let bus = build(concurrency, manual);
+    bus.on(|makes: &Event<Makes>| Arc::new((makes.0)()));
+    bus.on(|_: &Event<Guarded>| {});
+    bus.on(|_: &Event<Outer>| {});
+    (bus, Log::new())
+}
+
 fn goes_on(bus: &EventBus, told: &Log, what: What, why: &str) {
     let after = bus.emit(Plain);
     if bus.pending() > 0 {
@@ -114,10 +123,7 @@ fn on_a_worker_of_the_pool_it_is_told_and_the_bus_goes_on() {
     for concurrency in MODES {
         for what in ALL {
             within(PATIENCE, move || {
-                let (bus, told) = (build(concurrency, false), Log::new());
-                bus.on(|makes: &Event<Makes>| Arc::new((makes.0)()));
-                bus.on(|_: &Event<Guarded>| {});
-                bus.on(|_: &Event<Outer>| {});
+                let (bus, told) = handling(concurrency, false);
                 bus.pause();
                 emit_guarded(&bus, what, &told, false);
                 bus.resume();
@@ -134,10 +140,7 @@ fn on_a_pump_thread_it_is_told_and_the_bus_goes_on() {
     for concurrency in MODES {
         for what in ALL {
             within(PATIENCE, move || {
-                let (bus, told) = (build(concurrency, true), Log::new());
-                bus.on(|makes: &Event<Makes>| Arc::new((makes.0)()));
-                bus.on(|_: &Event<Guarded>| {});
-                bus.on(|_: &Event<Outer>| {});
+                let (bus, told) = handling(concurrency, true);
                 emit_guarded(&bus, what, &told, false);
                 bus.run_pending();
                 assert_eq!(told.entries(), [BARRED], "{concurrency:?} {what:?}");
@@ -152,10 +155,7 @@ fn what_runs_at_once_on_the_callers_thread_hangs_nobody() {
     for concurrency in MODES {
         for what in ALL {
             within(PATIENCE, move || {
-                let (bus, told) = (build(concurrency, false), Log::new());
-                bus.on(|makes: &Event<Makes>| Arc::new((makes.0)()));
-                bus.on(|_: &Event<Guarded>| {});
-                bus.on(|_: &Event<Outer>| {});
+                let (bus, told) = handling(concurrency, false);
                 emit_guarded(&bus, what, &told, true);
                 eventually(|| told.len() == 1);
                 goes_on(&bus, &told, what, "emit_now");

@@ -381,21 +381,12 @@ impl BusCore {
         event: &AnyEvent,
         entrance: Entrance,
     ) -> Result<(), EmitError> {
-        let bus = || self.label().to_owned();
         let in_handler = candidate.emitter.is_some();
-        if inlet.doors == Doors::Closed || inlet.doors == Doors::Draining && !in_handler {
-            return Err(EmitError::Closed { bus: bus() });
-        }
-        if candidate.unhandled {
-            return Err(EmitError::NoHandler { bus: bus(), event_type: event.event_type().to_owned() });
-        }
-        if inlet.history.is_full(|| self.counters.latest_claim()) {
-            return Err(EmitError::HistoryFull { bus: bus(), limit: self.options.max_history.unwrap_or(usize::MAX) });
-        }
+        self.refuse_all_but_full(inlet, event, in_handler, candidate.unhandled)?;
         if candidate.explicit_id {
             let id = event.head().id();
             if inlet.foreign_ids.contains(&id) || inlet.history.get(id).is_some() {
-                return Err(EmitError::DuplicateId { bus: bus(), id });
+                return Err(EmitError::DuplicateId { bus: self.label().to_owned(), id });
             }
         }
         if entrance == Entrance::Claimed
@@ -404,15 +395,40 @@ impl BusCore {
         {
             return Err(EmitError::TooDeep { limit: self.runtime.max_wait_depth as usize });
         }
-        if in_handler || entrance == Entrance::Claimed {
-            return Ok(());
+        if in_handler || entrance == Entrance::Claimed { Ok(()) } else { self.refuse_full() }
+    }
+
+    /// Why a bus takes no event that is emitted or forwarded, whether its queue has room or not.
+    #[inline]
+    pub(crate) fn refuse_all_but_full(
+        &self,
+        inlet: &mut Inlet,
+        event: &AnyEvent,
+        in_handler: bool,
+        unhandled: bool,
+    ) -> Result<(), EmitError> {
+        let bus = || self.label().to_owned();
+        if inlet.doors == Doors::Closed || inlet.doors == Doors::Draining && !in_handler {
+            return Err(EmitError::Closed { bus: bus() });
         }
-        if let Some(capacity) = self.options.queue_capacity
-            && self.occupied() >= capacity
-        {
-            return Err(EmitError::QueueFull { bus: bus(), capacity });
+        if unhandled {
+            return Err(EmitError::NoHandler { bus: bus(), event_type: event.event_type().to_owned() });
+        }
+        if inlet.history.is_full(|| self.counters.latest_claim()) {
+            return Err(EmitError::HistoryFull { bus: bus(), limit: self.options.max_history.unwrap_or(usize::MAX) });
         }
         Ok(())
+    }
+
+    /// Outside of handlers.
+    #[inline]
+    pub(crate) fn refuse_full(&self) -> Result<(), EmitError> {
+        match self.options.queue_capacity {
+            Some(capacity) if self.occupied() >= capacity => {
+                Err(EmitError::QueueFull { bus: self.label().to_owned(), capacity })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Outside of handlers an emit takes a token, where the rate is bounded. After all other reasons to refuse it and once, however often it waited, so that none is lost.

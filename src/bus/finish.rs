@@ -50,7 +50,7 @@ pub(crate) fn finish(state: &mut State, event: &AnyEvent, delivery: usize, at: S
     if !state.finish_delivery(delivery) {
         return None;
     }
-    let (watched, delayed) = (state.has_watchers(), state.has_delays());
+    let (watched, delayed) = (state.has_watchers(), state.has_waits());
     let d = state.deliveries.get_mut(delivery)?;
     let end = if d.unrun == Unrun::No { End::Completed } else { End::Cancelled };
     let mut verdict = (d.unrun == Unrun::No).then(|| verdict(event, d));

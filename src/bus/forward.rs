@@ -1,14 +1,14 @@
 //! The same event on another bus: at most once a bus, complete when all are done.
 
 use crate::bus::ask;
-use crate::bus::core::{BusCore, Doors, Entry};
+use crate::bus::core::{BusCore, Entry};
 use crate::bus::frame;
 use crate::bus::handle::EventBus;
 use crate::bus::observers::Seen;
 use crate::bus::registry::{WILDCARD, plan_for};
 use crate::bus::tell;
 use crate::event::{
-    AnyEvent, Delivery, DeliveryPhase, EmitError, HandlerInfo, HandlerOptions, KnownType, Manner, Payload, State,
+    AnyEvent, Delivery, DeliveryPhase, EmitError, HandlerInfo, HandlerOptions, KnownType, Manner, Payload,
 };
 use crate::sync::Sweep;
 use crate::sys::{clock, unwind};
@@ -98,8 +98,7 @@ impl BusCore {
     }
 
     fn take_in_or_refuse(self: &Arc<Self>, event: &AnyEvent) -> Result<(), EmitError> {
-        let here = |state: &State| state.deliveries.iter().any(|d| d.bus.id == self.identity.id);
-        let asks = !here(&event.state().lock());
+        let asks = !self.has_taken(event);
         if asks {
             ask::ask(self, event, frame::surroundings().emitter.as_ref())?;
         }
@@ -110,31 +109,21 @@ impl BusCore {
         entered
     }
 
+    fn has_taken(&self, event: &AnyEvent) -> bool {
+        event.state().lock().deliveries.iter().any(|d| d.bus.id == self.identity.id)
+    }
+
     fn take_in_asked(self: &Arc<Self>, event: &AnyEvent) -> Result<(), EmitError> {
         let frame = frame::top();
         let slot = self.registry.slot(event.body(), &self.defaults);
         let plan = plan_for(event, &slot, &self.defaults);
-        let bus = || self.label().to_owned();
         let entered = self.enter(event, frame.is_some(), |inlet| {
-            if event.state().lock().deliveries.iter().any(|d| d.bus.id == self.identity.id) {
+            if self.has_taken(event) {
                 return Err(Ok(()));
             }
-            if inlet.doors == Doors::Closed || inlet.doors == Doors::Draining && frame.is_none() {
-                return Err(Err(EmitError::Closed { bus: bus() }));
-            }
-            if self.options.require_handler && slot.handlers.is_empty() {
-                return Err(Err(EmitError::NoHandler { bus: bus(), event_type: event.event_type().to_owned() }));
-            }
-            if inlet.history.is_full(|| self.counters.latest_claim()) {
-                let limit = self.options.max_history.unwrap_or(usize::MAX);
-                return Err(Err(EmitError::HistoryFull { bus: bus(), limit }));
-            }
-            if let (None, Some(capacity)) = (&frame, self.options.queue_capacity)
-                && self.occupied() >= capacity
-            {
-                return Err(Err(EmitError::QueueFull { bus: bus(), capacity }));
-            }
-            Ok(())
+            let unhandled = self.options.require_handler && slot.handlers.is_empty();
+            let refused = self.refuse_all_but_full(inlet, event, frame.is_some(), unhandled);
+            refused.and_then(|()| if frame.is_some() { Ok(()) } else { self.refuse_full() }).map_err(Err)
         });
         let mut inlet = match entered {
             Ok(inlet) => inlet,

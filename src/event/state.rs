@@ -537,7 +537,7 @@ impl State {
     }
 
     /// Of retries, or in a line.
-    pub(crate) fn has_delays(&self) -> bool {
+    pub(crate) fn has_waits(&self) -> bool {
         self.links.as_ref().is_some_and(|links| !links.delays.is_empty() || !links.waits.is_empty())
     }
 
