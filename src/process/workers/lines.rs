@@ -1,6 +1,7 @@
 //! What workers log and print, in the log over here.
 
 use super::link::Link;
+use crate::process::text;
 use crate::sys::logging;
 use log::Level;
 use std::borrow::Cow;
@@ -22,32 +23,26 @@ pub(crate) fn pass_on(link: &Link, level: Level, target: Cow<'static, str>, text
 pub(crate) struct Lines {
     level: Level,
     link: Arc<Link>,
-    begun: Vec<u8>,
+    lines: text::Lines,
 }
 
 impl Lines {
     pub(crate) fn new(level: Level, link: &Arc<Link>) -> Self {
-        Lines { level, link: Arc::clone(link), begun: Vec::new() }
+        Lines { level, link: Arc::clone(link), lines: text::Lines::new(LONGEST) }
     }
 
     pub(crate) fn push(&mut self, bytes: &[u8]) {
-        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            self.begun.extend_from_slice(piece);
-            if piece.ends_with(b"\n") || self.begun.len() >= LONGEST {
-                self.finish();
-            }
-        }
+        self.lines.push(bytes, |line| say(&self.link, self.level, line));
     }
 
     /// What there is of a line, as one.
     pub(crate) fn finish(&mut self) {
-        for piece in self.begun.chunks(LONGEST) {
-            let line = String::from_utf8_lossy(piece);
-            let line = line.trim_end_matches(['\n', '\r']);
-            if !line.is_empty() {
-                pass_on(&self.link, self.level, Cow::Borrowed(TARGET), line);
-            }
-        }
-        self.begun.clear();
+        self.lines.finish(|line| say(&self.link, self.level, line));
+    }
+}
+
+fn say(link: &Link, level: Level, line: &str) {
+    if !line.is_empty() {
+        pass_on(link, level, Cow::Borrowed(TARGET), line);
     }
 }
