@@ -353,6 +353,55 @@ fn what_leaves_its_session_and_keeps_the_pipe_holds_nobody_up() {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("a daemon escapes, so it runs");
 }
 
+/// Its output, its timeout and its end are the command's own, whoever else has the pipe.
+#[test]
+fn who_has_left_and_keeps_the_pipe_does_not_put_off_a_timeout() {
+    let dir = Dir::new();
+    let escapes = "setsid sh -c 'echo $$ > pid; exec sleep 300' & echo begun; while :; do sleep 0.01; done";
+    let event = bus().emit_with(sh(&format!("cd {:?}; {escapes}", dir.0)), limited(1000));
+    assert!(timed_out(&failure(&done(&event))).ends_with(r#"which wrote "begun\n""#));
+    let pid = rustix::process::Pid::from_raw(number_in(&dir.at("pid")).cast_signed()).expect("not 0");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it has left");
+}
+
+/// The program ends at once when it is asked to; what it has started does not.
+#[test]
+fn what_ignores_its_end_does_not_outlive_the_program() {
+    let dir = Dir::new();
+    let script = "(trap '' TERM HUP; exec sleep 300) & echo $! > pid; exec sleep 300";
+    let bus = bus();
+    let event = bus.emit_with(sh(&format!("cd {:?}; {script}", dir.0)), limited(1000));
+    let pid = number_in(&dir.at("pid"));
+    failure(&done(&event));
+    eventually(|| !workers::runs(pid));
+}
+
+#[test]
+fn what_stands_still_is_ended_too() {
+    let event = bus().emit_with(sh("kill -STOP $$; echo on").kill_grace(Duration::from_millis(100)), limited(300));
+    failure(&done(&event));
+    eventually(|| with_command_line("kill -STOP $$").is_empty());
+}
+
+#[test]
+fn a_character_may_come_byte_by_byte() {
+    let script = r#"for byte in 344 270 226 347 225 214 12; do printf "\\$byte"; sleep 0.02; done"#;
+    let (lines, output) = lines_of(&sh(script));
+    assert_eq!((lines, &*output.stdout.text()), (vec![(false, "世界".to_owned())], "世界\n"));
+}
+
+/// Who writes where nobody reads is ended by SIGPIPE, which this program ignores.
+#[test]
+fn a_pipeline_inside_of_a_command_ends() {
+    for script in [sh("yes | head -n 1"), sh("yes | head -n 1").cwd("/")] {
+        assert_eq!(run_in_time(script).stdout.text(), "y\n");
+    }
+}
+
+fn run_in_time(command: Command) -> CommandOutput {
+    done(&bus().emit(command)).result().expect("it ran")
+}
+
 /// Whatever became of them, commands leave no open file and no process.
 #[test]
 fn commands_of_all_ends_hold_no_file() {

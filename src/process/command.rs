@@ -21,8 +21,9 @@ use std::time::Duration;
 /// A session of its own has no terminal: a program that asks there, as `ssh` and `sudo` do, gets an error at once instead of standing still
 /// until its timeout. With [`Input::Inherit`] it has this process's.
 ///
-/// It starts with no signal blocked and every signal at its default, whatever this process does with its own. (With a
-/// [`cwd`](Command::cwd), and elsewhere than on Linux, signals that this process *ignores* stay ignored, but for `SIGPIPE`.) A program file
+/// It starts with no signal blocked and every signal at its default, whatever this process does with its own. (Elsewhere
+/// than on Linux, and with a [`cwd`](Command::cwd) in containers that refuse `unshare`, signals that this process *ignores* stay ignored, but for
+/// `SIGPIPE`.) A program file
 /// that is still open for writing somewhere is tried again for half a second.
 ///
 /// A handler may run for 60 s unless told otherwise: give long commands a [`timeout`](crate::HandlerOptions::timeout) of their own.

@@ -120,7 +120,7 @@ mod tests {
     /// A command that is started; its guardian is told of it or not, and then has nobody.
     fn ends(command: Command, place: Place, told: bool) {
         let (streams, theirs) = streams::prepare(&command).unwrap();
-        let mark = Mark::of(&command, &theirs).unwrap();
+        let mark = Mark::of(&theirs).unwrap();
         let mut guardian = Guardian::start(Duration::from_secs(1), place, &mark).unwrap();
         let pid = start::start(&command, &theirs, guardian.join(), &mark).unwrap();
         drop((theirs, mark));
@@ -151,11 +151,13 @@ mod tests {
 
     #[test]
     fn ends_what_it_was_told_of() {
-        for command in commands() {
-            ends(command.clone(), Place::Session, true);
-            ends(command.clone(), Place::Foreground, true);
-            ends(command, Place::Guarded, true);
-        }
+        std::thread::scope(|scope| {
+            for place in [Place::Session, Place::Foreground, Place::Guarded] {
+                for command in commands() {
+                    scope.spawn(move || ends(command, place, true));
+                }
+            }
+        });
     }
 
     /// We have died between the two.
@@ -166,7 +168,9 @@ mod tests {
             ends(command.clone(), Place::Session, false);
             ends(command, Place::Foreground, false);
         }
-        ends(Command::new("sleep").arg("300").cwd("/"), Place::Session, false);
+        let elsewhere = Command::new("sleep").arg("300").cwd("/");
+        ends(elsewhere.clone(), Place::Session, false);
+        ends(elsewhere.stdout(crate::process::Sink::Null).stderr(crate::process::Sink::Null), Place::Session, false);
     }
 
     /// We have died before there was a command.

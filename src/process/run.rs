@@ -32,7 +32,7 @@ pub(crate) fn run(command: &Command, on_line: Option<OnLine<'_>>) -> Result<Comm
     let (streams, theirs) = streams::prepare(command)?;
     let input =
         streams.input.map(|(pipe, bytes)| Feed::new(pipe, bytes)).transpose().map_err(command.about("stdin"))?;
-    let mark = Mark::of(command, &theirs).map_err(command.about("pipe"))?;
+    let mark = Mark::of(&theirs).map_err(command.about("pipe"))?;
     let mut guardian =
         Guardian::start(command.kill_grace, place(command), &mark).map_err(command.about("its guardian, /bin/sh"))?;
     let began = clock::now();

@@ -1,7 +1,7 @@
 //! Starting a program with clean signals, in a session or group of its own: what was weighed is in README.md.
 
 use super::command::Command;
-use super::streams::{self, Target, Theirs};
+use super::streams::{self, Theirs};
 use process_wrap::std::{CommandWrap, ProcessSession, ResetSigmask};
 use rustix::process::Pid;
 use std::io;
@@ -23,14 +23,14 @@ pub(crate) enum Join {
 /// Starts it. An error is the system's own, as of `exec`.
 pub(crate) fn start(command: &Command, streams: &Theirs, join: Join, mark: &Mark) -> io::Result<Pid> {
     #[cfg(target_os = "linux")]
-    if command.cwd.is_none() {
-        return spawn::start(command, streams, join, mark);
+    if let Some(started) = spawn::start(command, streams, join, mark) {
+        return started;
     }
     let _ = mark;
     by_hooks(command, streams, join)
 }
 
-/// With hooks between `fork` and `exec`.
+/// With hooks between `fork` and `exec`: everywhere, but what this process ignores stays ignored.
 fn by_hooks(command: &Command, streams: &Theirs, join: Join) -> io::Result<Pid> {
     let mut program = streams::program(command, streams)?;
     match join {
@@ -59,13 +59,14 @@ pub(crate) struct Mark {
 
 impl Mark {
     #[cfg(target_os = "linux")]
-    pub(crate) fn of(command: &Command, streams: &Theirs) -> io::Result<Mark> {
+    pub(crate) fn of(streams: &Theirs) -> io::Result<Mark> {
+        use streams::Target;
         let own = streams.iter().find_map(|stream| match stream {
             Target::Source(pipe) => Some(rustix::fs::fstat(pipe)),
             Target::Pipe(pipe) => Some(rustix::fs::fstat(pipe)),
             Target::File(_) | Target::Null | Target::Own(_) => None,
         });
-        if own.is_some() || command.cwd.is_some() {
+        if own.is_some() {
             return Ok(Mark { inode: own.transpose()?.map(|pipe| pipe.st_ino), pipe: None });
         }
         let (pipe, _) = io::pipe()?;
@@ -73,15 +74,24 @@ impl Mark {
     }
 
     #[cfg(not(target_os = "linux"))]
-    pub(crate) fn of(_: &Command, _: &Theirs) -> io::Result<Mark> {
+    pub(crate) fn of(_: &Theirs) -> io::Result<Mark> {
         Ok(Mark::default())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn try_clone(&self) -> io::Result<Mark> {
+        Ok(Mark { inode: self.inode, pipe: self.pipe.as_ref().map(io::PipeReader::try_clone).transpose()? })
     }
 }
 
 #[cfg(target_os = "linux")]
 mod spawn {
-    use super::{Command, Join, Mark, Pid, Target, Theirs};
+    use super::streams::Target;
+    use super::{Command, Join, Mark, Pid, Theirs};
+    use crate::sys::sync::Mutex;
+    use crate::sys::thread;
     use nix::libc;
+    use nix::sched::{CloneFlags, unshare};
     use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
     use nix::sys::signal::SigSet;
     use std::borrow::Cow;
@@ -92,11 +102,49 @@ mod spawn {
     use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
     use std::path::{Path, PathBuf};
+    use std::sync::Arc;
 
     /// Where programs are looked for without a `PATH`.
     const PATH: &str = "/bin:/usr/bin";
+    const STACK: usize = 256 * 1024;
 
-    pub(super) fn start(command: &Command, streams: &Theirs, join: Join, mark: &Mark) -> io::Result<Pid> {
+    /// None: it has to be started in another way.
+    pub(super) fn start(command: &Command, streams: &Theirs, join: Join, mark: &Mark) -> Option<io::Result<Pid>> {
+        match &command.cwd {
+            Some(dir) => start_in(dir, command, streams, join, mark).transpose(),
+            None => Some(start_here(command, streams, join, mark)),
+        }
+    }
+
+    /// `posix_spawn` starts a program in the directory of the thread that calls it: a thread with one of its own. None if the system refuses
+    /// such a thread, as many containers do.
+    fn start_in(
+        dir: &Path,
+        command: &Command,
+        [stdin, stdout, stderr]: &Theirs,
+        join: Join,
+        mark: &Mark,
+    ) -> io::Result<Option<Pid>> {
+        let started = Arc::new(Mutex::new(None));
+        let (dir, command, mark) = (dir.to_owned(), command.clone(), mark.try_clone()?);
+        let streams = [stdin.try_clone()?, stdout.try_clone()?, stderr.try_clone()?];
+        let start = {
+            let started = Arc::clone(&started);
+            move || {
+                if unshare(CloneFlags::CLONE_FS).is_ok() {
+                    let here = std::env::set_current_dir(dir);
+                    let pid = here.and_then(|()| start_here(&command, &streams, join, &mark));
+                    *started.lock() = Some(pid);
+                }
+            }
+        };
+        let Ok(thread) = thread::spawn_kept("command-start".to_owned(), STACK, start) else { return Ok(None) };
+        let _ = thread.join();
+        let started = started.lock().take();
+        started.transpose()
+    }
+
+    fn start_here(command: &Command, streams: &Theirs, join: Join, mark: &Mark) -> io::Result<Pid> {
         let environment = environment(command);
         let path = environment.get(OsStr::new("PATH")).map_or(OsStr::new(PATH), |path| path);
         let mut variables = Vec::with_capacity(environment.len());
@@ -218,6 +266,39 @@ mod spawn {
             self.actions.add_dup2(copy.as_raw_fd(), number)?;
             self.open.push(copy);
             Ok(())
+        }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::process::child::{Target as To, Watched};
+    use nix::sys::signal::{SigSet, Signal};
+
+    /// Where `posix_spawn` cannot be used.
+    #[test]
+    fn hooks_give_a_clean_mask_and_a_session() {
+        let mut set = SigSet::empty();
+        set.add(Signal::SIGTERM);
+        set.thread_block().unwrap();
+        for (join, dir) in [(Join::Session, "/"), (Join::Own, "/"), (Join::Here, "/proc")] {
+            let command = Command::new("cat").args(["self/status", "proc/self/status"]).cwd(dir);
+            let (streams, theirs) = streams::prepare(&command).unwrap();
+            let pid = by_hooks(&command, &theirs, join).unwrap();
+            drop(theirs);
+            let mut child = Watched::of(pid, To::Alone);
+            let [stdout, _] = streams.outputs;
+            let text = io::read_to_string(stdout.unwrap()).unwrap();
+            let number = |name: &str| {
+                let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+                line.split_whitespace().last().unwrap().to_owned()
+            };
+            assert_eq!(number("SigBlk:"), "0000000000000000", "{join:?}");
+            assert_eq!(number("NSsid:") == pid.as_raw_pid().to_string(), join == Join::Session, "{join:?}");
+            assert_eq!(number("NSpgid:") == pid.as_raw_pid().to_string(), join != Join::Here, "{join:?}");
+            child.reap();
         }
     }
 }
