@@ -13,6 +13,9 @@ pub(crate) struct Arrival {
     pub(crate) origin: Origin,
 }
 
+/// What the Python package `bubus` writes and needs again.
+const OF_OTHERS: &str = "event_schema";
+
 pub(crate) fn object(event: &Json) -> Result<&Fields, JsonError> {
     event.as_object().ok_or_else(|| invalid("event_type", "missing: an event is an object"))
 }
@@ -48,6 +51,7 @@ pub(crate) fn arrival(fields: Fields, limits: &JsonLimits) -> Result<Arrival, Js
     let path = fields.path("event_path")?;
     fields.keep_result_type("event_result_type")?;
     fields.look_at_the_past()?;
+    fields.keep(OF_OTHERS);
     let (payload, kept) = fields.rest()?;
     let origin = Origin { created_at, version, parent, emitted_by, path, payload, kept };
     Ok(Arrival { event_type, options, origin })
@@ -164,10 +168,18 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// Comes out again as it was written.
+    fn keep(&mut self, field: &str) {
+        if let Some(value) = self.take(field) {
+            self.kept.insert(field.to_owned(), value);
+        }
+    }
+
     /// How far it came elsewhere is not told on; but it has to be well-formed, like everything else.
     fn look_at_the_past(&mut self) -> Result<(), JsonError> {
         self.time("event_started_at")?;
         self.time("event_completed_at")?;
+        self.time("event_processed_at")?;
         self.one_of("event_status", spelling::STATUS)?;
         match self.take("event_pending_bus_count") {
             Some(count) if !count.is_u64() => return Err(not_a("event_pending_bus_count", "count", &count)),
@@ -176,7 +188,8 @@ impl Reader<'_> {
         match self.take("event_results") {
             None => Ok(()),
             Some(Json::Array(results)) if results.iter().all(Json::is_object) => Ok(()),
-            Some(other) => Err(not_a("event_results", "array of objects", &other)),
+            Some(Json::Object(results)) if results.values().all(Json::is_object) => Ok(()),
+            Some(other) => Err(not_a("event_results", "array or mapping of objects", &other)),
         }
     }
 
