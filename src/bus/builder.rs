@@ -31,7 +31,7 @@ pub struct BusOptions {
     pub handler_timeout: Option<Duration>,
     /// Cap on each event; `None`: no cap.
     pub event_timeout: Option<Duration>,
-    /// When a handler is worth a warning in the log.
+    /// When a handler is worth a warning in the log, or an emit that stands still.
     pub handler_slow_after: Option<Duration>,
     /// When an event is worth a warning in the log.
     pub event_slow_after: Option<Duration>,
@@ -176,7 +176,8 @@ impl BusBuilder {
         self
     }
 
-    /// A handler that runs longer is worth a warning in the log. Default 30 s.
+    /// A handler that runs longer is worth a warning in the log, and so is an [`emit`](EventBus::emit) that waits longer for room: in a full
+    /// queue, in an unread subscription, under the rate. Default 30 s.
     pub fn handler_slow_after(mut self, after: Option<Duration>) -> Self {
         self.options.handler_slow_after = after;
         self

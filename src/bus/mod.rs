@@ -55,6 +55,7 @@ mod seldom;
 mod shown;
 mod shutdown;
 mod sits;
+mod stands;
 mod start;
 mod straight;
 mod submit;
