@@ -34,6 +34,12 @@ struct Untyped {
 }
 event!(Untyped => Json);
 
+#[derive(Serialize, Deserialize)]
+struct Measured {
+    value: u32,
+}
+event!(Measured => u32);
+
 const RECORDED: &str = include_str!("data/wire/py-released-1.5.6-UserLogin.json");
 
 fn ann() -> UserLogin {
@@ -251,6 +257,15 @@ fn the_package_itself_takes_our_events_and_we_take_its() {
         (&json!(["hello ann 42"]), &json!(["bus7_failing", "PyBus"])),
         "{said}"
     );
+
+    // An integer here, a float there: 7 becomes 7.0, and is 7 again.
+    let measured = done(&bus.emit(Measured { value: 7 }));
+    let said = python.event(&measured.to_json_with(JsonStyle::bubus()).unwrap());
+    assert_eq!((said["event"]["value"].to_string(), &said["results"]), ("7.0".to_owned(), &json!([14.0])));
+    let there = EventBus::new("There");
+    there.on(|measured: &Event<Measured>| measured.value);
+    let back = there.emit_json(&said["event"]).unwrap().downcast::<Measured>().unwrap();
+    assert_eq!(back.result().unwrap(), 7);
 
     // What `to_json` writes is for others.
     let said = python.event(&login.to_json().unwrap());

@@ -46,7 +46,8 @@ impl EventBus {
     /// that the history has is linked as such and waits for it.
     ///
     /// **Numbers** are those of [`Json`](crate::Json): integers up to 64 bits and floating point, exactly. In [text](EventBus::emit_json_str)
-    /// a larger integer is refused; in a parsed `Json` it is too late to tell, for parsing has rounded it.
+    /// a larger integer is refused; in a parsed `Json` it is too late to tell, for parsing has rounded it. Where a type wants an integer, a whole
+    /// number below 2⁵³ may be written as a float, as other languages do: 7.0 for 7. The payload stays as it was written.
     ///
     /// **Blocking**: as [`emit`](EventBus::emit). A bus that refuses it (closed, full) answers as there: with an event that is
     /// complete, and whose `wait()` says why.

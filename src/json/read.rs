@@ -1,7 +1,9 @@
 //! The fields of an event, one by one.
 
 use super::spelling::{self, Names, is_reserved, shortened};
-use crate::event::{EventId, EventOptions, Fields, HandlerId, Json, JsonError, JsonLimits, Knob, Origin, Priority};
+use crate::event::{
+    EventId, EventOptions, Fields, HandlerId, Json, JsonError, JsonLimits, Knob, Origin, Priority, unsigned,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
@@ -136,7 +138,7 @@ impl Reader<'_> {
         if !value.is_number() {
             return Err(not_a(field, "number", &value));
         }
-        let priority = value.as_u64().and_then(|level| u8::try_from(level).ok()).and_then(Priority::new);
+        let priority = unsigned(&value).and_then(|level| u8::try_from(level).ok()).and_then(Priority::new);
         priority.map(Some).ok_or_else(|| invalid(field, &format!("{value} is no priority from 0 to 10")))
     }
 
@@ -182,7 +184,7 @@ impl Reader<'_> {
         self.time("event_processed_at")?;
         self.one_of("event_status", spelling::STATUS)?;
         match self.take("event_pending_bus_count") {
-            Some(count) if !count.is_u64() => return Err(not_a("event_pending_bus_count", "count", &count)),
+            Some(count) if unsigned(&count).is_none() => return Err(not_a("event_pending_bus_count", "count", &count)),
             _ => {}
         }
         match self.take("event_results") {

@@ -26,6 +26,10 @@ class Untyped(BaseEvent):
     text: str
 
 
+class Measured(BaseEvent[float]):
+    value: float
+
+
 async def hello(event: UserLogin) -> str:
     return f'hello {event.user} {event.n + 1}'
 
@@ -34,7 +38,11 @@ async def echo(event: BaseEvent) -> dict:
     return {'type': event.event_type, 'text': getattr(event, 'text', None)}
 
 
-CLASSES = {'UserLogin': UserLogin, 'Untyped': Untyped}
+async def measured(event: Measured) -> float:
+    return event.value * 2
+
+
+CLASSES = {'UserLogin': UserLogin, 'Untyped': Untyped, 'Measured': Measured}
 
 
 async def answer(bus: EventBus, line: dict) -> dict:
@@ -57,6 +65,7 @@ async def main() -> None:
     bus = EventBus(name='PyBus')
     bus.on('UserLogin', hello)
     bus.on('Untyped', echo)
+    bus.on('Measured', measured)
     bus.on('Elsewhere', echo)
     for line in sys.stdin:
         try:
