@@ -239,7 +239,10 @@ fn program(seed: u64, ways: &Arc<[AtomicUsize; WAYS as usize]>) -> (usize, Vec<S
     drop(buses);
     readers.into_iter().for_each(|reader| _ = reader.join());
     log.falls_silent();
-    (log.heard().len(), log.naming("Echo"))
+    let mut of_echoes = log.naming("Echo");
+    // The forward, which the program registered, ends with its target.
+    of_echoes.retain(|text| !(text.starts_with("forward to ") && text.ends_with(": not registered any more")));
+    (log.heard().len(), of_echoes)
 }
 
 #[test]
