@@ -633,6 +633,21 @@ fn a_predicate_that_always_panics_is_told_at_once_and_counted_at_the_end() {
 }
 
 #[test]
+fn a_predicate_is_not_asked_after_the_find_has_ended() {
+    let bus = EventBus::new("Ended");
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let never = move |_: &Event<Shot>| {
+        count.fetch_add(1, Ordering::Relaxed);
+        false
+    };
+    assert!(bus.find::<Shot>().future(Duration::from_millis(5)).filter(never).first().is_none());
+    let before = asked.load(Ordering::Relaxed);
+    (0..100).for_each(|target| drop(done(&bus.emit(Shot { target }))));
+    assert_eq!(asked.load(Ordering::Relaxed), before);
+}
+
+#[test]
 fn qj_030_a_jumped_child_is_found_below_its_parent() {
     let bus = with_family("Jumped");
     let parent = done(&bus.emit(Parent));

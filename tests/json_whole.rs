@@ -105,10 +105,23 @@ fn whole_floats_are_integers_wherever_a_type_wants_them() {
     assert_eq!(seen.entries(), [format!("{:?}", meant()), format!("{:?}", meant())]);
 }
 
+/// A clock of a browser has milliseconds as a float.
+#[test]
+fn large_ones_too() {
+    let (bus, _) = bus();
+    let mut event = written();
+    event["n"] = json!(1_535_164_942_454.0);
+    event["list"] = json!([9_007_199_254_740_991.0]);
+    let event = bus.emit_json(&event).unwrap();
+    let all = event.payload::<All>().unwrap();
+    assert_eq!((all.n, all.list.as_slice()), (1_535_164_942_454, [9_007_199_254_740_991].as_slice()));
+}
+
 #[test]
 fn what_is_no_integer_of_the_type_is_refused() {
     let (bus, seen) = bus();
     let wrong = [
+        json!(222.000_000_000_000_03),
         json!(7.5),
         json!(256.0),
         json!(-1.0),
