@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::EventOptions;
 use super::type_name::short_type_name;
+use super::whole;
 use crate::sys::unwind;
 
 /// JSON as this crate reads and writes it.
@@ -128,7 +129,7 @@ impl<P: Payload> Codec<P> {
     }
 
     pub(crate) fn payload_from_json(&self, json: &Json) -> serde_json::Result<P> {
-        contained(|| (self.payload_from_json)(json))
+        contained(|| whole::read(json, self.payload_from_json))
     }
 
     pub(crate) fn output_to_json(&self, output: &P::Output) -> serde_json::Result<Json> {
@@ -136,7 +137,7 @@ impl<P: Payload> Codec<P> {
     }
 
     pub(crate) fn output_from_json(&self, json: &Json) -> serde_json::Result<P::Output> {
-        contained(|| (self.output_from_json)(json))
+        contained(|| whole::read(json, self.output_from_json))
     }
 }
 
