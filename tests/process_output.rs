@@ -52,6 +52,46 @@ fn a_timeout_shows_what_was_written_until_then() {
     assert_eq!(timed_out(&failure(&quiet)), "waits for command sh");
 }
 
+/// Its own time, its event's, a cancel, a shutdown: what it wrote is not lost.
+#[test]
+fn every_way_to_give_it_up_shows_what_was_written() {
+    for way in ["event", "cancel", "parent", "shutdown"] {
+        payload!(Outer);
+        let bus = EventBus::new("commands");
+        let (read, line) = std::sync::mpsc::channel();
+        bus.on(run_command_by_line(move |_, _| read.send(()).expect("somebody listens")));
+        let command = sh("echo step 1; exec sleep 300");
+        let child = command.clone();
+        let (said, heard) = std::sync::mpsc::channel();
+        bus.on(move |outer: &Event<Outer>| {
+            let child = outer.bus().emit(child.clone());
+            said.send(child.clone()).expect("somebody listens");
+            child.wait().map(drop)
+        });
+        let own = if way == "event" { Some(Duration::from_millis(1000)) } else { None };
+        let (event, outer) = match way {
+            "parent" => {
+                let outer = bus.emit(Outer);
+                (heard.recv_timeout(PATIENCE).expect("it runs"), Some(outer))
+            }
+            _ => (
+                bus.emit_with(command, own.map_or_else(EventOptions::new, |own| EventOptions::new().timeout(own))),
+                None,
+            ),
+        };
+        line.recv_timeout(PATIENCE).expect("it writes one");
+        match way {
+            "event" => {}
+            "cancel" => assert!(event.cancel()),
+            "parent" => assert!(outer.expect("there is one").cancel()),
+            _ => drop(bus.shutdown(threadbus::Shutdown::Now, PATIENCE)),
+        }
+        eventually(|| event.is_completed());
+        let failed = event.errors()[0].to_string();
+        assert!(failed.ends_with(r#"waits for command sh, which wrote "step 1\n""#), "{way}: {failed}");
+    }
+}
+
 #[test]
 fn of_much_a_timeout_shows_the_end_from_a_whole_character_on() {
     let script =

@@ -336,7 +336,8 @@ impl Command {
 /// A program that ends with a code other than 0, or by a signal, is a value like any other, and not retried, unless
 /// [`Command::check`] says that it is an error. What could not be started is an error, in which
 /// [`HandlerFailure::downcast_ref`](crate::HandlerFailure::downcast_ref) finds the `std::io::Error`, and the [`CommandError`] with what was captured.
-/// The detail of a [`TimedOut`](crate::HandlerFailure::TimedOut) shows the end of what it has written.
+/// The detail of a [`TimedOut`](crate::HandlerFailure::TimedOut), and of the [`Cause`](crate::Cause) of an event that was given up, shows the end
+/// of what it has written.
 ///
 /// When the handler times out or its event is cancelled, the command's whole group is terminated, and killed after its
 /// [`kill_grace`](Command::kill_grace). The handler's thread sees to that, so until then it counts as abandoned, and `shutdown` waits for

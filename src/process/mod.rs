@@ -8,7 +8,7 @@
 
 // A leaf: the core does not know it. It imports `event`, `bus` and `sys`, and is the only room that starts processes.
 //
-// A command (`command`, `output`; `streams`, `start`, `run`, `capture`) needs no thread but its handler's, and has a `guardian`: README.md.
+// A command (`command`, `output`; `streams`, `start`, `spawn`, `run`, `capture`) needs no thread but its handler's, and has a `guardian`: README.md.
 // What `workers` are is said there. `child` is what both know of the system, `text` what both know of bytes.
 #![allow(clippy::disallowed_methods, reason = "this room is the door to processes")]
 
@@ -21,6 +21,8 @@ mod guardian;
 mod output;
 #[cfg_attr(not(unix), path = "run_plain.rs")]
 mod run;
+#[cfg(target_os = "linux")]
+mod spawn;
 mod spelling;
 #[cfg(unix)]
 mod start;
