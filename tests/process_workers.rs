@@ -335,6 +335,22 @@ fn the_event_is_itself_over_there() {
     assert_eq!(value(&bus, "stdin"), "");
 }
 
+/// What JSON refuses is no reason not to run in a process of the same program.
+#[test]
+fn names_and_times_of_any_kind_go_through() {
+    let pool = pool().max_processes(1).build().unwrap();
+    let bus = EventBus::builder("two\nlines").build().unwrap();
+    bus.on_process::<Do>(&pool);
+    let (tab, long, endless) = ("trace\t7".to_owned(), "x".repeat(1000), Duration::MAX);
+    for id in [tab, String::new(), long] {
+        let options = EventOptions::new().correlation_id(id.as_str()).timeout(endless).handler_slow_after(endless);
+        let event = bus.emit_with(act("identity"), options);
+        let value = event.result().unwrap();
+        assert!(value.contains(&id) && value.contains(&format!("{:?}", bus.label())), "{value}");
+        assert!(event.to_json().is_err(), "it is no JSON");
+    }
+}
+
 #[test]
 fn a_grandchild_is_no_worker() {
     let (bus, _pool) = one_worker();

@@ -294,8 +294,8 @@ impl BusBuilder {
         self
     }
 
-    /// How much JSON [`emit_json`](EventBus::emit_json) takes for an event. Default [`JsonLimits::new`]: 1 MiB, 64 levels, names of 256
-    /// bytes, 32 buses.
+    /// How much JSON [`emit_json`](EventBus::emit_json) takes for an event. Default [`JsonLimits::new`]: 16 MiB, 120 levels, names of 256
+    /// bytes, 1,024 buses.
     pub fn json_limits(mut self, limits: JsonLimits) -> Self {
         self.options.json_limits = limits;
         self

@@ -5,6 +5,7 @@ use crate::bus::results::results_in;
 use crate::bus::view;
 use crate::event::{
     AnyEvent, AnyOutput, BusIdentity, DeliveryPhase, EventOptions, EventStatus, HandlerCompletion, HandlerResult,
+    JsonLimits,
 };
 use crate::sys::unwind;
 use chrono::{DateTime, Utc};
@@ -21,11 +22,15 @@ pub(crate) struct Look {
     pub(crate) results: Vec<(Arc<BusIdentity>, HandlerResult<AnyOutput>)>,
     /// Its own over its type's.
     pub(crate) options: EventOptions,
+    /// What its first bus reads, if that is there.
+    pub(crate) limits: JsonLimits,
 }
 
 impl Look {
     pub(crate) fn at(event: &AnyEvent) -> Look {
-        let mut options = options_of(event);
+        let first = event.state().lock().deliveries.first().map(|d| Arc::clone(&d.bus));
+        let first = first.as_deref().and_then(BusCore::of);
+        let mut options = options_of(event, first.as_deref());
         let state = event.state().lock();
         if state.wants_first {
             options.completion = Some(HandlerCompletion::First);
@@ -38,12 +43,13 @@ impl Look {
             pending: state.deliveries.iter().filter(|d| d.phase != DeliveryPhase::Done).count(),
             results: results_in(event, &state, |bus, result| (Arc::clone(bus), result)),
             options,
+            limits: first.map_or_else(JsonLimits::new, |bus| bus.options.json_limits),
         }
     }
 }
 
-fn options_of(event: &AnyEvent) -> EventOptions {
-    let of_type = type_options(event);
+fn options_of(event: &AnyEvent, first: Option<&BusCore>) -> EventOptions {
+    let of_type = type_options(event, first);
     let none = EventOptions::new();
     let own = event.head().options().unwrap_or(&none);
     EventOptions {
@@ -59,9 +65,8 @@ fn options_of(event: &AnyEvent) -> EventOptions {
 }
 
 /// As the bus asked for them that took the event first.
-fn type_options(event: &AnyEvent) -> Arc<EventOptions> {
-    let first = event.state().lock().deliveries.first().map(|d| Arc::clone(&d.bus));
-    match first.as_deref().and_then(BusCore::of) {
+fn type_options(event: &AnyEvent, first: Option<&BusCore>) -> Arc<EventOptions> {
+    match first {
         Some(bus) => Arc::clone(&bus.registry.slot(event.body(), &bus.defaults).options),
         None => Arc::new(unwind::catch(|| event.body().default_options()).unwrap_or_default()),
     }

@@ -38,6 +38,7 @@ mod off;
 mod outbox;
 mod overdue;
 mod park;
+mod pattern;
 mod permit;
 mod pump;
 mod queue;

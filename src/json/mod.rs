@@ -2,7 +2,7 @@
 //!
 //! The way in: text is looked over (`scan`) before it is parsed, parsed JSON is measured (`measure`), then its fields are read (`read`), and
 //! the event is let in, typed if the bus knows the type, else as a [`Dynamic`]. The way out: `write` for events, `snapshot` for buses.
-//! How a field is spelled is in `spelling`, for both ways.
+//! How a field is spelled is in `spelling`, for both ways. What `measure` and `read` refuse is not written either: the way out goes through them.
 //!
 //! Nothing here runs under a lock, and nothing recurses deeper than `JsonLimits::depth`.
 //!
@@ -151,8 +151,8 @@ impl EventBus {
     /// A snapshot for people and tools: options, handlers, history, queue.
     ///
     /// `event_history` has what [`history`](EventBus::history) has, by id; `pending_event_queue` the ids of those that have not
-    /// started. An event that cannot be JSON is there without its payload, with the reason in `json_error`; so is a result. It is not one
-    /// moment: each event is looked at for itself.
+    /// started. An event that [`to_json`](Event::to_json) refuses is there with the reason in `json_error`, and without its payload if that cannot be JSON;
+    /// so is a result. It is not one moment: each event is looked at for itself.
     ///
     /// ```
     /// use threadbus::{Event, EventBus, Payload};
@@ -199,14 +199,39 @@ impl AnyEvent {
     /// Options are the event's own and its type's; what is unset there is `null`, whatever bus and handlers say. An event that came as
     /// JSON has the payload that was written, with all its fields.
     ///
+    /// What is written is read: what [`emit_json`](EventBus::emit_json) would refuse is refused here, by the same error. Inside the process a name may be any
+    /// text and a timeout `Duration::MAX`; in JSON they may not.
+    ///
+    /// ```
+    /// use serde::{Deserialize, Serialize};
+    /// use threadbus::{EventBus, EventOptions, event};
+    ///
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Note { text: String }
+    /// event!(Note);
+    ///
+    /// let bus = EventBus::new("app");
+    /// let note = bus.emit_with(Note { text: "hi".into() }, EventOptions::new().correlation_id("one\ttwo"));
+    /// assert_eq!(note.correlation_id(), "one\ttwo");
+    /// let error = note.to_json().unwrap_err();
+    /// assert_eq!(error.to_string(), "field event_correlation_id: a name has no control characters");
+    /// ```
+    ///
     /// # Errors
     /// - [`JsonError::NoCodec`], if the payload's type has none;
     /// - [`JsonError::NotAnObject`], if the payload is no JSON object, so that there are no fields to stand beside the event's: serde writes
     ///   `struct Ping {}` as an object, but `struct Ping;` as `null`, and `struct Metres(f64)` as a number;
     /// - [`JsonError::ReservedField`], if a field of the payload begins with `event_` or `model_`;
-    /// - [`JsonError::Serde`], if payload or output do not serialize.
+    /// - [`JsonError::Serde`], if payload or output do not serialize;
+    /// - what [`emit_json`](EventBus::emit_json) says of such an event, by the [limits](crate::JsonLimits) of its bus, or the default ones where those are larger.
     pub fn to_json(&self) -> Result<Json, JsonError> {
-        write::event(self).map(Json::Object)
+        write::event(self)
+    }
+
+    /// For the same program in another process: the same without a look at names, sizes and times.
+    #[cfg(all(feature = "process", unix))]
+    pub(crate) fn to_worker_json(&self) -> Result<Json, JsonError> {
+        write::event_for_worker(self)
     }
 }
 

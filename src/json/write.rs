@@ -1,14 +1,35 @@
 //! An event as one flat object.
 
-use super::spelling::{self, is_reserved, name, optional, seconds, time};
+use super::spelling::{self, is_reserved, name, optional, seconds, shortened, time};
+use super::{measure, read};
 use crate::bus::{Look, callback};
 use crate::event::{
-    AnyEvent, AnyOutput, BusIdentity, Fields, HandlerFailure, HandlerInfo, HandlerResult, Json, JsonError,
+    AnyEvent, AnyOutput, BusIdentity, Fields, HandlerFailure, HandlerInfo, HandlerResult, Json, JsonError, JsonLimits,
 };
 use serde_json::json;
 use std::sync::Arc;
 
-pub(crate) fn event(event: &AnyEvent) -> Result<Fields, JsonError> {
+/// Nothing that would be refused when it is read again.
+pub(crate) fn event(event: &AnyEvent) -> Result<Json, JsonError> {
+    let (json, limits) = written(event)?;
+    check(&json, &limits)?;
+    Ok(json)
+}
+
+/// For the same program in another process, which takes what names it has.
+#[cfg(all(feature = "process", unix))]
+pub(crate) fn event_for_worker(event: &AnyEvent) -> Result<Json, JsonError> {
+    written(event).map(|(json, _)| json)
+}
+
+/// What a bus with default limits reads, and so does the event's own, which may take more.
+fn check(event: &Json, limits: &JsonLimits) -> Result<(), JsonError> {
+    let limits = limits.or_larger(JsonLimits::new());
+    measure::check(event, &limits)?;
+    read::envelope(read::object(event)?, &limits).map(drop)
+}
+
+fn written(event: &AnyEvent) -> Result<(Json, JsonLimits), JsonError> {
     let mut fields = payload(event)?;
     let look = Look::at(event);
     let results = look.results.iter().map(|(bus, shown)| {
@@ -17,12 +38,14 @@ pub(crate) fn event(event: &AnyEvent) -> Result<Fields, JsonError> {
     });
     let results: Result<Vec<_>, JsonError> = results.collect();
     own_fields(event, &look, results?, &mut fields);
-    Ok(fields)
+    Ok((Json::Object(fields), look.limits))
 }
 
-/// For a snapshot, where one event that cannot be JSON must not keep the others from being shown.
-pub(crate) fn event_or_reason(event: &AnyEvent) -> Fields {
-    let mut fields = payload(event).unwrap_or_else(|error| reason(&error));
+/// For a snapshot, where one event that cannot be JSON must not keep the others from being shown: it bears the reason.
+pub(crate) fn event_or_reason(event: &AnyEvent) -> Json {
+    let payload = payload(event);
+    let is_whole = payload.is_ok();
+    let mut fields = payload.unwrap_or_else(|error| reason(&error));
     let look = Look::at(event);
     let results = look.results.iter().map(|(bus, shown)| {
         let value = shown.value.as_ref().map(AnyOutput::to_json).transpose();
@@ -32,7 +55,11 @@ pub(crate) fn event_or_reason(event: &AnyEvent) -> Fields {
     });
     let results = results.collect();
     own_fields(event, &look, results, &mut fields);
-    fields
+    let mut json = Json::Object(fields);
+    if is_whole && let (Err(error), Json::Object(fields)) = (check(&json, &look.limits), &mut json) {
+        fields.append(&mut reason(&error));
+    }
+    json
 }
 
 fn reason(error: &JsonError) -> Fields {
@@ -44,7 +71,7 @@ fn payload(event: &AnyEvent) -> Result<Fields, JsonError> {
         return Err(JsonError::NotAnObject { event_type: event.event_type().to_owned() });
     };
     match fields.keys().find(|field| is_reserved(field)) {
-        Some(field) => Err(JsonError::ReservedField { field: field.clone() }),
+        Some(field) => Err(JsonError::ReservedField { field: shortened(field) }),
         None => Ok(fields),
     }
 }

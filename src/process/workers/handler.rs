@@ -147,7 +147,7 @@ fn failed(why: String) -> HandlerError {
 fn described<P: Payload>(event: &Event<P>, left: Option<Duration>) -> Result<Json, JsonError> {
     /// Thirty years: there is no way to write that there is no limit.
     const ENDLESS: f64 = 1e9;
-    let mut json = event.to_json()?;
+    let mut json = event.any().to_worker_json()?;
     if let Json::Object(fields) = &mut json {
         let timeout = left.map_or(ENDLESS, |left| left.as_secs_f64().min(ENDLESS));
         let own = [

@@ -260,8 +260,7 @@ impl Worker {
             let known = if known.is_empty() { "nothing" } else { &known };
             return Some(Outcome::Refused(format!("no handler for {event_type} in the worker, which handles {known}")));
         }
-        let limits =
-            JsonLimits::new().event_bytes(max_frame).depth(usize::MAX).name_bytes(max_frame).path_buses(usize::MAX);
+        let limits = JsonLimits::of_workers(max_frame);
         let bus = EventBus::builder("worker").json_limits(limits).handler_timeout(None).handler_slow_after(None);
         let bus = match bus.event_slow_after(None).build() {
             Ok(bus) => bus,
