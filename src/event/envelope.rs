@@ -8,6 +8,7 @@ use crate::event::{
 use crate::sync::refused;
 use crate::sys::clock::Stamp;
 use crate::sys::count::Early;
+use crate::sys::one_line::on_one_line;
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sys::{logging, random, unwind};
@@ -521,7 +522,7 @@ pub(crate) struct Named<'a> {
 
 impl fmt::Display for Named<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.event.0.body.event_type())?;
+        f.write_str(&on_one_line(self.event.0.body.event_type()))?;
         if self.with_id {
             write!(f, "#{}", self.event.0.head.id().last4())?;
         }

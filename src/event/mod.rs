@@ -54,7 +54,7 @@ pub(crate) use envelope::{Birth, Body, ContextMap, Fresh, ParentLink, Rare, Weak
 pub(crate) use info::HandlerEntry;
 pub(crate) use known_type::{KnownType, MakeEvent, described, name_of};
 pub(crate) use notices::{Lane, Notice, Notices, Of};
-pub(crate) use options::{Knob, leaves_its_line};
+pub(crate) use options::Knob;
 pub(crate) use origin::{Fields, Origin};
 pub(crate) use slot::{ALONE, Pace, Plan, QUICK, Roster, SlotEntry, Timing, TypeSlot};
 pub(crate) use state::{

@@ -1,6 +1,7 @@
 //! What may be set for one event, one event type or one handler. Everything is optional; resolving the layers against each
 //! other is the business of the rules room.
 
+use crate::sys::one_line::leaves_its_line;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -216,12 +217,6 @@ impl EventOptions {
 
 /// No label is longer.
 const LONGEST_LABEL: usize = 80;
-
-/// What would tear a line apart, or show it in another order than it is written: a label, or a value, that makes the rest of its line look like something
-/// else.
-pub(crate) fn leaves_its_line(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
 
 /// As it is shown: on one line, not too long. `None` if nothing is left.
 pub(crate) fn label_of(text: &str) -> Option<Arc<str>> {

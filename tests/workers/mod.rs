@@ -52,6 +52,16 @@ pub struct Stubborn {
 }
 event!(Stubborn => u32, handler_timeout = Duration::from_millis(1), retry = Retry::attempts(3));
 
+/// An error whose text cannot be had.
+#[derive(Debug)]
+struct Unspeakable;
+impl std::fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("on purpose")
+    }
+}
+impl std::error::Error for Unspeakable {}
+
 fn stubborn(event: &Event<Stubborn>) -> Result<u32, &'static str> {
     let asked = TOUCHED.fetch_add(1, Ordering::SeqCst) + 1;
     // Longer than its type allows.
@@ -141,6 +151,12 @@ fn handle(event: &Event<Do>) -> Result<String, HandlerError> {
             log::warn!(target: "app::decode", "number {number} is odd");
             "logged".to_owned()
         }
+        "log anything" => {
+            log::warn!(target: "app::a\nforged", "one\ntwo\u{1b}[31m{number}\u{202e}");
+            println!("printed\u{1b}]0;title\u{7}\rover\u{2028}it");
+            return Err("three\nfour\u{85}".into());
+        }
+        "unspeakable" => return Err(Unspeakable.into()),
         "large" => "x".repeat(usize::try_from(*number)?),
         "variable" => std::env::var("THREADBUS_OF_THE_POOL")?,
         "stdin" => std::io::read_to_string(std::io::stdin())?,

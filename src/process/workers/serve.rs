@@ -294,11 +294,16 @@ impl Worker {
     }
 }
 
+/// The error is the user's, and so is its text.
+fn text_of(failure: &HandlerFailure) -> String {
+    unwind::catch(|| failure.to_string()).unwrap_or_else(|panic| format!("its text panicked: {panic}"))
+}
+
 fn outcome(event_type: &str, result: &HandlerResult<crate::event::AnyOutput>, permanent: bool) -> Option<Outcome> {
     Some(match (&result.value, result.error.as_deref()) {
         (_, Some(HandlerFailure::TimedOut { .. })) => return None,
         (_, Some(HandlerFailure::Panicked(text))) => Outcome::Panicked(text.clone()),
-        (_, Some(failure)) => Outcome::Failed { text: failure.to_string(), permanent },
+        (_, Some(failure)) => Outcome::Failed { text: text_of(failure), permanent },
         (Some(value), None) => match value.to_json() {
             Ok(json) => Outcome::Value(json),
             Err(error) => Outcome::Refused(format!("the output of {event_type} cannot be JSON: {error}")),
