@@ -21,7 +21,9 @@ use threadbus::process::ProcessPool;
 use threadbus::{
     EventBus, EventOptions, HandlerFailure, HandlerOptions, Limit, Payload, ResultStatus, Retry, Shutdown,
 };
-use workers::{Do, Inner, OddOutput, Opaque, Silent, Stubborn, Unknown, act, exists, failure, parallel, pool, runs};
+use workers::{
+    Cell, Do, Inner, OddOutput, Opaque, Silent, Stubborn, Table, Unknown, act, exists, failure, parallel, pool, runs,
+};
 
 #[test]
 fn worker_main() {
@@ -251,7 +253,7 @@ fn bf_123_no_handler() {
     pid(&bus);
     let began = Instant::now();
     let why = text(&failure(&bus.emit(Unknown {})));
-    assert_eq!(why, "no handler for Unknown in the worker, which handles Do, Inner, OddOutput, Silent, Stubborn");
+    assert_eq!(why, "no handler for Unknown in the worker, which handles Do, Inner, OddOutput, Silent, Stubborn, Table");
     assert!(began.elapsed() < Duration::from_secs(1));
     assert_eq!(pool.stats().live, 1);
 }
@@ -333,6 +335,27 @@ fn the_event_is_itself_over_there() {
     assert!(path_and_more.contains(bus.label()) && path_and_more.ends_with(" true"), "{answer}");
     assert_eq!(value(&bus, "ask"), "7");
     assert_eq!(value(&bus, "stdin"), "");
+}
+
+#[test]
+fn what_does_not_fit_is_named_by_its_place_on_all_four_ways() {
+    let pool = pool().max_processes(1).build().unwrap();
+    let bus = EventBus::new("app");
+    bus.on_process::<Table>(&pool);
+    let ask = |sent: u8, returns: u8| {
+        let event = done(&bus.emit(Table { cells: vec![Cell { n: 1 }, Cell { n: sent }], returns }));
+        event.errors().first().map(ToString::to_string).unwrap_or_default()
+    };
+    assert_eq!(ask(1, 1), "");
+    for (sent, returns, why) in [
+        (8, 1, "Table cannot be sent to a worker: Table.cells[1].n: no eights"),
+        (7, 1, "the worker cannot take Table: Table.cells[1].n: invalid type: string \"seven\", expected u8"),
+        (1, 8, "the output of Table cannot be JSON: output of Table[1].n: no eights"),
+        (1, 7, "the answer does not fit: output of Table[1].n: invalid type: string \"seven\", expected u8"),
+    ] {
+        assert_eq!(ask(sent, returns), format!("worker process failed: {why}"));
+    }
+    assert_eq!((ask(1, 1), pool.stats().started), (String::new(), 1), "no worker came to harm");
 }
 
 /// What JSON refuses is no reason not to run in a process of the same program.

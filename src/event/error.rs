@@ -285,7 +285,7 @@ pub enum JsonError {
         /// The limit.
         limit: usize,
     },
-    /// The text is not JSON, or the payload's or output's own serialization failed.
+    /// The text is not JSON, or the payload or output does not fit its type, or its own serialization failed: then the text names type, field and index.
     #[error(transparent)]
     Serde(#[from] serde_json::Error),
 }

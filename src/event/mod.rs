@@ -19,6 +19,7 @@ mod options;
 mod origin;
 mod output;
 mod payload;
+mod place;
 mod result;
 mod retry;
 mod slot;

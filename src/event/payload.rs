@@ -2,11 +2,12 @@
 
 use std::fmt;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
-use super::EventOptions;
+use super::place::{self, Misfit};
 use super::type_name::short_type_name;
+use super::{EventOptions, name_of};
 use crate::sys::unwind;
 
 /// JSON as this crate reads and writes it.
@@ -102,47 +103,58 @@ pub trait Payload: Sized + Send + Sync + 'static {
 /// assert_eq!(Page::<String>::event_type(), "Page<String>");
 /// ```
 pub struct Codec<P: Payload> {
-    payload_to_json: fn(&P) -> serde_json::Result<Json>,
-    payload_from_json: fn(&Json) -> serde_json::Result<P>,
-    output_to_json: fn(&P::Output) -> serde_json::Result<Json>,
-    output_from_json: fn(&Json) -> serde_json::Result<P::Output>,
+    payload_to_json: fn(&P) -> Result<Json, Misfit>,
+    payload_from_json: fn(&Json) -> Result<P, Misfit>,
+    output_to_json: fn(&P::Output) -> Result<Json, Misfit>,
+    output_from_json: fn(&Json) -> Result<P::Output, Misfit>,
 }
 
 impl<P: Payload> Codec<P> {
     /// By serde's derives.
+    ///
+    /// What does not fit is named by type, field and index: `Order.lines[1].count: invalid value: integer `-1`, expected u32`. For that, what fails is written or read once
+    /// more; below `#[serde(flatten)]`, and in untagged enums, serde does not tell, and the place is that of the whole.
     pub fn serde() -> Self
     where
         P: Serialize + DeserializeOwned,
         P::Output: Serialize + DeserializeOwned,
     {
         Self {
-            payload_to_json: |payload| serde_json::to_value(payload),
-            payload_from_json: |json| P::deserialize(json),
-            output_to_json: |output| serde_json::to_value(output),
-            output_from_json: |json| P::Output::deserialize(json),
+            payload_to_json: |payload| place::write(payload, || serde_json::value::Serializer),
+            payload_from_json: |json| place::read(|| json),
+            output_to_json: |output| place::write(output, || serde_json::value::Serializer),
+            output_from_json: |json| place::read(|| json),
         }
     }
 
     pub(crate) fn payload_to_json(&self, payload: &P) -> serde_json::Result<Json> {
-        contained(|| (self.payload_to_json)(payload))
+        payload_of::<P, _>(contained(|| (self.payload_to_json)(payload)))
     }
 
     pub(crate) fn payload_from_json(&self, json: &Json) -> serde_json::Result<P> {
-        contained(|| (self.payload_from_json)(json))
+        payload_of::<P, _>(contained(|| (self.payload_from_json)(json)))
     }
 
     pub(crate) fn output_to_json(&self, output: &P::Output) -> serde_json::Result<Json> {
-        contained(|| (self.output_to_json)(output))
+        output_of::<P, _>(contained(|| (self.output_to_json)(output)))
     }
 
     pub(crate) fn output_from_json(&self, json: &Json) -> serde_json::Result<P::Output> {
-        contained(|| (self.output_from_json)(json))
+        output_of::<P, _>(contained(|| (self.output_from_json)(json)))
     }
 }
 
 /// A panic in the user's serialization is an error like any other of it.
-fn contained<T>(body: impl FnOnce() -> serde_json::Result<T>) -> serde_json::Result<T> {
-    unwind::catch(body).unwrap_or_else(|panic| Err(serde::de::Error::custom(format_args!("it panicked: {panic}"))))
+fn contained<T>(body: impl FnOnce() -> Result<T, Misfit>) -> Result<T, Misfit> {
+    unwind::catch(body).unwrap_or_else(|panic| Err(Misfit::whole(format_args!("it panicked: {panic}"))))
+}
+
+fn payload_of<P: Payload, T>(result: Result<T, Misfit>) -> serde_json::Result<T> {
+    result.map_err(|misfit| serde::de::Error::custom(misfit.of(name_of::<P>())))
+}
+
+fn output_of<P: Payload, T>(result: Result<T, Misfit>) -> serde_json::Result<T> {
+    result.map_err(|misfit| serde::de::Error::custom(misfit.of(format_args!("output of {}", name_of::<P>()))))
 }
 
 // By hand: a derive would ask the payload to be `Clone`.
@@ -200,6 +212,7 @@ mod tests {
 
     use super::*;
     use crate::event::{Priority, options::Knob};
+    use serde::Deserialize;
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Login {

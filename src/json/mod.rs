@@ -75,7 +75,7 @@ impl EventBus {
     /// - [`TooLarge`](JsonError::TooLarge), [`TooDeep`](JsonError::TooDeep), [`NameTooLong`](JsonError::NameTooLong) and
     ///   [`PathTooLong`](JsonError::PathTooLong), beyond the bus's [limits](crate::JsonLimits);
     /// - [`JsonError::NoCodec`], if the bus knows the type, and that has none;
-    /// - [`JsonError::Serde`], if the payload does not fit its type.
+    /// - [`JsonError::Serde`], if the payload does not fit its type: the text names type, field and index.
     ///
     /// After an error nothing of the event is left.
     pub fn emit_json(&self, event: &Json) -> Result<AnyEvent, JsonError> {
@@ -222,7 +222,7 @@ impl AnyEvent {
     /// - [`JsonError::NotAnObject`], if the payload is no JSON object, so that there are no fields to stand beside the event's: serde writes
     ///   `struct Ping {}` as an object, but `struct Ping;` as `null`, and `struct Metres(f64)` as a number;
     /// - [`JsonError::ReservedField`], if a field of the payload begins with `event_` or `model_`;
-    /// - [`JsonError::Serde`], if payload or output do not serialize;
+    /// - [`JsonError::Serde`], if payload or output do not serialize: the text names type, field and index;
     /// - what [`emit_json`](EventBus::emit_json) says of such an event, by the [limits](crate::JsonLimits) of its bus, or the default ones where those are larger.
     pub fn to_json(&self) -> Result<Json, JsonError> {
         write::event(self)

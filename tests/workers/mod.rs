@@ -52,6 +52,29 @@ pub struct Stubborn {
 }
 event!(Stubborn => u32, handler_timeout = Duration::from_millis(1), retry = Retry::attempts(3));
 
+/// Written in a way that cannot be read (a 7), or not at all (an 8).
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Cell {
+    #[serde(serialize_with = "crooked")]
+    pub n: u8,
+}
+
+fn crooked<S: serde::Serializer>(n: &u8, to: S) -> Result<S::Ok, S::Error> {
+    match n {
+        7 => to.serialize_str("seven"),
+        8 => Err(serde::ser::Error::custom("no eights")),
+        _ => to.serialize_u8(*n),
+    }
+}
+
+/// Its output: two cells, the second as asked for.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Table {
+    pub cells: Vec<Cell>,
+    pub returns: u8,
+}
+event!(Table => Vec<Cell>);
+
 /// An error whose text cannot be had.
 #[derive(Debug)]
 struct Unspeakable;
@@ -61,6 +84,10 @@ impl std::fmt::Display for Unspeakable {
     }
 }
 impl std::error::Error for Unspeakable {}
+
+fn table(table: &Event<Table>) -> Vec<Cell> {
+    vec![Cell { n: 0 }, Cell { n: table.returns }]
+}
 
 fn stubborn(event: &Event<Stubborn>) -> Result<u32, &'static str> {
     let asked = TOUCHED.fetch_add(1, Ordering::SeqCst) + 1;
@@ -100,6 +127,7 @@ pub fn serve() {
         worker
             .on(handle)
             .on(stubborn)
+            .on(table)
             .on(|_: &Event<Inner>| 7)
             .on(|_: &Event<Silent>| None::<u32>)
             .on(|_: &Event<OddOutput>| HashMap::from([(vec![1], 1)]));

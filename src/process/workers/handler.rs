@@ -128,9 +128,7 @@ fn accept<P: Payload>(outcome: Outcome) -> Result<Option<P::Output>, HandlerErro
         Outcome::Value(json) => {
             let codec = P::codec().ok_or_else(|| failed(format!("{} has no codec", crate::event::name_of::<P>())))?;
             let output = codec.output_from_json(&json);
-            output.map(Some).map_err(|error| {
-                failed(format!("the output of {} does not fit: {error}", crate::event::name_of::<P>()))
-            })
+            output.map(Some).map_err(|error| failed(format!("the answer does not fit: {error}")))
         }
         Outcome::Failed { text, permanent: true } => Err(HandlerError::permanent(text)),
         Outcome::Failed { text, permanent: false } => Err(text.into()),
