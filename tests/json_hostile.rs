@@ -86,8 +86,8 @@ fn malformed_fields_are_refused_by_name() {
         ("event_path", json!([""]), "empty"),
         ("event_pending_bus_count", json!(-1), "expected count, found a number"),
         ("event_result_type", json!(7), "expected schema, found a number"),
-        ("event_results", json!({ "id": {} }), "expected array of objects, found an object"),
-        ("event_results", json!([7]), "expected array of objects, found an array"),
+        ("event_results", json!({ "id": 7 }), "expected array or mapping of objects, found an object"),
+        ("event_results", json!([7]), "expected array or mapping of objects, found an array"),
     ];
     for (field, value, reason) in cases {
         let mut event = json!({ "event_type": "Any" });

@@ -253,7 +253,10 @@ fn bf_123_no_handler() {
     pid(&bus);
     let began = Instant::now();
     let why = text(&failure(&bus.emit(Unknown {})));
-    assert_eq!(why, "no handler for Unknown in the worker, which handles Do, Inner, OddOutput, Silent, Stubborn, Table");
+    assert_eq!(
+        why,
+        "no handler for Unknown in the worker, which handles Do, Inner, OddOutput, Silent, Stubborn, Table"
+    );
     assert!(began.elapsed() < Duration::from_secs(1));
     assert_eq!(pool.stats().live, 1);
 }

@@ -22,15 +22,11 @@ pub(crate) struct Look {
     pub(crate) results: Vec<(Arc<BusIdentity>, HandlerResult<AnyOutput>)>,
     /// Its own over its type's.
     pub(crate) options: EventOptions,
-    /// What its first bus reads, if that is there.
-    pub(crate) limits: JsonLimits,
 }
 
 impl Look {
     pub(crate) fn at(event: &AnyEvent) -> Look {
-        let first = event.state().lock().deliveries.first().map(|d| Arc::clone(&d.bus));
-        let first = first.as_deref().and_then(BusCore::of);
-        let mut options = options_of(event, first.as_deref());
+        let mut options = options_of(event);
         let state = event.state().lock();
         if state.wants_first {
             options.completion = Some(HandlerCompletion::First);
@@ -43,13 +39,22 @@ impl Look {
             pending: state.deliveries.iter().filter(|d| d.phase != DeliveryPhase::Done).count(),
             results: results_in(event, &state, |bus, result| (Arc::clone(bus), result)),
             options,
-            limits: first.map_or_else(JsonLimits::new, |bus| bus.options.json_limits),
         }
     }
 }
 
-fn options_of(event: &AnyEvent, first: Option<&BusCore>) -> EventOptions {
-    let of_type = type_options(event, first);
+/// What JSON the bus takes that took the event first; if that is gone, what any does.
+pub(crate) fn json_limits(event: &AnyEvent) -> JsonLimits {
+    first_bus(event).map_or_else(JsonLimits::new, |bus| bus.options.json_limits)
+}
+
+fn first_bus(event: &AnyEvent) -> Option<Arc<BusCore>> {
+    let first = event.state().lock().deliveries.first().map(|d| Arc::clone(&d.bus));
+    first.as_deref().and_then(BusCore::of)
+}
+
+fn options_of(event: &AnyEvent) -> EventOptions {
+    let of_type = type_options(event);
     let none = EventOptions::new();
     let own = event.head().options().unwrap_or(&none);
     EventOptions {
@@ -65,8 +70,8 @@ fn options_of(event: &AnyEvent, first: Option<&BusCore>) -> EventOptions {
 }
 
 /// As the bus asked for them that took the event first.
-fn type_options(event: &AnyEvent, first: Option<&BusCore>) -> Arc<EventOptions> {
-    match first {
+fn type_options(event: &AnyEvent) -> Arc<EventOptions> {
+    match first_bus(event) {
         Some(bus) => Arc::clone(&bus.registry.slot(event.body(), &bus.defaults).options),
         None => Arc::new(unwind::catch(|| event.body().default_options()).unwrap_or_default()),
     }

@@ -56,6 +56,7 @@ mod seldom;
 mod shown;
 mod shutdown;
 mod sits;
+mod stands;
 mod start;
 mod straight;
 mod submit;
@@ -79,12 +80,12 @@ pub(crate) use sits::at_process;
 
 pub(crate) use self::core::{BusCore, Doors};
 pub(crate) use counters::End;
-pub(crate) use forbid::{is_forbidden, may_block, may_block_or_log};
+pub(crate) use forbid::{is_forbidden, may_block, may_block_or_log, waits_for_nobody};
 #[cfg(feature = "process")]
 pub(crate) use frame::unlogged;
 pub(crate) use frame::{callback, callback_apart, in_callback, local};
 pub(crate) use letters::{drop_gone, redrive_begins};
-pub(crate) use look::{Look, is_queued};
+pub(crate) use look::{Look, is_queued, json_limits};
 pub(crate) use observers::{Observer, Seen};
 pub(crate) use outbox::{Aside, Outbox};
 pub(crate) use park::{Parked, Seat};

@@ -25,6 +25,7 @@ mod retry;
 mod slot;
 mod state;
 mod type_name;
+mod whole;
 
 pub use envelope::{AnyEvent, Event};
 pub use error::{BuildError, EmitError, JsonError, ResultError, TryEmitError, WaitError};
@@ -62,3 +63,4 @@ pub(crate) use state::{
     AttemptKey, BusIdentity, Completion, CompletionHook, Delay, Hook, LetGo, Pause, Placed, State, Wait, Watcher,
 };
 pub(crate) use type_name::short_type_name;
+pub(crate) use whole::unsigned;

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::place::{self, Misfit};
 use super::type_name::short_type_name;
+use super::whole;
 use super::{EventOptions, name_of};
 use crate::sys::unwind;
 
@@ -132,7 +133,7 @@ impl<P: Payload> Codec<P> {
     }
 
     pub(crate) fn payload_from_json(&self, json: &Json) -> serde_json::Result<P> {
-        payload_of::<P, _>(contained(|| (self.payload_from_json)(json)))
+        payload_of::<P, _>(contained(|| whole::read(json, self.payload_from_json)))
     }
 
     pub(crate) fn output_to_json(&self, output: &P::Output) -> serde_json::Result<Json> {
@@ -140,7 +141,7 @@ impl<P: Payload> Codec<P> {
     }
 
     pub(crate) fn output_from_json(&self, json: &Json) -> serde_json::Result<P::Output> {
-        output_of::<P, _>(contained(|| (self.output_from_json)(json)))
+        output_of::<P, _>(contained(|| whole::read(json, self.output_from_json)))
     }
 }
 

@@ -1,28 +1,36 @@
 //! Events as JSON: what another process, in another language, writes and reads.
 //!
 //! The way in: text is looked over (`scan`) before it is parsed, parsed JSON is measured (`measure`), then its fields are read (`read`), and
-//! the event is let in, typed if the bus knows the type, else as a [`Dynamic`]. The way out: `write` for events, `snapshot` for buses.
-//! How a field is spelled is in `spelling`, for both ways. What `measure` and `read` refuse is not written either: the way out goes through them.
+//! the event is let in, typed if the bus knows the type, else as a [`Dynamic`]. The way out: `write` for events, `bubus` for those that the Python
+//! package reads (`style` says which), `snapshot` for buses. How a field is spelled is in `spelling`, for both ways. What `measure` and `read` refuse is not written
+//! either: the way out goes through them.
 //!
 //! Nothing here runs under a lock, and nothing recurses deeper than `JsonLimits::depth`.
 //!
-//! Imports `event` and `bus`. Hangs `emit_json`, its forms for text, and `to_json` on [`EventBus`] and on both event types from above.
+//! Imports `event` and `bus`. Hangs `emit_json`, its forms for text, `to_json` and `to_json_with` on [`EventBus`] and on both event types from above.
 
+mod bubus;
 mod dynamic;
 mod measure;
 mod read;
 mod scan;
 mod snapshot;
 mod spelling;
+mod style;
 mod write;
+
+pub use style::JsonStyle;
 
 use crate::bus::EventBus;
 use crate::event::{AnyEvent, Event, Fields, Json, JsonError, Payload};
 use dynamic::Dynamic;
 use std::sync::Arc;
+use style::Reader;
 
 impl EventBus {
     /// Emits an event as another process wrote it, by [`to_json`](Event::to_json) or in another language.
+    ///
+    /// Also one of the Python package `bubus`; for the way there see [`JsonStyle`](crate::JsonStyle::bubus).
     ///
     /// It needs `event_type`. Kept are id, creation time, version, parent id, emitting handler's id, path, options, and the payload
     /// as it was written, with fields that its type does not know. Status, times and results are dropped: it runs here as new, and
@@ -39,7 +47,8 @@ impl EventBus {
     /// that the history has is linked as such and waits for it.
     ///
     /// **Numbers** are those of [`Json`](crate::Json): integers up to 64 bits and floating point, exactly. In [text](EventBus::emit_json_str)
-    /// a larger integer is refused; in a parsed `Json` it is too late to tell, for parsing has rounded it.
+    /// a larger integer is refused; in a parsed `Json` it is too late to tell, for parsing has rounded it. Where a type wants an integer, a whole
+    /// number below 2⁵³ may be written as a float, as other languages do: 7.0 for 7. The payload stays as it was written.
     ///
     /// **Blocking**: as [`emit`](EventBus::emit). A bus that refuses it (closed, full) answers as there: with an event that is
     /// complete, and whose `wait()` says why.
@@ -225,13 +234,27 @@ impl AnyEvent {
     /// - [`JsonError::Serde`], if payload or output do not serialize: the text names type, field and index;
     /// - what [`emit_json`](EventBus::emit_json) says of such an event, by the [limits](crate::JsonLimits) of its bus, or the default ones where those are larger.
     pub fn to_json(&self) -> Result<Json, JsonError> {
-        write::event(self)
+        self.to_json_with(JsonStyle::new())
     }
 
-    /// For the same program in another process: the same without a look at names, sizes and times.
+    /// The event as one flat JSON object for another reader: see [`Event::to_json_with`].
+    ///
+    /// # Errors
+    /// As [`AnyEvent::to_json`], and what the [style](JsonStyle) refuses.
+    pub fn to_json_with(&self, style: JsonStyle) -> Result<Json, JsonError> {
+        let fields = match style.reader {
+            Reader::Threadbus => write::event(self, style.results),
+            Reader::Bubus => bubus::event(self, style.results),
+        };
+        let json = Json::Object(fields?);
+        write::check(&json, self)?;
+        Ok(json)
+    }
+
+    /// For the same program in another process, which takes what names it has: without results, and without that look.
     #[cfg(all(feature = "process", unix))]
     pub(crate) fn to_worker_json(&self) -> Result<Json, JsonError> {
-        write::event_for_worker(self)
+        write::event(self, false).map(Json::Object)
     }
 }
 
@@ -259,5 +282,27 @@ impl<P: Payload> Event<P> {
     /// As [`AnyEvent::to_json`].
     pub fn to_json(&self) -> Result<Json, JsonError> {
         self.any().to_json()
+    }
+
+    /// The event as one flat JSON object for another reader, like the Python package `bubus`.
+    ///
+    /// ```
+    /// use serde::{Deserialize, Serialize};
+    /// use threadbus::{EventBus, JsonStyle, event};
+    ///
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Tick { n: u32 }
+    /// event!(Tick);
+    ///
+    /// let bus = EventBus::new("clock");
+    /// let line = bus.emit(Tick { n: 7 }).to_json_with(JsonStyle::bubus())?.to_string();
+    /// // In Python: `await bus.dispatch(Tick.model_validate_json(line))`.
+    /// # Ok::<(), threadbus::JsonError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`AnyEvent::to_json`], and what the [style](JsonStyle) refuses.
+    pub fn to_json_with(&self, style: JsonStyle) -> Result<Json, JsonError> {
+        self.any().to_json_with(style)
     }
 }

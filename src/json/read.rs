@@ -1,7 +1,9 @@
 //! The fields of an event, one by one.
 
 use super::spelling::{self, Names, is_reserved, shortened};
-use crate::event::{EventId, EventOptions, Fields, HandlerId, Json, JsonError, JsonLimits, Knob, Origin, Priority};
+use crate::event::{
+    EventId, EventOptions, Fields, HandlerId, Json, JsonError, JsonLimits, Knob, Origin, Priority, unsigned,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
@@ -12,6 +14,9 @@ pub(crate) struct Arrival {
     pub(crate) options: EventOptions,
     pub(crate) origin: Origin,
 }
+
+/// What the Python package `bubus` writes and needs again.
+const OF_OTHERS: &str = "event_schema";
 
 pub(crate) fn object(event: &Json) -> Result<&Fields, JsonError> {
     event.as_object().ok_or_else(|| invalid("event_type", "missing: an event is an object"))
@@ -59,6 +64,7 @@ pub(crate) fn envelope(fields: &Fields, limits: &JsonLimits) -> Result<Arrival, 
     let path = fields.path("event_path")?;
     fields.keep_result_type("event_result_type")?;
     fields.look_at_the_past()?;
+    fields.keep(OF_OTHERS);
     let kept = fields.rest()?;
     let origin = Origin { created_at, version, parent, emitted_by, path, payload: Json::Null, kept };
     Ok(Arrival { event_type, options, origin })
@@ -149,7 +155,7 @@ impl<'json> Reader<'json> {
         if !value.is_number() {
             return Err(not_a(field, "number", value));
         }
-        let priority = value.as_u64().and_then(|level| u8::try_from(level).ok()).and_then(Priority::new);
+        let priority = unsigned(value).and_then(|level| u8::try_from(level).ok()).and_then(Priority::new);
         priority.map(Some).ok_or_else(|| invalid(field, &format!("{value} is no priority from 0 to 10")))
     }
 
@@ -181,19 +187,28 @@ impl<'json> Reader<'json> {
         Ok(())
     }
 
+    /// Comes out again as it was written.
+    fn keep(&mut self, field: &'static str) {
+        if let Some(value) = self.look(field) {
+            self.kept.insert(field.to_owned(), value.clone());
+        }
+    }
+
     /// How far it came elsewhere is not told on; but it has to be well-formed, like everything else.
     fn look_at_the_past(&mut self) -> Result<(), JsonError> {
         self.time("event_started_at")?;
         self.time("event_completed_at")?;
+        self.time("event_processed_at")?;
         self.one_of("event_status", spelling::STATUS)?;
         match self.look("event_pending_bus_count") {
-            Some(count) if !count.is_u64() => return Err(not_a("event_pending_bus_count", "count", count)),
+            Some(count) if unsigned(count).is_none() => return Err(not_a("event_pending_bus_count", "count", count)),
             _ => {}
         }
         match self.look("event_results") {
             None => Ok(()),
             Some(Json::Array(results)) if results.iter().all(Json::is_object) => Ok(()),
-            Some(other) => Err(not_a("event_results", "array of objects", other)),
+            Some(Json::Object(results)) if results.values().all(Json::is_object) => Ok(()),
+            Some(other) => Err(not_a("event_results", "array or mapping of objects", other)),
         }
     }
 

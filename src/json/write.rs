@@ -2,43 +2,35 @@
 
 use super::spelling::{self, is_reserved, name, optional, seconds, shortened, time};
 use super::{measure, read};
-use crate::bus::{Look, callback};
+use crate::bus::{Look, callback, json_limits};
 use crate::event::{
     AnyEvent, AnyOutput, BusIdentity, Fields, HandlerFailure, HandlerInfo, HandlerResult, Json, JsonError, JsonLimits,
 };
 use serde_json::json;
 use std::sync::Arc;
 
-/// Nothing that would be refused when it is read again.
-pub(crate) fn event(event: &AnyEvent) -> Result<Json, JsonError> {
-    let (json, limits) = written(event)?;
-    check(&json, &limits)?;
-    Ok(json)
+const RESULTS: &str = "event_results";
+
+/// Nothing is written that would be refused when it is read again: by a bus with default limits, and by the event's own, which may take more.
+pub(crate) fn check(json: &Json, event: &AnyEvent) -> Result<(), JsonError> {
+    let limits = json_limits(event).or_larger(JsonLimits::new());
+    measure::check(json, &limits)?;
+    read::envelope(read::object(json)?, &limits).map(drop)
 }
 
-/// For the same program in another process, which takes what names it has.
-#[cfg(all(feature = "process", unix))]
-pub(crate) fn event_for_worker(event: &AnyEvent) -> Result<Json, JsonError> {
-    written(event).map(|(json, _)| json)
-}
-
-/// What a bus with default limits reads, and so does the event's own, which may take more.
-fn check(event: &Json, limits: &JsonLimits) -> Result<(), JsonError> {
-    let limits = limits.or_larger(JsonLimits::new());
-    measure::check(event, &limits)?;
-    read::envelope(read::object(event)?, &limits).map(drop)
-}
-
-fn written(event: &AnyEvent) -> Result<(Json, JsonLimits), JsonError> {
+pub(crate) fn event(event: &AnyEvent, with_results: bool) -> Result<Fields, JsonError> {
     let mut fields = payload(event)?;
     let look = Look::at(event);
-    let results = look.results.iter().map(|(bus, shown)| {
-        let value = shown.value.as_ref().map(AnyOutput::to_json).transpose()?;
-        Ok(Json::Object(result(event, bus, shown, optional(value))))
-    });
-    let results: Result<Vec<_>, JsonError> = results.collect();
-    own_fields(event, &look, results?, &mut fields);
-    Ok((Json::Object(fields), look.limits))
+    own_fields(event, &look, &mut fields);
+    if with_results {
+        let results = look.results.iter().map(|(bus, shown)| {
+            let value = shown.value.as_ref().map(AnyOutput::to_json).transpose()?;
+            Ok(Json::Object(result(event, bus, shown, optional(value))))
+        });
+        let results: Result<Vec<_>, JsonError> = results.collect();
+        fields.insert(RESULTS.to_owned(), Json::Array(results?));
+    }
+    Ok(fields)
 }
 
 /// For a snapshot, where one event that cannot be JSON must not keep the others from being shown: it bears the reason.
@@ -54,9 +46,10 @@ pub(crate) fn event_or_reason(event: &AnyEvent) -> Json {
         Json::Object(why)
     });
     let results = results.collect();
-    own_fields(event, &look, results, &mut fields);
+    own_fields(event, &look, &mut fields);
+    fields.insert(RESULTS.to_owned(), Json::Array(results));
     let mut json = Json::Object(fields);
-    if is_whole && let (Err(error), Json::Object(fields)) = (check(&json, &look.limits), &mut json) {
+    if is_whole && let (Err(error), Json::Object(fields)) = (check(&json, event), &mut json) {
         fields.append(&mut reason(&error));
     }
     json
@@ -66,7 +59,7 @@ fn reason(error: &JsonError) -> Fields {
     Fields::from_iter([("json_error".to_owned(), Json::from(error.to_string()))])
 }
 
-fn payload(event: &AnyEvent) -> Result<Fields, JsonError> {
+pub(crate) fn payload(event: &AnyEvent) -> Result<Fields, JsonError> {
     let Json::Object(fields) = event.payload_json()? else {
         return Err(JsonError::NotAnObject { event_type: event.event_type().to_owned() });
     };
@@ -76,7 +69,8 @@ fn payload(event: &AnyEvent) -> Result<Fields, JsonError> {
     }
 }
 
-fn own_fields(event: &AnyEvent, look: &Look, results: Vec<Json>, fields: &mut Fields) {
+/// All but the results.
+pub(crate) fn own_fields(event: &AnyEvent, look: &Look, fields: &mut Fields) {
     let options = &look.options;
     let own = [
         ("event_id", Json::from(event.id().to_string())),
@@ -103,7 +97,6 @@ fn own_fields(event: &AnyEvent, look: &Look, results: Vec<Json>, fields: &mut Fi
         ("event_correlation_id", Json::from(event.correlation_id())),
         ("event_pending_bus_count", Json::from(look.pending)),
         ("event_result_type", Json::Null),
-        ("event_results", Json::Array(results)),
     ];
     fields.extend(own.map(|(name, value)| (name.to_owned(), value)));
     if let Some(origin) = event.head().origin() {
