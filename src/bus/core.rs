@@ -14,7 +14,7 @@ use crate::bus::outbox::Outbox;
 use crate::bus::permit::is_active;
 use crate::bus::recorder::Recorder;
 use crate::bus::registry::Registry;
-use crate::bus::seen_ids::SeenIds;
+use crate::bus::seen::SeenIds;
 use crate::bus::seldom::{Seldom, tell_gone};
 use crate::bus::tree::Tree;
 use crate::bus::waiting::Waiting;
@@ -52,7 +52,7 @@ pub(crate) enum Doors {
 pub(crate) struct Inlet {
     pub(crate) queue: Sender<Entry>,
     pub(crate) history: History,
-    pub(crate) foreign_ids: SeenIds,
+    pub(crate) seen: SeenIds,
     pub(crate) doors: Doors,
     /// Subscriptions and waiting finds.
     pub(crate) observers: Observers,
@@ -223,7 +223,7 @@ impl BusCore {
             inlet: Mutex::new(Inlet {
                 queue,
                 history,
-                foreign_ids: SeenIds::default(),
+                seen: SeenIds::default(),
                 doors,
                 observers: Observers::default(),
                 active: crate::bus::submit::NOWHERE,

@@ -102,9 +102,12 @@ impl EventBus {
                 | EmitError::HistoryFull { bus, .. }
                 | EmitError::NoHandler { bus, .. },
             )
-            | Some(EmitError::Closed { bus } | EmitError::DuplicateId { bus, .. } | EmitError::Refused { bus, .. }) => {
-                bus.rsplit_once('#').map(|(name, _)| name)
-            }
+            | Some(
+                EmitError::Closed { bus }
+                | EmitError::DuplicateId { bus, .. }
+                | EmitError::NilId { bus }
+                | EmitError::Refused { bus, .. },
+            ) => bus.rsplit_once('#').map(|(name, _)| name),
             _ => None,
         };
         let name = identity.map(|identity| identity.name.as_str()).or(refusing);

@@ -10,7 +10,7 @@ use crate::sys::clock::Stamp;
 use crate::sys::count::Early;
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use crate::sys::{logging, random, unwind};
+use crate::sys::{logging, unwind};
 use ref_cast::{RefCastCustom, ref_cast_custom};
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -204,8 +204,8 @@ impl Head {
 
     /// Another id of its own, while only its emitter knows it.
     #[cold]
-    pub(crate) fn rename(&self, stamp: Stamp) {
-        let [first, second] = halves(random::uuid_v7(stamp));
+    pub(crate) fn rename(&self, stamp: Stamp, id: Uuid) {
+        let [first, second] = halves(id);
         self.id[0].set(first);
         self.id[1].set(second);
         self.stamp.set(stamp);
@@ -434,6 +434,10 @@ impl<P: Payload> Fresh<P> {
 
     pub(crate) fn any(&self) -> AnyEvent {
         AnyEvent(Arc::clone(&self.0) as Arc<Envelope<dyn Body>>)
+    }
+
+    pub(crate) fn head(&self) -> &Head {
+        &self.0.head
     }
 
     pub(crate) fn into_event(self) -> Event<P> {

@@ -55,13 +55,20 @@ pub enum EmitError {
         /// Label of the bus.
         bus: String,
     },
-    /// The id was set by the emitter, and the bus has an event with it.
+    /// The id was set by the emitter or came with the event, and the bus has seen it: see [`emit_json`](crate::EventBus::emit_json).
     #[error("{bus} already has an event {id}")]
     DuplicateId {
         /// Label of the bus.
         bus: String,
         /// The id in question.
         id: EventId,
+    },
+    /// The id was set by the emitter, and is the nil UUID, which stands for none.
+    #[error("the nil id is no event's, and was set for one on {bus}")]
+    #[non_exhaustive]
+    NilId {
+        /// Label of the bus.
+        bus: String,
     },
     /// A middleware's `on_emit` returned an error, or panicked.
     #[error("refused by a middleware of {bus}: {reason}")]
@@ -252,6 +259,15 @@ pub enum JsonError {
         field: String,
         /// What is wrong with it.
         reason: String,
+    },
+    /// The history has an event of this id with another content: two writers gave one id to two events, or one was changed on its way.
+    #[error("an event {id} with another {field} is there already")]
+    #[non_exhaustive]
+    OtherContent {
+        /// The id in question.
+        id: EventId,
+        /// What differs first: `event_type`, or a field of the payload.
+        field: String,
     },
     /// A field of one object is there twice, so one of them would be lost.
     #[error("field {field} is there twice")]

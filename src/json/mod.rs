@@ -33,10 +33,15 @@ impl EventBus {
     /// *dynamic*: by-name and wildcard handlers get it, [`payload_json`](AnyEvent::payload_json) has its payload, and what its handlers
     /// return is JSON.
     ///
-    /// An id this bus has seen is not run again: the answer is the event that has it, or, if that has left the history, one that is refused
-    /// with [`EmitError::DuplicateId`](crate::EmitError::DuplicateId). Of events that left the history, the last 65,536 ids are remembered
-    /// that were not given by this process. Inside a handler it is a child of that handler's event if it brings no parent id; a parent
-    /// that the history has is linked as such and waits for it.
+    /// An **id this bus has seen** is not run again, whoever gave it: the answer is the event that has it, or, if that has left the history, one
+    /// that is refused with [`EmitError::DuplicateId`](crate::EmitError::DuplicateId). The ids that a bus gives it knows for as long as it is there; of
+    /// those that were given elsewhere, and came as JSON, by [`forward`](EventBus::forward) or were [set](crate::EventOptions::id), it remembers the last
+    /// 65,536, and those in the history. Seen is what was taken, also if it was dropped or cancelled then; what was refused may come again. A bus
+    /// that is made anew has seen nothing. While the first event is in the history, one of its id with another type or payload is an
+    /// error; null is the same as absent there, 2 as 2.0, and payloads of different versions are not compared.
+    ///
+    /// Inside a handler it is a child of that handler's event if it brings no parent id; a parent that the history has is linked as such and
+    /// waits for it.
     ///
     /// **Numbers** are those of [`Json`](crate::Json): integers up to 64 bits and floating point, exactly. In [text](EventBus::emit_json_str)
     /// a larger integer is refused; in a parsed `Json` it is too late to tell, for parsing has rounded it.
@@ -74,6 +79,7 @@ impl EventBus {
     /// - [`JsonError::ReservedField`], for a field `event_*` that is none of the event's, or `model_*`;
     /// - [`TooLarge`](JsonError::TooLarge), [`TooDeep`](JsonError::TooDeep), [`NameTooLong`](JsonError::NameTooLong) and
     ///   [`PathTooLong`](JsonError::PathTooLong), beyond the bus's [limits](crate::JsonLimits);
+    /// - [`JsonError::OtherContent`], if the history has an event of this id with another type or payload;
     /// - [`JsonError::NoCodec`], if the bus knows the type, and that has none;
     /// - [`JsonError::Serde`], if the payload does not fit its type.
     ///
@@ -142,10 +148,10 @@ impl EventBus {
             options.parent = self.event(id);
         }
         options.origin = Some(Arc::new(arrival.origin));
-        Ok(match known.zip(make) {
+        match known.zip(make) {
             Some((known, make)) => core.emit_typed(known, options, make),
             None => core.emit_dynamic(options, Dynamic::new(arrival.event_type)),
-        })
+        }
     }
 
     /// A snapshot for people and tools: options, handlers, history, queue.

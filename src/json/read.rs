@@ -96,8 +96,11 @@ impl Reader<'_> {
     fn id(&mut self, field: &str) -> Result<Option<Uuid>, JsonError> {
         let Some(text) = self.text(field)? else { return Ok(None) };
         // Of the ways to write one, the others are shorter or longer.
-        let id = Uuid::try_parse(&text).ok().filter(|_| text.len() == 36);
-        id.map(Some).ok_or_else(|| invalid(field, "not a UUID with hyphens"))
+        match Uuid::try_parse(&text).ok().filter(|_| text.len() == 36) {
+            Some(id) if id.is_nil() => Err(invalid(field, "the nil UUID is no id")),
+            Some(id) => Ok(Some(id)),
+            None => Err(invalid(field, "not a UUID with hyphens")),
+        }
     }
 
     fn time(&mut self, field: &str) -> Result<Option<chrono::DateTime<chrono::Utc>>, JsonError> {
