@@ -36,7 +36,8 @@ impl EventBus {
         self.register_forward(WILDCARD, None, target)
     }
 
-    /// The same for events whose payload is a `P`.
+    /// The same for events whose payload is a `P`. One of that name that came as JSON and does not fit goes along, if this bus
+    /// [takes it](EventBus::emit_json).
     #[track_caller]
     pub fn forward_to<P: Payload>(&self, target: &EventBus) -> HandlerInfo {
         self.register_forward(crate::event::name_of::<P>(), Some(KnownType::of::<P>()), target)

@@ -1,16 +1,17 @@
 //! The event itself: payload and header in one allocation, shared by everyone who looks at it.
 
+use crate::event::known_type::version_of;
 use crate::event::state::{BusIdentity, State};
 use crate::event::{
-    AnyOutput, DeliveryPhase, EventId, EventOptions, HandlerFailure, HandlerId, Json, JsonError, KnownType, Manner,
-    Origin, Payload, Priority,
+    AnyOutput, DeliveryPhase, EventId, EventOptions, HandlerError, HandlerFailure, HandlerId, Json, JsonError,
+    KnownType, Manner, Origin, Payload, Priority,
 };
 use crate::sync::refused;
 use crate::sys::clock::Stamp;
 use crate::sys::count::Early;
+use crate::sys::logging;
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use crate::sys::{logging, unwind};
 use ref_cast::{RefCastCustom, ref_cast_custom};
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -264,8 +265,12 @@ pub(crate) trait Body: Any + Send + Sync {
     fn version(&self) -> &str;
     /// Of the payload; `None` for a dynamic event.
     fn payload_type(&self) -> Option<TypeId>;
-    /// The same with all that a bus keeps of it.
+    /// The type by which it has its handlers, with all that a bus keeps of that.
     fn known_type(&self) -> Option<KnownType>;
+    /// Why it is no payload of that type, though it is called so: its JSON did not fit.
+    fn misfit(&self) -> Option<&str> {
+        None
+    }
     fn default_options(&self) -> EventOptions;
     fn payload_json(&self) -> Result<Json, JsonError>;
     /// What an untyped handler returned, as the event's own output.
@@ -281,7 +286,7 @@ impl<P: Payload> Body for Typed<P> {
     }
 
     fn version(&self) -> &str {
-        unwind::catch(P::version).unwrap_or("0.0.1")
+        version_of::<P>()
     }
 
     fn payload_type(&self) -> Option<TypeId> {
@@ -379,6 +384,14 @@ impl AnyEvent {
     /// The same event with its payload's type, if that is `P`.
     pub fn downcast<P: Payload>(&self) -> Option<Event<P>> {
         self.is::<P>().then(|| Event { any: self.clone(), payload: PhantomData })
+    }
+
+    /// What a typed handler answers to an event whose payload it cannot have.
+    #[cold]
+    pub(crate) fn has_no<P: Payload>(&self) -> Result<Option<AnyOutput>, HandlerError> {
+        let Some(reason) = self.0.body.misfit() else { return Ok(None) };
+        let (expected, found) = (crate::event::name_of::<P>().to_owned(), reason.to_owned());
+        Err(HandlerError::permanent(HandlerFailure::WrongType { expected, found }))
     }
 
     /// The same without another hold of it.

@@ -269,6 +269,19 @@ pub enum JsonError {
         /// What differs first: `event_type`, or a field of the payload.
         field: String,
     },
+    /// An [upcaster](crate::EventBus::upcast) returned an error or something that is no payload, or panicked.
+    #[error("{event_type} of version {from} cannot be made {to}: {reason}")]
+    #[non_exhaustive]
+    Upcast {
+        /// Type of the event.
+        event_type: String,
+        /// Version that the upcaster got.
+        from: String,
+        /// Version that it should have made.
+        to: String,
+        /// Its error as text, or its panic's.
+        reason: String,
+    },
     /// A field of one object is there twice, so one of them would be lost.
     #[error("field {field} is there twice")]
     DuplicateField {
