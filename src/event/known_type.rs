@@ -19,6 +19,7 @@ pub(crate) struct KnownType {
     pub(crate) name: fn() -> &'static str,
     /// The same as the type says it, which may panic.
     said: fn() -> &'static str,
+    pub(crate) version: fn() -> &'static str,
     pub(crate) options: fn() -> EventOptions,
     /// Runs the user's code.
     pub(crate) read: fn(&Json) -> Result<MakeEvent, JsonError>,
@@ -30,6 +31,7 @@ impl KnownType {
             payload: TypeId::of::<P>(),
             name: name_of::<P>,
             said: P::event_type,
+            version: version_of::<P>,
             options: P::options,
             read: read::<P>,
         }
@@ -40,6 +42,11 @@ impl KnownType {
 #[inline]
 pub(crate) fn name_of<P: Payload>() -> &'static str {
     unwind::catch(P::event_type).unwrap_or_else(|_| std::any::type_name::<P>())
+}
+
+/// The same of the version of its payloads.
+pub(crate) fn version_of<P: Payload>() -> &'static str {
+    unwind::catch(P::version).unwrap_or("0.0.1")
 }
 
 impl KnownType {

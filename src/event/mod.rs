@@ -51,7 +51,7 @@ pub(crate) use delivery::{
     Delivery, DeliveryPhase, HandlerMode, Manner, Outcome, Record, RecordPhase, TurnKind, Unrun, given_up,
     note_given_up,
 };
-pub(crate) use envelope::{Birth, Body, ContextMap, Fresh, ParentLink, Rare, WeakEvent, is_marked, marked};
+pub(crate) use envelope::{Birth, Body, ContextMap, Fresh, Head, ParentLink, Rare, WeakEvent, is_marked, marked};
 pub(crate) use info::HandlerEntry;
 pub(crate) use known_type::{KnownType, MakeEvent, described, name_of};
 pub(crate) use notices::{Lane, Notice, Notices, Of};

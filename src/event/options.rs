@@ -176,6 +176,8 @@ impl EventOptions {
 
     /// The event's id, for events that have one from elsewhere. Default: a fresh UUIDv7. Ignored in
     /// [`Payload::options`](crate::Payload::options).
+    ///
+    /// A bus refuses one that it [has seen](crate::EventBus::emit_json), with [`EmitError::DuplicateId`](crate::EmitError::DuplicateId), and the nil UUID.
     pub fn id(mut self, id: EventId) -> Self {
         self.id = Some(id);
         self

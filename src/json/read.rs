@@ -1,6 +1,6 @@
 //! The fields of an event, one by one.
 
-use super::spelling::{self, Names, is_reserved, shortened};
+use super::spelling::{self, Names, is_of_event, is_reserved, shortened};
 use crate::event::{
     EventId, EventOptions, Fields, HandlerId, Json, JsonError, JsonLimits, Knob, Origin, Priority, unsigned,
 };
@@ -14,9 +14,6 @@ pub(crate) struct Arrival {
     pub(crate) options: EventOptions,
     pub(crate) origin: Origin,
 }
-
-/// What the Python package `bubus` writes and needs again.
-const OF_OTHERS: &str = "event_schema";
 
 pub(crate) fn object(event: &Json) -> Result<&Fields, JsonError> {
     event.as_object().ok_or_else(|| invalid("event_type", "missing: an event is an object"))
@@ -52,8 +49,7 @@ pub(crate) fn arrival(fields: Fields, limits: &JsonLimits) -> Result<Arrival, Js
     let emitted_by = fields.id("event_emitted_by_handler_id")?.map(HandlerId);
     let path = fields.path("event_path")?;
     fields.keep_result_type("event_result_type")?;
-    fields.look_at_the_past()?;
-    fields.keep(OF_OTHERS);
+    fields.skip_the_past();
     let (payload, kept) = fields.rest()?;
     let origin = Origin { created_at, version, parent, emitted_by, path, payload, kept };
     Ok(Arrival { event_type, options, origin })
@@ -102,8 +98,11 @@ impl Reader<'_> {
     fn id(&mut self, field: &str) -> Result<Option<Uuid>, JsonError> {
         let Some(text) = self.text(field)? else { return Ok(None) };
         // Of the ways to write one, the others are shorter or longer.
-        let id = Uuid::try_parse(&text).ok().filter(|_| text.len() == 36);
-        id.map(Some).ok_or_else(|| invalid(field, "not a UUID with hyphens"))
+        match Uuid::try_parse(&text).ok().filter(|_| text.len() == 36) {
+            Some(id) if id.is_nil() => Err(invalid(field, "the nil UUID is no id")),
+            Some(id) => Ok(Some(id)),
+            None => Err(invalid(field, "not a UUID with hyphens")),
+        }
     }
 
     fn time(&mut self, field: &str) -> Result<Option<chrono::DateTime<chrono::Utc>>, JsonError> {
@@ -170,40 +169,32 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Comes out again as it was written.
-    fn keep(&mut self, field: &str) {
-        if let Some(value) = self.take(field) {
-            self.kept.insert(field.to_owned(), value);
-        }
+    /// How far it came elsewhere is not told on, so a later writer may say that in other words.
+    fn skip_the_past(&mut self) {
+        const PAST: [&str; 6] = [
+            "event_started_at",
+            "event_completed_at",
+            "event_processed_at",
+            "event_status",
+            "event_pending_bus_count",
+            "event_results",
+        ];
+        PAST.into_iter().for_each(|field| drop(self.fields.remove(field)));
     }
 
-    /// How far it came elsewhere is not told on; but it has to be well-formed, like everything else.
-    fn look_at_the_past(&mut self) -> Result<(), JsonError> {
-        self.time("event_started_at")?;
-        self.time("event_completed_at")?;
-        self.time("event_processed_at")?;
-        self.one_of("event_status", spelling::STATUS)?;
-        match self.take("event_pending_bus_count") {
-            Some(count) if unsigned(&count).is_none() => return Err(not_a("event_pending_bus_count", "count", &count)),
-            _ => {}
-        }
-        match self.take("event_results") {
-            None => Ok(()),
-            Some(Json::Array(results)) if results.iter().all(Json::is_object) => Ok(()),
-            Some(Json::Object(results)) if results.values().all(Json::is_object) => Ok(()),
-            Some(other) => Err(not_a("event_results", "array or mapping of objects", &other)),
-        }
-    }
-
-    /// What is left is the payload.
-    fn rest(self) -> Result<(Json, Fields), JsonError> {
+    /// What is left is the payload, beside what later writers say of an event.
+    fn rest(mut self) -> Result<(Json, Fields), JsonError> {
         for name in self.fields.keys() {
-            if is_reserved(name) {
+            if is_reserved(name) && !is_of_event(name) {
                 return Err(JsonError::ReservedField { field: shortened(name) });
             }
             if name.len() > self.limits.name_bytes {
                 return Err(JsonError::NameTooLong { field: shortened(name), limit: self.limits.name_bytes });
             }
+        }
+        for (name, value) in std::mem::take(&mut self.fields) {
+            let fields = if is_of_event(&name) { &mut self.kept } else { &mut self.fields };
+            fields.insert(name, value);
         }
         Ok((Json::Object(self.fields), self.kept))
     }
