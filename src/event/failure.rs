@@ -20,7 +20,7 @@ pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
 /// `.map_err(|error| error.reallocate_into_boxed_dyn_error_without_backtrace())?`. What a `context` was put around keeps its type in any case.
 ///
 /// A handler that has its work done elsewhere, and knows that it panicked there, or that no answer will come, returns
-/// [`HandlerFailure::Panicked`] or [`HandlerFailure::Worker`] as its error: its invocation ends with that failure, as it is.
+/// [`HandlerFailure::Panicked`], [`HandlerFailure::Worker`] or [`HandlerFailure::WorkerStart`] as its error: its invocation ends with that failure, as it is.
 ///
 /// ```
 /// use threadbus::*;
@@ -55,7 +55,14 @@ impl HandlerError {
     /// What the invocation ends with.
     pub(crate) fn into_failure(self) -> HandlerFailure {
         match self.error.downcast::<HandlerFailure>() {
-            Ok(failure) if matches!(*failure, HandlerFailure::Panicked(_) | HandlerFailure::Worker(_)) => *failure,
+            Ok(failure)
+                if matches!(
+                    *failure,
+                    HandlerFailure::Panicked(_) | HandlerFailure::Worker(_) | HandlerFailure::WorkerStart(_)
+                ) =>
+            {
+                *failure
+            }
             Ok(failure) => HandlerFailure::Failed(failure),
             Err(error) => HandlerFailure::Failed(error),
         }
@@ -121,8 +128,11 @@ pub enum HandlerFailure {
         /// Type name of what the handler returned.
         found: String,
     },
-    /// The process that ran the handler died or broke its protocol.
+    /// The process that ran the handler died or broke its protocol; or it could not be asked: what is wrong then is wrong with the event or its answer,
+    /// and no retry follows.
     Worker(String),
+    /// The process that was to run the handler did not get as far as serving: why, with the last that it printed.
+    WorkerStart(String),
 }
 
 impl fmt::Display for HandlerFailure {
@@ -140,6 +150,7 @@ impl fmt::Display for HandlerFailure {
                 write!(f, "handler returned {found}, event expects {expected}")
             }
             HandlerFailure::Worker(text) => write!(f, "worker process failed: {text}"),
+            HandlerFailure::WorkerStart(text) => write!(f, "worker process did not start: {text}"),
         }
     }
 }
@@ -158,6 +169,7 @@ impl fmt::Debug for HandlerFailure {
                 f.debug_struct("WrongType").field("expected", expected).field("found", found).finish()
             }
             HandlerFailure::Worker(text) => f.debug_tuple("Worker").field(text).finish(),
+            HandlerFailure::WorkerStart(text) => f.debug_tuple("WorkerStart").field(text).finish(),
         }
     }
 }

@@ -133,7 +133,8 @@ impl EventBus {
         let core = self.core();
         let arrival = read::arrival(fields, &self.options().json_limits)?;
         let known = core.registry.known(&arrival.event_type);
-        let make = known.map(|known| (known.read)(&arrival.origin.payload)).transpose()?;
+        let payload = arrival.origin.payload.as_ref();
+        let make = known.zip(payload).map(|(known, payload)| (known.read)(payload)).transpose()?;
 
         let mut options = arrival.options;
         if let Some(id) = arrival.origin.parent {

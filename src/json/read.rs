@@ -49,7 +49,7 @@ pub(crate) fn arrival(fields: Fields, limits: &JsonLimits) -> Result<Arrival, Js
     fields.keep_result_type("event_result_type")?;
     fields.look_at_the_past()?;
     let (payload, kept) = fields.rest()?;
-    let origin = Origin { created_at, version, parent, emitted_by, path, payload, kept };
+    let origin = Origin { created_at, version, parent, emitted_by, path, payload: Some(payload), kept };
     Ok(Arrival { event_type, options, origin })
 }
 

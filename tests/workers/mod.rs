@@ -40,7 +40,7 @@ impl Payload for Opaque {
     type Output = ();
 }
 
-/// Its output cannot be JSON, since a key of a JSON object is text.
+/// Its output cannot be JSON, since a key of a JSON object is text; a worker can answer it all the same.
 #[derive(Serialize, Deserialize)]
 pub struct OddOutput {}
 event!(OddOutput => HashMap<Vec<u8>, u8>);
