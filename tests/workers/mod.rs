@@ -121,6 +121,17 @@ fn handle(event: &Event<Do>) -> Result<String, HandlerError> {
             let shell = "trap '' TERM; while :; do sleep 1; done";
             std::process::Command::new("sh").args(["-c", shell]).status()?.to_string()
         }
+        "leak" => {
+            let leaked = vec![1_u8; usize::try_from(*number)?].leak();
+            leaked.len().to_string()
+        }
+        "terminate itself" => {
+            let signal = rustix::process::Signal::TERM;
+            rustix::process::kill_process(rustix::process::getpid(), signal)?;
+            // Longer than the signal takes.
+            std::thread::sleep(Duration::from_millis(100));
+            "and went on".to_owned()
+        }
         "background" => {
             let mut left_behind = Command::new("sleep");
             left_behind.arg("300").spawn()?.id().to_string()

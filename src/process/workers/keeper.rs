@@ -34,6 +34,8 @@ pub(crate) struct Keeper {
     pub(crate) frames: Frames,
     pub(crate) phase: Phase,
     /// It has said hello.
+    pub(crate) greeted: bool,
+    /// It could be given work.
     pub(crate) served: bool,
     /// The number of its last record since its last answer.
     pub(crate) record: Option<u64>,
@@ -44,7 +46,7 @@ pub(crate) struct Keeper {
 /// Each with when to look at the clock again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Phase {
-    /// It has not said hello.
+    /// It cannot be given work yet.
     Starting {
         until: Tick,
     },
@@ -119,7 +121,7 @@ impl Keeper {
     fn take_frames(&mut self) {
         while self.fault.is_none() {
             match self.frames.next() {
-                Ok(Some((_, body))) if !self.served => self.greet(&body),
+                Ok(Some((_, body))) if !self.greeted => self.greet(&body),
                 Ok(Some((request, mut body))) => match exact::from_start(&body) {
                     Ok((message, behind)) => {
                         let head = body.len() - behind.len();
@@ -140,18 +142,21 @@ impl Keeper {
     }
 
     fn greet(&mut self, hello: &[u8]) {
-        if let Some(why) = wrong_hello(hello) {
-            return self.blame(why);
+        match wrong_hello(hello) {
+            Some(why) => self.blame(why),
+            None => self.greeted = true,
         }
-        self.served = true;
-        self.idle_from_now();
-        self.slots.has_started();
-        self.link.serves();
     }
 
     /// `behind`: what came behind the message.
     fn take(&mut self, request: u64, message: Message, behind: Vec<u8>) {
         match message {
+            Message::Ready => {
+                self.served = true;
+                self.idle_from_now();
+                self.slots.has_started();
+                self.link.serves();
+            }
             Message::Log { level, target, text } => {
                 let record = lines::pass_on(&self.link, level, target.into(), &text);
                 self.record = record.or(self.record);
@@ -248,7 +253,7 @@ impl Keeper {
     }
 
     fn why_no_start(&self, why: String) -> String {
-        no_start(&why, &self.stderr.lines.last().collect::<Vec<_>>())
+        no_start(&why, &self.stderr.lines.last_words())
     }
 
     fn name(&self) -> String {
@@ -257,7 +262,7 @@ impl Keeper {
 }
 
 /// With a guess, and the last that it printed.
-fn no_start(why: &str, printed: &[&str]) -> String {
+fn no_start(why: &str, printed: &[String]) -> String {
     let said = |words| printed.iter().any(|line| line.contains(words));
     let hint = match () {
         () if said("SetLoggerError") => LOGGER_HINT,

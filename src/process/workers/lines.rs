@@ -19,21 +19,17 @@ pub(crate) fn pass_on(link: &Link, level: Level, target: Cow<'static, str>, text
     wanted.then(|| logging::pass_on(level, target, format!("worker {}: {text}", link.pid)))
 }
 
-/// How many lines are kept for who asks why it ended, and how much of each.
-const LAST: usize = 5;
-const LAST_LENGTH: usize = 300;
-
 /// Bytes come in, lines go to the log.
 pub(crate) struct Lines {
     level: Level,
     link: Arc<Link>,
     begun: Vec<u8>,
-    last: VecDeque<String>,
+    last: LastWords,
 }
 
 impl Lines {
     pub(crate) fn new(level: Level, link: &Arc<Link>) -> Self {
-        Lines { level, link: Arc::clone(link), begun: Vec::new(), last: VecDeque::new() }
+        Lines { level, link: Arc::clone(link), begun: Vec::new(), last: LastWords::default() }
     }
 
     pub(crate) fn push(&mut self, bytes: &[u8]) {
@@ -60,9 +56,9 @@ impl Lines {
         self.say();
     }
 
-    /// The last lines, oldest first.
-    pub(crate) fn last(&self) -> impl Iterator<Item = &str> {
-        self.last.iter().map(String::as_str)
+    /// For who asks why it ended.
+    pub(crate) fn last_words(&self) -> Vec<String> {
+        self.last.lines()
     }
 
     fn say(&mut self) {
@@ -70,12 +66,45 @@ impl Lines {
         let line = line.trim_end_matches(['\n', '\r']);
         if !line.is_empty() {
             pass_on(&self.link, self.level, Cow::Borrowed(TARGET), line);
-            if self.last.len() == LAST {
-                self.last.pop_front();
-            }
-            self.last.push_back(line.chars().take(LAST_LENGTH).collect());
+            self.last.hear(line);
         }
         self.begun.clear();
+    }
+}
+
+/// What somebody printed last: the last panic, if there was one, and else the last lines.
+#[derive(Debug, Default)]
+struct LastWords {
+    lines: VecDeque<String>,
+    /// Where it was, and its message.
+    panic: Vec<String>,
+    /// How many of the next lines belong to that; a trace may follow, of which nothing is kept.
+    panic_goes_on: u32,
+}
+
+impl LastWords {
+    fn hear(&mut self, line: &str) {
+        const LINES: usize = 5;
+        const LENGTH: usize = 300;
+        let is_trace = ["stack backtrace:", "note: run with "].iter().any(|trace| line.starts_with(trace));
+        let line: String = line.chars().take(LENGTH).collect();
+        if line.contains("panicked at ") {
+            self.panic = vec![line];
+            self.panic_goes_on = 2;
+        } else if self.panic_goes_on > 0 && !is_trace {
+            self.panic.push(line);
+            self.panic_goes_on -= 1;
+        } else {
+            self.panic_goes_on = 0;
+            if self.lines.len() == LINES {
+                self.lines.pop_front();
+            }
+            self.lines.push_back(line);
+        }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        if self.panic.is_empty() { self.lines.iter().cloned().collect() } else { self.panic.clone() }
     }
 }
 

@@ -62,7 +62,6 @@ pub(crate) struct Link {
 struct State {
     order: Order,
     current: Option<Current>,
-    /// It has said hello.
     serves: bool,
     /// The whole of the last request.
     sent: bool,

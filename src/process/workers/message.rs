@@ -16,7 +16,7 @@ const PROTOCOL: u32 = 2;
 
 const HELLO: &str = "threadbus worker, protocol ";
 
-/// The body of a worker's first frame: it can be given work.
+/// The body of a worker's first frame.
 pub(crate) fn hello() -> String {
     format!("{HELLO}{PROTOCOL}")
 }
@@ -102,6 +102,8 @@ impl Request {
 /// From a worker to the pool, once it has said hello.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Message {
+    /// It can be given work.
+    Ready,
     /// The handler is about to run.
     Started,
     /// How the request ended.

@@ -69,6 +69,7 @@ fn work(marker: &Marker, socket: UnixStream, register: impl FnOnce(&mut Worker))
         rustix::process::setpriority_process(None, i32::from(marker.niceness))?;
     }
     let outlet = Arc::new(Outlet::new(socket.try_clone()?, marker.max_frame));
+    outlet.hello()?;
     // Unless something has set a logger before `main`.
     if log::set_logger(Box::leak(Box::new(SocketLog(Arc::clone(&outlet))))).is_ok() {
         log::set_max_level(log::LevelFilter::Trace);
@@ -79,8 +80,8 @@ fn work(marker: &Marker, socket: UnixStream, register: impl FnOnce(&mut Worker))
     let inbox = Arc::new(Inbox::default());
     let (kept, max_frame) = (Arc::clone(&inbox), marker.max_frame);
     ends_on_sigterm(&inbox)?;
-    outlet.hello()?;
     thread::spawn("requests".to_owned(), READER_STACK, move || read(socket, max_frame, &kept))?;
+    outlet.send(0, &Message::Ready)?;
     while let Some((request, body)) = inbox.next() {
         let (event_type, ended) = match exact::from_start::<Request>(&body) {
             Ok((asked, payload)) => {

@@ -403,6 +403,7 @@ impl Slots {
             bell: heard,
             frames: Frames::new(config.max_frame.max(frame::LEAST)),
             phase: Phase::first(config.start_timeout),
+            greeted: false,
             served: false,
             record: None,
             fault: None,
