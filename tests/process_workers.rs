@@ -370,9 +370,15 @@ fn what_is_no_worker_is_found_out() {
         why(other("true"))
             .ends_with("exited with code 0 before it served: is `process::serve` the first line of its main?")
     );
-    let said = "\\0\\0\\0\\3\\0\\0\\0\\0\\0\\0\\0\\0abc";
-    let babble = why(other("sh").args(["-c", &format!("printf '{said}' >&0; cat")]));
+    // Frames, with their length, the number of a request, and a body.
+    let frame = |body: &str| format!("\\000\\000\\000\\{:03o}{}{body}", body.len(), "\\000".repeat(8));
+    let says = |frames: &str| why(other("sh").args(["-c", &format!("printf '{frames}' >&0; cat")]));
+    let babble = says(&frame("abc"));
     assert!(babble.contains("sent something before it said hello"), "{babble}");
+    let version = says(&frame("threadbus worker, protocol 77"));
+    assert!(version.contains("speaks protocol 77, not 2: it has another version of this crate"), "{version}");
+    let garbage = says(&(frame("threadbus worker, protocol 2") + &frame("abc")));
+    assert!(garbage.contains("sent what is no message: "), "{garbage}");
     let silent = why(other("cat").start_timeout(Duration::from_millis(50)));
     assert!(silent.contains("did not serve within 50ms: is `process::serve` the first line"), "{silent}");
     let noise = why(other("sh").args(["-c", "yes >&0"]));
