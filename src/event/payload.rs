@@ -110,14 +110,18 @@ pub struct Codec<P: Payload> {
     output_from_json: fn(&Json) -> serde_json::Result<P::Output>,
     // The same as bytes that lose nothing, for a worker process.
     #[cfg(feature = "process")]
-    append_payload: fn(&mut Vec<u8>, &P, usize) -> Result<(), exact::Error>,
+    append_payload: Append<P>,
     #[cfg(feature = "process")]
     read_payload: fn(&[u8]) -> Result<P, exact::Error>,
     #[cfg(feature = "process")]
-    append_output: fn(&mut Vec<u8>, &P::Output, usize) -> Result<(), exact::Error>,
+    append_output: Append<P::Output>,
     #[cfg(feature = "process")]
     read_output: fn(&[u8]) -> Result<P::Output, exact::Error>,
 }
+
+/// Appends to what is there, up to a length of it all.
+#[cfg(feature = "process")]
+type Append<T> = fn(&mut Vec<u8>, &T, usize) -> Result<(), exact::Error>;
 
 impl<P: Payload> Codec<P> {
     /// By serde's derives.

@@ -112,7 +112,7 @@ struct Skips {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     a: Option<u8>,
     #[serde(skip)]
-    b: u8,
+    _b: u8,
     #[serde(rename = "event_id")]
     c: u8,
 }
@@ -136,7 +136,7 @@ fn every_kind_of_structure_and_map_comes_back_as_it_was() {
         let inner = Flattened { change, e: External::Fields { x: None, y: 1.5 }, d: Unit };
         same(Flat { z: 1, inner, rest: HashMap::from([("r".to_owned(), f64::INFINITY)]) });
     }
-    same(Skips { a: None, b: 0, c: 3 });
+    same(Skips { a: None, _b: 0, c: 3 });
     same(Pair('\u{1f600}', "\u{1b}[31m\u{202e}".to_owned()));
     same(BTreeMap::from([(vec![1_u8, 2], Some(None::<u8>)), (Vec::new(), None)]));
     same(BTreeMap::from([((true, 'c'), ()), ((false, 'd'), ())]));
@@ -286,7 +286,7 @@ fn garbage_is_an_error_or_a_value() {
         let bytes: Vec<u8> = (0..length)
             .map(|_| {
                 let byte = random() as u8;
-                if byte % 3 == 0 { byte } else { byte % 18 }
+                if byte.is_multiple_of(3) { byte } else { byte % 18 }
             })
             .collect();
         let _ = from_whole::<serde_json::Value>(&bytes);
