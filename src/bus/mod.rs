@@ -29,6 +29,8 @@ mod idle;
 mod in_flight;
 mod jump;
 mod kind;
+#[cfg(all(feature = "process", unix))]
+mod late_start;
 mod letters;
 mod limits;
 mod look;

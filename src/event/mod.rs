@@ -1,6 +1,6 @@
 //! What an event is: payloads, options, handlers' outcomes, results and errors, and the envelope that carries them.
 //!
-//! Data only: nothing here starts a thread, waits, or knows a bus. The room imports `sys` and `sync`, and no other.
+//! Data only: nothing here starts a thread, waits, or knows a bus. The room imports `sys` and `sync`, and `exact`, by which a payload is written for a worker process.
 //! Rooms that know a bus hang their verbs on `Event` and `AnyEvent` from above.
 
 mod chain;

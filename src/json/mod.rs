@@ -24,7 +24,7 @@ mod write;
 pub use style::JsonStyle;
 
 use crate::bus::EventBus;
-use crate::event::{AnyEvent, Event, Fields, Json, JsonError, Payload};
+use crate::event::{AnyEvent, Event, Fields, Json, JsonError, Origin, Payload};
 use crate::sys::logging;
 use dynamic::Dynamic;
 use misfit::Misfit;
@@ -159,7 +159,7 @@ impl EventBus {
         let mut arrival = read::arrival(fields, &self.options().json_limits)?;
         let known = core.registry.known(&arrival.event_type);
         let upcast = self.upcast_arrival(&mut arrival, known.as_ref());
-        let make = upcast.and_then(|()| known.map(|known| (known.read)(&arrival.origin.payload)).transpose());
+        let make = upcast.and_then(|()| known.map(|known| (known.read)(&arrival.payload)).transpose());
         let make = match make {
             Err(error) if !self.takes_misfit(&arrival.event_type, &error) => return Err(error),
             make => make,
@@ -171,7 +171,7 @@ impl EventBus {
             options.detached = true;
             options.parent = self.event(id);
         }
-        options.origin = Some(Arc::new(arrival.origin));
+        options.origin = Some(Arc::new(Origin { payload: Some(arrival.payload), ..arrival.origin }));
         match (known, make) {
             (Some(known), Ok(Some(make))) => core.emit_typed(known, options, make),
             (Some(known), Err(error)) => core.emit_dynamic(options, Misfit::new(known, arrival.event_type, &error)),

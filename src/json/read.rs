@@ -12,7 +12,9 @@ use uuid::Uuid;
 pub(crate) struct Arrival {
     pub(crate) event_type: String,
     pub(crate) options: EventOptions,
+    /// But for its payload.
     pub(crate) origin: Origin,
+    pub(crate) payload: Json,
 }
 
 pub(crate) fn object(event: &Json) -> Result<&Fields, JsonError> {
@@ -51,8 +53,8 @@ pub(crate) fn arrival(fields: Fields, limits: &JsonLimits) -> Result<Arrival, Js
     fields.keep_result_type("event_result_type")?;
     fields.skip_the_past();
     let (payload, kept) = fields.rest()?;
-    let origin = Origin { created_at, version, parent, emitted_by, path, payload, kept };
-    Ok(Arrival { event_type, options, origin })
+    let origin = Origin { created_at, version, parent, emitted_by, path, payload: None, kept };
+    Ok(Arrival { event_type, options, origin, payload })
 }
 
 struct Reader<'limits> {
