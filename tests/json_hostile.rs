@@ -65,9 +65,6 @@ fn malformed_fields_are_refused_by_name() {
         ("event_emitted_by_handler_id", json!("greet"), "not a UUID with hyphens"),
         ("event_created_at", json!("yesterday"), "not a time like 2025-01-02T03:04:05.678901234Z"),
         ("event_created_at", json!(1_735_787_045), "expected string, found a number"),
-        ("event_started_at", json!("2025-01-02"), "not a time like 2025-01-02T03:04:05.678901234Z"),
-        ("event_completed_at", json!("2025-13-02T03:04:05Z"), "not a time like 2025-01-02T03:04:05.678901234Z"),
-        ("event_status", json!("running"), "not one of pending, started, completed"),
         ("event_timeout", json!("5"), "expected number, found a string"),
         ("event_timeout", json!(-1), "-1 is no number of seconds to wait"),
         ("event_slow_timeout", json!(1e300), "1e+300 is no number of seconds to wait"),
@@ -84,17 +81,14 @@ fn malformed_fields_are_refused_by_name() {
         ("event_path", json!("Main#1234"), "expected array, found a string"),
         ("event_path", json!(["Main#1234", 7]), "expected array of strings, found a number"),
         ("event_path", json!([""]), "empty"),
-        ("event_pending_bus_count", json!(-1), "expected count, found a number"),
         ("event_result_type", json!(7), "expected schema, found a number"),
-        ("event_results", json!({ "id": 7 }), "expected array or mapping of objects, found an object"),
-        ("event_results", json!([7]), "expected array or mapping of objects, found an array"),
     ];
     for (field, value, reason) in cases {
         let mut event = json!({ "event_type": "Any" });
         event[field] = value;
         assert_eq!(refusal(&event), format!("field {field}: {reason}"));
     }
-    for field in ["event_", "event_colour", "event_Id", "model_", "model_config"] {
+    for field in ["model_", "model_config"] {
         let mut event = json!({ "event_type": "Any" });
         event[field] = Json::Null;
         assert_eq!(refusal(&event), format!("field {field} is reserved"));

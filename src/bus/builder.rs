@@ -10,6 +10,7 @@ use crate::event::{
 };
 use crate::rules::{BusDefaults, HealthWindow, TokenBucket};
 use crate::runtime::{Runtime, Worker};
+use crate::sys::random::IdMaker;
 use crate::sys::sync::atomic::AtomicU64;
 use crate::sys::{clock, random};
 use std::any::Any;
@@ -484,7 +485,7 @@ impl BusBuilder {
         let core = Arc::new_cyclic(|weak: &Weak<BusCore>| {
             let link: Weak<dyn Any + Send + Sync> = weak.clone();
             let notices = (!middlewares.is_empty()).then(Notices::default);
-            let identity = Arc::new(BusIdentity { id, name, label, link, notices, refusals });
+            let identity = Arc::new(BusIdentity { id, name, label, link, ids: IdMaker::new(), notices, refusals });
             let runtime = Arc::clone(&runtime.core);
             BusCore::new(Parts { identity, options, defaults, runtime, doors, rate, middlewares, manual })
         });

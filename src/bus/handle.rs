@@ -103,9 +103,12 @@ impl EventBus {
                 | EmitError::HistoryFull { bus, .. }
                 | EmitError::NoHandler { bus, .. },
             )
-            | Some(EmitError::Closed { bus } | EmitError::DuplicateId { bus, .. } | EmitError::Refused { bus, .. }) => {
-                bus.rsplit_once('#').map(|(name, _)| name)
-            }
+            | Some(
+                EmitError::Closed { bus }
+                | EmitError::DuplicateId { bus, .. }
+                | EmitError::NilId { bus }
+                | EmitError::Refused { bus, .. },
+            ) => bus.rsplit_once('#').map(|(name, _)| name),
             _ => None,
         };
         let name = identity.map(|identity| identity.name.as_str()).or(refusing);
@@ -179,7 +182,7 @@ impl EventBus {
         let type_name = named(&handler);
         let call = move |event: &AnyEvent| match event.as_typed::<P>() {
             Some(event) => handler.handle(event).map(|output| output.map(AnyOutput::of::<P>)),
-            None => Ok(None),
+            None => event.has_no::<P>(),
         };
         self.register(crate::event::name_of::<P>(), Some(KnownType::of::<P>()), options, type_name, true, call)
     }

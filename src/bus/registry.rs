@@ -174,6 +174,13 @@ impl Registry {
         }
     }
 
+    /// Whether somebody handles events of that name whatever their payload is.
+    pub(crate) fn takes_any_payload(&self, name: &str) -> bool {
+        let table = self.table.read();
+        let by_name = || table.exact.get(name).is_some_and(|same| same.iter().any(|r| r.payload.is_none()));
+        !table.wild.is_empty() || by_name()
+    }
+
     #[cfg(test)]
     pub(crate) fn slots(&self) -> usize {
         self.table.read().slots.len()
@@ -203,7 +210,7 @@ impl Registry {
 
     /// The slot of an event's type; made on first use.
     pub(crate) fn slot(&self, body: &dyn Body, defaults: &BusDefaults) -> Arc<TypeSlot> {
-        let payload = body.payload_type();
+        let payload = body.known_type().map(|known| known.payload);
         let key = payload.map_or_else(|| Key::Dynamic(body.event_type().to_owned()), Key::Typed);
         let first = || {
             if let Some(known) = body.known_type() {

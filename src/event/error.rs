@@ -55,13 +55,20 @@ pub enum EmitError {
         /// Label of the bus.
         bus: String,
     },
-    /// The id was set by the emitter, and the bus has an event with it.
+    /// The id was set by the emitter or came with the event, and the bus has seen it: see [`emit_json`](crate::EventBus::emit_json).
     #[error("{bus} already has an event {id}")]
     DuplicateId {
         /// Label of the bus.
         bus: String,
         /// The id in question.
         id: EventId,
+    },
+    /// The id was set by the emitter, and is the nil UUID, which stands for none.
+    #[error("the nil id is no event's, and was set for one on {bus}")]
+    #[non_exhaustive]
+    NilId {
+        /// Label of the bus.
+        bus: String,
     },
     /// A middleware's `on_emit` returned an error, or panicked.
     #[error("refused by a middleware of {bus}: {reason}")]
@@ -251,6 +258,28 @@ pub enum JsonError {
         /// Name of the field.
         field: String,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// The history has an event of this id with another content: two writers gave one id to two events, or one was changed on its way.
+    #[error("an event {id} with another {field} is there already")]
+    #[non_exhaustive]
+    OtherContent {
+        /// The id in question.
+        id: EventId,
+        /// What differs first: `event_type`, or a field of the payload.
+        field: String,
+    },
+    /// An [upcaster](crate::EventBus::upcast) returned an error or something that is no payload, or panicked.
+    #[error("{event_type} of version {from} cannot be made {to}: {reason}")]
+    #[non_exhaustive]
+    Upcast {
+        /// Type of the event.
+        event_type: String,
+        /// Version that the upcaster got.
+        from: String,
+        /// Version that it should have made.
+        to: String,
+        /// Its error as text, or its panic's.
         reason: String,
     },
     /// A field of one object is there twice, so one of them would be lost.

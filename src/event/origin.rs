@@ -16,8 +16,8 @@ pub(crate) struct Origin {
     pub(crate) emitted_by: Option<HandlerId>,
     /// Labels of the buses it was on.
     pub(crate) path: Vec<String>,
-    /// An object, as it was written: also what the payload's type does not know.
-    pub(crate) payload: Json,
+    /// An object, as it was written: also what the payload's type does not know. None if it did not come as JSON.
+    pub(crate) payload: Option<Json>,
     /// Fields of the event that come out again as they were: what they mean is not our business, or there is more than one way
     /// to write it.
     pub(crate) kept: Fields,
@@ -43,8 +43,6 @@ pub struct JsonLimits {
     pub(crate) depth: usize,
     pub(crate) name_bytes: usize,
     pub(crate) path_buses: usize,
-    /// Names may be any text, of any length.
-    pub(crate) any_name: bool,
 }
 
 impl JsonLimits {
@@ -53,13 +51,7 @@ impl JsonLimits {
 
     /// All defaults.
     pub fn new() -> Self {
-        JsonLimits { event_bytes: 16 << 20, depth: 120, name_bytes: 256, path_buses: 1024, any_name: false }
-    }
-
-    /// Between a pool and its workers, which are one program: whatever names that has, and as much as the pool lets through.
-    #[cfg(all(feature = "process", unix))]
-    pub(crate) fn of_workers(bytes: usize) -> Self {
-        JsonLimits { event_bytes: bytes, path_buses: usize::MAX, any_name: true, ..JsonLimits::new() }
+        JsonLimits { event_bytes: 16 << 20, depth: 120, name_bytes: 256, path_buses: 1024 }
     }
 
     /// Of each limit the larger one of two.
@@ -69,7 +61,6 @@ impl JsonLimits {
             depth: self.depth.max(other.depth),
             name_bytes: self.name_bytes.max(other.name_bytes),
             path_buses: self.path_buses.max(other.path_buses),
-            any_name: self.any_name || other.any_name,
         }
     }
 

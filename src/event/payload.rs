@@ -5,10 +5,12 @@ use std::fmt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::place::{self, Misfit};
+use super::place::{self, Unfit};
 use super::type_name::short_type_name;
 use super::whole;
 use super::{EventOptions, name_of};
+#[cfg(feature = "process")]
+use crate::exact;
 use crate::sys::unwind;
 
 /// JSON as this crate reads and writes it.
@@ -104,11 +106,24 @@ pub trait Payload: Sized + Send + Sync + 'static {
 /// assert_eq!(Page::<String>::event_type(), "Page<String>");
 /// ```
 pub struct Codec<P: Payload> {
-    payload_to_json: fn(&P) -> Result<Json, Misfit>,
-    payload_from_json: fn(&Json) -> Result<P, Misfit>,
-    output_to_json: fn(&P::Output) -> Result<Json, Misfit>,
-    output_from_json: fn(&Json) -> Result<P::Output, Misfit>,
+    payload_to_json: fn(&P) -> Result<Json, Unfit>,
+    payload_from_json: fn(&Json) -> Result<P, Unfit>,
+    output_to_json: fn(&P::Output) -> Result<Json, Unfit>,
+    output_from_json: fn(&Json) -> Result<P::Output, Unfit>,
+    // The same as bytes that lose nothing, for a worker process.
+    #[cfg(feature = "process")]
+    append_payload: Append<P>,
+    #[cfg(feature = "process")]
+    read_payload: fn(&[u8]) -> Result<P, exact::Error>,
+    #[cfg(feature = "process")]
+    append_output: Append<P::Output>,
+    #[cfg(feature = "process")]
+    read_output: fn(&[u8]) -> Result<P::Output, exact::Error>,
 }
+
+/// Appends to what is there, up to a length of it all.
+#[cfg(feature = "process")]
+type Append<T> = fn(&mut Vec<u8>, &T, usize) -> Result<(), exact::Error>;
 
 impl<P: Payload> Codec<P> {
     /// By serde's derives.
@@ -125,37 +140,70 @@ impl<P: Payload> Codec<P> {
             payload_from_json: |json| place::read(|| json),
             output_to_json: |output| place::write(output, || serde_json::value::Serializer),
             output_from_json: |json| place::read(|| json),
+            #[cfg(feature = "process")]
+            append_payload: exact::append,
+            #[cfg(feature = "process")]
+            read_payload: |bytes| exact::from_whole(bytes),
+            #[cfg(feature = "process")]
+            append_output: exact::append,
+            #[cfg(feature = "process")]
+            read_output: |bytes| exact::from_whole(bytes),
         }
     }
 
     pub(crate) fn payload_to_json(&self, payload: &P) -> serde_json::Result<Json> {
-        payload_of::<P, _>(contained(|| (self.payload_to_json)(payload)))
+        payload_of::<P, _>(contained(|| (self.payload_to_json)(payload), Unfit::whole))
     }
 
     pub(crate) fn payload_from_json(&self, json: &Json) -> serde_json::Result<P> {
-        payload_of::<P, _>(contained(|| whole::read(json, self.payload_from_json)))
+        payload_of::<P, _>(contained(|| whole::read(json, self.payload_from_json), Unfit::whole))
     }
 
     pub(crate) fn output_to_json(&self, output: &P::Output) -> serde_json::Result<Json> {
-        output_of::<P, _>(contained(|| (self.output_to_json)(output)))
+        output_of::<P, _>(contained(|| (self.output_to_json)(output), Unfit::whole))
     }
 
     pub(crate) fn output_from_json(&self, json: &Json) -> serde_json::Result<P::Output> {
-        output_of::<P, _>(contained(|| whole::read(json, self.output_from_json)))
+        output_of::<P, _>(contained(|| whole::read(json, self.output_from_json), Unfit::whole))
+    }
+}
+
+/// Appended to what is there, up to a length of it all; read from all of the bytes.
+#[cfg(feature = "process")]
+impl<P: Payload> Codec<P> {
+    pub(crate) fn append_payload(&self, bytes: &mut Vec<u8>, payload: &P, max: usize) -> Result<(), exact::Error> {
+        contained(|| (self.append_payload)(bytes, payload, max), serde::de::Error::custom)
+    }
+
+    pub(crate) fn read_payload(&self, bytes: &[u8]) -> Result<P, exact::Error> {
+        contained(|| (self.read_payload)(bytes), serde::de::Error::custom)
+    }
+
+    pub(crate) fn append_output(
+        &self,
+        bytes: &mut Vec<u8>,
+        output: &P::Output,
+        max: usize,
+    ) -> Result<(), exact::Error> {
+        contained(|| (self.append_output)(bytes, output, max), serde::de::Error::custom)
+    }
+
+    pub(crate) fn read_output(&self, bytes: &[u8]) -> Result<P::Output, exact::Error> {
+        contained(|| (self.read_output)(bytes), serde::de::Error::custom)
     }
 }
 
 /// A panic in the user's serialization is an error like any other of it.
-fn contained<T>(body: impl FnOnce() -> Result<T, Misfit>) -> Result<T, Misfit> {
-    unwind::catch(body).unwrap_or_else(|panic| Err(Misfit::whole(format_args!("it panicked: {panic}"))))
+fn contained<T, E>(body: impl FnOnce() -> Result<T, E>, failed: impl FnOnce(String) -> E) -> Result<T, E> {
+    unwind::catch(body).unwrap_or_else(|panic| Err(failed(format!("it panicked: {panic}"))))
 }
 
-fn payload_of<P: Payload, T>(result: Result<T, Misfit>) -> serde_json::Result<T> {
-    result.map_err(|misfit| serde::de::Error::custom(misfit.of(name_of::<P>())))
+fn payload_of<P: Payload, T>(result: Result<T, Unfit>) -> serde_json::Result<T> {
+    result.map_err(|unfit| serde::de::Error::custom(unfit.of(name_of::<P>())))
 }
 
-fn output_of<P: Payload, T>(result: Result<T, Misfit>) -> serde_json::Result<T> {
-    result.map_err(|misfit| serde::de::Error::custom(misfit.of(format_args!("output of {}", name_of::<P>()))))
+fn output_of<P: Payload, T>(result: Result<T, Unfit>) -> serde_json::Result<T> {
+    result.map_err(|unfit| serde::de::Error::custom(unfit.of(format_args!("output of {}", name_of::<P>()))))
 }
 
 // By hand: a derive would ask the payload to be `Clone`.

@@ -10,21 +10,21 @@ use std::fmt;
 
 /// Something of the user's that does not fit, and where.
 #[derive(Debug)]
-pub(crate) struct Misfit {
+pub(crate) struct Unfit {
     /// `.lines[1].count`; nothing if it is the whole.
     place: String,
     why: String,
 }
 
-impl Misfit {
-    fn new(place: &Path, why: &impl fmt::Display) -> Misfit {
+impl Unfit {
+    fn new(place: &Path, why: &impl fmt::Display) -> Unfit {
         let place: String = place.iter().map(step).collect();
-        Misfit { place: shortened(&place, LONGEST_PLACE), why: shortened(&why.to_string(), LONGEST_REASON) }
+        Unfit { place: shortened(&place, LONGEST_PLACE), why: shortened(&why.to_string(), LONGEST_REASON) }
     }
 
     /// Of nothing in particular.
-    pub(crate) fn whole(why: impl fmt::Display) -> Misfit {
-        Misfit { place: String::new(), why: shortened(&why.to_string(), LONGEST_REASON) }
+    pub(crate) fn whole(why: impl fmt::Display) -> Unfit {
+        Unfit { place: String::new(), why: shortened(&why.to_string(), LONGEST_REASON) }
     }
 
     /// `Order.lines[1].count: invalid value: …`
@@ -34,17 +34,17 @@ impl Misfit {
 }
 
 /// Reads a value of what `from` makes.
-pub(crate) fn read<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: impl Fn() -> D) -> Result<T, Misfit> {
+pub(crate) fn read<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: impl Fn() -> D) -> Result<T, Unfit> {
     T::deserialize(from())
-        .or_else(|_| serde_path_to_error::deserialize(from()).map_err(|error| Misfit::new(error.path(), error.inner())))
+        .or_else(|_| serde_path_to_error::deserialize(from()).map_err(|error| Unfit::new(error.path(), error.inner())))
 }
 
 /// Writes a value to what `to` makes.
-pub(crate) fn write<T: Serialize, S: Serializer>(value: &T, to: impl Fn() -> S) -> Result<S::Ok, Misfit> {
+pub(crate) fn write<T: Serialize, S: Serializer>(value: &T, to: impl Fn() -> S) -> Result<S::Ok, Unfit> {
     value.serialize(to()).or_else(|_| {
         let mut track = Track::new();
         let written = value.serialize(serde_path_to_error::Serializer::new(to(), &mut track));
-        written.map_err(|error| Misfit::new(&track.path(), &error))
+        written.map_err(|error| Unfit::new(&track.path(), &error))
     })
 }
 
@@ -83,25 +83,25 @@ mod tests {
         Lines(Vec<(u8, BTreeMap<String, u8>)>),
     }
 
-    fn misfit(json: &Json) -> String {
-        read::<BTreeMap<String, Shape>, _>(|| json).map_or_else(|misfit| misfit.of("T"), |_| "fits".to_owned())
+    fn unfit(json: &Json) -> String {
+        read::<BTreeMap<String, Shape>, _>(|| json).map_or_else(|unfit| unfit.of("T"), |_| "fits".to_owned())
     }
 
     #[test]
     fn places_have_fields_indices_and_variants() {
-        assert_eq!(misfit(&json!({ "a": { "Circle": { "radius": 7 } } })), "fits");
+        assert_eq!(unfit(&json!({ "a": { "Circle": { "radius": 7 } } })), "fits");
         let wrong = json!({ "a": { "Circle": { "radius": -1 } } });
-        assert_eq!(misfit(&wrong), "T.a.Circle.radius: invalid value: integer `-1`, expected u8");
+        assert_eq!(unfit(&wrong), "T.a.Circle.radius: invalid value: integer `-1`, expected u8");
         let wrong = json!({ "a": { "Lines": [[1, {}], [2, { "x": 1, "y": "no" }]] } });
-        assert_eq!(misfit(&wrong), "T.a.Lines[1][1].y: invalid type: string \"no\", expected u8");
-        assert_eq!(misfit(&json!({ "a": { "Circle": {} } })), "T.a.Circle: missing field `radius`");
-        assert_eq!(misfit(&json!([])), "T: invalid type: sequence, expected a map");
+        assert_eq!(unfit(&wrong), "T.a.Lines[1][1].y: invalid type: string \"no\", expected u8");
+        assert_eq!(unfit(&json!({ "a": { "Circle": {} } })), "T.a.Circle: missing field `radius`");
+        assert_eq!(unfit(&json!([])), "T: invalid type: sequence, expected a map");
     }
 
     #[test]
     fn what_cannot_be_written_is_named_too() {
         let keys = BTreeMap::from([("ok", vec![]), ("bad", vec![BTreeMap::from([(vec![1], 2)])])]);
-        let error = write(&keys, || serde_json::value::Serializer).map_err(|misfit| misfit.of("T"));
+        let error = write(&keys, || serde_json::value::Serializer).map_err(|unfit| unfit.of("T"));
         assert_eq!(error, Err("T.bad[0]: key must be a string".to_owned()));
     }
 
@@ -114,11 +114,11 @@ mod tests {
         #[derive(Debug, Deserialize)]
         #[serde(transparent)]
         struct Inner(#[expect(dead_code, reason = "only read")] Box<Deep>);
-        let text = read::<Deep, _>(|| &deep).map_or_else(|misfit| misfit.of("T"), |_| String::new());
+        let text = read::<Deep, _>(|| &deep).map_or_else(|unfit| unfit.of("T"), |_| String::new());
         assert!(text.starts_with("T.a x") && text.len() < 3000 && !text.contains('\n'), "{text}");
-        let text = read::<u8, _>(|| &deep).map_or_else(|misfit| misfit.of("T"), |_| String::new());
+        let text = read::<u8, _>(|| &deep).map_or_else(|unfit| unfit.of("T"), |_| String::new());
         assert!(text.len() < 3000, "{text}");
-        let text = read::<u8, _>(|| Json::from(name.as_str())).map_or_else(|misfit| misfit.of("T"), |_| String::new());
+        let text = read::<u8, _>(|| Json::from(name.as_str())).map_or_else(|unfit| unfit.of("T"), |_| String::new());
         assert!(text.len() < 3000 && text.ends_with("expected u8"), "{text}");
     }
 }

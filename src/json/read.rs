@@ -1,6 +1,6 @@
 //! The fields of an event, one by one.
 
-use super::spelling::{self, Names, is_reserved, shortened};
+use super::spelling::{self, Names, is_of_event, is_reserved, shortened};
 use crate::event::{
     EventId, EventOptions, Fields, HandlerId, Json, JsonError, JsonLimits, Knob, Origin, Priority, unsigned,
 };
@@ -12,11 +12,10 @@ use uuid::Uuid;
 pub(crate) struct Arrival {
     pub(crate) event_type: String,
     pub(crate) options: EventOptions,
+    /// But for its payload.
     pub(crate) origin: Origin,
+    pub(crate) payload: Json,
 }
-
-/// What the Python package `bubus` writes and needs again.
-const OF_OTHERS: &str = "event_schema";
 
 pub(crate) fn object(event: &Json) -> Result<&Fields, JsonError> {
     event.as_object().ok_or_else(|| invalid("event_type", "missing: an event is an object"))
@@ -26,7 +25,7 @@ pub(crate) fn arrival(mut fields: Fields, limits: &JsonLimits) -> Result<Arrival
     let mut arrival = envelope(&fields, limits)?;
     // What is left is the payload.
     fields.retain(|name, _| !is_reserved(name));
-    arrival.origin.payload = Json::Object(fields);
+    arrival.payload = Json::Object(fields);
     Ok(arrival)
 }
 
@@ -35,9 +34,7 @@ pub(crate) fn envelope(fields: &Fields, limits: &JsonLimits) -> Result<Arrival, 
     let mut fields = Reader { fields, looked_at: Vec::new(), kept: Fields::new(), limits };
     let event_type = match fields.name("event_type")? {
         None => return Err(invalid("event_type", "missing")),
-        Some("*") if !limits.any_name => {
-            return Err(invalid("event_type", "* is no type, but means all of them"));
-        }
+        Some("*") => return Err(invalid("event_type", "* is no type, but means all of them")),
         Some(event_type) => event_type.to_owned(),
     };
     let id = fields.id("event_id")?.map(EventId);
@@ -63,11 +60,10 @@ pub(crate) fn envelope(fields: &Fields, limits: &JsonLimits) -> Result<Arrival, 
     let emitted_by = fields.id("event_emitted_by_handler_id")?.map(HandlerId);
     let path = fields.path("event_path")?;
     fields.keep_result_type("event_result_type")?;
-    fields.look_at_the_past()?;
-    fields.keep(OF_OTHERS);
+    fields.skip_the_past();
     let kept = fields.rest()?;
-    let origin = Origin { created_at, version, parent, emitted_by, path, payload: Json::Null, kept };
-    Ok(Arrival { event_type, options, origin })
+    let origin = Origin { created_at, version, parent, emitted_by, path, payload: None, kept };
+    Ok(Arrival { event_type, options, origin, payload: Json::Null })
 }
 
 struct Reader<'json> {
@@ -101,9 +97,6 @@ impl<'json> Reader<'json> {
 
     /// What comes from elsewhere ends up in logs.
     fn check_name(&self, field: &str, name: &str) -> Result<(), JsonError> {
-        if self.limits.any_name {
-            return Ok(());
-        }
         if name.len() > self.limits.name_bytes {
             return Err(JsonError::NameTooLong { field: field.to_owned(), limit: self.limits.name_bytes });
         }
@@ -119,8 +112,11 @@ impl<'json> Reader<'json> {
     fn id(&mut self, field: &'static str) -> Result<Option<Uuid>, JsonError> {
         let Some(text) = self.text(field)? else { return Ok(None) };
         // Of the ways to write one, the others are shorter or longer.
-        let id = Uuid::try_parse(text).ok().filter(|_| text.len() == 36);
-        id.map(Some).ok_or_else(|| invalid(field, "not a UUID with hyphens"))
+        match Uuid::try_parse(text).ok().filter(|_| text.len() == 36) {
+            Some(id) if id.is_nil() => Err(invalid(field, "the nil UUID is no id")),
+            Some(id) => Ok(Some(id)),
+            None => Err(invalid(field, "not a UUID with hyphens")),
+        }
     }
 
     fn time(&mut self, field: &'static str) -> Result<Option<chrono::DateTime<chrono::Utc>>, JsonError> {
@@ -187,38 +183,29 @@ impl<'json> Reader<'json> {
         Ok(())
     }
 
-    /// Comes out again as it was written.
-    fn keep(&mut self, field: &'static str) {
-        if let Some(value) = self.look(field) {
-            self.kept.insert(field.to_owned(), value.clone());
-        }
+    /// How far it came elsewhere is not told on, so a later writer may say that in other words.
+    fn skip_the_past(&mut self) {
+        const PAST: [&str; 6] = [
+            "event_started_at",
+            "event_completed_at",
+            "event_processed_at",
+            "event_status",
+            "event_pending_bus_count",
+            "event_results",
+        ];
+        self.looked_at.extend(PAST);
     }
 
-    /// How far it came elsewhere is not told on; but it has to be well-formed, like everything else.
-    fn look_at_the_past(&mut self) -> Result<(), JsonError> {
-        self.time("event_started_at")?;
-        self.time("event_completed_at")?;
-        self.time("event_processed_at")?;
-        self.one_of("event_status", spelling::STATUS)?;
-        match self.look("event_pending_bus_count") {
-            Some(count) if unsigned(count).is_none() => return Err(not_a("event_pending_bus_count", "count", count)),
-            _ => {}
-        }
-        match self.look("event_results") {
-            None => Ok(()),
-            Some(Json::Array(results)) if results.iter().all(Json::is_object) => Ok(()),
-            Some(Json::Object(results)) if results.values().all(Json::is_object) => Ok(()),
-            Some(other) => Err(not_a("event_results", "array or mapping of objects", other)),
-        }
-    }
-
-    /// All other fields are the payload's.
-    fn rest(self) -> Result<Fields, JsonError> {
-        for name in self.fields.keys() {
-            if is_reserved(name) && !self.looked_at.contains(&name.as_str()) {
+    /// All other fields are the payload's, beside what later writers say of an event.
+    fn rest(mut self) -> Result<Fields, JsonError> {
+        for (name, value) in self.fields {
+            if is_of_event(name) && !self.looked_at.contains(&name.as_str()) {
+                self.kept.insert(name.clone(), value.clone());
+            }
+            if is_reserved(name) && !is_of_event(name) {
                 return Err(JsonError::ReservedField { field: shortened(name) });
             }
-            if name.len() > self.limits.name_bytes && !self.limits.any_name {
+            if name.len() > self.limits.name_bytes {
                 return Err(JsonError::NameTooLong { field: shortened(name), limit: self.limits.name_bytes });
             }
         }

@@ -76,7 +76,12 @@ pub(crate) fn shortened(name: &str) -> String {
 
 /// Whether a payload's field would be mistaken for one of the event's own.
 pub(crate) fn is_reserved(field: &str) -> bool {
-    field.starts_with("event_") || field.starts_with("model_")
+    is_of_event(field) || field.starts_with("model_")
+}
+
+/// Whether a field says something of the event, be it known here or not.
+pub(crate) fn is_of_event(field: &str) -> bool {
+    field.starts_with("event_")
 }
 
 #[cfg(test)]

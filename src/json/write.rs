@@ -148,6 +148,7 @@ fn failure(failure: &HandlerFailure) -> Json {
         HandlerFailure::Aborted { .. } => "Aborted",
         HandlerFailure::WrongType { .. } => "WrongType",
         HandlerFailure::Worker(_) => "Worker",
+        HandlerFailure::WorkerStart(_) => "WorkerStart",
     };
     // The user's `Display`.
     let message = callback(|| failure.to_string()).unwrap_or_else(|panic| format!("its Display panicked: {panic}"));
