@@ -17,6 +17,8 @@ pub(crate) struct MakeEvent {
 pub(crate) struct KnownType {
     pub(crate) payload: TypeId,
     pub(crate) name: fn() -> &'static str,
+    /// As the compiler calls it.
+    pub(crate) rust_type: fn() -> &'static str,
     /// The same as the type says it, which may panic.
     said: fn() -> &'static str,
     pub(crate) version: fn() -> &'static str,
@@ -30,6 +32,7 @@ impl KnownType {
         KnownType {
             payload: TypeId::of::<P>(),
             name: name_of::<P>,
+            rust_type: std::any::type_name::<P>,
             said: P::event_type,
             version: version_of::<P>,
             options: P::options,

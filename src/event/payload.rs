@@ -46,7 +46,8 @@ pub trait Payload: Sized + Send + Sync + 'static {
     /// Name in logs, in JSON and for registration by name. Default: the type's name without its path and without the paths of
     /// its generics: `Wrapper<B>` for `my::Wrapper<a::B>`.
     ///
-    /// Two types of one program should not share a name where one of them is addressed by it.
+    /// Two types of one program should not share a name where they are addressed by it: a bus that has met both takes no JSON of that name, and a
+    /// pool of worker processes refuses the second.
     fn event_type() -> &'static str {
         short_type_name::<Self>()
     }

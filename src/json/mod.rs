@@ -43,7 +43,7 @@ impl EventBus {
     /// `null` is not set, so an event without an id gets one.
     ///
     /// It is **typed if this bus knows the type**: once a typed handler, subscription, forward or waiting find was registered here for a
-    /// payload of that name, or an event of it was on this bus; of two types with one name, the one it met first. Else it is
+    /// payload of that name, or an event of it was on this bus. Once it has met two types of that name, none of them is meant: the event is refused. Else it is
     /// *dynamic*: by-name and wildcard handlers get it, [`payload_json`](AnyEvent::payload_json) has its payload, and what its handlers
     /// return is JSON. [Upcasters](EventBus::upcast) make older payloads those of today first.
     ///
@@ -158,7 +158,7 @@ impl EventBus {
     fn arrive(&self, fields: Fields) -> Result<AnyEvent, JsonError> {
         let core = self.core();
         let mut arrival = read::arrival(fields, &self.options().json_limits)?;
-        let known = core.registry.known(&arrival.event_type);
+        let known = core.registry.known(&arrival.event_type)?;
         let upcast = self.upcast_arrival(&mut arrival, known.as_ref());
         let make = upcast.and_then(|()| known.map(|known| (known.read)(&arrival.payload)).transpose());
         let make = match make {
