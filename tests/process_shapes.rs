@@ -1,4 +1,4 @@
-//! Payloads of all shapes: in a worker a handler sees what it sees here, and so does who gets its answer; or it is refused by name, for good.
+//! Payloads of all shapes: in a worker, and by JSON, a handler sees what it sees here, and so does who gets its answer; or it is refused by name, for good.
 //!
 //! `cargo test --features process --test process_shapes -- --nocapture` prints the table. `THREADBUS_SEEDS`: how many random ones (300).
 #![cfg(target_os = "linux")]
@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU32, Ordering};
 use threadbus::process::{self, ProcessPool};
-use threadbus::{Event, EventBus, HandlerFailure, HandlerOptions, Payload, ResultError, Retry, event};
+use threadbus::{Event, EventBus, HandlerFailure, HandlerOptions, Payload, Retry, event};
 use workers::{Do, act, failure};
 
 #[test]
@@ -317,8 +317,15 @@ fn here_and_there() -> (EventBus, EventBus, ProcessPool) {
     (here, there, pool)
 }
 
+/// To another bus and back, as JSON.
+fn by_json(here: &EventBus, elsewhere: &EventBus, parcel: Parcel) -> Result<Answer<Parcel>, String> {
+    let json = here.emit(parcel).to_json().map_err(|error| error.to_string())?;
+    let event = elsewhere.emit_json(&json).map_err(|error| error.to_string())?;
+    event.downcast::<Parcel>().ok_or("typed")?.result().map_err(|error| error.to_string())
+}
+
 /// `same`, or by which name it is refused; anything else fails.
-fn verdict(of: &str, parcel: &Parcel, answer: Result<Answer<Parcel>, ResultError>) -> String {
+fn verdict(of: &str, parcel: &Parcel, answer: Result<Answer<Parcel>, String>) -> String {
     let own = format!("{parcel:?}");
     match answer {
         Ok((seen, back)) => {
@@ -326,35 +333,49 @@ fn verdict(of: &str, parcel: &Parcel, answer: Result<Answer<Parcel>, ResultError
             assert_eq!(format!("{back:?}"), own, "something else comes back: {of}");
             "same".to_owned()
         }
-        Err(error) => {
-            let text = error.to_string();
+        Err(text) => {
             assert!(text.contains("shape"), "{own} is refused without its place: {text}; {of}");
             "refused by name".to_owned()
         }
     }
 }
 
+const COLUMNS: [&str; 3] = ["in process", "worker", "JSON"];
+
 #[test]
 fn payloads_of_all_shapes() {
     let (here, there, pool) = here_and_there();
+    let elsewhere = EventBus::new("elsewhere");
+    elsewhere.on(look::<Parcel>);
     let mut table = BTreeMap::<(u64, &str), BTreeSet<String>>::new();
     let seeds = std::env::var("THREADBUS_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(300);
     for seed in 0..seeds {
         let kind = seed % KINDS;
         let mut random = Random::new(seed);
         let parcel = Parcel { shape: shape(kind, &mut random, 3) };
-        for (column, bus) in [("in process", &here), ("worker", &there)] {
-            let verdict = verdict(&format!("seed {seed}, {column}"), &parcel, bus.emit(parcel.clone()).result());
+        let columns = COLUMNS.map(|column| {
+            (
+                column,
+                match column {
+                    "in process" => here.emit(parcel.clone()).result().map_err(|error| error.to_string()),
+                    "worker" => there.emit(parcel.clone()).result().map_err(|error| error.to_string()),
+                    _ => by_json(&here, &elsewhere, parcel.clone()),
+                },
+            )
+        });
+        for (column, answer) in columns {
+            let verdict = verdict(&format!("seed {seed}, {column}"), &parcel, answer);
             table.entry((kind, column)).or_default().insert(verdict);
         }
     }
-    println!("{:12} {:20} {:20}", "", "in process", "worker");
+    let [first, second, third] = COLUMNS;
+    println!("{:12} {first:10} {second:15} {third}", "");
     for kind in 0..KINDS {
-        let [here, there] = ["in process", "worker"].map(|column| {
+        let [here, there, json] = COLUMNS.map(|column| {
             let verdicts = table.get(&(kind, column)).cloned().unwrap_or_default();
             verdicts.into_iter().collect::<Vec<_>>().join(", ")
         });
-        println!("{:12} {here:20} {there:20}", name(kind));
+        println!("{:12} {here:10} {there:15} {json}", name(kind));
         assert_eq!(here, "same");
         // Of all kinds, serde cannot read one again.
         assert_eq!(there, if name(kind) == "Wide" { "refused by name" } else { "same" }, "{}", name(kind));

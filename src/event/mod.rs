@@ -13,6 +13,7 @@ mod ids;
 mod info;
 mod known_type;
 mod limit;
+mod lossless;
 mod modes;
 mod notices;
 mod options;

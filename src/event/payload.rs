@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::lossless;
 use super::place::{self, Unfit};
 use super::type_name::short_type_name;
 use super::whole;
@@ -137,9 +138,9 @@ impl<P: Payload> Codec<P> {
         P::Output: Serialize + DeserializeOwned,
     {
         Self {
-            payload_to_json: |payload| place::write(payload, || serde_json::value::Serializer),
+            payload_to_json: lossless::to_json,
             payload_from_json: |json| place::read(|| json),
-            output_to_json: |output| place::write(output, || serde_json::value::Serializer),
+            output_to_json: lossless::to_json,
             output_from_json: |json| place::read(|| json),
             #[cfg(feature = "process")]
             append_payload: exact::append,
