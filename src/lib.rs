@@ -73,7 +73,7 @@
 //! | values, and the bus, that travel along | [`context`], [`scope`] |
 //! | one handler value per thread | [`EventBus::on_per_worker`], [`HandlerContext::local`] |
 //! | what happened, as a tree | [`EventBus::log_tree`] |
-//! | events as JSON, here and from elsewhere | [`Event::to_json`], [`EventBus::emit_json`], [`JsonLimits`] |
+//! | events as JSON, here and from elsewhere | [`Event::to_json`], [`EventBus::emit_json`], [`JsonLimits`]; for Python [`JsonStyle`] |
 //! | seeing, and refusing, whatever happens on a bus | [`Middleware`], [`middleware::LogEvents`] |
 //! | numbers, and whether they are good | [`EventBus::metrics`], [`EventBus::health`]; with the feature `metrics`, `BusMetrics::publish` |
 //! | what failed for good | [`BusBuilder::dead_letters`], [`EventBus::dead_letters`], [`EventBus::redrive`] |
@@ -102,6 +102,8 @@ mod bus;
 pub mod context;
 mod dead_letter;
 mod event;
+#[cfg(feature = "process")]
+mod exact;
 mod find;
 mod health;
 mod json;
@@ -136,6 +138,7 @@ pub use event::{
 pub use event::{ArcMarker, Diverges, FnMarker, FnOut, Opt, Plain, Res, ResOpt};
 pub use find::Find;
 pub use health::{Alert, Health, HealthLimits, HealthStatus};
+pub use json::JsonStyle;
 pub use log_tree::TreeStyle;
 pub use metrics::{BusMetrics, LatencySummary};
 pub use rules::{DeadLetter, HealthWindow};

@@ -10,7 +10,7 @@
 
 mod common;
 
-use common::{Gate, Log, PATIENCE, done, eventually, idle, linger, payload, within};
+use common::{Gate, Log, PATIENCE, done, eventually, idle, linger, payload, warnings_naming, within};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -598,6 +598,53 @@ fn edge_018_a_predicate_that_panics_is_no_match_and_hurts_nobody() {
     });
     assert_eq!(found.unwrap().target, 3);
     assert_eq!(shots(&bus), (2 + 2 * emitted.into_inner()).min(100));
+}
+
+/// Neither in silence nor once for each event: at once for the first one, and with how many there were at the end.
+#[test]
+fn a_predicate_that_always_panics_is_told_at_once_and_counted_at_the_end() {
+    let bus = EventBus::new("Broken");
+    let told = warnings_naming("filter panicked on ");
+    let of_this = |event: &Event<Shot>| told().iter().filter(|told| told.contains(&event.to_string())).count();
+    let first = done(&bus.emit(Shot { target: 1 }));
+    let (close, ended) = (bus.clone(), Gate::new());
+    let ends = ended.clone();
+    let finder = std::thread::spawn(move || {
+        let found = close.find::<Shot>().future_forever().filter(|_| panic!("broken")).first();
+        ends.open();
+        found.is_none()
+    });
+    eventually(|| of_this(&first) == 1);
+    assert!(told().iter().any(|told| told.ends_with("which is no match: broken")), "{:?}", told());
+    let others: Vec<_> = (0..20).map(|target| done(&bus.emit(Shot { target }))).collect();
+    assert!(!ended.is_open(), "another event may be one");
+    let all = bus.find::<Shot>().filter(|shot| shot.target == 7 || panic!("broken")).all();
+    assert_eq!(all.len(), 1);
+    assert!(
+        told().iter().any(|told| told.contains("found something: its filter panicked on 20 events")),
+        "{:?}",
+        told()
+    );
+    bus.shutdown(Shutdown::Drain, PATIENCE);
+    assert!(within(PATIENCE, || finder.join().unwrap()));
+    assert_eq!(others.iter().map(of_this).sum::<usize>(), 1, "the first one of the other find");
+    let at_the_end = format!("a find on {} found nothing: its filter panicked on 21 events", bus.label());
+    assert_eq!(told().iter().filter(|told| **told == at_the_end).count(), 1, "{:?}", told());
+}
+
+#[test]
+fn a_predicate_is_not_asked_after_the_find_has_ended() {
+    let bus = EventBus::new("Ended");
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let never = move |_: &Event<Shot>| {
+        count.fetch_add(1, Ordering::Relaxed);
+        false
+    };
+    assert!(bus.find::<Shot>().future(Duration::from_millis(5)).filter(never).first().is_none());
+    let before = asked.load(Ordering::Relaxed);
+    (0..100).for_each(|target| drop(done(&bus.emit(Shot { target }))));
+    assert_eq!(asked.load(Ordering::Relaxed), before);
 }
 
 #[test]

@@ -14,7 +14,7 @@ mod common;
 mod workers;
 
 use common::{PATIENCE, done, eventually};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use threadbus::process::ProcessPool;
@@ -46,7 +46,7 @@ fn pid(bus: &EventBus) -> u32 {
 
 fn text(failure: &HandlerFailure) -> String {
     match failure {
-        HandlerFailure::Worker(text) => text.clone(),
+        HandlerFailure::Worker(text) | HandlerFailure::WorkerStart(text) => text.clone(),
         other => panic!("not the worker's failure: {other:?}"),
     }
 }
@@ -301,13 +301,12 @@ fn what_cannot_be_sent_names_its_type_and_the_limit() {
     let failed = failure(&bus.emit(Opaque));
     assert_eq!(failed.to_string(), "worker process failed: Opaque cannot be sent to a worker: Opaque has no codec");
     let why = text(&failure(&bus.emit(act(&"x".repeat(5000)))));
-    assert!(why.starts_with("Do is ") && why.ends_with("more than the pool's max_frame 4096"), "{why}");
+    assert_eq!(why, "Do is larger than the pool's max_frame, 4096 bytes");
     assert_eq!(pool.stats().started, 0);
 
     let why = text(&failure(&bus.emit(Do { what: "large".to_owned(), number: 5000 })));
-    assert!(why.starts_with("the answer is 50") && why.ends_with("more than the pool's max_frame 4096"), "{why}");
-    let why = text(&failure(&bus.emit(OddOutput {})));
-    assert!(why.starts_with("the output of OddOutput cannot be JSON: "), "{why}");
+    assert_eq!(why, "the output of Do is larger than the pool's max_frame, 4096 bytes");
+    assert_eq!(done(&bus.emit(OddOutput {})).result().expect("a value"), HashMap::from([(vec![1], 1)]));
     assert_eq!(done(&bus.emit(Do { what: "large".to_owned(), number: 3000 })).result().expect("a value").len(), 3000);
     assert_eq!(pool.stats().started, 1);
 }
@@ -371,9 +370,17 @@ fn what_is_no_worker_is_found_out() {
         why(other("true"))
             .ends_with("exited with code 0 before it served: is `process::serve` the first line of its main?")
     );
-    // It says back what it is sent.
-    let echo = why(other("sh").args(["-c", "cat >&0"]));
-    assert!(echo.contains("sent what is no message"), "{echo}");
+    // Frames, with their length, the number of a request, and a body.
+    let frame = |body: &str| format!("\\000\\000\\000\\{:03o}{}{body}", body.len(), "\\000".repeat(8));
+    let says = |frames: &str| why(other("sh").args(["-c", &format!("printf '{frames}' >&0; cat")]));
+    let babble = says(&frame("abc"));
+    assert!(babble.contains("sent something before it said hello"), "{babble}");
+    let version = says(&frame("threadbus worker, protocol 77"));
+    assert!(version.contains("speaks protocol 77, not 2: it has another version of this crate"), "{version}");
+    let garbage = says(&(frame("threadbus worker, protocol 2") + &frame("abc")));
+    assert!(garbage.contains("sent what is no message: "), "{garbage}");
+    let silent = why(other("cat").start_timeout(Duration::from_millis(50)));
+    assert!(silent.contains("did not serve within 50ms: is `process::serve` the first line"), "{silent}");
     let noise = why(other("sh").args(["-c", "yes >&0"]));
     assert!(noise.contains("bytes, more than the pool's max_frame"), "{noise}");
 }

@@ -113,6 +113,75 @@ fn options_of_the_handler_and_of_the_event() {
     assert_eq!(ran.event.results()[0].handler.name(), "flaky");
 }
 
+/// What nobody can end ends at once; what came before is read first, and what has a limit waits for it.
+#[test]
+fn a_handler_that_waits_for_somebody_else_ends_since_nobody_is_there() {
+    let told = common::warnings_naming(" waits for an event that nobody emits on testing#");
+    let ends = |handler: fn(&Event<Ask>) -> u32| {
+        let before = told().len();
+        let ran = common::within(common::PATIENCE, move || {
+            let harness = Harness::new().answer(|child: &Event<Child>| child.n);
+            harness.run(handler, Ask { n: 7 }).value()
+        });
+        (ran, told().len() > before)
+    };
+    assert_eq!(
+        ends(|ask| u32::from(ask.bus().subscribe::<Note>().recv().err() == Some(RecvError::Closed))),
+        (Some(1), true)
+    );
+    assert_eq!(ends(|ask| ask.bus().subscribe_any().map(|_| 1).sum()), (Some(0), true));
+    assert_eq!(ends(|ask| u32::from(ask.bus().find::<Note>().future_forever().first().is_none())), (Some(1), true));
+    assert!(told()[0].starts_with("tests/testing.rs:"), "{:?}", told());
+    let completed = |ask: &Event<Ask>| {
+        ask.bus().emit(Note { n: 1 });
+        let completed = ask.bus().find::<Note>().status(EventStatus::Completed).future_forever().first();
+        u32::from(completed.is_none())
+    };
+    assert_eq!(ends(completed), (Some(1), true));
+    // What was emitted before is there.
+    let emits = |ask: &Event<Ask>| {
+        let mut notes = ask.bus().subscribe::<Note>();
+        ask.bus().emit(Note { n: ask.n });
+        notes.recv().map_or(0, |note| note.n) + notes.recv().map_or(0, |note| note.n)
+    };
+    assert_eq!(ends(emits).0, Some(7));
+    // An answer that waits, and one whose child is waited for.
+    let ran = common::within(common::PATIENCE, || {
+        let waits = |child: &Event<Child>| u32::from(child.bus().subscribe_any().recv().is_err());
+        Harness::new()
+            .answer(waits)
+            .run(|ask: &Event<Ask>| ask.bus().emit(Child { n: 1 }).result(), Ask { n: 1 })
+            .value()
+    });
+    assert_eq!(ran, Some(1));
+}
+
+#[test]
+fn a_handler_that_is_fed_by_a_thread_of_its_own_waits_with_a_limit() {
+    let handler = |ask: &Event<Ask>| -> Result<u32, RecvError> {
+        let (bus, mut notes) = (ask.bus(), ask.bus().subscribe::<Note>());
+        let feeder = std::thread::spawn(move || drop(bus.emit(Note { n: 7 })));
+        let note = notes.recv_timeout(common::PATIENCE).map(|note| note.n);
+        drop(feeder.join());
+        note
+    };
+    assert_eq!(common::within(common::PATIENCE, move || run(handler, Ask { n: 1 }).value()), Some(7));
+    // On another bus there are others.
+    let other = EventBus::new("other");
+    let ran = common::within(common::PATIENCE, move || {
+        let handler = move |ask: &Event<Ask>| {
+            let mut children = other.subscribe::<Child>();
+            let emitter = other.clone();
+            let feeder = std::thread::spawn(move || drop(emitter.emit(Child { n: 3 })));
+            let sum = ask.n + children.recv().map_or(0, |child| child.n);
+            drop(feeder.join());
+            sum
+        };
+        run(handler, Ask { n: 1 }).value()
+    });
+    assert_eq!(ran, Some(4));
+}
+
 #[test]
 fn it_works_inside_of_a_handler_too_and_is_nobodys_child() -> Anything {
     let bus = EventBus::new("outer");

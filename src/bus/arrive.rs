@@ -17,7 +17,7 @@ impl BusCore {
         make: MakeEvent,
     ) -> Result<AnyEvent, JsonError> {
         let slot = self.registry.slot_of_known(known, &self.defaults);
-        options.label = make.label;
+        options.label = options.label.or(make.label);
         let entered = self.emit_made(&slot, options, make.make);
         self.settle(entered)
     }

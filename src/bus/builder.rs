@@ -32,7 +32,7 @@ pub struct BusOptions {
     pub handler_timeout: Option<Duration>,
     /// Cap on each event; `None`: no cap.
     pub event_timeout: Option<Duration>,
-    /// When a handler is worth a warning in the log.
+    /// When a handler is worth a warning in the log, or an emit that stands still.
     pub handler_slow_after: Option<Duration>,
     /// When an event is worth a warning in the log.
     pub event_slow_after: Option<Duration>,
@@ -86,6 +86,7 @@ pub struct BusBuilder {
     middlewares: Middlewares,
     on_ready: OnReady,
     refusals: Arc<AtomicU64>,
+    alone: bool,
 }
 
 /// With nothing to show.
@@ -134,6 +135,7 @@ impl BusBuilder {
             middlewares,
             on_ready,
             refusals,
+            alone: false,
         }
     }
 
@@ -177,7 +179,8 @@ impl BusBuilder {
         self
     }
 
-    /// A handler that runs longer is worth a warning in the log. Default 30 s.
+    /// A handler that runs longer is worth a warning in the log, and so is an [`emit`](EventBus::emit) that waits longer for room: in a full
+    /// queue, in an unread subscription, under the rate. Default 30 s.
     pub fn handler_slow_after(mut self, after: Option<Duration>) -> Self {
         self.options.handler_slow_after = after;
         self
@@ -375,6 +378,12 @@ impl BusBuilder {
         self
     }
 
+    /// Nobody but the pump thread of a manual bus has to do with it: what would wait there for another thread for ever does not wait.
+    pub(crate) fn alone(mut self) -> Self {
+        self.alone = true;
+        self
+    }
+
     /// Called when an idle [manual](Self::manual) bus gets work, from the thread that gives it: wake the program's own loop here. Default:
     /// nothing.
     ///
@@ -459,9 +468,9 @@ impl BusBuilder {
     fn make_with(self, runtime: &Runtime, doors: Doors, rate: Option<TokenBucket>) -> EventBus {
         let id = self.id.unwrap_or_else(|| BusId(random::uuid_v7(clock::unique_stamp(clock::now()))));
         let label: Arc<str> = Arc::from(format!("{}#{}", self.name, id.last4()));
-        let BusBuilder { name, options, retry, middlewares, on_ready, refusals, .. } = self;
+        let BusBuilder { name, options, retry, middlewares, on_ready, refusals, alone, .. } = self;
         let pump = options.manual.then(Worker::current).flatten();
-        let manual = options.manual.then(|| Box::new(Manual::new(pump.as_deref(), on_ready.0)));
+        let manual = options.manual.then(|| Box::new(Manual::new(pump.as_deref(), on_ready.0, alone)));
         let defaults = BusDefaults {
             event_concurrency: options.event_concurrency,
             handler_concurrency: options.handler_concurrency,

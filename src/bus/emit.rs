@@ -9,6 +9,7 @@ use crate::bus::kind::{self, Kind};
 use crate::bus::observers::Seen;
 use crate::bus::queue::{Room, needs_lanes};
 use crate::bus::run_now::{self, Depth};
+use crate::bus::stands::{Obstacle, Stand};
 use crate::bus::submit::{NOWHERE, USUAL, stands_for};
 use crate::bus::tell;
 use crate::event::{
@@ -241,6 +242,7 @@ impl BusCore {
         };
         let Some(worker) = Worker::current() else { return Err(error) };
         let _watch = self.watch(&worker.bell, Until::Change);
+        let mut stand = Stand::begin(self);
         loop {
             let error = match self.insert(candidate, Entrance::Queue) {
                 Err(error @ (EmitError::QueueFull { .. } | EmitError::RateLimited { .. })) => error,
@@ -253,11 +255,14 @@ impl BusCore {
                 worker.ends_wait();
                 return Err(error);
             }
-            let token = match error {
-                EmitError::RateLimited { .. } => self.inlet.lock().rate.as_ref().map_or(NEVER, TokenBucket::ready_at),
-                _ => NEVER,
+            let (token, obstacle) = match error {
+                EmitError::QueueFull { capacity, .. } => (NEVER, Obstacle::Queue(capacity)),
+                _ => (self.inlet.lock().rate.as_ref().map_or(NEVER, TokenBucket::ready_at), Obstacle::Rate),
             };
-            worker.sit(&self.runtime, until.min(token), || Needs::bus(self.lane));
+            if let Some(event) = &candidate.event {
+                stand.tell_if_slow(self, event, || obstacle);
+            }
+            worker.sit_and_look(&self.runtime, until.min(token), stand.slow, || Needs::bus(self.lane));
         }
     }
 
@@ -467,20 +472,37 @@ impl BusCore {
         in_handler: bool,
         refuse: impl Fn(&mut Inlet) -> Result<(), E>,
     ) -> Result<MutexGuard<'_, Inlet>, E> {
-        loop {
-            let mut inlet = self.inlet.lock();
-            refuse(&mut inlet)?;
-            if in_handler || !inlet.observers.any_bounded() || frame::barred().is_some() {
-                return Ok(inlet);
-            }
-            let Some(worker) = Worker::current() else { return Ok(inlet) };
-            if inlet.observers.have_room(event, &worker.bell) {
-                return Ok(inlet);
-            }
-            drop(inlet);
-            worker.sit(&self.runtime, NEVER, Needs::default);
-            worker.ends_wait();
+        let mut inlet = self.inlet.lock();
+        refuse(&mut inlet)?;
+        if in_handler || !inlet.observers.any_bounded() || frame::barred().is_some() {
+            return Ok(inlet);
         }
+        self.enter_when_read(inlet, event, refuse)
+    }
+
+    #[inline(never)]
+    fn enter_when_read<'a, E>(
+        &'a self,
+        mut inlet: MutexGuard<'a, Inlet>,
+        event: &AnyEvent,
+        refuse: impl Fn(&mut Inlet) -> Result<(), E>,
+    ) -> Result<MutexGuard<'a, Inlet>, E> {
+        let Some(worker) = Worker::current() else { return Ok(inlet) };
+        let mut stand = None;
+        while !inlet.observers.have_room(event, &worker.bell) {
+            let capacity = inlet.observers.full_for(event);
+            drop(inlet);
+            let stand = stand.get_or_insert_with(|| Stand::begin(self));
+            stand.tell_if_slow(self, event, || Obstacle::Reader(capacity));
+            worker.sit_and_look(&self.runtime, NEVER, stand.slow, Needs::default);
+            worker.ends_wait();
+            inlet = self.inlet.lock();
+            refuse(&mut inlet)?;
+            if frame::barred().is_some() {
+                break;
+            }
+        }
+        Ok(inlet)
     }
 
     /// Where an `emit` would wait for readers, a `try_emit` is refused.

@@ -1,7 +1,9 @@
 //! Threads that must not block.
 
+use crate::bus::core::BusCore;
 use crate::bus::frame::{self, Barred};
 use crate::event::WaitError;
+use crate::sys::clock::{NEVER, Tick};
 use crate::sys::logging;
 use std::fmt;
 use std::marker::PhantomData;
@@ -103,4 +105,14 @@ pub(crate) fn may_block_or_log(what: &str) -> bool {
             false
         }
     }
+}
+
+/// For a call that waits for somebody else to emit on `bus`: whether nobody ever does, and no time ends it. Then the log says where.
+#[track_caller]
+pub(crate) fn waits_for_nobody(bus: &BusCore, deadline: Tick) -> bool {
+    let nobody = deadline == NEVER && bus.manual.as_ref().is_some_and(|manual| manual.is_alone());
+    if nobody {
+        logging::error!("{} waits for an event that nobody emits on {}: it ends", Location::caller(), bus.label());
+    }
+    nobody
 }

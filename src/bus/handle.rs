@@ -339,7 +339,8 @@ impl EventBus {
     ///
     /// **Blocking**: only outside of handlers, on a bus whose queue is full under [`OnFull::Block`](crate::OnFull::Block) or
     /// [`BlockFor`](crate::OnFull::BlockFor), or that has a full subscription whose emitters wait for its reader
-    /// ([`OnLag::Block`](crate::OnLag::Block)): until there is room.
+    /// ([`OnLag::Block`](crate::OnLag::Block)): until there is room. What stands still for longer than
+    /// [`handler_slow_after`](crate::BusBuilder::handler_slow_after) is told in the log.
     #[track_caller]
     pub fn emit<P: Payload>(&self, payload: P) -> Event<P> {
         self.emit_or_reject(payload, None, Entrance::Queue)

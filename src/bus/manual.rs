@@ -33,6 +33,8 @@ pub(crate) struct Manual {
     starts: AtomicUsize,
     /// From then on the pump thread starts nothing more from the queue. Written by itself only.
     until: AtomicU64,
+    /// Nobody but the pump thread has to do with the bus.
+    alone: bool,
 }
 
 struct State {
@@ -86,7 +88,7 @@ impl State {
 
 impl Manual {
     /// `pump`: the thread that builds the bus.
-    pub(crate) fn new(pump: Option<&Worker>, wake: Option<Wake>) -> Self {
+    pub(crate) fn new(pump: Option<&Worker>, wake: Option<Wake>, alone: bool) -> Self {
         let state = State {
             thread: pump.map_or(0, |worker| worker.id),
             bell: pump.map_or_else(|| Arc::new(Bell::new()), |worker| Arc::clone(&worker.bell)),
@@ -99,7 +101,8 @@ impl Manual {
             woken: false,
             closed: false,
         };
-        Manual { state: Mutex::new(state), wake, starts: AtomicUsize::new(0), until: AtomicU64::new(NEVER) }
+        let (starts, until) = (AtomicUsize::new(0), AtomicU64::new(NEVER));
+        Manual { state: Mutex::new(state), wake, starts, until, alone }
     }
 
     pub(crate) fn count_start(&self) {
@@ -122,6 +125,11 @@ impl Manual {
 
     pub(crate) fn is_pumped_by(&self, worker: &Worker) -> bool {
         self.state.lock().thread == worker.id
+    }
+
+    /// What this thread does not do on the bus, nobody does.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.alone && Worker::current().is_some_and(|worker| self.is_pumped_by(&worker))
     }
 
     /// Another thread runs handlers of the bus at this moment.

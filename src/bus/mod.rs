@@ -29,6 +29,8 @@ mod idle;
 mod in_flight;
 mod jump;
 mod kind;
+#[cfg(all(feature = "process", unix))]
+mod late_start;
 mod letters;
 mod limits;
 mod look;
@@ -56,6 +58,7 @@ mod seldom;
 mod shown;
 mod shutdown;
 mod sits;
+mod stands;
 mod start;
 mod straight;
 mod submit;
@@ -80,7 +83,7 @@ pub(crate) use sits::at_process;
 
 pub(crate) use self::core::{BusCore, Doors};
 pub(crate) use counters::End;
-pub(crate) use forbid::{is_forbidden, may_block, may_block_or_log};
+pub(crate) use forbid::{is_forbidden, may_block, may_block_or_log, waits_for_nobody};
 #[cfg(feature = "process")]
 pub(crate) use frame::unlogged;
 pub(crate) use frame::{callback, callback_apart, in_callback, local};

@@ -21,10 +21,22 @@ pub(crate) enum Rested {
 impl Worker {
     /// Waits for its bell outside of handlers, for what `needs` says: a thread of the pool gives up its place meanwhile.
     pub(crate) fn sit(self: &Arc<Self>, runtime: &RuntimeCore, until: Tick, needs: impl FnOnce() -> Needs) {
+        self.sit_and_look(runtime, until, NEVER, needs);
+    }
+
+    /// Comes back at `look` as well, which is no time that it must be back by: it may serve meanwhile.
+    pub(crate) fn sit_and_look(
+        self: &Arc<Self>,
+        runtime: &RuntimeCore,
+        until: Tick,
+        look: Tick,
+        needs: impl FnOnce() -> Needs,
+    ) {
+        let rest = || self.rest(until.min(look), Serves::All);
         if self.is_outside() {
-            self.rest(until, Serves::All);
+            rest();
         } else {
-            self.suspended(runtime, until, needs, || self.rest(until, Serves::All));
+            self.suspended(runtime, until, needs, rest);
         }
     }
 

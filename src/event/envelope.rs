@@ -423,8 +423,8 @@ impl AnyEvent {
     /// # Errors
     /// [`JsonError::NoCodec`] if its type has none, [`JsonError::Serde`] if it does not serialize.
     pub fn payload_json(&self) -> Result<Json, JsonError> {
-        match self.0.head.origin() {
-            Some(origin) => Ok(origin.payload.clone()),
+        match self.0.head.origin().and_then(|origin| origin.payload.as_ref()) {
+            Some(payload) => Ok(payload.clone()),
             None => self.0.body.payload_json(),
         }
     }

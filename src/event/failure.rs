@@ -20,8 +20,8 @@ pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
 /// `.map_err(|error| error.reallocate_into_boxed_dyn_error_without_backtrace())?`. What a `context` was put around keeps its type in any case.
 ///
 /// A handler that has its work done elsewhere, and knows that it panicked there, or that no answer will come, returns
-/// [`HandlerFailure::Panicked`] or [`HandlerFailure::Worker`] as its error: its invocation ends with that failure, as it is. So it does with
-/// [`HandlerFailure::WrongType`].
+/// [`HandlerFailure::Panicked`], [`HandlerFailure::Worker`] or [`HandlerFailure::WorkerStart`] as its error: its invocation ends with that failure, as it is. So it
+/// does with [`HandlerFailure::WrongType`].
 ///
 /// ```
 /// use threadbus::*;
@@ -57,7 +57,10 @@ impl HandlerError {
     pub(crate) fn into_failure(self) -> HandlerFailure {
         match self.error.downcast::<HandlerFailure>() {
             Ok(failure) => match *failure {
-                HandlerFailure::Panicked(_) | HandlerFailure::WrongType { .. } | HandlerFailure::Worker(_) => *failure,
+                HandlerFailure::Panicked(_)
+                | HandlerFailure::WrongType { .. }
+                | HandlerFailure::Worker(_)
+                | HandlerFailure::WorkerStart(_) => *failure,
                 _ => HandlerFailure::Failed(failure),
             },
             Err(error) => HandlerFailure::Failed(error),
@@ -125,8 +128,11 @@ pub enum HandlerFailure {
         /// Type name of what the handler returned, or why and where the payload does not fit.
         found: String,
     },
-    /// The process that ran the handler died or broke its protocol.
+    /// The process that ran the handler died or broke its protocol; or it could not be asked: what is wrong then is wrong with the event or its answer,
+    /// and no retry follows.
     Worker(String),
+    /// The process that was to run the handler did not get as far as serving: why, with the last that it printed.
+    WorkerStart(String),
 }
 
 impl fmt::Display for HandlerFailure {
@@ -144,6 +150,7 @@ impl fmt::Display for HandlerFailure {
                 write!(f, "wrong type: expected {expected}, found {found}")
             }
             HandlerFailure::Worker(text) => write!(f, "worker process failed: {text}"),
+            HandlerFailure::WorkerStart(text) => write!(f, "worker process did not start: {text}"),
         }
     }
 }
@@ -162,6 +169,7 @@ impl fmt::Debug for HandlerFailure {
                 f.debug_struct("WrongType").field("expected", expected).field("found", found).finish()
             }
             HandlerFailure::Worker(text) => f.debug_tuple("Worker").field(text).finish(),
+            HandlerFailure::WorkerStart(text) => f.debug_tuple("WorkerStart").field(text).finish(),
         }
     }
 }

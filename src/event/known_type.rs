@@ -61,9 +61,14 @@ impl KnownType {
 
 fn read<P: Payload>(json: &Json) -> Result<MakeEvent, JsonError> {
     let codec = P::codec().ok_or_else(|| JsonError::NoCodec { event_type: name_of::<P>().to_owned() })?;
-    let payload = codec.payload_from_json(json)?;
-    let label = described(&payload);
-    Ok(MakeEvent { make: Box::new(move |birth| Fresh::new(birth, payload).any()), label })
+    Ok(MakeEvent::of(codec.payload_from_json(json)?))
+}
+
+impl MakeEvent {
+    pub(crate) fn of<P: Payload>(payload: P) -> Self {
+        let label = described(&payload);
+        MakeEvent { make: Box::new(move |birth| Fresh::new(birth, payload).any()), label }
+    }
 }
 
 /// What the payload says which one it is. Types that say nothing cost nothing.

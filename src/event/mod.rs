@@ -1,6 +1,6 @@
 //! What an event is: payloads, options, handlers' outcomes, results and errors, and the envelope that carries them.
 //!
-//! Data only: nothing here starts a thread, waits, or knows a bus. The room imports `sys` and `sync`, and no other.
+//! Data only: nothing here starts a thread, waits, or knows a bus. The room imports `sys` and `sync`, and `exact`, by which a payload is written for a worker process.
 //! Rooms that know a bus hang their verbs on `Event` and `AnyEvent` from above.
 
 mod chain;
@@ -24,6 +24,7 @@ mod retry;
 mod slot;
 mod state;
 mod type_name;
+mod whole;
 
 pub use envelope::{AnyEvent, Event};
 pub use error::{BuildError, EmitError, JsonError, ResultError, TryEmitError, WaitError};
@@ -61,3 +62,4 @@ pub(crate) use state::{
     AttemptKey, BusIdentity, Completion, CompletionHook, Delay, Hook, LetGo, Pause, Placed, State, Wait, Watcher,
 };
 pub(crate) use type_name::short_type_name;
+pub(crate) use whole::unsigned;

@@ -262,6 +262,8 @@ pub struct HandlerOptions {
     pub(crate) retry: Option<Retry>,
     pub(crate) limit: Option<Limit>,
     pub(crate) on_end: Option<EndHook>,
+    /// So much later its time may begin.
+    pub(crate) allowance: Duration,
 }
 
 /// What to do when a registration is over, on the thread that ends it, under no lock. With the handler itself it may take longer: who has just run it
@@ -280,6 +282,13 @@ impl HandlerOptions {
     #[cfg(all(feature = "process", unix))]
     pub(crate) fn on_end(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
         self.on_end = Some(EndHook(Arc::new(hook)));
+        self
+    }
+
+    /// For rooms above whose handlers' work begins elsewhere: so much more time each attempt has until it is said to have begun.
+    #[cfg(all(feature = "process", unix))]
+    pub(crate) fn allowance(mut self, allowance: Duration) -> Self {
+        self.allowance = allowance;
         self
     }
 

@@ -16,8 +16,8 @@ pub(crate) struct Origin {
     pub(crate) emitted_by: Option<HandlerId>,
     /// Labels of the buses it was on.
     pub(crate) path: Vec<String>,
-    /// An object, as it was written: also what the payload's type does not know.
-    pub(crate) payload: Json,
+    /// An object, as it was written: also what the payload's type does not know. None if it did not come as JSON.
+    pub(crate) payload: Option<Json>,
     /// Fields of the event that come out again as they were: what they mean is not our business, or there is more than one way
     /// to write it.
     pub(crate) kept: Fields,

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::EventOptions;
 use super::type_name::short_type_name;
+use super::whole;
+#[cfg(feature = "process")]
+use crate::exact;
 use crate::sys::unwind;
 
 /// JSON as this crate reads and writes it.
@@ -106,7 +109,20 @@ pub struct Codec<P: Payload> {
     payload_from_json: fn(&Json) -> serde_json::Result<P>,
     output_to_json: fn(&P::Output) -> serde_json::Result<Json>,
     output_from_json: fn(&Json) -> serde_json::Result<P::Output>,
+    // The same as bytes that lose nothing, for a worker process.
+    #[cfg(feature = "process")]
+    append_payload: Append<P>,
+    #[cfg(feature = "process")]
+    read_payload: fn(&[u8]) -> Result<P, exact::Error>,
+    #[cfg(feature = "process")]
+    append_output: Append<P::Output>,
+    #[cfg(feature = "process")]
+    read_output: fn(&[u8]) -> Result<P::Output, exact::Error>,
 }
+
+/// Appends to what is there, up to a length of it all.
+#[cfg(feature = "process")]
+type Append<T> = fn(&mut Vec<u8>, &T, usize) -> Result<(), exact::Error>;
 
 impl<P: Payload> Codec<P> {
     /// By serde's derives.
@@ -120,6 +136,14 @@ impl<P: Payload> Codec<P> {
             payload_from_json: |json| P::deserialize(json),
             output_to_json: |output| serde_json::to_value(output),
             output_from_json: |json| P::Output::deserialize(json),
+            #[cfg(feature = "process")]
+            append_payload: exact::append,
+            #[cfg(feature = "process")]
+            read_payload: |bytes| exact::from_whole(bytes),
+            #[cfg(feature = "process")]
+            append_output: exact::append,
+            #[cfg(feature = "process")]
+            read_output: |bytes| exact::from_whole(bytes),
         }
     }
 
@@ -128,7 +152,7 @@ impl<P: Payload> Codec<P> {
     }
 
     pub(crate) fn payload_from_json(&self, json: &Json) -> serde_json::Result<P> {
-        contained(|| (self.payload_from_json)(json))
+        contained(|| whole::read(json, self.payload_from_json))
     }
 
     pub(crate) fn output_to_json(&self, output: &P::Output) -> serde_json::Result<Json> {
@@ -136,13 +160,38 @@ impl<P: Payload> Codec<P> {
     }
 
     pub(crate) fn output_from_json(&self, json: &Json) -> serde_json::Result<P::Output> {
-        contained(|| (self.output_from_json)(json))
+        contained(|| whole::read(json, self.output_from_json))
+    }
+}
+
+/// Appended to what is there, up to a length of it all; read from all of the bytes.
+#[cfg(feature = "process")]
+impl<P: Payload> Codec<P> {
+    pub(crate) fn append_payload(&self, bytes: &mut Vec<u8>, payload: &P, max: usize) -> Result<(), exact::Error> {
+        contained(|| (self.append_payload)(bytes, payload, max))
+    }
+
+    pub(crate) fn read_payload(&self, bytes: &[u8]) -> Result<P, exact::Error> {
+        contained(|| (self.read_payload)(bytes))
+    }
+
+    pub(crate) fn append_output(
+        &self,
+        bytes: &mut Vec<u8>,
+        output: &P::Output,
+        max: usize,
+    ) -> Result<(), exact::Error> {
+        contained(|| (self.append_output)(bytes, output, max))
+    }
+
+    pub(crate) fn read_output(&self, bytes: &[u8]) -> Result<P::Output, exact::Error> {
+        contained(|| (self.read_output)(bytes))
     }
 }
 
 /// A panic in the user's serialization is an error like any other of it.
-fn contained<T>(body: impl FnOnce() -> serde_json::Result<T>) -> serde_json::Result<T> {
-    unwind::catch(body).unwrap_or_else(|panic| Err(serde::de::Error::custom(format_args!("it panicked: {panic}"))))
+fn contained<T, E: serde::de::Error>(body: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    unwind::catch(body).unwrap_or_else(|panic| Err(E::custom(format_args!("it panicked: {panic}"))))
 }
 
 // By hand: a derive would ask the payload to be `Clone`.

@@ -26,11 +26,12 @@
 
 mod waiter;
 
-use crate::bus::{BusCore, Doors, EventBus, Parked, Seat, arrived, callback, may_block_or_log};
+use crate::bus::{BusCore, Doors, EventBus, Parked, Seat, arrived, callback, may_block_or_log, waits_for_nobody};
 use crate::event::{AnyEvent, Event, EventStatus, KnownType, Payload, Unrun};
 use crate::sys::clock::{self, Tick};
 use crate::sys::{logging, unwind};
 use std::any::TypeId;
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,6 +114,8 @@ pub struct Find<'bus, E> {
     ancestor: Option<AnyEvent>,
     status: Option<EventStatus>,
     filters: Vec<Filter<'bus, E>>,
+    /// How often a filter panicked.
+    panics: Cell<u64>,
 }
 
 type Filter<'bus, E> = Box<dyn Fn(&E) -> bool + 'bus>;
@@ -135,7 +138,8 @@ impl<'bus, E> Find<'bus, E> {
 
     fn new(bus: &'bus EventBus, wanted: Wanted, cast: fn(&AnyEvent) -> Option<E>) -> Self {
         let (past, window, future) = (true, None, None);
-        Find { bus, wanted, cast, past, window, future, ancestor: None, status: None, filters: Vec::new() }
+        let (ancestor, status, filters, panics) = (None, None, Vec::new(), Cell::new(0));
+        Find { bus, wanted, cast, past, window, future, ancestor, status, filters, panics }
     }
 
     /// Whether to look through the history. Default: true.
@@ -183,8 +187,11 @@ impl<'bus, E> Find<'bus, E> {
         self
     }
 
-    /// Only events that `keep` wants. Evaluated on the finding thread, outside of all locks; several filters must all agree. A panic in
-    /// it is no match, and logged. It may not block: a wait in it answers `Deadlock`.
+    /// Only events that `keep` wants. Evaluated on the finding thread, outside of all locks; several filters must all agree. It may
+    /// not block: a wait in it answers `Deadlock`. What takes it long is not cut short by [`future`](Find::future): the events that came in time are looked at.
+    ///
+    /// A panic in it is no match, and the find goes on: another event may be one. The log tells of the first panic at once, as an error, and of how many
+    /// there were when the find ends.
     pub fn filter(mut self, keep: impl Fn(&E) -> bool + 'bus) -> Self {
         self.filters.push(Box::new(keep));
         self
@@ -196,6 +203,13 @@ impl<'bus, E> Find<'bus, E> {
     /// permits, and ends with `None` when the handler is given up. In a callback that is not a handler it does not wait.
     #[track_caller]
     pub fn first(self) -> Option<E> {
+        let found = self.search();
+        self.tell_of_panics(found.is_some());
+        found
+    }
+
+    #[track_caller]
+    fn search(&self) -> Option<E> {
         let deadline = match self.future {
             None | Some(Duration::ZERO) => None,
             Some(wait) => Some(clock::after(clock::now(), wait)),
@@ -212,7 +226,10 @@ impl<'bus, E> Find<'bus, E> {
         let (waiting, before) = Waiting::register(self.bus.core(), &self.wanted, &seat);
         let mut unfinished = Vec::new();
         let newest = self.past_match(before, Some(&mut unfinished));
-        newest.or_else(|| self.wait(&seat, waiting.as_ref()?, unfinished, deadline))
+        if newest.is_some() {
+            return newest;
+        }
+        self.wait(&seat, waiting.as_ref()?, unfinished, deadline)
     }
 
     /// All past matches, newest first. Does not wait.
@@ -222,7 +239,17 @@ impl<'bus, E> Find<'bus, E> {
             found.push(event);
             true
         });
+        self.tell_of_panics(!found.is_empty());
         found
+    }
+
+    /// The first one was told as it happened.
+    fn tell_of_panics(&self, found: bool) {
+        let panics = self.panics.get();
+        if panics > 1 {
+            let found = if found { "something" } else { "nothing" };
+            logging::error!("a find on {} found {found}: its filter panicked on {panics} events", self.bus.label());
+        }
     }
 
     fn past_match(&self, before: u64, unfinished: Option<&mut Vec<AnyEvent>>) -> Option<E> {
@@ -269,6 +296,7 @@ impl<'bus, E> Find<'bus, E> {
         since.is_none_or(|since| arrived(event, self.bus.core()) >= since)
     }
 
+    #[track_caller]
     fn wait(&self, seat: &Seat, waiting: &Waiting<'_>, unfinished: Vec<AnyEvent>, deadline: Tick) -> Option<E> {
         for event in unfinished {
             waiting.waiter.await_completion(&event);
@@ -287,6 +315,7 @@ impl<'bus, E> Find<'bus, E> {
                 unwind::drop_quietly(event);
             }
             if seat.is_over(deadline)
+                || waits_for_nobody(self.bus.core(), deadline)
                 || seat.park(deadline, || self.in_words(), || waiting.waiter.is_ready()) != Parked::Ready
             {
                 return None;
@@ -323,7 +352,10 @@ impl<'bus, E> Find<'bus, E> {
         match agree {
             Ok(agree) => agree.then_some(cast),
             Err(panic) => {
-                logging::error!(of event; "a find's filter panicked on {event}, which is no match: {panic}");
+                self.panics.set(self.panics.get() + 1);
+                if self.panics.get() == 1 {
+                    logging::error!(of event; "a find's filter panicked on {event}, which is no match: {panic}");
+                }
                 None
             }
         }

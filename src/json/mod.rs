@@ -2,13 +2,14 @@
 //!
 //! The way in: text is looked over (`scan`) before it is parsed, parsed JSON is measured (`measure`), then its fields are read (`read`), an
 //! older payload is made one of today (`upcast`), and the event is let in: typed if the bus knows the type, else as a [`Dynamic`], and as a
-//! [`Misfit`] if it does not fit its type and somebody needs none. The way out: `write` for events, `snapshot` for buses.
-//! How a field is spelled is in `spelling`, for both ways.
+//! [`Misfit`] if it does not fit its type and somebody needs none. The way out: `write` for events, `bubus` for those that the Python
+//! package reads (`style` says which), `snapshot` for buses. How a field is spelled is in `spelling`, for both ways.
 //!
 //! Nothing here runs under a lock, and nothing recurses deeper than `JsonLimits::depth`.
 //!
-//! Imports `event` and `bus`. Hangs `emit_json`, its forms for text, and `to_json` on [`EventBus`] and on both event types from above.
+//! Imports `event` and `bus`. Hangs `emit_json`, its forms for text, `to_json` and `to_json_with` on [`EventBus`] and on both event types from above.
 
+mod bubus;
 mod dynamic;
 mod measure;
 mod misfit;
@@ -16,18 +17,24 @@ mod read;
 mod scan;
 mod snapshot;
 mod spelling;
+mod style;
 mod upcast;
 mod write;
 
+pub use style::JsonStyle;
+
 use crate::bus::EventBus;
-use crate::event::{AnyEvent, Event, Fields, Json, JsonError, Payload};
+use crate::event::{AnyEvent, Event, Fields, Json, JsonError, Origin, Payload};
 use crate::sys::logging;
 use dynamic::Dynamic;
 use misfit::Misfit;
 use std::sync::Arc;
+use style::Reader;
 
 impl EventBus {
     /// Emits an event as another process wrote it, by [`to_json`](Event::to_json) or in another language.
+    ///
+    /// Also one of the Python package `bubus`; for the way there see [`JsonStyle`](crate::JsonStyle::bubus).
     ///
     /// It needs `event_type`. Kept are id, creation time, version, parent id, emitting handler's id, path, options, and the payload
     /// as it was written, with fields that its type does not know; so is any other field `event_*`, which a later writer may have added.
@@ -54,7 +61,8 @@ impl EventBus {
     /// waits for it.
     ///
     /// **Numbers** are those of [`Json`](crate::Json): integers up to 64 bits and floating point, exactly. In [text](EventBus::emit_json_str)
-    /// a larger integer is refused; in a parsed `Json` it is too late to tell, for parsing has rounded it.
+    /// a larger integer is refused; in a parsed `Json` it is too late to tell, for parsing has rounded it. Where a type wants an integer, a whole
+    /// number below 2⁵³ may be written as a float, as other languages do: 7.0 for 7. The payload stays as it was written.
     ///
     /// **Blocking**: as [`emit`](EventBus::emit). A bus that refuses it (closed, full) answers as there: with an event that is
     /// complete, and whose `wait()` says why.
@@ -151,7 +159,7 @@ impl EventBus {
         let mut arrival = read::arrival(fields, &self.options().json_limits)?;
         let known = core.registry.known(&arrival.event_type);
         let upcast = self.upcast_arrival(&mut arrival, known.as_ref());
-        let make = upcast.and_then(|()| known.map(|known| (known.read)(&arrival.origin.payload)).transpose());
+        let make = upcast.and_then(|()| known.map(|known| (known.read)(&arrival.payload)).transpose());
         let make = match make {
             Err(error) if !self.takes_misfit(&arrival.event_type, &error) => return Err(error),
             make => make,
@@ -163,7 +171,7 @@ impl EventBus {
             options.detached = true;
             options.parent = self.event(id);
         }
-        options.origin = Some(Arc::new(arrival.origin));
+        options.origin = Some(Arc::new(Origin { payload: Some(arrival.payload), ..arrival.origin }));
         match (known, make) {
             (Some(known), Ok(Some(make))) => core.emit_typed(known, options, make),
             (Some(known), Err(error)) => core.emit_dynamic(options, Misfit::new(known, arrival.event_type, &error)),
@@ -241,7 +249,19 @@ impl AnyEvent {
     /// - [`JsonError::ReservedField`], if a field of the payload begins with `event_` or `model_`;
     /// - [`JsonError::Serde`], if payload or output do not serialize.
     pub fn to_json(&self) -> Result<Json, JsonError> {
-        write::event(self).map(Json::Object)
+        self.to_json_with(JsonStyle::new())
+    }
+
+    /// The event as one flat JSON object for another reader: see [`Event::to_json_with`].
+    ///
+    /// # Errors
+    /// As [`AnyEvent::to_json`], and what the [style](JsonStyle) refuses.
+    pub fn to_json_with(&self, style: JsonStyle) -> Result<Json, JsonError> {
+        let fields = match style.reader {
+            Reader::Threadbus => write::event(self, style.results),
+            Reader::Bubus => bubus::event(self, style.results),
+        };
+        fields.map(Json::Object)
     }
 }
 
@@ -269,5 +289,27 @@ impl<P: Payload> Event<P> {
     /// As [`AnyEvent::to_json`].
     pub fn to_json(&self) -> Result<Json, JsonError> {
         self.any().to_json()
+    }
+
+    /// The event as one flat JSON object for another reader, like the Python package `bubus`.
+    ///
+    /// ```
+    /// use serde::{Deserialize, Serialize};
+    /// use threadbus::{EventBus, JsonStyle, event};
+    ///
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Tick { n: u32 }
+    /// event!(Tick);
+    ///
+    /// let bus = EventBus::new("clock");
+    /// let line = bus.emit(Tick { n: 7 }).to_json_with(JsonStyle::bubus())?.to_string();
+    /// // In Python: `await bus.dispatch(Tick.model_validate_json(line))`.
+    /// # Ok::<(), threadbus::JsonError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`AnyEvent::to_json`], and what the [style](JsonStyle) refuses.
+    pub fn to_json_with(&self, style: JsonStyle) -> Result<Json, JsonError> {
+        self.any().to_json_with(style)
     }
 }

@@ -1,7 +1,9 @@
 //! The fields of an event, one by one.
 
 use super::spelling::{self, Names, is_of_event, is_reserved, shortened};
-use crate::event::{EventId, EventOptions, Fields, HandlerId, Json, JsonError, JsonLimits, Knob, Origin, Priority};
+use crate::event::{
+    EventId, EventOptions, Fields, HandlerId, Json, JsonError, JsonLimits, Knob, Origin, Priority, unsigned,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
@@ -10,7 +12,9 @@ use uuid::Uuid;
 pub(crate) struct Arrival {
     pub(crate) event_type: String,
     pub(crate) options: EventOptions,
+    /// But for its payload.
     pub(crate) origin: Origin,
+    pub(crate) payload: Json,
 }
 
 pub(crate) fn object(event: &Json) -> Result<&Fields, JsonError> {
@@ -49,8 +53,8 @@ pub(crate) fn arrival(fields: Fields, limits: &JsonLimits) -> Result<Arrival, Js
     fields.keep_result_type("event_result_type")?;
     fields.skip_the_past();
     let (payload, kept) = fields.rest()?;
-    let origin = Origin { created_at, version, parent, emitted_by, path, payload, kept };
-    Ok(Arrival { event_type, options, origin })
+    let origin = Origin { created_at, version, parent, emitted_by, path, payload: None, kept };
+    Ok(Arrival { event_type, options, origin, payload })
 }
 
 struct Reader<'limits> {
@@ -135,7 +139,7 @@ impl Reader<'_> {
         if !value.is_number() {
             return Err(not_a(field, "number", &value));
         }
-        let priority = value.as_u64().and_then(|level| u8::try_from(level).ok()).and_then(Priority::new);
+        let priority = unsigned(&value).and_then(|level| u8::try_from(level).ok()).and_then(Priority::new);
         priority.map(Some).ok_or_else(|| invalid(field, &format!("{value} is no priority from 0 to 10")))
     }
 
@@ -169,8 +173,14 @@ impl Reader<'_> {
 
     /// How far it came elsewhere is not told on, so a later writer may say that in other words.
     fn skip_the_past(&mut self) {
-        const PAST: [&str; 5] =
-            ["event_started_at", "event_completed_at", "event_status", "event_pending_bus_count", "event_results"];
+        const PAST: [&str; 6] = [
+            "event_started_at",
+            "event_completed_at",
+            "event_processed_at",
+            "event_status",
+            "event_pending_bus_count",
+            "event_results",
+        ];
         PAST.into_iter().for_each(|field| drop(self.fields.remove(field)));
     }
 

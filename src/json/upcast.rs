@@ -78,7 +78,7 @@ impl EventBus {
             let Some(upcaster) = upcaster.filter(|_| known.is_none_or(|known| (known.version)() != version)) else {
                 break;
             };
-            let older = reached.as_ref().map_or(&arrival.origin.payload, |(_, payload)| payload).clone();
+            let older = reached.as_ref().map_or(&arrival.payload, |(_, payload)| payload).clone();
             match call(&upcaster, older) {
                 Ok(newer) => reached = Some((upcaster.to, Json::Object(newer))),
                 Err(reason) => {
@@ -89,7 +89,7 @@ impl EventBus {
         }
         if let Some((version, payload)) = reached {
             arrival.origin.version = Some(version.to_string());
-            arrival.origin.payload = payload;
+            arrival.payload = payload;
         }
         Ok(())
     }

@@ -8,15 +8,20 @@ use crate::event::{
 use serde_json::json;
 use std::sync::Arc;
 
-pub(crate) fn event(event: &AnyEvent) -> Result<Fields, JsonError> {
+const RESULTS: &str = "event_results";
+
+pub(crate) fn event(event: &AnyEvent, with_results: bool) -> Result<Fields, JsonError> {
     let mut fields = payload(event)?;
     let look = Look::at(event);
-    let results = look.results.iter().map(|(bus, shown)| {
-        let value = shown.value.as_ref().map(AnyOutput::to_json).transpose()?;
-        Ok(Json::Object(result(event, bus, shown, optional(value))))
-    });
-    let results: Result<Vec<_>, JsonError> = results.collect();
-    own_fields(event, &look, results?, &mut fields);
+    own_fields(event, &look, &mut fields);
+    if with_results {
+        let results = look.results.iter().map(|(bus, shown)| {
+            let value = shown.value.as_ref().map(AnyOutput::to_json).transpose()?;
+            Ok(Json::Object(result(event, bus, shown, optional(value))))
+        });
+        let results: Result<Vec<_>, JsonError> = results.collect();
+        fields.insert(RESULTS.to_owned(), Json::Array(results?));
+    }
     Ok(fields)
 }
 
@@ -31,7 +36,8 @@ pub(crate) fn event_or_reason(event: &AnyEvent) -> Fields {
         Json::Object(why)
     });
     let results = results.collect();
-    own_fields(event, &look, results, &mut fields);
+    own_fields(event, &look, &mut fields);
+    fields.insert(RESULTS.to_owned(), Json::Array(results));
     fields
 }
 
@@ -39,7 +45,7 @@ fn reason(error: &JsonError) -> Fields {
     Fields::from_iter([("json_error".to_owned(), Json::from(error.to_string()))])
 }
 
-fn payload(event: &AnyEvent) -> Result<Fields, JsonError> {
+pub(crate) fn payload(event: &AnyEvent) -> Result<Fields, JsonError> {
     let Json::Object(fields) = event.payload_json()? else {
         return Err(JsonError::NotAnObject { event_type: event.event_type().to_owned() });
     };
@@ -49,7 +55,8 @@ fn payload(event: &AnyEvent) -> Result<Fields, JsonError> {
     }
 }
 
-fn own_fields(event: &AnyEvent, look: &Look, results: Vec<Json>, fields: &mut Fields) {
+/// All but the results.
+pub(crate) fn own_fields(event: &AnyEvent, look: &Look, fields: &mut Fields) {
     let options = &look.options;
     let own = [
         ("event_id", Json::from(event.id().to_string())),
@@ -76,7 +83,6 @@ fn own_fields(event: &AnyEvent, look: &Look, results: Vec<Json>, fields: &mut Fi
         ("event_correlation_id", Json::from(event.correlation_id())),
         ("event_pending_bus_count", Json::from(look.pending)),
         ("event_result_type", Json::Null),
-        ("event_results", Json::Array(results)),
     ];
     fields.extend(own.map(|(name, value)| (name.to_owned(), value)));
     if let Some(origin) = event.head().origin() {
@@ -128,6 +134,7 @@ fn failure(failure: &HandlerFailure) -> Json {
         HandlerFailure::Aborted { .. } => "Aborted",
         HandlerFailure::WrongType { .. } => "WrongType",
         HandlerFailure::Worker(_) => "Worker",
+        HandlerFailure::WorkerStart(_) => "WorkerStart",
     };
     // The user's `Display`.
     let message = callback(|| failure.to_string()).unwrap_or_else(|panic| format!("its Display panicked: {panic}"));

@@ -1,6 +1,6 @@
 //! The reader's side of a subscription.
 
-use crate::bus::{BusCore, Observer, Parked, Seat, is_forbidden, may_block_or_log};
+use crate::bus::{BusCore, Observer, Parked, Seat, is_forbidden, may_block_or_log, waits_for_nobody};
 use crate::event::AnyEvent;
 use crate::subscribe::backlog::{Backlog, Next};
 use crate::sys::clock::{self, NEVER, Tick};
@@ -168,6 +168,11 @@ impl<E> Subscription<E> {
             match self.try_recv() {
                 Err(RecvError::Empty) => {}
                 answer => return answer,
+            }
+            if let Some(bus) = self.bus.upgrade()
+                && waits_for_nobody(&bus, deadline)
+            {
+                return Err(RecvError::Closed);
             }
             match seat.park(deadline, || self.in_words(), || self.backlog.is_ready(seat.bell())) {
                 Parked::Ready => {}

@@ -29,7 +29,11 @@
 //! Everything runs on the calling thread, on a [manual](crate::BusBuilder::manual) bus of its own. For more than one handler, make such a
 //! bus: what it does depends on what is emitted, and on nothing else.
 //!
-//! This room is an edge: it uses nothing but the public surface.
+//! So nobody else emits on it: where the handler would wait for that without limit, by [`Subscription::recv`](crate::Subscription::recv) or
+//! [`Find::future_forever`](crate::Find::future_forever), it gets at once what it would get at the end of its bus (`Closed`, `None`), and the log says
+//! where. With a time limit it waits for that, so a handler that is fed by threads of its own can be tested as well.
+//!
+//! This room is an edge: it uses nothing but the public surface, and one word to the builder that nobody else has to do with the bus.
 
 use crate::{
     AnyEvent, Event, EventBus, EventOptions, Handler, HandlerContext, HandlerFailure, HandlerOptions, HandlerResult,
@@ -111,6 +115,7 @@ impl Harness {
         let runtime = Runtime::builder().build().unwrap_or_else(|_| Runtime::global());
         let bus = EventBus::builder("testing")
             .manual()
+            .alone()
             .runtime(&runtime)
             .handler_timeout(None)
             .handler_slow_after(None)

@@ -40,7 +40,7 @@ impl Payload for Opaque {
     type Output = ();
 }
 
-/// Its output cannot be JSON, since a key of a JSON object is text.
+/// Its output cannot be JSON, since a key of a JSON object is text; a worker can answer it all the same.
 #[derive(Serialize, Deserialize)]
 pub struct OddOutput {}
 event!(OddOutput => HashMap<Vec<u8>, u8>);
@@ -120,6 +120,17 @@ fn handle(event: &Event<Do>) -> Result<String, HandlerError> {
         "ignore TERM" => {
             let shell = "trap '' TERM; while :; do sleep 1; done";
             std::process::Command::new("sh").args(["-c", shell]).status()?.to_string()
+        }
+        "leak" => {
+            let leaked = vec![1_u8; usize::try_from(*number)?].leak();
+            leaked.len().to_string()
+        }
+        "terminate itself" => {
+            let signal = rustix::process::Signal::TERM;
+            rustix::process::kill_process(rustix::process::getpid(), signal)?;
+            // Longer than the signal takes.
+            std::thread::sleep(Duration::from_millis(100));
+            "and went on".to_owned()
         }
         "background" => {
             let mut left_behind = Command::new("sleep");
