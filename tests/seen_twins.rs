@@ -236,3 +236,51 @@ fn a_later_shape_of_a_type_is_compared_by_its_version() {
     let options = EventOptions::new().id(first.id());
     assert!(bus.try_emit_with(Later { customers: Vec::new() }, options).is_err());
 }
+
+#[test]
+fn of_many_twins_at_once_by_all_ways_one_runs() {
+    let to =
+        EventBus::builder("To").event_concurrency(EventConcurrency::Parallel).max_history(Some(5)).build().unwrap();
+    let runs = counting(&to);
+    let from = ["A", "B", "C"].map(EventBus::new);
+    for n in 0..100_u128 {
+        let id = uuid::Uuid::from_u128(0x018f_8e40_1234_7000_8000_0000_0000_0000 | n);
+        let event = json!({ "event_type": "Order", "event_id": id.to_string(), "customer": "ann", "total": n as u64 });
+        let twins = from.each_ref().map(|bus| done_any(&bus.emit_json(&event).unwrap()));
+        std::thread::scope(|scope| {
+            for twin in &twins {
+                scope.spawn(|| to.forward(twin).unwrap());
+                scope.spawn(|| to.emit_json(&event).unwrap());
+            }
+        });
+        idle(&to);
+        assert_eq!(runs.len() as u128, n + 1);
+    }
+}
+
+#[test]
+fn batches_that_overlap_run_what_is_new_in_them() {
+    let bus = EventBus::builder("Batches").max_history(Some(2)).build().unwrap();
+    let seen = Log::new();
+    let log = seen.clone();
+    bus.on_any(move |event| log.push(event.payload_json().unwrap()["n"].clone()));
+    for batch in [[1_u128, 3, 7], [2, 7, 14], [1, 2, 3]] {
+        for n in batch {
+            let id = uuid::Uuid::from_u128(0x018f_8e40_1234_7000_8000_0000_0000_0000 | n);
+            let event = json!({ "event_type": "Line", "event_id": id.to_string(), "n": n as u64 });
+            drop(bus.emit_json(&event).unwrap().wait_timeout(PATIENCE));
+        }
+    }
+    assert_eq!(seen.entries(), ["1", "3", "7", "2", "14"]);
+}
+
+#[test]
+fn what_says_the_same_under_another_id_runs() {
+    let bus = EventBus::new("Switch");
+    let runs = counting(&bus);
+    for _ in 0..3 {
+        done(&bus.emit(order()));
+        done_any(&bus.emit_json(&json!({ "event_type": "Order", "customer": "ann", "total": 2 })).unwrap());
+    }
+    assert_eq!(runs.len(), 6);
+}
