@@ -219,7 +219,7 @@ impl EventBus {
         let call = move |event: &AnyEvent| handler(event).into_any_outcome();
         let info = self.register(pattern.to_owned(), None, options, type_name, false, call);
         if let Some(why) = never_matches(pattern)
-            && self.core.registry.known(pattern).is_none()
+            && matches!(self.core.registry.known(pattern), Ok(None))
         {
             logging::warn!(
                 "no event is called {pattern:?}, for which {} handles on {}: {why}",
