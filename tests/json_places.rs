@@ -104,8 +104,9 @@ struct Matrix {
 event!(Matrix => Vec<Cells>);
 #[derive(Clone, Serialize, Deserialize)]
 struct Cells {
-    by_place: Vec<(u8, BTreeMap<(u8, u8), u8>)>,
+    by_place: Vec<(u8, ByPlace)>,
 }
+type ByPlace = BTreeMap<(u8, u8), u8>;
 
 fn matrix() -> Matrix {
     let (fine, odd) = (BTreeMap::new(), BTreeMap::from([((1, 2), 3)]));
@@ -155,6 +156,38 @@ fn only_what_fails_is_read_or_written_twice() {
     let error = bus.emit(Counted { n: 7 }).to_json().unwrap_err();
     assert_eq!(error.to_string(), "Counted.n: no sevens");
     assert_eq!((READ.load(SeqCst), WRITTEN.load(SeqCst)), (2, 2));
+}
+
+/// serde forgets the place there: the type is what is left.
+#[test]
+fn below_flatten_and_in_untagged_enums_the_whole_is_named() {
+    #[derive(Serialize, Deserialize)]
+    struct Package {
+        name: String,
+        #[serde(flatten)]
+        rest: Rest,
+        #[serde(default)]
+        either: Vec<Either>,
+    }
+    #[derive(Serialize, Deserialize)]
+    struct Rest {
+        version: String,
+    }
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Number(u8),
+        Text { text: String },
+    }
+    event!(Package);
+    let bus = EventBus::new("app");
+    let _known = bus.subscribe::<Package>();
+    let why = |version: Json, either: Json| {
+        let event = json!({ "event_type": "Package", "name": "demo", "version": version, "either": either });
+        bus.emit_json(&event).map(drop).unwrap_err().to_string()
+    };
+    assert_eq!(why(json!(1), json!([])), "Package: invalid type: integer `1`, expected a string");
+    assert!(why(json!("1"), json!([1, { "text": 2 }])).starts_with("Package.either[1]: "));
 }
 
 /// A tree of any depth, as the limit allows.

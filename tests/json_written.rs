@@ -1,6 +1,6 @@
 //! What is written is read: `to_json` refuses exactly what `emit_json` refuses, by field.
 //!
-//! A second of the property test by default; `THREADBUS_FUZZ_SECONDS` says how long, `THREADBUS_SEED` where to begin. The same check under libFuzzer:
+//! A second of the property test by default, and a hundred rounds; `THREADBUS_FUZZ_SECONDS` says how long, `THREADBUS_SEED` where to begin. The same check under libFuzzer:
 //! `fuzz/README.md`.
 #![allow(
     clippy::unwrap_used,
@@ -57,7 +57,7 @@ fn any_event_is_written_and_read_or_refused_by_both() {
     let mut seed: u64 = seed.unwrap_or(1);
     let until = Instant::now() + Duration::from_secs(seconds);
     let (mut tried, mut written) = (0_u64, 0_u64);
-    while Instant::now() < until {
+    while tried < 100 || Instant::now() < until {
         let mut random = Random::new(seed);
         let bytes: Vec<u8> = (0..random.below(2000)).map(|_| random.below(256) as u8).collect();
         let Ok(taken) = std::panic::catch_unwind(|| json_written::check(&bytes)) else {
@@ -66,7 +66,7 @@ fn any_event_is_written_and_read_or_refused_by_both() {
         (tried, written, seed) = (tried + 1, written + u64::from(taken), seed.wrapping_add(1));
     }
     eprintln!("{tried} tried, {written} of them written, last seed {}", seed - 1);
-    assert!(tried > 20 && written > 0 && written < tried);
+    assert!(written > 0 && written < tried);
 }
 
 #[test]
