@@ -48,7 +48,8 @@ const DOORS: &[&[&str]] = &[
     &["crossbeam_channel"],
 ];
 /// What only `process` may name.
-const PROCESSES: &[&[&str]] = &[&["std", "process"], &["std", "os", "unix", "process"], &["rustix"]];
+const PROCESSES: &[&[&str]] =
+    &[&["std", "process"], &["std", "os", "unix", "process"], &["nix"], &["process_wrap"], &["rustix"]];
 /// Of the crate `log`, what anybody may name: it calls nobody.
 const LEVELS: &[&str] = &["Level", "LevelFilter"];
 /// And what `process` may: a worker process has a logger of its own.
@@ -635,6 +636,8 @@ mod the_checker {
             "use std::process::Command;",
             "use std::os::unix::process::CommandExt;",
             "use rustix::process::Pid;",
+            "use nix::spawn::posix_spawn;",
+            "use process_wrap::std::CommandWrap;",
             "fn f() -> ! { std::process::abort() }",
         ] {
             let found = check("bus/mod.rs", text);

@@ -13,6 +13,7 @@ use crate::bus::recorder::Keeps;
 use crate::bus::registry::mode_for;
 use crate::bus::tell;
 use crate::bus::turn::{ensure_turn, release_delivery, submit_resume};
+use crate::bus::waits_for;
 use crate::event::{
     AnyEvent, AttemptKey, Cause, CauseKind, Completion, Delay, Delivery, DeliveryPhase, HandlerFailure, Hook, Manner,
     Outcome, Pause, RecordPhase, State, TypeSlot, Unrun, note_given_up,
@@ -162,6 +163,7 @@ fn end_delivery(
         let own = event.head().options();
         delivery.fix_handlers(Arc::clone(slot), |slot, at| mode_for(own, slot, at, &bus.defaults));
     }
+    let bus = BusCore::of(&delivery.bus);
     let mut running = Vec::new();
     let no_time = cause.kind == CauseKind::EventTimeout
         && cause.event == event.head().id()
@@ -173,7 +175,8 @@ fn end_delivery(
             RecordPhase::Started => {
                 note_given_up();
                 running.push((AttemptKey { delivery: index, invocation, attempt: record.attempt }, record.worker));
-                HandlerFailure::Aborted { cause: cause.clone() }
+                let detail = bus.as_ref().and_then(|bus| waits_for::which_process(&bus.runtime, record.worker));
+                HandlerFailure::Aborted { cause: cause.clone().with_detail(detail) }
             }
             // Between two attempts it has run, so it was not cancelled before it started.
             _ if record.started != 0 => HandlerFailure::Aborted { cause: cause.clone() },
@@ -187,7 +190,6 @@ fn end_delivery(
         delivery.unrun = if cause.kind == CauseKind::Dropped { Unrun::Dropped } else { Unrun::Cancelled };
     }
     let manner = delivery.manner;
-    let bus = BusCore::of(&delivery.bus);
     let (mut hooks, mut pauses) = (Vec::new(), Vec::new());
     for (key, _) in &running {
         let (h, p) = state.give_up(*key);
@@ -478,6 +480,10 @@ pub(crate) fn end_losers(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, win
                 RecordPhase::Ended => continue,
                 RecordPhase::Pending if record.started == 0 => HandlerFailure::Cancelled { cause: cause.clone() },
                 RecordPhase::Delayed if record.started == 0 => HandlerFailure::Cancelled { cause: cause.clone() },
+                RecordPhase::Started => {
+                    let detail = waits_for::which_process(&bus.runtime, record.worker);
+                    HandlerFailure::Aborted { cause: cause.clone().with_detail(detail) }
+                }
                 _ => HandlerFailure::Aborted { cause: cause.clone() },
             };
             if record.phase == RecordPhase::Started {

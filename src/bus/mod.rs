@@ -79,8 +79,10 @@ pub use handler_context::{CancelGuard, HandlerContext};
 pub use middleware::Middleware;
 pub use results::Select;
 pub use shutdown::{Shutdown, ShutdownReport};
-#[cfg(feature = "process")]
+#[cfg(all(feature = "process", unix))]
 pub(crate) use sits::at_process;
+#[cfg(feature = "process")]
+pub(crate) use sits::at_process_that_says;
 
 pub(crate) use self::core::{BusCore, Doors};
 pub(crate) use counters::End;

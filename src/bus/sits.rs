@@ -95,10 +95,19 @@ pub(crate) fn unfinished(identity: &BusIdentity) -> Vec<(AnyEvent, usize)> {
 }
 
 /// While `body` waits for a process that ends with the handler: its warnings say so.
-#[cfg(feature = "process")]
+#[cfg(all(feature = "process", unix))]
 pub(crate) fn at_process<R>(words: impl FnOnce() -> String, body: impl FnOnce() -> R) -> R {
+    at_process_that_says(|| Arc::new(words()), body)
+}
+
+/// The same; the words are read when they are needed, and may change until then.
+#[cfg(feature = "process")]
+pub(crate) fn at_process_that_says<R>(
+    words: impl FnOnce() -> Arc<dyn std::fmt::Display + Send + Sync>,
+    body: impl FnOnce() -> R,
+) -> R {
     let (worker, frame) = (Worker::current(), crate::bus::frame::top());
     let (Some(worker), Some(frame)) = (&worker, &frame) else { return body() };
-    let _sitting = Sitting::enter(worker, frame, SitFor::Process(words().into()));
+    let _sitting = Sitting::enter(worker, frame, SitFor::Process(words()));
     body()
 }

@@ -46,6 +46,16 @@ pub(crate) fn is_at_a_process(runtime: &RuntimeCore, worker: u64) -> bool {
         && runtime.sits.lock().get(&worker).is_some_and(|sit| sit.what.is_process())
 }
 
+/// What the handler on that thread says of the process that it waits for. An event may be locked.
+pub(crate) fn which_process(runtime: &RuntimeCore, worker: u64) -> Option<Arc<str>> {
+    if runtime.sits_count.load(Ordering::SeqCst) == 0 {
+        return None;
+    }
+    let sits = runtime.sits.lock();
+    let sit = sits.get(&worker).filter(|sit| sit.what.is_process())?;
+    Some(sit.what.to_string().into())
+}
+
 /// Why an event is not complete, as far as one thing can be named.
 fn whereabouts(runtime: &RuntimeCore, event: &AnyEvent, hops: usize) -> String {
     if hops == 0 {

@@ -225,6 +225,8 @@ pub struct Cause {
     pub handler: Option<HandlerId>,
     /// The timeout that passed.
     pub after: Option<Duration>,
+    /// What the handler was at, if that was a command or a worker process: `waits for command sh, which wrote "…"`.
+    pub detail: Option<Arc<str>>,
     /// For `Display`: `name#last4` of the handler, or from where the event was dropped.
     pub(crate) handler_label: Option<String>,
 }
@@ -232,7 +234,15 @@ pub struct Cause {
 impl Cause {
     /// A cause that names the event only.
     pub(crate) fn new(kind: CauseKind, event: EventId, event_type: impl Into<String>) -> Self {
-        Self { kind, event, event_type: event_type.into(), handler: None, after: None, handler_label: None }
+        Self {
+            kind,
+            event,
+            event_type: event_type.into(),
+            handler: None,
+            after: None,
+            detail: None,
+            handler_label: None,
+        }
     }
 
     /// Names the handler, with its label.
@@ -245,6 +255,12 @@ impl Cause {
     /// Names the timeout.
     pub(crate) fn with_after(mut self, after: Duration) -> Self {
         self.after = Some(after);
+        self
+    }
+
+    /// Of one handler: what it was at.
+    pub(crate) fn with_detail(mut self, detail: Option<Arc<str>>) -> Self {
+        self.detail = detail;
         self
     }
 
@@ -279,7 +295,10 @@ impl fmt::Display for Cause {
             (CauseKind::Dropped, Some(place)) => write!(f, "drop of {event} {place}")?,
             (CauseKind::Dropped, None) => write!(f, "drop of {event}")?,
         }
-        self.after.map_or(Ok(()), |after| write!(f, " after {after:?}"))
+        if let Some(after) = self.after {
+            write!(f, " after {after:?}")?;
+        }
+        self.detail.as_ref().map_or(Ok(()), |detail| write!(f, ", {detail}"))
     }
 }
 

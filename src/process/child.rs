@@ -4,7 +4,7 @@
 
 use crate::sys::clock::{self, NEVER, Tick};
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
@@ -17,21 +17,38 @@ const LOOK: Duration = Duration::from_millis(10);
 /// How much is read at once.
 pub(crate) const CHUNK: usize = 64 * 1024;
 
+/// To whom a child's signals go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target {
+    /// All of this group.
+    Group(Pid),
+    /// The child and nobody else.
+    Alone,
+}
+
 /// A child whose end is announced. Dropped alive, it is killed with its group.
 #[derive(Debug)]
 pub(crate) struct Watched {
-    child: Child,
     pid: Pid,
-    group: Pid,
+    target: Target,
     exit: Option<OwnedFd>,
     reaped: bool,
 }
 
 impl Watched {
-    /// `group`: the one it was started in. None: it leads its own.
-    pub(crate) fn new(child: Child, group: Option<Pid>) -> Self {
-        let pid = Pid::from_child(&child);
-        Watched { child, pid, group: group.unwrap_or(pid), exit: announcement(pid), reaped: false }
+    /// A child that leads its own group.
+    pub(crate) fn new(child: &Child) -> Self {
+        let pid = Pid::from_child(child);
+        Watched::of(pid, Target::Group(pid))
+    }
+
+    /// A child of ours that nobody else waits for.
+    pub(crate) fn of(pid: Pid, target: Target) -> Self {
+        Watched { pid, target, exit: announcement(pid), reaped: false }
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
     }
 
     /// Readable from its end on. None where the system has no such thing.
@@ -53,21 +70,35 @@ impl Watched {
 
     /// To all of its group.
     pub(crate) fn signal(&self, signal: Signal) {
-        if !self.reaped {
-            // That nobody is there any more is fine.
-            let _ = rustix::process::kill_process_group(self.group, signal);
+        if self.reaped {
+            return;
+        }
+        // That nobody is there any more is fine.
+        let _ = match self.target {
+            Target::Group(group) => rustix::process::kill_process_group(group, signal),
+            Target::Alone => rustix::process::kill_process(self.pid, signal),
+        };
+    }
+
+    /// Kills what is left of its group, and itself, which may have left the group.
+    pub(crate) fn kill(&self) {
+        self.signal(Signal::KILL);
+        if !self.has_exited() {
+            let _ = rustix::process::kill_process(self.pid, Signal::KILL);
         }
     }
 
     /// Ends what is left of its group, waits for it and takes it off the system's list. Blocks until it has ended.
     pub(crate) fn reap(&mut self) -> Option<ExitStatus> {
-        self.signal(Signal::KILL);
-        if !self.has_exited() {
-            // It may have left the group.
-            let _ = self.child.kill();
-        }
+        self.kill();
         self.reaped = true;
-        self.child.wait().ok()
+        loop {
+            match rustix::process::waitpid(Some(self.pid), WaitOptions::empty()) {
+                Ok(Some((_, status))) => return Some(ExitStatus::from_raw(status.as_raw())),
+                Err(rustix::io::Errno::INTR) | Ok(None) => {}
+                Err(_) => return None,
+            }
+        }
     }
 }
 

@@ -1,24 +1,30 @@
 //! A program as a payload, and what became of it.
 
+use super::capture::OnLine;
+use super::output::{Captured, CommandError, CommandOutput, OutputLine};
 use super::spelling;
 use crate::event::{BoxError, Event, HandlerError};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::borrow::Cow;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
-use std::fmt;
+use std::ffi::OsString;
 use std::io;
-use std::ops::Deref;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// A program to run, as a payload; [`run_command`] is its handler.
 ///
-/// No shell is involved: the program gets its arguments as they are. It runs in a process group of its own, which is ended as a whole when
-/// the handler times out or is cancelled (terminated, and killed after [`kill_grace`](Command::kill_grace)), when this process ends,
-/// however it ends, and when the program itself has ended and has left something behind in its group. Only a process that leaves the group,
-/// as daemons do, escapes.
+/// No shell is involved: the program gets its arguments as they are. It runs in a session and a process group of its own, which is ended as
+/// a whole when the handler times out or is cancelled (terminated, and killed after [`kill_grace`](Command::kill_grace)), when this process
+/// ends, however it ends, and when the program itself has ended and has left something behind in its group. Only a process that leaves the
+/// group, as daemons do, escapes.
+///
+/// A session of its own has no terminal: a program that asks there, as `ssh` and `sudo` do, gets an error at once instead of standing still
+/// until its timeout. With [`Input::Inherit`] it has this process's.
+///
+/// It starts with no signal blocked and every signal at its default, whatever this process does with its own. (Elsewhere
+/// than on Linux, and with a [`cwd`](Command::cwd) in containers that refuse `unshare`, signals that this process *ignores* stay ignored, but for
+/// `SIGPIPE`.) A program file
+/// that is still open for writing somewhere is tried again for half a second.
 ///
 /// A handler may run for 60 s unless told otherwise: give long commands a [`timeout`](crate::HandlerOptions::timeout) of their own.
 ///
@@ -67,10 +73,20 @@ pub struct Command {
     /// How long it may take to end once it was asked to (`SIGTERM`), before it is killed. Default 2 s.
     #[serde(default = "default_grace", with = "spelling::seconds")]
     pub kill_grace: Duration,
+    /// How many bytes of each captured stream are kept, the last ones. Default 16 MiB.
+    #[serde(default = "default_capture")]
+    pub max_capture: usize,
+    /// Whether an end by a signal or with another code than 0 is an error. Default false: it is a value.
+    #[serde(default)]
+    pub check: bool,
 }
 
 fn default_grace() -> Duration {
     Duration::from_secs(2)
+}
+
+fn default_capture() -> usize {
+    16 << 20
 }
 
 crate::event!(Command => CommandOutput);
@@ -87,7 +103,11 @@ pub enum Input {
     Bytes(Captured),
     /// The content of this file.
     File(PathBuf),
-    /// What this process would read. Not from a terminal: a command is in the background, and the system stops whoever reads from there.
+    /// What this process would read, and its terminal, if it has one.
+    ///
+    /// Where this process is in the foreground of a terminal, so is the command: it may ask there, and Ctrl-C reaches both. Then it is in this
+    /// process's group, and what it has started itself is not ended with it. Where this process is in the background, the system stops the
+    /// command when it reads from the terminal, as it would stop this process.
     Inherit,
 }
 
@@ -96,7 +116,7 @@ pub enum Input {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sink {
-    /// Into [`CommandOutput`], all of it, in memory: choose a file where it may be huge.
+    /// Into [`CommandOutput`], in memory: the last [`max_capture`](Command::max_capture) bytes of it. Choose a file where all of much is wanted.
     #[default]
     Capture,
     /// Into this file, which is made, or emptied.
@@ -124,6 +144,8 @@ impl Command {
             stdout: Sink::Capture,
             stderr: Sink::Capture,
             kill_grace: default_grace(),
+            max_capture: default_capture(),
+            check: false,
         }
     }
 
@@ -187,6 +209,43 @@ impl Command {
         self
     }
 
+    /// How many bytes of each captured stream are kept. Default 16 MiB; `usize::MAX` keeps all, 0 nothing.
+    ///
+    /// Of a command that writes more, the last ones are kept, from the beginning of a character on, and how many came before is in
+    /// [`CommandOutput::stdout_lost`] and [`stderr_lost`](CommandOutput::stderr_lost). However much it writes, it takes no more memory.
+    ///
+    /// ```
+    /// use threadbus::process::Command;
+    ///
+    /// # #[cfg(unix)] {
+    /// let output = Command::new("sh").args(["-c", "yes | head -n 100000; echo end"]).max_capture(8).run()?;
+    /// assert_eq!((&*output.stdout.text(), output.stdout_lost), ("y\ny\nend\n", 199_996));
+    /// # }
+    /// # Ok::<(), threadbus::process::CommandError>(())
+    /// ```
+    pub fn max_capture(mut self, bytes: usize) -> Self {
+        self.max_capture = bytes;
+        self
+    }
+
+    /// Whether an end by a signal or with another code than 0 is an error, with what was captured. Default false: it is a value.
+    ///
+    /// As the failure of an event's handler it counts as any other: it is retried, kept as a dead letter, and counted.
+    ///
+    /// ```
+    /// use threadbus::process::Command;
+    ///
+    /// # #[cfg(unix)] {
+    /// let error = Command::new("sh").args(["-c", "echo no paper >&2; exit 3"]).check(true).run().unwrap_err();
+    /// assert_eq!(error.to_string(), r#""sh" exited with code 3; it wrote to its error output "no paper\n""#);
+    /// assert_eq!(error.output().and_then(|output| output.code), Some(3));
+    /// # }
+    /// ```
+    pub fn check(mut self, check: bool) -> Self {
+        self.check = check;
+        self
+    }
+
     /// Runs it here and now, without a bus.
     ///
     /// **Blocking**: until it has ended. Inside a handler it ends, at the latest, when that handler is given up.
@@ -204,13 +263,46 @@ impl Command {
     /// ```
     ///
     /// # Errors
-    /// [`CommandError`], if it could not be started, or was given up.
+    /// [`CommandError`], if it could not be started, or was given up, or failed and is to be [checked](Command::check). What was captured is
+    /// in [`CommandError::output`].
     pub fn run(&self) -> Result<CommandOutput, CommandError> {
-        self.check()?;
-        super::run::run(self)
+        self.run_with(None)
     }
 
-    fn check(&self) -> Result<(), CommandError> {
+    /// The same, and `on_line` is called with each line of its captured streams as it comes, on this thread.
+    ///
+    /// The lines are captured as well, unless [`max_capture`](Command::max_capture) is 0. Lines of one stream come in their order; between
+    /// the two streams there is none. While `on_line` runs nothing is read: a command that writes more than a pipe holds waits for it, and
+    /// one whose handler is given up is ended after it.
+    ///
+    /// ```
+    /// use threadbus::process::Command;
+    ///
+    /// # #[cfg(unix)] {
+    /// let mut seen = Vec::new();
+    /// let build = Command::new("sh").args(["-c", "echo compiling; echo a warning >&2"]);
+    /// build.run_by_line(|line| seen.push(format!("{} {line}", if line.is_error() { "!" } else { " " })))?;
+    /// seen.sort();
+    /// assert_eq!(seen, ["  compiling", "! a warning"]);
+    /// # }
+    /// # Ok::<(), threadbus::process::CommandError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`run`](Command::run).
+    ///
+    /// # Panics
+    /// If `on_line` does; the command is ended then.
+    pub fn run_by_line(&self, mut on_line: impl FnMut(OutputLine<'_>)) -> Result<CommandOutput, CommandError> {
+        self.run_with(Some(&mut on_line))
+    }
+
+    fn run_with(&self, on_line: Option<OnLine<'_>>) -> Result<CommandOutput, CommandError> {
+        self.make_sense()?;
+        super::run::run(self, on_line)
+    }
+
+    fn make_sense(&self) -> Result<(), CommandError> {
         if self.program.is_empty() {
             return Err(self.error("program", "is empty"));
         }
@@ -229,7 +321,7 @@ impl Command {
     }
 
     pub(crate) fn error(&self, what: impl Into<String>, error: impl Into<BoxError>) -> CommandError {
-        CommandError { program: self.program.clone(), what: what.into(), error: error.into() }
+        CommandError::new(&self.program, what, error)
     }
 
     /// For the system's own errors about this field.
@@ -241,8 +333,11 @@ impl Command {
 
 /// The handler of [`Command`]: runs it, and waits for its end.
 ///
-/// A program that ends with a code other than 0, or by a signal, is a value like any other, and not retried. What could not be started is
-/// an error, in which [`HandlerFailure::downcast_ref`](crate::HandlerFailure::downcast_ref) finds the `std::io::Error`.
+/// A program that ends with a code other than 0, or by a signal, is a value like any other, and not retried, unless
+/// [`Command::check`] says that it is an error. What could not be started is an error, in which
+/// [`HandlerFailure::downcast_ref`](crate::HandlerFailure::downcast_ref) finds the `std::io::Error`, and the [`CommandError`] with what was captured.
+/// The detail of a [`TimedOut`](crate::HandlerFailure::TimedOut), and of the [`Cause`](crate::Cause) of an event that was given up, shows the end
+/// of what it has written.
 ///
 /// When the handler times out or its event is cancelled, the command's whole group is terminated, and killed after its
 /// [`kill_grace`](Command::kill_grace). The handler's thread sees to that, so until then it counts as abandoned, and `shutdown` waits for
@@ -272,102 +367,27 @@ pub fn run_command(event: &Event<Command>) -> Result<CommandOutput, HandlerError
     Ok(event.run()?)
 }
 
-/// How a command ended, and what it wrote.
-#[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CommandOutput {
-    /// With which code. `None` if a signal ended it.
-    pub code: Option<i32>,
-    /// The number of that signal.
-    pub signal: Option<i32>,
-    /// What was captured of its output.
-    pub stdout: Captured,
-    /// What was captured of its error output.
-    pub stderr: Captured,
-    /// From its start to its end.
-    #[serde(with = "spelling::seconds")]
-    pub elapsed: Duration,
-}
-
-impl CommandOutput {
-    /// Whether it ended by itself, with code 0.
-    pub fn success(&self) -> bool {
-        self.code == Some(0)
-    }
-}
-
-/// Bytes that went through a pipe. Cheap clone; dereferences to `[u8]`. As JSON: a string, or numbers where it is not UTF-8.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Captured(Arc<Vec<u8>>);
-
-impl Captured {
-    /// As text, with a replacement character for whatever is not UTF-8.
-    pub fn text(&self) -> Cow<'_, str> {
-        String::from_utf8_lossy(&self.0)
-    }
-}
-
-impl Deref for Captured {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl From<Vec<u8>> for Captured {
-    fn from(bytes: Vec<u8>) -> Self {
-        Captured(Arc::new(bytes))
-    }
-}
-
-impl From<&str> for Captured {
-    fn from(text: &str) -> Self {
-        Captured::from(text.as_bytes().to_vec())
-    }
-}
-
-/// The beginning, as text, and how much there is.
-impl fmt::Debug for Captured {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const SHOWN: usize = 200;
-        let shown = String::from_utf8_lossy(&self.0[..self.0.len().min(SHOWN)]);
-        match self.0.len() {
-            ..=SHOWN => write!(f, "{shown:?}"),
-            length => write!(f, "{shown:?}… ({length} bytes)"),
-        }
-    }
-}
-
-impl Serialize for Captured {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        spelling::bytes(&self.0).serialize(to)
-    }
-}
-
-impl<'de> Deserialize<'de> for Captured {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        spelling::Bytes::deserialize(from).map(|bytes| Captured::from(bytes.into_vec()))
-    }
-}
-
-/// A command that did not run, or not to its end: which program, what of it, and why.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot run {program:?}: {what}: {error}")]
-pub struct CommandError {
-    program: OsString,
-    what: String,
-    #[source]
-    error: BoxError,
-}
-
-impl CommandError {
-    /// The program that was to run.
-    pub fn program(&self) -> &OsStr {
-        &self.program
-    }
-
-    /// The kind of the system's error, if it was one.
-    pub fn io_kind(&self) -> Option<io::ErrorKind> {
-        self.error.downcast_ref::<io::Error>().map(io::Error::kind)
-    }
+/// The same handler, which calls `on_line` with each line of the command's captured streams as it comes, on the handler's thread
+/// ([`Command::run_by_line`]).
+///
+/// ```
+/// use threadbus::process::{Command, run_command_by_line};
+/// use threadbus::{EventBus, Payload};
+///
+/// /// A line of a build's output.
+/// struct Said(String);
+/// impl Payload for Said { type Output = (); }
+///
+/// # #[cfg(unix)] {
+/// let bus = EventBus::new("builds");
+/// bus.on(run_command_by_line(|build, line| { build.bus().emit(Said(line.to_string())); }));
+/// let build = bus.emit(Command::new("sh").args(["-c", "echo compiling; echo linking"])).wait()?;
+/// assert_eq!(build.children().len(), 2);
+/// # }
+/// # Ok::<(), threadbus::WaitError>(())
+/// ```
+pub fn run_command_by_line(
+    on_line: impl Fn(&Event<Command>, OutputLine<'_>) + Send + Sync + 'static,
+) -> impl Fn(&Event<Command>) -> Result<CommandOutput, HandlerError> + Send + Sync + 'static {
+    move |event: &Event<Command>| Ok(event.run_by_line(|line| on_line(event, line))?)
 }

@@ -1,49 +1,190 @@
-//! What ends a command when we cannot: a shell that leads the command's group and reads a pipe which only we hold.
+//! What ends a command when we cannot: a shell that reads a pipe which only we hold (README.md).
 //!
-//! We die, by whatever: the pipe ends, and the shell ends the group, itself included. All is well: we end the group, and reap both. The
-//! shell is there before the command, so there is no moment without it, and as long as it is not reaped the group's number is taken.
+//! We die, by whatever: the pipe ends, and the shell ends the command. All is well: we end the command, and then the shell. The shell is there
+//! before the command, so there is no moment without it.
 
-use crate::process::child::Watched;
+use super::child::{Target as To, Watched};
+use super::command::Command;
+use super::start::{self, Join, Mark};
+use super::streams::Target;
 use rustix::process::Pid;
-use std::io::{self, PipeWriter};
-use std::os::unix::process::CommandExt;
-use std::process::Stdio;
+use std::io::{self, PipeWriter, Write};
 use std::time::Duration;
 
+/// Its arguments: the seconds between the two signals; to whom they go, unless that is told by the first line (`0`: its own group); the inode
+/// of a pipe by which to find that if we die before we have told; what comes before a number that was found so (`-`: it leads a group).
+///
 /// Deaf to what it sends to its own group, but for the last signal. A command that joins the group late is met by that one.
-const SCRIPT: &str = "trap '' HUP INT QUIT TERM; read -r _; kill -TERM 0; sleep \"$1\"; kill -KILL 0";
+const SCRIPT: &str = r#"
+trap '' HUP INT QUIT TERM
+cd /
+to=$2
+[ -n "$to" ] || read -r to
+read -r _
+if [ -z "$to" ] && [ -n "$3" ]; then
+    to=$(ls -l /proc/[0-9]*/fd | while read -r line; do
+        case $line in
+        /proc/*/fd:) pid=${line#/proc/} pid=${pid%/fd:} ;;
+        *" -> pipe:[$3]") kill -s 0 -- "$4$pid" && echo "$4$pid" ;;
+        esac
+    done)
+fi
+[ -n "$to" ] || exit
+kill -s TERM -- $to
+left=$1
+while [ "$left" -gt 0 ] && kill -s 0 -- $to; do
+    sleep 1
+    left=$((left - 1))
+done
+kill -s KILL -- $to
+"#;
+
+/// Where a command lives, and by what it is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A session of its own.
+    Session,
+    /// This session, in the guardian's group.
+    Guarded,
+    /// This session and this process's group, in the foreground of its terminal.
+    Foreground,
+}
 
 #[derive(Debug)]
 pub(crate) struct Guardian {
     shell: Watched,
-    group: Pid,
-    _lifeline: PipeWriter,
+    place: Place,
+    lifeline: PipeWriter,
 }
 
 impl Guardian {
     /// `grace`: between the two signals, in whole seconds, since not every `sleep` knows others.
-    pub(crate) fn start(grace: Duration) -> io::Result<Guardian> {
+    pub(crate) fn start(grace: Duration, place: Place, mark: &Mark) -> io::Result<Guardian> {
         let (end, lifeline) = io::pipe()?;
         let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
-        let shell = std::process::Command::new("/bin/sh")
-            .args(["-c", SCRIPT, "threadbus-guardian", &seconds.max(1).to_string()])
-            .current_dir("/")
-            .process_group(0)
-            .stdin(end)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let group = Pid::from_child(&shell);
-        Ok(Guardian { shell: Watched::new(shell, None), group, _lifeline: lifeline })
+        let to = if place == Place::Guarded { "0" } else { "" };
+        let leads = if place == Place::Foreground { "" } else { "-" };
+        let mark = mark.inode.map(|inode| inode.to_string()).unwrap_or_default();
+        let shell = Command::new("/bin/sh").args(["-c", SCRIPT, "threadbus-guardian"]).args([
+            &seconds.max(1).to_string(),
+            to,
+            &mark,
+            leads,
+        ]);
+        let pid =
+            start::start(&shell, &[Target::Source(end), Target::Null, Target::Null], Join::Own, &Mark::default())?;
+        Ok(Guardian { shell: Watched::of(pid, To::Group(pid)), place, lifeline })
     }
 
-    /// The group that the command is to join.
-    pub(crate) fn group(&self) -> Pid {
-        self.group
+    /// Where the command is to go.
+    pub(crate) fn join(&self) -> Join {
+        match self.place {
+            Place::Session => Join::Session,
+            Place::Guarded => Join::Group(self.shell.pid()),
+            Place::Foreground => Join::Here,
+        }
     }
 
-    /// Ends the group with the shell. The command itself is reaped before.
-    pub(crate) fn dismiss(mut self) {
+    /// The command runs: from now on it is known by its number.
+    pub(crate) fn watch(&mut self, pid: Pid) -> Watched {
+        let (to, line) = match self.place {
+            Place::Session => (To::Group(pid), format!("-{}\n", pid.as_raw_pid())),
+            Place::Guarded => (To::Group(self.shell.pid()), String::new()),
+            Place::Foreground => (To::Alone, format!("{}\n", pid.as_raw_pid())),
+        };
+        // Who does not read is gone, and cannot be told.
+        let _ = self.lifeline.write_all(line.as_bytes());
+        Watched::of(pid, to)
+    }
+
+    /// Ends both, and what is left of the command's group. Whose number is the group's is reaped last.
+    pub(crate) fn end(mut self, command: &mut Watched) -> Option<std::process::ExitStatus> {
+        if self.place == Place::Guarded {
+            let status = command.reap();
+            self.shell.reap();
+            return status;
+        }
+        command.kill();
         self.shell.reap();
+        command.reap()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::process::streams;
+    use std::time::Instant;
+
+    /// A command that is started; its guardian is told of it or not, and then has nobody.
+    fn ends(command: Command, place: Place, told: bool) {
+        let (streams, theirs) = streams::prepare(&command).unwrap();
+        let mark = Mark::of(&theirs).unwrap();
+        let mut guardian = Guardian::start(Duration::from_secs(1), place, &mark).unwrap();
+        let pid = start::start(&command, &theirs, guardian.join(), &mark).unwrap();
+        drop((theirs, mark));
+        let child = if told { guardian.watch(pid) } else { Watched::of(pid, To::Alone) };
+        // What this process holds goes with it.
+        drop(streams);
+        let Guardian { mut shell, lifeline, .. } = guardian;
+        drop(lifeline);
+        let began = Instant::now();
+        while !(child.has_exited() && shell.has_exited()) {
+            assert!(began.elapsed() < Duration::from_secs(10), "{place:?}, told: {told}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        drop(child);
+        shell.reap();
+    }
+
+    fn commands() -> Vec<Command> {
+        let meek = Command::new("sleep").arg("300");
+        let stubborn = Command::new("sh").args(["-c", "trap '' TERM HUP; while :; do sleep 1; done"]);
+        let streams = |command: Command| {
+            use crate::process::{Input, Sink};
+            let files = command.clone().stdout(Sink::Null).stderr(Sink::Null);
+            [command.clone(), files.clone(), files.stdin(Input::Bytes("x".into()))]
+        };
+        [meek, stubborn].into_iter().flat_map(streams).collect()
+    }
+
+    #[test]
+    fn ends_what_it_was_told_of() {
+        std::thread::scope(|scope| {
+            for place in [Place::Session, Place::Foreground, Place::Guarded] {
+                for command in commands() {
+                    scope.spawn(move || ends(command, place, true));
+                }
+            }
+        });
+    }
+
+    /// We have died between the two.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn ends_what_it_was_not_told_of_yet() {
+        for command in commands() {
+            ends(command.clone(), Place::Session, false);
+            ends(command, Place::Foreground, false);
+        }
+        let elsewhere = Command::new("sleep").arg("300").cwd("/");
+        ends(elsewhere.clone(), Place::Session, false);
+        ends(elsewhere.stdout(crate::process::Sink::Null).stderr(crate::process::Sink::Null), Place::Session, false);
+    }
+
+    /// We have died before there was a command.
+    #[test]
+    fn ends_itself_where_there_is_nothing_to_end() {
+        for place in [Place::Session, Place::Guarded, Place::Foreground] {
+            let Guardian { shell, lifeline, .. } =
+                Guardian::start(Duration::from_secs(1), place, &Mark::default()).unwrap();
+            drop(lifeline);
+            let began = Instant::now();
+            while !shell.has_exited() {
+                assert!(began.elapsed() < Duration::from_secs(10), "{place:?}");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
     }
 }

@@ -8,22 +8,30 @@
 
 // A leaf: the core does not know it. It imports `event`, `bus` and `sys`, and is the only room that starts processes.
 //
-// A command (`command`, `streams`, `run`) needs no thread but its handler's, and has a `guardian`. What `workers` are is said there.
-// `child` is what both know of the system.
+// A command (`command`, `output`; `streams`, `start`, `spawn`, `run`, `capture`) needs no thread but its handler's, and has a `guardian`: README.md.
+// What `workers` are is said there. `child` is what both know of the system, `text` what both know of bytes.
 #![allow(clippy::disallowed_methods, reason = "this room is the door to processes")]
 
+mod capture;
 #[cfg(unix)]
 mod child;
 mod command;
 #[cfg(unix)]
 mod guardian;
+mod output;
 #[cfg_attr(not(unix), path = "run_plain.rs")]
 mod run;
+#[cfg(target_os = "linux")]
+mod spawn;
 mod spelling;
+#[cfg(unix)]
+mod start;
 mod streams;
+mod text;
 #[cfg(unix)]
 mod workers;
 
-pub use command::{Captured, Command, CommandError, CommandOutput, Input, Sink, run_command};
+pub use command::{Command, Input, Sink, run_command, run_command_by_line};
+pub use output::{Captured, CommandError, CommandOutput, OutputLine};
 #[cfg(unix)]
 pub use workers::{PoolBuilder, PoolStats, ProcessPool, Worker, serve};

@@ -1,68 +1,121 @@
 //! Running a command on the calling thread: one loop over its pipes, its end, and our own being given up.
 
-use super::child::{CHUNK, Got, Watched, poll, read_ready, readable};
-use super::command::{Captured, Command, CommandError, CommandOutput};
-use super::guardian::Guardian;
-use super::streams;
-use crate::bus::{CancelGuard, HandlerContext, at_process};
+use super::capture::{Capture, OnLine};
+use super::child::{self, CHUNK, Got, Watched, poll, read_ready, readable};
+use super::command::{Command, Input};
+use super::guardian::{Guardian, Place};
+use super::output::{Captured, CommandError, CommandOutput};
+use super::start::{self, Mark};
+use super::streams::{self, Theirs};
+use crate::bus::{CancelGuard, HandlerContext, at_process_that_says};
 use crate::event::WaitError;
 use crate::sys::clock::{self, NEVER, Tick};
 use rustix::event::{PollFd, PollFlags};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use std::io::{self, PipeReader, PipeWriter, Write};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 /// More than a pipe holds.
 const PIPE: usize = 4 << 20;
+/// How much of one stream is read before everything else is looked at again.
+const TURN: usize = 1 << 20;
+/// How often a start is tried again while the program is open for writing somewhere: after 1 ms, and twice as long each time.
+const TRIES: u32 = 9;
 
-pub(crate) fn run(command: &Command) -> Result<CommandOutput, CommandError> {
+pub(crate) fn run(command: &Command, on_line: Option<OnLine<'_>>) -> Result<CommandOutput, CommandError> {
     let given_up = GivenUp::new().map_err(command.about("pipe"))?;
     if given_up.is_set() {
         return Err(command.error("start", WaitError::Aborted));
     }
-    let (mut program, streams) = streams::prepare(command)?;
+    let (streams, theirs) = streams::prepare(command)?;
     let input =
         streams.input.map(|(pipe, bytes)| Feed::new(pipe, bytes)).transpose().map_err(command.about("stdin"))?;
-    let guardian = Guardian::start(command.kill_grace).map_err(command.about("its guardian, /bin/sh"))?;
-    program.process_group(guardian.group().as_raw_pid());
+    let mark = Mark::of(&theirs).map_err(command.about("pipe"))?;
+    let mut guardian =
+        Guardian::start(command.kill_grace, place(command), &mark).map_err(command.about("its guardian, /bin/sh"))?;
     let began = clock::now();
-    let child = program.spawn().map_err(command.about("start"))?;
-    // With it go our copies of what is the child's.
-    drop(program);
-    let group = guardian.group();
-    let [stdout, stderr] = streams.outputs.map(Capture::new);
-    let mut running =
-        Running { child: Watched::new(child, Some(group)), guardian: Some(guardian), input, stdout, stderr };
-    let words = || format!("waits for command {}", command.program.to_string_lossy());
-    let given_up = at_process(words, || running.until_exit(&given_up, command.kill_grace));
+    let pid = start(command, &theirs, &guardian, &mark, &given_up)?;
+    let child = guardian.watch(pid);
+    // Our copies of what is the child's.
+    drop((theirs, mark));
+    let mut running = Running {
+        child,
+        guardian: Some(guardian),
+        input,
+        outputs: streams.outputs,
+        capture: Capture::new(command, on_line),
+    };
+    let said = running.capture.said();
+    let given_up = at_process_that_says(|| said, || running.until_exit(&given_up, command.kill_grace));
     let status = running.end();
     let elapsed = Duration::from_nanos(clock::now().saturating_sub(began));
+    running.capture.finish();
+    let [(stdout, stdout_lost), (stderr, stderr_lost)] = running.capture.take();
+    let code = status.and_then(|status| status.code());
+    let signal = status.and_then(|status| status.signal());
+    let output = CommandOutput { code, signal, stdout, stderr, stdout_lost, stderr_lost, elapsed };
     if given_up {
-        return Err(command.error("ended", WaitError::Aborted));
+        return Err(command.error("ended", WaitError::Aborted).with(output));
     }
-    let Some(status) = status else {
-        return Err(command.error("wait", "somebody else has reaped it, so how it ended is not known"));
-    };
-    Ok(CommandOutput {
-        code: status.code(),
-        signal: status.signal(),
-        stdout: running.stdout.take(),
-        stderr: running.stderr.take(),
-        elapsed,
-    })
+    if status.is_none() {
+        let why = "somebody else has reaped it, so how it ended is not known";
+        return Err(command.error("wait", why).with(output));
+    }
+    if command.check && !output.success() {
+        return Err(CommandError::ended(&command.program, child::describe(status), output));
+    }
+    Ok(output)
 }
 
-/// Ended and reaped when dropped, whatever happens: first the command, then its guardian.
-struct Running {
+fn place(command: &Command) -> Place {
+    match command.stdin {
+        Input::Inherit if is_in_foreground() => Place::Foreground,
+        Input::Inherit => Place::Guarded,
+        _ => Place::Session,
+    }
+}
+
+/// Whether this process may read from its terminal.
+fn is_in_foreground() -> bool {
+    let terminal = std::fs::File::open("/dev/tty");
+    terminal.is_ok_and(|terminal| rustix::termios::tcgetpgrp(terminal) == Ok(rustix::process::getpgrp()))
+}
+
+/// A program that somebody has just written may be open for a moment in a process that another thread is starting.
+fn start(
+    command: &Command,
+    theirs: &Theirs,
+    guardian: &Guardian,
+    mark: &Mark,
+    given_up: &GivenUp,
+) -> Result<Pid, CommandError> {
+    let mut tries = 0;
+    loop {
+        match start::start(command, theirs, guardian.join(), mark) {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && tries < TRIES => {
+                poll(&mut [readable(&given_up.heard)], clock::after(clock::now(), Duration::from_millis(1 << tries)));
+                if given_up.is_set() {
+                    return Err(command.error("start", WaitError::Aborted));
+                }
+                tries += 1;
+            }
+            started => return started.map_err(command.about("start")),
+        }
+    }
+}
+
+/// Ended and reaped when dropped, whatever happens.
+struct Running<'l> {
     child: Watched,
     guardian: Option<Guardian>,
     input: Option<Feed>,
-    stdout: Capture,
-    stderr: Capture,
+    outputs: [Option<PipeReader>; 2],
+    capture: Capture<'l>,
 }
 
-impl Running {
+impl Running<'_> {
     /// Whether the handler that runs it was given up before.
     fn until_exit(&mut self, given_up: &GivenUp, grace: Duration) -> bool {
         let mut ending = false;
@@ -78,8 +131,7 @@ impl Running {
                 self.child.signal(Signal::KILL);
                 kill_at = NEVER;
             }
-            self.stdout.read(&mut buffer);
-            self.stderr.read(&mut buffer);
+            self.read(&mut buffer, TURN);
             if self.input.as_mut().is_some_and(|input| input.is_done()) {
                 self.input = None;
             }
@@ -92,24 +144,45 @@ impl Running {
         let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(5);
         fds.extend(exit.map(|exit| PollFd::from_borrowed_fd(exit, PollFlags::IN)));
         fds.extend(given_up.map(|given_up| readable(&given_up.heard)));
-        fds.extend([&self.stdout, &self.stderr].into_iter().filter_map(|capture| capture.pipe.as_ref().map(readable)));
+        fds.extend(self.outputs.iter().filter_map(|pipe| pipe.as_ref().map(readable)));
         fds.extend(self.input.as_ref().map(Feed::writable));
         poll(&mut fds, self.child.look_again(until));
     }
 
-    fn end(&mut self) -> Option<std::process::ExitStatus> {
-        let status = self.child.reap();
-        if let Some(guardian) = self.guardian.take() {
-            guardian.dismiss();
+    /// What there is, up to so much of each stream.
+    fn read(&mut self, buffer: &mut [u8], most: usize) {
+        for (stream, output) in self.outputs.iter_mut().enumerate() {
+            let mut read = 0;
+            while read < most
+                && let Some(pipe) = output
+            {
+                match read_ready(&*pipe, buffer) {
+                    Got::Some(length) => {
+                        self.capture.push(stream, &buffer[..length]);
+                        read += length;
+                    }
+                    Got::Nothing => break,
+                    Got::End => *output = None,
+                }
+            }
         }
+    }
+
+    fn end(&mut self) -> Option<ExitStatus> {
+        let status = self.guardian.take().and_then(|guardian| guardian.end(&mut self.child));
         // What was written is in the pipes, which hold a MiB at most. Their ends may be long in coming: who has left the group may keep
         // them open, and may even go on writing.
-        let mut buffer = vec![0; CHUNK];
-        let mut left = PIPE / CHUNK;
-        while left > 0 && (self.stdout.read(&mut buffer) | self.stderr.read(&mut buffer)) {
-            left -= 1;
-        }
+        self.read(&mut vec![0; CHUNK], PIPE);
         status
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        // A line's callback has panicked.
+        if let Some(guardian) = self.guardian.take() {
+            guardian.end(&mut self.child);
+        }
     }
 }
 
@@ -145,40 +218,10 @@ impl Feed {
     }
 }
 
-struct Capture {
-    pipe: Option<PipeReader>,
-    bytes: Vec<u8>,
-}
-
-impl Capture {
-    fn new(pipe: Option<PipeReader>) -> Self {
-        Capture { pipe, bytes: Vec::new() }
-    }
-
-    /// What there is, if there is something.
-    fn read(&mut self, buffer: &mut [u8]) -> bool {
-        match self.pipe.as_ref().map_or(Got::Nothing, |pipe| read_ready(pipe, buffer)) {
-            Got::Some(length) => {
-                self.bytes.extend_from_slice(&buffer[..length]);
-                true
-            }
-            Got::Nothing => false,
-            Got::End => {
-                self.pipe = None;
-                false
-            }
-        }
-    }
-
-    fn take(&mut self) -> Captured {
-        std::mem::take(&mut self.bytes).into()
-    }
-}
-
 /// A pipe whose writing end goes when the handler that calls us is given up. Outside of handlers that never happens.
 struct GivenUp {
     heard: PipeReader,
-    _kept: Option<io::PipeWriter>,
+    _kept: Option<PipeWriter>,
     /// With it goes the other end, whether or not the handler has ended: it may run a thousand commands.
     _guard: Option<CancelGuard>,
 }

@@ -2,9 +2,11 @@
 //!
 //! What it has started itself stays, and so does the program if this process is killed.
 
-use super::command::{Command, CommandError, CommandOutput};
+use super::capture::{Capture, OnLine};
+use super::command::Command;
+use super::output::{CommandError, CommandOutput};
 use super::streams;
-use crate::bus::{HandlerContext, at_process};
+use crate::bus::{HandlerContext, at_process_that_says};
 use crate::event::WaitError;
 use crate::sys::clock;
 use crate::sys::sync::{Condvar, Mutex};
@@ -14,42 +16,65 @@ use std::process::{Child, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often to look whether it has ended, or should.
+/// How often to look whether it has ended, or should, and what it has written.
 const LOOK: Duration = Duration::from_millis(10);
 /// How long its pipes may stay open beyond its end: whom it has left behind may keep them.
 const PIPES: Duration = Duration::from_secs(1);
+/// How much of a stream is read ahead.
+const AHEAD: usize = 4 << 20;
 const STACK: usize = 256 * 1024;
 
-pub(crate) fn run(command: &Command) -> Result<CommandOutput, CommandError> {
-    let (mut program, streams) = streams::prepare(command)?;
+pub(crate) fn run(command: &Command, on_line: Option<OnLine<'_>>) -> Result<CommandOutput, CommandError> {
+    let (streams, theirs) = streams::prepare(command)?;
+    let mut program = streams::program(command, &theirs).map_err(command.about("start"))?;
     let began = clock::now();
     let child = program.spawn().map_err(command.about("start"))?;
-    // With it go our copies of what is the child's.
-    drop(program);
-    let mut running = Running(child);
+    // With them go our copies of what is the child's.
+    drop((program, theirs));
+    let mut child = Running(child);
     if let Some((mut pipe, bytes)) = streams.input {
         // It may end without having read all of it.
         let feed = move || drop(pipe.write_all(&bytes));
         thread::spawn("command-input".to_owned(), STACK, feed).map_err(command.about("stdin"))?;
     }
-    let [stdout, stderr] = streams.outputs.map(|pipe| pipe.map(Collected::from_pipe).unwrap_or_default());
-    let words = || format!("waits for command {}", command.program.to_string_lossy());
-    let status = at_process(words, || running.wait()).map_err(command.about("wait"))?;
-    let elapsed = Duration::from_nanos(clock::now().saturating_sub(began));
-    let Some(status) = status else { return Err(command.error("ended", WaitError::Aborted)) };
+    let outputs = streams.outputs.map(|pipe| pipe.map(Collected::from_pipe).unwrap_or_default());
+    let mut capture = Capture::new(command, on_line);
+    let said = capture.said();
+    let status = at_process_that_says(|| said, || child.wait(&outputs, &mut capture)).map_err(command.about("wait"))?;
+    // Ended, if it was given up.
+    drop(child);
     let deadline = clock::after(clock::now(), PIPES);
-    let [stdout, stderr] = [stdout, stderr].map(|collected| collected.take(deadline));
-    Ok(CommandOutput { code: status.code(), signal: None, stdout: stdout.into(), stderr: stderr.into(), elapsed })
+    for (stream, output) in outputs.iter().enumerate() {
+        while let Some(bytes) = output.take(deadline) {
+            capture.push(stream, &bytes);
+        }
+    }
+    capture.finish();
+    let elapsed = Duration::from_nanos(clock::now().saturating_sub(began));
+    let [(stdout, stdout_lost), (stderr, stderr_lost)] = capture.take();
+    let code = status.and_then(|status| status.code());
+    let output = CommandOutput { code, signal: None, stdout, stderr, stdout_lost, stderr_lost, elapsed };
+    if status.is_none() {
+        return Err(command.error("ended", WaitError::Aborted).with(output));
+    }
+    if command.check && !output.success() {
+        let how = code.map_or_else(|| "has ended".to_owned(), |code| format!("exited with code {code}"));
+        return Err(CommandError::ended(&command.program, how, output));
+    }
+    Ok(output)
 }
 
 struct Running(Child);
 
 impl Running {
     /// None if the handler that runs it was given up before.
-    fn wait(&mut self) -> io::Result<Option<ExitStatus>> {
+    fn wait(&mut self, outputs: &[Collected; 2], capture: &mut Capture<'_>) -> io::Result<Option<ExitStatus>> {
         let context = HandlerContext::current();
         let (never, nobody) = (Mutex::new(()), Condvar::new());
         loop {
+            for (stream, output) in outputs.iter().enumerate() {
+                capture.push(stream, &output.take(clock::now()).unwrap_or_default());
+            }
             if let Some(status) = self.0.try_wait()? {
                 return Ok(Some(status));
             }
@@ -84,6 +109,8 @@ struct Shared {
 struct Bytes {
     bytes: Vec<u8>,
     ended: bool,
+    /// Nobody takes any more.
+    closed: bool,
 }
 
 impl Collected {
@@ -94,7 +121,15 @@ impl Collected {
             move || {
                 let mut buffer = vec![0; 64 * 1024];
                 while let Ok(length @ 1..) = pipe.read(&mut buffer) {
-                    shared.bytes.lock().bytes.extend_from_slice(&buffer[..length]);
+                    let mut bytes = shared.bytes.lock();
+                    while bytes.bytes.len() >= AHEAD && !bytes.closed {
+                        shared.changed.wait(&mut bytes);
+                    }
+                    if bytes.closed {
+                        break;
+                    }
+                    bytes.bytes.extend_from_slice(&buffer[..length]);
+                    shared.changed.notify_all();
                 }
                 shared.bytes.lock().ended = true;
                 shared.changed.notify_all();
@@ -111,13 +146,25 @@ impl Collected {
         }
     }
 
-    fn take(self, deadline: clock::Tick) -> Vec<u8> {
-        let Some(shared) = self.0 else { return Vec::new() };
+    /// What has come, waiting for it until then. None: there is no more.
+    fn take(&self, deadline: clock::Tick) -> Option<Vec<u8>> {
+        let shared = self.0.as_ref()?;
         let mut bytes = shared.bytes.lock();
-        while !bytes.ended && clock::now() < deadline {
+        while bytes.bytes.is_empty() && !bytes.ended && clock::now() < deadline {
             let Some(instant) = clock::instant(deadline) else { break };
             shared.changed.wait_until(&mut bytes, instant);
         }
-        std::mem::take(&mut bytes.bytes)
+        let taken = std::mem::take(&mut bytes.bytes);
+        shared.changed.notify_all();
+        (!taken.is_empty()).then_some(taken)
+    }
+}
+
+impl Drop for Collected {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.0 {
+            shared.bytes.lock().closed = true;
+            shared.changed.notify_all();
+        }
     }
 }

@@ -1,6 +1,7 @@
-//! A command's three streams, and the system's own way to say the rest of it.
+//! A command's three streams, and the standard library's own way to say the rest of it.
 
-use super::command::{Captured, Command, CommandError, Input, Sink};
+use super::command::{Command, Input, Sink};
+use super::output::{Captured, CommandError};
 use std::fs::{File, OpenOptions};
 use std::io::{self, PipeReader, PipeWriter};
 use std::process::Stdio;
@@ -13,8 +14,47 @@ pub(crate) struct Streams {
     pub(crate) outputs: [Option<PipeReader>; 2],
 }
 
-/// Opens what is to be opened. The pipes' other ends, and the files, are in the first.
-pub(crate) fn prepare(command: &Command) -> Result<(std::process::Command, Streams), CommandError> {
+/// The command's own streams: stdin, stdout, stderr.
+pub(crate) type Theirs = [Target; 3];
+
+/// What a stream of a command is.
+pub(crate) enum Target {
+    Source(PipeReader),
+    Pipe(PipeWriter),
+    File(File),
+    Null,
+    /// What this process has under that number.
+    Own(u8),
+}
+
+impl Target {
+    pub(crate) fn try_clone(&self) -> io::Result<Target> {
+        Ok(match self {
+            Target::Source(pipe) => Target::Source(pipe.try_clone()?),
+            Target::Pipe(pipe) => Target::Pipe(pipe.try_clone()?),
+            Target::File(file) => Target::File(file.try_clone()?),
+            Target::Null => Target::Null,
+            Target::Own(number) => Target::Own(*number),
+        })
+    }
+}
+
+impl From<Target> for Stdio {
+    fn from(target: Target) -> Stdio {
+        match target {
+            Target::Source(pipe) => pipe.into(),
+            Target::Pipe(pipe) => pipe.into(),
+            Target::File(file) => file.into(),
+            Target::Null => Stdio::null(),
+            Target::Own(1) => io::stdout().into(),
+            Target::Own(2) => io::stderr().into(),
+            Target::Own(_) => Stdio::inherit(),
+        }
+    }
+}
+
+/// All but how it is started.
+pub(crate) fn program(command: &Command, streams: &Theirs) -> io::Result<std::process::Command> {
     let mut program = std::process::Command::new(&command.program);
     program.args(&command.args);
     if let Some(dir) = &command.cwd {
@@ -29,68 +69,48 @@ pub(crate) fn prepare(command: &Command) -> Result<(std::process::Command, Strea
             None => program.env_remove(name),
         };
     }
+    let [stdin, stdout, stderr] = streams;
+    program.stdin(stdin.try_clone()?).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
+    Ok(program)
+}
+
+/// Opens what is to be opened.
+pub(crate) fn prepare(command: &Command) -> Result<(Streams, Theirs), CommandError> {
     let (stdin, input) = source(command)?;
-    let (stdout, captured) = sink(command, "stdout", &command.stdout, Target::Output)?;
+    let (stdout, captured) = sink(command, "stdout", &command.stdout, 1)?;
     let (stderr, captured_errors) = match command.stderr {
         Sink::Stdout => (stdout.try_clone().map_err(command.about("stderr"))?, None),
-        _ => sink(command, "stderr", &command.stderr, Target::ErrorOutput)?,
+        _ => sink(command, "stderr", &command.stderr, 2)?,
     };
-    program.stdin(stdin).stdout(stdout).stderr(stderr);
-    Ok((program, Streams { input, outputs: [captured, captured_errors] }))
+    one_file_is_not_written_twice(command, &stdout, &stderr)?;
+    // Not before both are known to be right.
+    for (sink, target, name) in [(&command.stdout, &stdout, "stdout"), (&command.stderr, &stderr, "stderr")] {
+        if let (Sink::File(path), Target::File(file)) = (sink, target) {
+            empty(file).map_err(command.about(format!("{name} {path:?}")))?;
+        }
+    }
+    Ok((Streams { input, outputs: [captured, captured_errors] }, [stdin, stdout, stderr]))
 }
 
 type Fed = Option<(PipeWriter, Captured)>;
 
-fn source(command: &Command) -> Result<(Stdio, Fed), CommandError> {
+fn source(command: &Command) -> Result<(Target, Fed), CommandError> {
     match &command.stdin {
-        Input::Null => Ok((Stdio::null(), None)),
-        Input::Inherit => Ok((Stdio::inherit(), None)),
+        Input::Null => Ok((Target::Null, None)),
+        Input::Inherit => Ok((Target::Own(0), None)),
         Input::File(path) => {
             let file = File::open(path).map_err(command.about(format!("stdin {path:?}")))?;
-            Ok((file.into(), None))
+            Ok((Target::File(file), None))
         }
         Input::Bytes(bytes) => {
             let (reader, writer) = io::pipe().map_err(command.about("stdin"))?;
-            Ok((reader.into(), Some((writer, bytes.clone()))))
+            Ok((Target::Source(reader), Some((writer, bytes.clone()))))
         }
     }
 }
 
-/// A `Stdio` that there may be two of.
-enum Target {
-    Pipe(PipeWriter),
-    File(File),
-    Null,
-    Output,
-    ErrorOutput,
-}
-
-impl Target {
-    fn try_clone(&self) -> io::Result<Target> {
-        Ok(match self {
-            Target::Pipe(pipe) => Target::Pipe(pipe.try_clone()?),
-            Target::File(file) => Target::File(file.try_clone()?),
-            Target::Null => Target::Null,
-            Target::Output => Target::Output,
-            Target::ErrorOutput => Target::ErrorOutput,
-        })
-    }
-}
-
-impl From<Target> for Stdio {
-    fn from(target: Target) -> Stdio {
-        match target {
-            Target::Pipe(pipe) => pipe.into(),
-            Target::File(file) => file.into(),
-            Target::Null => Stdio::null(),
-            Target::Output => io::stdout().into(),
-            Target::ErrorOutput => io::stderr().into(),
-        }
-    }
-}
-
-/// Its end, and ours if it is captured.
-fn sink(command: &Command, name: &str, sink: &Sink, own: Target) -> Result<(Target, Option<PipeReader>), CommandError> {
+/// Its end, and ours if it is captured. A file is not emptied yet.
+fn sink(command: &Command, name: &str, sink: &Sink, own: u8) -> Result<(Target, Option<PipeReader>), CommandError> {
     let file = |path, options: &mut OpenOptions| {
         let file = options.create(true).open(path).map_err(command.about(format!("{name} {path:?}")))?;
         Ok((Target::File(file), None))
@@ -100,10 +120,47 @@ fn sink(command: &Command, name: &str, sink: &Sink, own: Target) -> Result<(Targ
             let (reader, writer) = io::pipe().map_err(command.about(name))?;
             Ok((Target::Pipe(writer), Some(reader)))
         }
-        Sink::File(path) => file(path, OpenOptions::new().write(true).truncate(true)),
+        Sink::File(path) => file(path, OpenOptions::new().write(true).truncate(false)),
         Sink::Append(path) => file(path, OpenOptions::new().append(true)),
         Sink::Null => Ok((Target::Null, None)),
-        Sink::Inherit => Ok((own, None)),
+        Sink::Inherit => Ok((Target::Own(own), None)),
         Sink::Stdout => Err(command.error(name, "cannot go to itself")),
     }
+}
+
+/// Only regular files have a length to lose.
+fn empty(file: &File) -> io::Result<()> {
+    let found = file.metadata()?;
+    if found.is_file() && found.len() > 0 { file.set_len(0) } else { Ok(()) }
+}
+
+/// Two places to write in one file: each stream would overwrite the other's bytes.
+fn one_file_is_not_written_twice(command: &Command, stdout: &Target, stderr: &Target) -> Result<(), CommandError> {
+    let path = match (&command.stdout, &command.stderr) {
+        (Sink::Append(_), Sink::Append(_)) => return Ok(()),
+        (Sink::File(_) | Sink::Append(_), Sink::File(path) | Sink::Append(path)) => path,
+        _ => return Ok(()),
+    };
+    let (Target::File(one), Target::File(other)) = (stdout, stderr) else { return Ok(()) };
+    if is_same(command, one, other).map_err(command.about(format!("stderr {path:?}")))? {
+        let why = "is where stdout goes, too: append to it with both, or use `Sink::Stdout`";
+        return Err(command.error(format!("stderr {path:?}"), why));
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn is_same(_: &Command, one: &File, other: &File) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let (one, other) = (one.metadata()?, other.metadata()?);
+    Ok(one.is_file() && (one.dev(), one.ino()) == (other.dev(), other.ino()))
+}
+
+#[cfg(not(unix))]
+fn is_same(command: &Command, one: &File, _: &File) -> io::Result<bool> {
+    let path = |sink: &Sink| match sink {
+        Sink::File(path) | Sink::Append(path) => std::fs::canonicalize(path).map(Some),
+        _ => Ok(None),
+    };
+    Ok(one.metadata()?.is_file() && path(&command.stdout)? == path(&command.stderr)?)
 }

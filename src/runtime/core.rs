@@ -65,9 +65,9 @@ pub(crate) enum SitFor {
     Idle(Arc<BusIdentity>),
     /// In words: `receives from …`.
     Other(Arc<str>),
-    /// The same for a process that ends with the handler's attempt.
+    /// The same for a process that ends with the handler's attempt. Read with `sits` locked.
     #[cfg(feature = "process")]
-    Process(Arc<str>),
+    Process(Arc<dyn fmt::Display + Send + Sync>),
 }
 
 impl SitFor {
@@ -90,7 +90,7 @@ impl fmt::Display for SitFor {
             SitFor::Idle(bus) => write!(f, "waits for {} to be idle", bus.label),
             SitFor::Other(what) => f.write_str(what),
             #[cfg(feature = "process")]
-            SitFor::Process(what) => f.write_str(what),
+            SitFor::Process(what) => what.fmt(f),
         }
     }
 }

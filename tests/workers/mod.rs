@@ -4,6 +4,8 @@
 #![allow(dead_code, reason = "every test file uses its own part of this module")]
 #![allow(unreachable_pub, reason = "shared by test crates, public to none")]
 
+pub mod dir;
+
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fs;
@@ -274,4 +276,14 @@ fn stat(pid: u32) -> Option<(char, u32, u32)> {
     // Behind the name, which may be anything.
     let mut fields = text.get(text.rfind(')')? + 1..)?.split_whitespace();
     Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+}
+
+/// The number that a command has written into this file, once it is there.
+pub fn number_in(path: &Path) -> u32 {
+    let mut number = None;
+    crate::common::eventually(|| {
+        number = std::fs::read_to_string(path).ok().and_then(|text| text.strip_suffix('\n')?.parse().ok());
+        number.is_some()
+    });
+    number.expect("it is there")
 }

@@ -399,7 +399,7 @@ impl Slots {
             slots: Arc::clone(self),
             stdout: Printed::new(child.stdout.take().map(OwnedFd::from), log::Level::Info, &link),
             stderr: Printed::new(child.stderr.take().map(OwnedFd::from), log::Level::Warn, &link),
-            child: Watched::new(child, None),
+            child: Watched::new(&child),
             bell: heard,
             frames: Frames::new(config.max_frame.max(frame::LEAST)),
             phase: Phase::first(config.start_timeout),

@@ -1,0 +1,120 @@
+//! Starting a program with clean signals, in a session or group of its own: what was weighed is in README.md.
+
+use super::command::Command;
+#[cfg(target_os = "linux")]
+use super::spawn;
+use super::streams::{self, Theirs};
+use process_wrap::std::{CommandWrap, ProcessSession, ResetSigmask};
+use rustix::process::Pid;
+use std::io;
+use std::os::unix::process::CommandExt;
+
+/// Where it is to live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Join {
+    /// A session of its own, which has no terminal.
+    Session,
+    /// A group of its own, in this session.
+    Own,
+    /// A group of this session.
+    Group(Pid),
+    /// This process's group.
+    Here,
+}
+
+/// Starts it. An error is the system's own, as of `exec`.
+pub(crate) fn start(command: &Command, streams: &Theirs, join: Join, mark: &Mark) -> io::Result<Pid> {
+    #[cfg(target_os = "linux")]
+    if let Some(started) = spawn::start(command, streams, join, mark) {
+        return started;
+    }
+    let _ = mark;
+    by_hooks(command, streams, join)
+}
+
+/// With hooks between `fork` and `exec`: everywhere, but what this process ignores stays ignored.
+fn by_hooks(command: &Command, streams: &Theirs, join: Join) -> io::Result<Pid> {
+    let mut program = streams::program(command, streams)?;
+    match join {
+        Join::Own => drop(program.process_group(0)),
+        Join::Group(group) => drop(program.process_group(group.as_raw_pid())),
+        Join::Session | Join::Here => {}
+    }
+    let mut program = CommandWrap::from(program);
+    program.wrap(ResetSigmask);
+    if join == Join::Session {
+        program.wrap(ProcessSession);
+    }
+    let child = program.spawn()?;
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    pid.ok_or_else(|| io::Error::other("the new process has no number"))
+}
+
+/// A pipe by which the guardian finds the command, should we die before it is told (README.md).
+#[derive(Debug, Default)]
+pub(crate) struct Mark {
+    pub(crate) inode: Option<u64>,
+    /// A pipe for nothing else, for a command that has none.
+    #[cfg(target_os = "linux")]
+    pub(crate) pipe: Option<io::PipeReader>,
+}
+
+impl Mark {
+    #[cfg(target_os = "linux")]
+    pub(crate) fn of(streams: &Theirs) -> io::Result<Mark> {
+        use streams::Target;
+        let own = streams.iter().find_map(|stream| match stream {
+            Target::Source(pipe) => Some(rustix::fs::fstat(pipe)),
+            Target::Pipe(pipe) => Some(rustix::fs::fstat(pipe)),
+            Target::File(_) | Target::Null | Target::Own(_) => None,
+        });
+        if own.is_some() {
+            return Ok(Mark { inode: own.transpose()?.map(|pipe| pipe.st_ino), pipe: None });
+        }
+        let (pipe, _) = io::pipe()?;
+        Ok(Mark { inode: Some(rustix::fs::fstat(&pipe)?.st_ino), pipe: Some(pipe) })
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn of(_: &Theirs) -> io::Result<Mark> {
+        Ok(Mark::default())
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(crate) fn try_clone(&self) -> io::Result<Mark> {
+        Ok(Mark { inode: self.inode, pipe: self.pipe.as_ref().map(io::PipeReader::try_clone).transpose()? })
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::process::child::{Target as To, Watched};
+    use nix::sys::signal::{SigSet, Signal};
+
+    /// Where `posix_spawn` cannot be used.
+    #[test]
+    fn hooks_give_a_clean_mask_and_a_session() {
+        let mut set = SigSet::empty();
+        set.add(Signal::SIGTERM);
+        set.thread_block().unwrap();
+        for (join, dir) in [(Join::Session, "/"), (Join::Own, "/"), (Join::Here, "/proc")] {
+            let command = Command::new("cat").args(["self/status", "proc/self/status"]).cwd(dir);
+            let (streams, theirs) = streams::prepare(&command).unwrap();
+            let pid = by_hooks(&command, &theirs, join).unwrap();
+            drop(theirs);
+            let mut child = Watched::of(pid, To::Alone);
+            let [stdout, _] = streams.outputs;
+            let text = io::read_to_string(stdout.unwrap()).unwrap();
+            let number = |name: &str| {
+                let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+                line.split_whitespace().last().unwrap().to_owned()
+            };
+            assert_eq!(number("SigBlk:"), "0000000000000000", "{join:?}");
+            assert_eq!(number("NSsid:") == pid.as_raw_pid().to_string(), join == Join::Session, "{join:?}");
+            assert_eq!(number("NSpgid:") == pid.as_raw_pid().to_string(), join != Join::Here, "{join:?}");
+            child.reap();
+        }
+    }
+}
