@@ -5,7 +5,7 @@ program=$1
 
 said=$("$program" --size 400 --rows 4 --check)
 printf '%s\n' "$said"
-for part in 'tiles drawn by' 'was killed' 'checked: '; do
+for part in 'tiles drawn by' 'were recycled' 'was killed' 'checked: '; do
     case $said in
         *"$part"*) ;;
         *) printf 'missing: %s\n' "$part" >&2 && exit 1 ;;

@@ -102,6 +102,8 @@ mod bus;
 pub mod context;
 mod dead_letter;
 mod event;
+#[cfg(feature = "process")]
+mod exact;
 mod find;
 mod health;
 mod json;

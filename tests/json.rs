@@ -127,9 +127,9 @@ fn type_005_a_version_survives_json() {
 }
 
 #[test]
-fn type_007_unknown_fields_of_the_event_are_refused_and_options_are_in_json() {
+fn type_007_fields_of_the_event_are_refused_in_payloads_and_options_are_in_json() {
     let bus = EventBus::new("Reserved");
-    assert_eq!(refusal(&bus, &json!({ "event_type": "Any", "event_colour": 1 })), "field event_colour is reserved");
+    assert_eq!(refusal(&bus, &json!({ "event_type": "Any", "model_colour": 1 })), "field model_colour is reserved");
 
     #[derive(Serialize, Deserialize)]
     struct Own {

@@ -218,7 +218,6 @@ fn the_seeds_are_what_their_names_say() {
     bus.subscribe::<json_check::UserLogin>();
     bus.subscribe::<json_check::FetchPage>();
     bus.subscribe::<json_check::Tick>();
-    bus.on_any(|event| event.to_json().map(drop));
     for file in std::fs::read_dir(root).unwrap() {
         let path = file.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
@@ -227,7 +226,7 @@ fn the_seeds_are_what_their_names_say() {
         match bus.emit_json_slice(&bytes) {
             Ok(event) => {
                 assert!(name.starts_with("ok-"), "{name} was taken");
-                assert!(done_any(&event).errors().is_empty());
+                assert!(done_any(&event).to_json().is_ok(), "{name}");
             }
             Err(error) => assert!(!name.starts_with("ok-"), "{name}: {error}"),
         }

@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// From the ground up. A room imports from itself and from earlier lines.
 const LAYERS: &[&[&str]] = &[
-    &["sys"],
+    &["sys", "exact"],
     &["sync"],
     &["event"],
     &["rules"],

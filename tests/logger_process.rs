@@ -23,7 +23,7 @@ use logger::Logger;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
-use threadbus::{EventOptions, HandlerFailure};
+use threadbus::{EventOptions, HandlerFailure, TreeStyle};
 use workers::{Do, act, failure, parallel, pool};
 
 #[test]
@@ -113,5 +113,27 @@ fn what_a_worker_prints_in_bulk_is_not_lost() {
         let printed: usize = log.naming(&from).iter().map(|text| text.matches('x').count()).sum();
         assert!(printed >= 4 << 20, "{printed}");
         assert_eq!(log.naming("records were dropped"), [""; 0]);
+    });
+}
+
+#[test]
+fn what_workers_say_stays_on_its_line() {
+    within(4 * PATIENCE, || {
+        let bus = parallel();
+        let pool = pool().max_processes(1).build().expect("it can be built");
+        bus.on_process::<Do>(&pool);
+        let log = Logger::new(Info, |_, _| {});
+        let event = done(&bus.emit(act("log anything")));
+        assert_eq!(failure(&event).to_string(), "three\nfour\u{85}", "an error is what it is");
+        assert_eq!(event.log_tree_with(&TreeStyle::new().width(1000)).trim_end_matches('\n').split('\n').count(), 2);
+        log.says("one two [31m0");
+        log.says("printed ]0;title  over it");
+        let pid = done(&bus.emit(act("pid"))).result().expect("a value");
+        assert_eq!(failure(&done(&bus.emit(act("unspeakable")))).to_string(), "its text panicked: on purpose");
+        assert_eq!(done(&bus.emit(act("pid"))).result().expect("a value"), pid, "the worker lives on");
+        pool.shutdown();
+        for record in log.heard() {
+            assert!(!record.chars().any(|c| c.is_control() || c == '\u{2028}' || c == '\u{202e}'), "{record:?}");
+        }
     });
 }

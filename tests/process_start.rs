@@ -1,4 +1,4 @@
-//! How commands start: their signals, their session and terminal, their files.
+//! Workers that start slowly, or not at all; how long a handler has then, and who is kept.
 #![cfg(target_os = "linux")]
 #![allow(
     clippy::unwrap_used,
@@ -13,300 +13,209 @@
 mod common;
 mod workers;
 
-use common::{PATIENCE, done, eventually, within};
-use nix::sys::signal::{SigSet, Signal};
-use std::io::Write;
-use std::path::PathBuf;
-use std::process::Stdio;
-use std::time::Duration;
-use threadbus::process::{Command, Input, Sink, run_command};
-use threadbus::{EventBus, EventOptions, HandlerFailure, Runtime};
-use workers::dir::Dir;
-use workers::{exists, failure, number_in};
+use common::{done, eventually};
+use std::time::{Duration, Instant};
+use threadbus::process::{PoolBuilder, ProcessPool};
+use threadbus::{EventBus, EventOptions, HandlerFailure, HandlerOptions, Retry};
+use workers::{Do, act, failure, serve};
 
-fn sh(script: &str) -> Command {
-    Command::new("sh").args(["-c", script])
+/// No test, but the workers' program.
+#[test]
+fn worker_main() {
+    serve();
 }
 
-/// Where a command may be started from: each is a way of its own.
-fn with_and_without_a_directory(command: &Command) -> [Command; 2] {
-    [command.clone(), command.clone().cwd("/")]
+/// A worker that does so before it serves.
+fn after(before: &str) -> PoolBuilder {
+    // A shell in the worker's place, which becomes the worker.
+    let program = std::env::current_exe().expect("it has a path");
+    let line = format!("{before}; exec {} worker_main --exact --nocapture --test-threads=1", program.display());
+    ProcessPool::builder().program("sh").args(["-c", &line]).max_processes(1)
 }
 
-/// Which signals a command has blocked and ignored, bit by bit. Without the two that the C library keeps for itself, and sets when it wants.
-fn signals(command: Command) -> [u64; 2] {
-    let status = command.args(["-E", "^Sig(Blk|Ign)", "/proc/self/status"]).run().expect("it runs").stdout;
-    ["SigBlk", "SigIgn"].map(|name| {
-        let text = status.text();
-        let line = text.lines().find(|line| line.starts_with(name)).expect("it is there");
-        let digits = line.split_whitespace().last().expect("a number");
-        u64::from_str_radix(digits, 16).expect("digits") & !(0b11 << 31)
-    })
+fn bus(pool: &ProcessPool, options: HandlerOptions) -> EventBus {
+    let bus = EventBus::new("isolated");
+    bus.on_process_with::<Do>(options, pool);
+    bus
 }
 
-const NONE: &str = "0000000000000000";
-
-fn blocked() -> SigSet {
-    let mut set = SigSet::empty();
-    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD, Signal::SIGUSR1].iter().for_each(|signal| set.add(*signal));
-    set
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
 }
 
 #[test]
-fn no_signal_is_blocked_whatever_this_thread_blocks() {
-    blocked().thread_block().expect("it may");
-    for grep in with_and_without_a_directory(&Command::new("grep")) {
-        assert_eq!(signals(grep), [0, 0]);
-    }
-    // For programs that they start in turn, too, and with `Input::Inherit`.
-    for child in with_and_without_a_directory(&sh("grep SigBlk /proc/self/status; true").stdin(Input::Inherit)) {
-        let output = child.run().expect("it runs");
-        assert!(output.stdout.text().ends_with(&format!("{NONE}\n")), "{output:?}");
-    }
-    assert_eq!(SigSet::thread_get_mask().expect("it has one"), blocked());
-}
-
-/// A daemon blocks SIGTERM in all its threads, to read it by `sigwait`.
-#[test]
-fn sigterm_ends_a_command_though_this_process_blocks_it() {
-    blocked().thread_block().expect("it may");
-    let runtime = Runtime::builder().build().expect("it can be built");
-    let bus = EventBus::builder("tools").runtime(&runtime).build().expect("it can be built");
-    bus.on(run_command);
-    for sleep in with_and_without_a_directory(&Command::new("sleep").arg("300").kill_grace(Duration::from_secs(300))) {
-        let event = bus.emit_with(sleep, EventOptions::new().handler_timeout(Duration::from_millis(200)));
-        assert!(matches!(&*failure(&done(&event)), HandlerFailure::TimedOut { .. }));
-        // Not before the grace is over, if the signal waited.
-        eventually(|| runtime.stats().abandoned == 0 && bus.is_idle());
-    }
-}
-
-/// Never fewer signals are blocked than this thread says, not for an instant: one that came then would end the process.
-#[test]
-fn this_process_keeps_its_mask() {
-    blocked().thread_block().expect("it may");
-    let own = std::fs::read_link("/proc/thread-self").expect("a Linux /proc");
-    let (stop, stopped) = std::sync::mpsc::channel::<()>();
-    let watch = std::thread::spawn(move || {
-        let (mut looks, mut masks) = (0, Vec::new());
-        while stopped.try_recv().is_err() {
-            let status =
-                std::fs::read_to_string(std::path::Path::new("/proc").join(&own).join("status")).expect("it runs");
-            let line = status.lines().find(|line| line.starts_with("SigBlk")).expect("it is there");
-            let mask = u64::from_str_radix(line.split_whitespace().last().expect("a number"), 16).expect("digits");
-            if !masks.contains(&mask) {
-                masks.push(mask);
-            }
-            looks += 1;
-        }
-        (looks, masks)
-    });
-    for _ in 0..20 {
-        for command in with_and_without_a_directory(&Command::new("true")) {
-            assert!(command.run().expect("it runs").success());
-        }
-    }
-    stop.send(()).expect("it listens");
-    let (looks, masks) = watch.join().expect("no panic");
-    let mine = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD, Signal::SIGUSR1];
-    let mine = mine.iter().fold(0, |mask, signal| mask | 1 << (*signal as u64 - 1));
-    assert!(looks > 0 && masks.iter().all(|mask| mask & mine == mine), "{masks:x?}");
-}
-
-/// Set where this program is to be another.
-const PART: &str = "THREADBUS_TEST_PART";
-
-/// The parts of this program that need a process of their own. Says what happened.
-#[test]
-fn part_main() {
-    let Ok(part) = std::env::var(PART) else { return };
-    // The test harness has begun a line.
-    println!();
-    match part.as_str() {
-        "signals" => println!("signals {:?}", with_and_without_a_directory(&Command::new("grep")).map(signals)),
-        "signals below" => {
-            let below = sh("grep SigIgn /proc/self/status; true").run().expect("it runs");
-            println!("below {}", below.stdout.text());
-        }
-        "asks the terminal" => {
-            let asked = sh("read answer < /dev/tty").run().expect("it runs");
-            println!("asked {:?} {}", asked.code, asked.stderr.text());
-            let written = sh("echo x > /dev/tty").run().expect("it runs");
-            println!("written {:?}", written.code);
-            let with_files = sh("tty").cwd("/").run().expect("it runs");
-            println!("tty {}", with_files.stdout.text());
-        }
-        "reads the terminal" => {
-            let answer = sh("read answer; echo heard $answer; read again < /dev/tty; echo and $again");
-            println!("{}", answer.stdin(Input::Inherit).run().expect("it runs").stdout.text());
-        }
-        "is ended at the terminal" => {
-            let bus = EventBus::new("tools");
-            bus.on(run_command);
-            let asks = sh("read answer; read more").stdin(Input::Inherit).kill_grace(Duration::from_millis(100));
-            let event = bus.emit_with(asks, EventOptions::new().handler_timeout(Duration::from_millis(300)));
-            println!("ended {}", failure(&done(&event)));
-            eventually(|| bus.runtime().stats().abandoned == 0);
-        }
-        "dies at the terminal" => {
-            let file = std::env::var("THREADBUS_TEST_FILE").expect("a path");
-            let script = format!("trap '' HUP; echo $$ > {file}; exec sleep 300");
-            std::thread::spawn(move || sh(&script).stdin(Input::Inherit).run());
-            number_in(&PathBuf::from(file));
-            std::process::abort();
-        }
-        other => panic!("{other}?"),
-    }
-    println!("done");
-}
-
-fn part(name: &str) -> Vec<String> {
-    let program = std::env::current_exe().expect("it has one");
-    let args = ["part_main", "--exact", "--nocapture", "--test-threads=1"].map(str::to_owned);
-    [vec![program.to_string_lossy().into_owned()], args.to_vec(), vec![name.to_owned()]].concat()
-}
-
-fn says(mut program: std::process::Command, input: &'static str) -> String {
-    within(PATIENCE * 2, move || {
-        let mut program = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
-        let mut stdin = program.stdin.take().expect("it is piped");
-        stdin.write_all(input.as_bytes()).expect("it listens");
-        // Open until it has ended: the end of input would end what is behind the terminal.
-        let text = std::io::read_to_string(program.stdout.take().expect("it is piped")).expect("text");
-        drop(stdin);
-        program.wait().expect("it ran");
-        text.replace('\r', "")
-    })
-}
-
-/// This part under a shell that ignores these signals.
-fn ignoring(name: &str) -> String {
-    let mut program = std::process::Command::new("sh");
-    let line = part(name);
-    program.args(["-c", r#"trap '' TERM INT HUP QUIT USR1 CHLD; exec "$0" "$@""#]).args(&line[..line.len() - 1]);
-    program.env(PART, name);
-    says(program, "")
+fn a_slow_start_costs_no_attempt_and_no_worker() {
+    let pool = after("sleep 0.6").build().expect("it can be built");
+    let bus = bus(&pool, HandlerOptions::new().timeout(ms(200)));
+    assert_eq!(bus.emit(Do { what: "echo".to_owned(), number: 5 }).result().expect("a value"), "5");
+    assert_eq!(pool.stats().started, 1);
 }
 
 #[test]
-fn no_signal_is_ignored_whatever_this_process_ignores() {
-    let text = ignoring("signals");
-    assert!(text.contains("signals [[0, 0], [0, 0]]\n"), "{text}");
-    let text = ignoring("signals below");
-    assert!(text.contains("SigIgn:\t00000001") || text.contains(NONE), "{text}");
-}
-
-/// The same with a terminal, in its foreground. `script` of util-linux gives it one.
-fn at_a_terminal(name: &str, input: &'static str, file: Option<PathBuf>) -> String {
-    let line = part(name);
-    let quoted: Vec<_> = line[..line.len() - 1].iter().map(|word| format!("'{word}'")).collect();
-    let mut program = std::process::Command::new("script");
-    program.args(["-qec", &quoted.join(" "), "/dev/null"]).env(PART, name);
-    if let Some(file) = file {
-        program.env("THREADBUS_TEST_FILE", file);
-    }
-    says(program, input)
-}
-
-#[test]
-fn a_command_has_no_terminal_to_stop_at() {
-    let text = at_a_terminal("asks the terminal", "", None);
-    assert!(text.contains("asked Some(") && text.contains("/dev/tty"), "{text}");
-    assert!(!text.contains("asked Some(0)") && !text.contains("written Some(0)"), "{text}");
-    assert!(text.contains("tty not a tty") && text.contains("done"), "{text}");
+fn from_there_on_the_handlers_own_time_runs() {
+    let pool = after("sleep 0.3").build().expect("it can be built");
+    let bus = bus(&pool, HandlerOptions::new().timeout(ms(200)));
+    let began = Instant::now();
+    let event = done(&bus.emit(act("hang")));
+    let took = began.elapsed();
+    assert!(
+        matches!(&*failure(&event), HandlerFailure::TimedOut { after, .. } if *after == ms(200)),
+        "{:?}",
+        event.errors()
+    );
+    assert!(took >= ms(500), "{took:?}");
+    assert!(took < ms(5_000), "{took:?}");
+    // And the next one, in a worker that is there: at once.
+    assert_eq!(bus.emit(act("touch")).result().expect("a value"), "0");
+    let event = done(&bus.emit(act("hang")));
+    assert!(matches!(&*failure(&event), HandlerFailure::TimedOut { after, .. } if *after == ms(200)));
 }
 
 #[test]
-fn one_that_inherits_its_input_may_ask_there() {
-    let text = at_a_terminal("reads the terminal", "blue\nred\n", None);
-    assert!(text.contains("heard blue\nand red\n") && text.contains("done"), "{text}");
+fn the_events_own_time_does_not_wait_for_a_start_and_the_worker_is_kept() {
+    let pool = after("sleep 0.5").build().expect("it can be built");
+    let bus = bus(&pool, HandlerOptions::new());
+    let event = bus.emit_with(act("touch"), EventOptions::new().timeout(ms(100)));
+    assert!(matches!(&*failure(&event), HandlerFailure::Aborted { .. }), "{:?}", event.errors());
+    assert!(pool.stats().live == 1, "it goes on starting");
+    assert_eq!(bus.emit(act("touch")).result().expect("a value"), "0");
+    assert_eq!(pool.stats().started, 1);
 }
 
 #[test]
-fn one_that_asks_is_ended_with_its_handler() {
-    let text = at_a_terminal("is ended at the terminal", "", None);
-    assert!(text.contains("ended timed out") && text.contains("done"), "{text}");
+fn a_cancelled_event_leaves_a_starting_worker_alone() {
+    let pool = after("sleep 0.5").build().expect("it can be built");
+    let bus = bus(&pool, HandlerOptions::new());
+    let event = bus.emit(act("touch"));
+    eventually(|| pool.stats().live == 1);
+    event.cancel();
+    assert_eq!(bus.emit(act("touch")).result().expect("a value"), "0");
+    assert_eq!(pool.stats().started, 1);
 }
 
-#[test]
-fn one_that_asks_is_ended_with_its_process() {
-    let dir = Dir::new();
-    at_a_terminal("dies at the terminal", "", Some(dir.at("pid")));
-    let pid = number_in(&dir.at("pid"));
-    eventually(|| !exists(pid));
-}
-
-/// Session, group and own number of a command.
-fn place(command: Command) -> (String, String, String) {
-    let stat = command.args(["/proc/self/stat"]).run().expect("it runs").stdout;
-    let text = stat.text().into_owned();
-    let numbers: Vec<_> = text.rsplit(')').next().expect("a name").split_whitespace().map(str::to_owned).collect();
-    let own = text.split_whitespace().next().expect("a number").to_owned();
-    (numbers[3].clone(), numbers[2].clone(), own)
-}
-
-#[test]
-fn a_command_leads_a_session_unless_it_inherits_its_input() {
-    let ours = place(Command::new("cat").stdin(Input::Inherit)).0;
-    for cat in with_and_without_a_directory(&Command::new("cat")) {
-        let (session, group, own) = place(cat.clone());
-        assert_eq!((&session, &group), (&own, &own));
-        let (session, group, own) = place(cat.stdin(Input::Inherit));
-        assert_eq!(session, ours);
-        assert_ne!(group, own);
+fn why_not(pool: &ProcessPool) -> String {
+    let bus = bus(pool, HandlerOptions::new());
+    match &*failure(&bus.emit(act("touch"))) {
+        HandlerFailure::WorkerStart(why) => why.clone(),
+        other => panic!("{other}"),
     }
 }
 
 #[test]
-fn a_command_has_its_three_files_and_none_of_ours() {
-    // What is open in this process, whatever for: some may be inherited by all that it starts.
-    let numbers = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    let list = std::process::Command::new("ls").arg("/proc/self/fd").stderr(Stdio::null()).output().expect("it runs");
-    let usual = numbers(&String::from_utf8_lossy(&list.stdout));
-    let _ours = [std::io::pipe(), std::io::pipe()].map(|pipe| pipe.expect("room for it"));
-    let list = Command::new("ls").arg("/proc/self/fd");
-    for list in with_and_without_a_directory(&list) {
-        assert_eq!(numbers(&list.run().expect("it runs").stdout.text()), usual);
-    }
-    // Without a pipe it has one more, by which its guardian would find it.
-    let dir = Dir::new();
-    list.stdout(Sink::File(dir.at("list"))).stderr(Sink::Null).run().expect("it runs");
-    let listed = numbers(&std::fs::read_to_string(dir.at("list")).expect("it is there"));
-    assert_eq!(listed.len(), usual.len() + 1, "{listed:?}, else {usual:?}");
+fn one_that_dies_before_it_served_says_why() {
+    let dies = |before: &str| why_not(&after(before).build().expect("it can be built"));
+    let why = dies("echo no licence >&2; echo really >&2; exit 7");
+    assert!(
+        why.contains("exited with code 7 before it served: is `process::serve` the first line of its main?"),
+        "{why}"
+    );
+    assert!(why.ends_with("; its last words: no licence | really"), "{why}");
+    let trace = "echo \"thread 'main' panicked at src/main.rs:3:5:\nno licence found\nstack backtrace:\n  0: main\" >&2; exit 101";
+    let why = dies(trace);
+    assert!(why.contains("it panicked in `register`, or before `process::serve`"), "{why}");
+    assert!(why.ends_with("its last words: thread 'main' panicked at src/main.rs:3:5: | no licence found"), "{why}");
+    let why = dies("echo \"thread 'main' panicked at x.rs:1:1:\nunwrap of SetLoggerError(())\" >&2; exit 101");
+    assert!(why.contains("a worker's logger is its pool's"), "{why}");
+    let why = dies("kill -9 $$");
+    assert!(why.contains("was killed by signal 9 (SIGKILL) before it served"), "{why}");
 }
 
-/// Names are looked for as the standard library does.
 #[test]
-fn programs_are_found_in_the_commands_own_path() {
-    let dir = Dir::new();
-    let write = |name: &str, text: &str, mode| {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::write(dir.at(name), text).expect("room for it");
-        std::fs::set_permissions(dir.at(name), std::fs::Permissions::from_mode(mode)).expect("it is ours");
+fn one_that_never_serves_is_found_by_its_start_timeout() {
+    let pool = after("sleep 300").start_timeout(ms(100)).build().expect("it can be built");
+    let began = Instant::now();
+    let why = why_not(&pool);
+    assert!(why.contains("did not serve within 100ms"), "{why}");
+    assert!(began.elapsed() < ms(5_000));
+    eventually(|| pool.stats().live == 0);
+}
+
+#[test]
+fn what_does_not_start_is_started_less_and_less_often() {
+    let pool = after("exit 3").build().expect("it can be built");
+    let bus = bus(&pool, HandlerOptions::new().retry(Retry::attempts(4)));
+    let began = Instant::now();
+    let event = done(&bus.emit(act("touch")));
+    assert!(matches!(&*failure(&event), HandlerFailure::WorkerStart(_)), "{:?}", event.errors());
+    assert_eq!(pool.stats().started, 4);
+    // After 0.1, 0.2 and 0.4 s.
+    assert!(began.elapsed() >= ms(700), "{:?}", began.elapsed());
+    // Who waits for that can be given up, and the pool can end.
+    let event = bus.emit_with(act("touch"), EventOptions::new().timeout(ms(20)));
+    assert!(matches!(&*failure(&event), HandlerFailure::Aborted { .. }), "{:?}", event.errors());
+    assert_eq!(pool.stats().started, 4);
+    assert!(pool.shutdown());
+}
+
+#[test]
+fn some_are_there_before_they_are_needed_and_are_replaced() {
+    let pool = workers::pool().min_processes(2).max_processes(3).idle_timeout(ms(20)).build().expect("it can be built");
+    assert_eq!(pool.stats().live, 0);
+    let bus = workers::parallel();
+    let info = bus.on_process::<Do>(&pool);
+    eventually(|| pool.stats().idle == 2);
+    let first = pool.pids();
+    // Idle for longer than the others may be.
+    std::thread::sleep(ms(100));
+    assert_eq!(pool.pids(), first);
+    assert_eq!(bus.emit(Do { what: "echo".to_owned(), number: 1 }).result().expect("a value"), "1");
+    assert_eq!(pool.pids(), first);
+    assert!(matches!(&*failure(&bus.emit(act("abort"))), HandlerFailure::Worker(_)));
+    eventually(|| pool.stats().idle == 2 && pool.stats().started == 3);
+    bus.off(&info);
+    eventually(|| pool.stats().live == 0);
+    let pool = after("exit 3").min_processes(1).build().expect("it can be built");
+    let bus = self::bus(&pool, HandlerOptions::new());
+    eventually(|| pool.stats().started >= 2);
+    drop(bus);
+    assert!(pool.shutdown());
+}
+
+#[test]
+fn a_worker_ends_when_it_has_done_enough() {
+    let pool = workers::pool().max_processes(1).max_events(3).build().expect("it can be built");
+    let bus = bus(&pool, HandlerOptions::new());
+    let pids: Vec<_> = (0..7).map(|_| bus.emit(act("pid")).result().expect("a value")).collect();
+    assert!(pids[0] == pids[2] && pids[2] != pids[3] && pids[3] == pids[5] && pids[5] != pids[6], "{pids:?}");
+    assert_eq!((pool.stats().started, pool.stats().recycled), (3, 2));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_worker_ends_when_it_has_grown_too_large() {
+    let pool = workers::pool().max_processes(1).max_memory(200 << 20).build().expect("it can be built");
+    let bus = bus(&pool, HandlerOptions::new());
+    let pid = |what: &str, number| {
+        let answer = bus.emit(Do { what: what.to_owned(), number }).result().expect("a value");
+        assert!(!answer.is_empty());
+        bus.emit(act("pid")).result().expect("a value")
     };
-    write("only-here", "#!/bin/sh\necho here $0 $1\n", 0o755);
-    write("no-first-line", "echo plain $1\n", 0o755);
-    write("not-to-run", "#!/bin/sh\n", 0o644);
-    let here = dir.0.to_str().expect("text");
-    let in_path = |name: &str| Command::new(name).arg("x").env("PATH", format!("/no/such:{here}:/bin:/usr/bin"));
-    for name in with_and_without_a_directory(&in_path("only-here")) {
-        assert_eq!(name.run().expect("it runs").stdout.text(), format!("here {here}/only-here x\n"));
-    }
-    for name in with_and_without_a_directory(&in_path("no-first-line")) {
-        assert_eq!(name.run().expect("it runs").stdout.text(), "plain x\n");
-    }
-    assert!(Command::new("only-here").run().is_err());
-    for name in with_and_without_a_directory(&in_path("not-to-run")) {
-        assert_eq!(name.run().unwrap_err().io_kind(), Some(std::io::ErrorKind::PermissionDenied));
-    }
-    for name in with_and_without_a_directory(&Command::new("echo").arg("bare").clear_env()) {
-        assert_eq!(name.run().expect("it runs").stdout.text(), "bare\n");
-    }
-    let odd = Command::new("/usr/bin/env").clear_env().env("a.b", "1").env("C-D", "two words");
-    for odd in with_and_without_a_directory(&odd) {
-        let text = odd.run().expect("it runs").stdout.text().into_owned();
-        let mut lines: Vec<_> = text.lines().collect();
-        lines.sort_unstable();
-        assert_eq!(lines, ["C-D=two words", "a.b=1"]);
-    }
+    let first = pid("echo", 1);
+    assert_eq!(pid("leak", 10 << 20), first);
+    assert_ne!(pid("leak", 300 << 20), first);
+    assert_eq!(pool.stats().recycled, 1);
+}
+
+#[test]
+fn sigterm_from_somebody_else_lets_the_event_end() {
+    let pool = workers::pool().max_processes(1).build().expect("it can be built");
+    let bus = bus(&pool, HandlerOptions::new().timeout(ms(60_000)));
+    // Its handler sends the signal to its own process, and goes on.
+    assert_eq!(bus.emit(act("terminate itself")).result().expect("a value"), "and went on");
+    eventually(|| pool.stats().live == 0);
+    assert_eq!(bus.emit(Do { what: "echo".to_owned(), number: 2 }).result().expect("a value"), "2");
+    assert_eq!(pool.stats().started, 2);
+}
+
+#[test]
+fn options_that_cannot_be_name_themselves() {
+    let error = |builder: PoolBuilder| builder.build().map(drop).expect_err("it cannot be built").to_string();
+    let pool = ProcessPool::builder;
+    assert_eq!(error(pool().max_events(0)), "invalid max_events: 0, must be at least 1");
+    assert_eq!(error(pool().max_memory(0)), "invalid max_memory: 0 bytes, must be at least 1");
+    assert_eq!(error(pool().start_timeout(Duration::ZERO)), "invalid start_timeout: 0ns, must be more");
+    assert_eq!(
+        error(pool().min_processes(3).max_processes(2)),
+        "invalid min_processes: 3, must be at most max_processes, 2"
+    );
 }

@@ -14,14 +14,16 @@ mod common;
 mod workers;
 
 use common::{PATIENCE, done, eventually};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use threadbus::process::ProcessPool;
 use threadbus::{
     EventBus, EventOptions, HandlerFailure, HandlerOptions, Limit, Payload, ResultStatus, Retry, Shutdown,
 };
-use workers::{Do, Inner, OddOutput, Opaque, Silent, Stubborn, Unknown, act, exists, failure, parallel, pool, runs};
+use workers::{
+    Cell, Do, Inner, OddOutput, Opaque, Silent, Stubborn, Table, Unknown, act, exists, failure, parallel, pool, runs,
+};
 
 #[test]
 fn worker_main() {
@@ -46,7 +48,7 @@ fn pid(bus: &EventBus) -> u32 {
 
 fn text(failure: &HandlerFailure) -> String {
     match failure {
-        HandlerFailure::Worker(text) => text.clone(),
+        HandlerFailure::Worker(text) | HandlerFailure::WorkerStart(text) => text.clone(),
         other => panic!("not the worker's failure: {other:?}"),
     }
 }
@@ -251,7 +253,10 @@ fn bf_123_no_handler() {
     pid(&bus);
     let began = Instant::now();
     let why = text(&failure(&bus.emit(Unknown {})));
-    assert_eq!(why, "no handler for Unknown in the worker, which handles Do, Inner, OddOutput, Silent, Stubborn");
+    assert_eq!(
+        why,
+        "no handler for Unknown in the worker, which handles Do, Inner, OddOutput, Silent, Stubborn, Table"
+    );
     assert!(began.elapsed() < Duration::from_secs(1));
     assert_eq!(pool.stats().live, 1);
 }
@@ -301,13 +306,12 @@ fn what_cannot_be_sent_names_its_type_and_the_limit() {
     let failed = failure(&bus.emit(Opaque));
     assert_eq!(failed.to_string(), "worker process failed: Opaque cannot be sent to a worker: Opaque has no codec");
     let why = text(&failure(&bus.emit(act(&"x".repeat(5000)))));
-    assert!(why.starts_with("Do is ") && why.ends_with("more than the pool's max_frame 4096"), "{why}");
+    assert_eq!(why, "Do is larger than the pool's max_frame, 4096 bytes");
     assert_eq!(pool.stats().started, 0);
 
     let why = text(&failure(&bus.emit(Do { what: "large".to_owned(), number: 5000 })));
-    assert!(why.starts_with("the answer is 50") && why.ends_with("more than the pool's max_frame 4096"), "{why}");
-    let why = text(&failure(&bus.emit(OddOutput {})));
-    assert!(why.starts_with("the output of OddOutput cannot be JSON: "), "{why}");
+    assert_eq!(why, "the output of Do is larger than the pool's max_frame, 4096 bytes");
+    assert_eq!(done(&bus.emit(OddOutput {})).result().expect("a value"), HashMap::from([(vec![1], 1)]));
     assert_eq!(done(&bus.emit(Do { what: "large".to_owned(), number: 3000 })).result().expect("a value").len(), 3000);
     assert_eq!(pool.stats().started, 1);
 }
@@ -333,6 +337,43 @@ fn the_event_is_itself_over_there() {
     assert!(path_and_more.contains(bus.label()) && path_and_more.ends_with(" true"), "{answer}");
     assert_eq!(value(&bus, "ask"), "7");
     assert_eq!(value(&bus, "stdin"), "");
+}
+
+#[test]
+fn what_does_not_fit_is_named_by_its_place_on_all_four_ways() {
+    let pool = pool().max_processes(1).build().unwrap();
+    let bus = EventBus::new("app");
+    bus.on_process::<Table>(&pool);
+    let ask = |sent: u8, returns: u8| {
+        let event = done(&bus.emit(Table { cells: vec![Cell { n: 1 }, Cell { n: sent }], returns }));
+        event.errors().first().map(ToString::to_string).unwrap_or_default()
+    };
+    assert_eq!(ask(1, 1), "");
+    for (sent, returns, why) in [
+        (8, 1, "Table cannot be sent to a worker: cells[1].n: no eights"),
+        (7, 1, "the worker cannot read Table: cells[1].n: invalid type: string \"seven\", expected u8"),
+        (1, 8, "the output of Table cannot be sent: [1].n: no eights"),
+        (1, 7, "the output of Table does not fit: [1].n: invalid type: string \"seven\", expected u8"),
+    ] {
+        assert_eq!(ask(sent, returns), format!("worker process failed: {why}"));
+    }
+    assert_eq!((ask(1, 1), pool.stats().started), (String::new(), 1), "no worker came to harm");
+}
+
+/// What JSON refuses is no reason not to run in a process of the same program.
+#[test]
+fn names_and_times_of_any_kind_go_through() {
+    let pool = pool().max_processes(1).build().unwrap();
+    let bus = EventBus::builder("two\nlines").build().unwrap();
+    bus.on_process::<Do>(&pool);
+    let (tab, long, endless) = ("trace\t7".to_owned(), "x".repeat(1000), Duration::MAX);
+    for id in [tab, String::new(), long] {
+        let options = EventOptions::new().correlation_id(id.as_str()).timeout(endless).handler_slow_after(endless);
+        let event = bus.emit_with(act("identity"), options);
+        let value = event.result().unwrap();
+        assert!(value.contains(&id) && value.contains(&format!("{:?}", bus.label())), "{value}");
+        assert!(event.to_json().is_err(), "it is no JSON");
+    }
 }
 
 #[test]
@@ -371,9 +412,17 @@ fn what_is_no_worker_is_found_out() {
         why(other("true"))
             .ends_with("exited with code 0 before it served: is `process::serve` the first line of its main?")
     );
-    // It says back what it is sent.
-    let echo = why(other("sh").args(["-c", "cat >&0"]));
-    assert!(echo.contains("sent what is no message"), "{echo}");
+    // Frames, with their length, the number of a request, and a body.
+    let frame = |body: &str| format!("\\000\\000\\000\\{:03o}{}{body}", body.len(), "\\000".repeat(8));
+    let says = |frames: &str| why(other("sh").args(["-c", &format!("printf '{frames}' >&0; cat")]));
+    let babble = says(&frame("abc"));
+    assert!(babble.contains("sent something before it said hello"), "{babble}");
+    let version = says(&frame("threadbus worker, protocol 77"));
+    assert!(version.contains("speaks protocol 77, not 2: it has another version of this crate"), "{version}");
+    let garbage = says(&(frame("threadbus worker, protocol 2") + &frame("abc")));
+    assert!(garbage.contains("sent what is no message: "), "{garbage}");
+    let silent = why(other("cat").start_timeout(Duration::from_millis(50)));
+    assert!(silent.contains("did not serve within 50ms: is `process::serve` the first line"), "{silent}");
     let noise = why(other("sh").args(["-c", "yes >&0"]));
     assert!(noise.contains("bytes, more than the pool's max_frame"), "{noise}");
 }

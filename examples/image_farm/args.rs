@@ -10,6 +10,8 @@ Draws the Mandelbrot set in worker processes, and kills one of them on purpose.
   --size PIXELS    width and height of the picture, 1 to 8192 (default 800)
   --rows ROWS      rows of a tile (default 8)
   --workers N      processes at once, 1 to 64 (default 2)
+  --recycle TILES  after so many a worker makes place for a new one (default 40)
+  --start MS       how long a worker takes to start, 0 to 5000 (default 100)
   --no-kill        kill none
   --check          draw it in one process too, and compare
   --out FILE.ppm   where the picture goes (default: nowhere)
@@ -26,6 +28,8 @@ pub(crate) struct Request {
     pub(crate) size: usize,
     pub(crate) rows: usize,
     pub(crate) workers: usize,
+    pub(crate) recycle: usize,
+    pub(crate) start: usize,
     pub(crate) kill: bool,
     pub(crate) check: bool,
     pub(crate) out: Option<PathBuf>,
@@ -37,20 +41,23 @@ pub(crate) enum UsageError {
     Unknown(OsString),
     #[error("{0} needs a value")]
     NoValue(String),
-    #[error("{option}: {value:?} is no number from 1 to {most}")]
-    NoNumber { option: String, value: OsString, most: usize },
+    #[error("{option}: {value:?} is no number from {least} to {most}")]
+    NoNumber { option: String, value: OsString, least: usize, most: usize },
 }
 
 pub(crate) fn parse(mut args: impl Iterator<Item = OsString>) -> Result<Command, UsageError> {
-    let mut request = Request { size: 800, rows: 8, workers: 2, kill: true, check: false, out: None };
+    let mut request =
+        Request { size: 800, rows: 8, workers: 2, recycle: 40, start: 100, kill: true, check: false, out: None };
     while let Some(arg) = args.next() {
         let Some(option) = arg.to_str() else { return Err(UsageError::Unknown(arg)) };
         let mut value = || args.next().ok_or_else(|| UsageError::NoValue(option.to_owned()));
         match option {
             "-h" | "--help" => return Ok(Command::Help),
-            "--size" => request.size = number(option, value()?, 8192)?,
-            "--rows" => request.rows = number(option, value()?, 8192)?,
-            "--workers" => request.workers = number(option, value()?, 64)?,
+            "--size" => request.size = number(option, value()?, 1, 8192)?,
+            "--rows" => request.rows = number(option, value()?, 1, 8192)?,
+            "--workers" => request.workers = number(option, value()?, 1, 64)?,
+            "--recycle" => request.recycle = number(option, value()?, 1, 1_000_000)?,
+            "--start" => request.start = number(option, value()?, 0, 5000)?,
             "--no-kill" => request.kill = false,
             "--check" => request.check = true,
             "--out" => request.out = Some(value()?.into()),
@@ -60,10 +67,10 @@ pub(crate) fn parse(mut args: impl Iterator<Item = OsString>) -> Result<Command,
     Ok(Command::Draw(request))
 }
 
-fn number(option: &str, value: OsString, most: usize) -> Result<usize, UsageError> {
+fn number(option: &str, value: OsString, least: usize, most: usize) -> Result<usize, UsageError> {
     match value.to_str().and_then(|text| text.parse().ok()) {
-        Some(number) if (1..=most).contains(&number) => Ok(number),
-        _ => Err(UsageError::NoNumber { option: option.to_owned(), value, most }),
+        Some(number) if (least..=most).contains(&number) => Ok(number),
+        _ => Err(UsageError::NoNumber { option: option.to_owned(), value, least, most }),
     }
 }
 

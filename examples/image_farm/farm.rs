@@ -31,9 +31,15 @@ struct Drawn {
     counts: Vec<u16>,
 }
 
+/// The variable that tells a worker how long to take until it serves.
+const START: &str = "IMAGE_FARM_START_MS";
+
 /// In a worker: draws tiles, and exits when the pool lets it go. Elsewhere: nothing.
 pub(crate) fn serve() {
     process::serve(|worker| {
+        // What a real one loads here, a model or an index, takes its time too, and is not taken from a tile's.
+        let start = std::env::var(START).ok().and_then(|ms| ms.parse().ok()).unwrap_or_default();
+        std::thread::sleep(Duration::from_millis(start));
         worker.on(|tile: &Event<Tile>| {
             log::debug!("rows {} to {}", tile.first, tile.end);
             Drawn { pid: std::process::id(), counts: picture::rows(tile.size, tile.first..tile.end) }
@@ -44,6 +50,8 @@ pub(crate) fn serve() {
 pub(crate) struct Report {
     tiles: usize,
     workers: usize,
+    started: u64,
+    recycled: u64,
     killed: Option<u32>,
     again: usize,
 }
@@ -51,6 +59,7 @@ pub(crate) struct Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} tiles drawn by {} processes", self.tiles, self.workers)?;
+        write!(f, " of {}, of which {} were recycled", self.started, self.recycled)?;
         match self.killed {
             Some(pid) => write!(f, "; {pid} was killed, tiles begun again: {}", self.again),
             None => write!(f, "; none was killed"),
@@ -63,9 +72,17 @@ pub(crate) fn draw(request: &Request) -> Result<(Picture, Report), Box<dyn Error
         .event_concurrency(EventConcurrency::Parallel)
         .handler_concurrency(HandlerConcurrency::Parallel)
         .build()?;
-    let pool = ProcessPool::builder().max_processes(request.workers).niceness(5).build()?;
+    // What a worker leaks goes with it, after so many tiles. The first two start while the tiles are put together.
+    let pool = ProcessPool::builder()
+        .max_processes(request.workers)
+        .min_processes(request.workers.min(2))
+        .max_events(request.recycle as u64)
+        .env(START, request.start.to_string())
+        .niceness(5)
+        .build()?;
     // Whatever kills a worker may be over with the next attempt; an error of the drawing itself would not.
-    let again = Retry::attempts(3).only_if(|failure| matches!(failure, HandlerFailure::Worker(_)));
+    let again = Retry::attempts(3)
+        .only_if(|failure| matches!(failure, HandlerFailure::Worker(_) | HandlerFailure::WorkerStart(_)));
     bus.on_process_with::<Tile>(HandlerOptions::new().timeout(Duration::from_secs(300)).retry(again), &pool);
     bus.on(run_command);
 
@@ -93,8 +110,9 @@ pub(crate) fn draw(request: &Request) -> Result<(Picture, Report), Box<dyn Error
     }
     let again = tiles.iter().filter(|tile| tile.results().iter().any(|result| result.attempts > 1)).count();
     let killed = *killer.killed.lock().unwrap_or_else(PoisonError::into_inner);
+    let (started, recycled) = (pool.stats().started, pool.stats().recycled);
     bus.shutdown(Shutdown::Drain, Duration::from_secs(10));
-    Ok((picture, Report { tiles: tiles.len(), workers: workers.len(), killed, again }))
+    Ok((picture, Report { tiles: tiles.len(), workers: workers.len(), started, recycled, killed, again }))
 }
 
 /// The progress, on a line that is written over.

@@ -10,6 +10,7 @@ use crate::event::{
 };
 use crate::rules::{BusDefaults, HealthWindow, TokenBucket};
 use crate::runtime::{Runtime, Worker};
+use crate::sys::random::IdMaker;
 use crate::sys::sync::atomic::AtomicU64;
 use crate::sys::{clock, random};
 use std::any::Any;
@@ -297,8 +298,8 @@ impl BusBuilder {
         self
     }
 
-    /// How much JSON [`emit_json`](EventBus::emit_json) takes for an event. Default [`JsonLimits::new`]: 1 MiB, 64 levels, names of 256
-    /// bytes, 32 buses.
+    /// How much JSON [`emit_json`](EventBus::emit_json) takes for an event. Default [`JsonLimits::new`]: 16 MiB, 120 levels, names of 256
+    /// bytes, 1,024 buses.
     pub fn json_limits(mut self, limits: JsonLimits) -> Self {
         self.options.json_limits = limits;
         self
@@ -484,7 +485,7 @@ impl BusBuilder {
         let core = Arc::new_cyclic(|weak: &Weak<BusCore>| {
             let link: Weak<dyn Any + Send + Sync> = weak.clone();
             let notices = (!middlewares.is_empty()).then(Notices::default);
-            let identity = Arc::new(BusIdentity { id, name, label, link, notices, refusals });
+            let identity = Arc::new(BusIdentity { id, name, label, link, ids: IdMaker::new(), notices, refusals });
             let runtime = Arc::clone(&runtime.core);
             BusCore::new(Parts { identity, options, defaults, runtime, doors, rate, middlewares, manual })
         });

@@ -14,9 +14,10 @@ use crate::bus::outbox::Outbox;
 use crate::bus::permit::is_active;
 use crate::bus::recorder::Recorder;
 use crate::bus::registry::Registry;
-use crate::bus::seen_ids::SeenIds;
+use crate::bus::seen::SeenIds;
 use crate::bus::seldom::{Seldom, tell_gone};
 use crate::bus::tree::Tree;
+use crate::bus::upcasters::Upcasters;
 use crate::bus::waiting::Waiting;
 use crate::bus::waits_for::Lingering;
 use crate::event::{AnyEvent, BusIdentity, HistoryPolicy, TurnKind, WeakEvent};
@@ -52,7 +53,7 @@ pub(crate) enum Doors {
 pub(crate) struct Inlet {
     pub(crate) queue: Sender<Entry>,
     pub(crate) history: History,
-    pub(crate) foreign_ids: SeenIds,
+    pub(crate) seen: SeenIds,
     pub(crate) doors: Doors,
     /// Subscriptions and waiting finds.
     pub(crate) observers: Observers,
@@ -147,6 +148,7 @@ pub(crate) struct BusCore {
     pub(crate) locals: AtomicUsize,
     /// Of other buses, to this one.
     pub(crate) forwards: Mutex<Forwards>,
+    pub(crate) upcasters: Upcasters,
     /// A shutdown drains: no delay between two attempts is waited for any more.
     pub(crate) hurries: AtomicBool,
     /// Started deliveries that no thread runs at the moment: in line for a permit, or between two attempts.
@@ -223,7 +225,7 @@ impl BusCore {
             inlet: Mutex::new(Inlet {
                 queue,
                 history,
-                foreign_ids: SeenIds::default(),
+                seen: SeenIds::default(),
                 doors,
                 observers: Observers::default(),
                 active: crate::bus::submit::NOWHERE,
@@ -253,6 +255,7 @@ impl BusCore {
             manual,
             locals: AtomicUsize::new(0),
             forwards: Mutex::default(),
+            upcasters: Upcasters::default(),
             hurries: AtomicBool::new(false),
             set_aside: Mutex::default(),
             waiting: Waiting::default(),
@@ -419,6 +422,7 @@ impl Drop for BusCore {
         std::mem::take(&mut self.inlet.get_mut().observers).close();
         unwind::drop_each(self.inlet.get_mut().history.clear());
         drop_gone(self.dead_letters.get_mut().clear());
+        self.upcasters.clear();
         let handlers = self.registry.close(None);
         crate::bus::worker_local::forget_handlers(self, &handlers);
         unwind::drop_each(handlers);

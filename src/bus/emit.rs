@@ -22,7 +22,7 @@ use crate::sync::refused;
 use crate::sys::clock::{self, NEVER};
 use crate::sys::sync::MutexGuard;
 use crate::sys::sync::atomic::Ordering;
-use crate::sys::{planted, random, thread, unwind};
+use crate::sys::{planted, thread, unwind};
 use std::sync::Arc;
 
 /// So many events may an emitter be ahead, before it lets others run on the only core.
@@ -95,6 +95,9 @@ impl BusCore {
             }
             Err(error) => {
                 self.recorder.rejected();
+                if !candidate.explicit_id {
+                    self.note_refused(fresh.head());
+                }
                 Err((fresh, error))
             }
         }
@@ -121,6 +124,9 @@ impl BusCore {
             }
             Err(error) => {
                 self.recorder.rejected();
+                if !candidate.explicit_id {
+                    self.note_refused(event.head());
+                }
                 Err((event, error))
             }
         }
@@ -160,7 +166,7 @@ impl BusCore {
         let parent = candidate.parent();
         let phase = if entrance == Entrance::Queue { DeliveryPhase::Queued } else { DeliveryPhase::Active };
         let stamp = clock::unique_stamp(clock::now());
-        let id = own.as_ref().and_then(|own| own.id).unwrap_or_else(|| EventId(random::uuid_v7(stamp)));
+        let id = own.as_ref().and_then(|own| own.id).unwrap_or_else(|| EventId(self.identity.ids.make(stamp)));
         let link = match link {
             Some(link) if candidate.below_emitter => Some(link),
             link => parent.map(|parent| ParentLink::to(parent, link.and_then(|link| link.handler))),
@@ -326,7 +332,7 @@ impl BusCore {
         }
         let watched = tell::enter_new(self, event);
         if candidate.explicit_id {
-            inlet.foreign_ids.insert(event.head().id());
+            self.note_seen(&mut inlet, event.head().id());
         }
         let evicted = inlet.history.push(event.clone(), || self.counters.latest_claim());
         if !inlet.observers.is_empty() {
@@ -374,7 +380,8 @@ impl BusCore {
             if explicit_id || self.is_watched() || planted("ids_of_the_emitters_order") {
                 return;
             }
-            head.rename(clock::unique_stamp(clock::now()));
+            let stamp = clock::unique_stamp(clock::now());
+            head.rename(stamp, self.identity.ids.make(stamp));
         }
         inlet.latest = head.stamp();
     }
@@ -390,7 +397,10 @@ impl BusCore {
         self.refuse_all_but_full(inlet, event, in_handler, candidate.unhandled)?;
         if candidate.explicit_id {
             let id = event.head().id();
-            if inlet.foreign_ids.contains(&id) || inlet.history.get(id).is_some() {
+            if id.0.is_nil() {
+                return Err(EmitError::NilId { bus: self.label().to_owned() });
+            }
+            if self.has_seen(inlet, id) {
                 return Err(EmitError::DuplicateId { bus: self.label().to_owned(), id });
             }
         }

@@ -17,11 +17,12 @@ use std::sync::{Arc, Weak};
 impl EventBus {
     /// Puts an event that another bus took on this one too. It completes when all of them are done.
     ///
-    /// An event that this bus has taken already is left as it is. A completed event may be forwarded too: its results grow, it stays
+    /// An event that this bus has taken already is left as it is, and so is another one of an id that it [has seen](EventBus::emit_json). A completed event may be forwarded too: its results grow, it stays
     /// completed. Inside a handler the queue's capacity does not matter.
     ///
     /// # Errors
-    /// [`EmitError`] as for `emit`: closed, queue or history full, above the rate, no handler, or the forwarding handler was given up.
+    /// [`EmitError`] as for `emit`: closed, queue or history full, above the rate, no handler, or the forwarding handler was given up; and
+    /// [`DuplicateId`](EmitError::DuplicateId), if the history has an event of this id with another type or payload.
     pub fn forward(&self, event: impl AsRef<AnyEvent>) -> Result<(), EmitError> {
         self.core().take_in(event.as_ref())
     }
@@ -35,7 +36,8 @@ impl EventBus {
         self.register_forward(WILDCARD, None, target)
     }
 
-    /// The same for events whose payload is a `P`.
+    /// The same for events whose payload is a `P`. One of that name that came as JSON and does not fit goes along, if this bus
+    /// [takes it](EventBus::emit_json).
     #[track_caller]
     pub fn forward_to<P: Payload>(&self, target: &EventBus) -> HandlerInfo {
         self.register_forward(crate::event::name_of::<P>(), Some(KnownType::of::<P>()), target)
@@ -80,6 +82,15 @@ impl Forwards {
     }
 }
 
+/// Why a forwarded event does not come.
+enum Forwarded {
+    /// It is here.
+    Before,
+    /// Another one of its id is, or was.
+    AsTwin,
+    Refused(EmitError),
+}
+
 impl BusCore {
     /// With the last handle: whoever forwards here stops.
     pub(crate) fn end_forwards(&self) {
@@ -98,7 +109,8 @@ impl BusCore {
     }
 
     fn take_in_or_refuse(self: &Arc<Self>, event: &AnyEvent) -> Result<(), EmitError> {
-        let asks = !self.has_taken(event);
+        let is_new = || !self.has_taken(event) && !self.has_seen(&self.inlet.lock(), event.head().id());
+        let asks = self.is_watched() && is_new();
         if asks {
             ask::ask(self, event, frame::surroundings().emitter.as_ref())?;
         }
@@ -119,15 +131,20 @@ impl BusCore {
         let plan = plan_for(event, &slot, &self.defaults);
         let entered = self.enter(event, frame.is_some(), |inlet| {
             if self.has_taken(event) {
-                return Err(Ok(()));
+                return Err(Forwarded::Before);
+            }
+            if self.has_seen(inlet, event.head().id()) {
+                return Err(Forwarded::AsTwin);
             }
             let unhandled = self.options.require_handler && slot.handlers.is_empty();
             let refused = self.refuse_all_but_full(inlet, event, frame.is_some(), unhandled);
-            refused.and_then(|()| if frame.is_some() { Ok(()) } else { self.refuse_full() }).map_err(Err)
+            refused.and_then(|()| if frame.is_some() { Ok(()) } else { self.refuse_full() }).map_err(Forwarded::Refused)
         });
         let mut inlet = match entered {
             Ok(inlet) => inlet,
-            Err(already_here_or_refused) => return already_here_or_refused,
+            Err(Forwarded::Before) => return Ok(()),
+            Err(Forwarded::AsTwin) => return self.meet_twin(event),
+            Err(Forwarded::Refused(error)) => return Err(error),
         };
         if frame.is_none() {
             self.ask_for_token(&mut inlet)?;
@@ -160,9 +177,7 @@ impl BusCore {
             tell::enter(self, &state, event, delivery);
             delivery
         };
-        if event.head().options().is_some_and(|own| own.id.is_some()) {
-            inlet.foreign_ids.insert(event.head().id());
-        }
+        self.note_seen(&mut inlet, event.head().id());
         let evicted = inlet.history.push(event.clone(), || self.counters.latest_claim());
         let mut seen = Seen::default();
         if !inlet.observers.is_empty() {

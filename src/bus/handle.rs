@@ -4,6 +4,7 @@ use crate::bus::builder::{BusBuilder, BusOptions};
 use crate::bus::core::{Alive, BusCore, Doors};
 use crate::bus::emit::Entrance;
 use crate::bus::forbid::may_block_or_log;
+use crate::bus::pattern::never_matches;
 use crate::bus::registry::WILDCARD;
 use crate::bus::tell;
 use crate::bus::worker_local;
@@ -102,9 +103,12 @@ impl EventBus {
                 | EmitError::HistoryFull { bus, .. }
                 | EmitError::NoHandler { bus, .. },
             )
-            | Some(EmitError::Closed { bus } | EmitError::DuplicateId { bus, .. } | EmitError::Refused { bus, .. }) => {
-                bus.rsplit_once('#').map(|(name, _)| name)
-            }
+            | Some(
+                EmitError::Closed { bus }
+                | EmitError::DuplicateId { bus, .. }
+                | EmitError::NilId { bus }
+                | EmitError::Refused { bus, .. },
+            ) => bus.rsplit_once('#').map(|(name, _)| name),
             _ => None,
         };
         let name = identity.map(|identity| identity.name.as_str()).or(refusing);
@@ -178,12 +182,19 @@ impl EventBus {
         let type_name = named(&handler);
         let call = move |event: &AnyEvent| match event.as_typed::<P>() {
             Some(event) => handler.handle(event).map(|output| output.map(AnyOutput::of::<P>)),
-            None => Ok(None),
+            None => event.has_no::<P>(),
         };
         self.register(crate::event::name_of::<P>(), Some(KnownType::of::<P>()), options, type_name, true, call)
     }
 
     /// Registers an untyped handler: `pattern` is an event type's name, or `*` for all. Shares one table with [`on`](EventBus::on).
+    ///
+    /// Names are compared as a whole, so a handler for `Note*`, or for a name with blanks around it, waits in vain unless a type is called that: the
+    /// log warns of it.
+    ///
+    /// What it returns, if anything, is the event's output or JSON that its codec reads. Where the bus does not know the event's type (see
+    /// [`emit_json`](EventBus::emit_json)), nobody can tell, and any value is taken as it is; so a handler that returns the right thing does so
+    /// whoever else is registered.
     #[track_caller]
     pub fn on_named<R: IntoAnyOutcome>(
         &self,
@@ -206,7 +217,17 @@ impl EventBus {
         }
         let type_name = named(&handler);
         let call = move |event: &AnyEvent| handler(event).into_any_outcome();
-        self.register(pattern.to_owned(), None, options, type_name, false, call)
+        let info = self.register(pattern.to_owned(), None, options, type_name, false, call);
+        if let Some(why) = never_matches(pattern)
+            && matches!(self.core.registry.known(pattern), Ok(None))
+        {
+            logging::warn!(
+                "no event is called {pattern:?}, for which {} handles on {}: {why}",
+                info.label(),
+                self.label()
+            );
+        }
+        info
     }
 
     /// Registers a handler for every event.

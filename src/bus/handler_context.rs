@@ -41,6 +41,11 @@ impl HandlerContext {
         &self.frame.bus
     }
 
+    #[cfg(all(feature = "process", unix))]
+    pub(crate) fn frame(&self) -> &Frame {
+        &self.frame
+    }
+
     /// `None` outside a handler.
     pub fn current() -> Option<HandlerContext> {
         let frame = frame::top()?;

@@ -5,6 +5,7 @@ use crate::bus::results::results_in;
 use crate::bus::view;
 use crate::event::{
     AnyEvent, AnyOutput, BusIdentity, DeliveryPhase, EventOptions, EventStatus, HandlerCompletion, HandlerResult,
+    JsonLimits,
 };
 use crate::sys::unwind;
 use chrono::{DateTime, Utc};
@@ -42,6 +43,16 @@ impl Look {
     }
 }
 
+/// What JSON the bus takes that took the event first; if that is gone, what any does.
+pub(crate) fn json_limits(event: &AnyEvent) -> JsonLimits {
+    first_bus(event).map_or_else(JsonLimits::new, |bus| bus.options.json_limits)
+}
+
+fn first_bus(event: &AnyEvent) -> Option<Arc<BusCore>> {
+    let first = event.state().lock().deliveries.first().map(|d| Arc::clone(&d.bus));
+    first.as_deref().and_then(BusCore::of)
+}
+
 fn options_of(event: &AnyEvent) -> EventOptions {
     let of_type = type_options(event);
     let none = EventOptions::new();
@@ -60,8 +71,7 @@ fn options_of(event: &AnyEvent) -> EventOptions {
 
 /// As the bus asked for them that took the event first.
 fn type_options(event: &AnyEvent) -> Arc<EventOptions> {
-    let first = event.state().lock().deliveries.first().map(|d| Arc::clone(&d.bus));
-    match first.as_deref().and_then(BusCore::of) {
+    match first_bus(event) {
         Some(bus) => Arc::clone(&bus.registry.slot(event.body(), &bus.defaults).options),
         None => Arc::new(unwind::catch(|| event.body().default_options()).unwrap_or_default()),
     }

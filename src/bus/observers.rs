@@ -13,6 +13,11 @@ pub(crate) trait Observer: Send + Sync {
     /// False if it wants no more.
     fn see(&self, event: &AnyEvent, seen: &mut Seen) -> bool;
 
+    /// Of one that cares for no payload's type: whether it may care for an event of that name.
+    fn cares_for(&self, _event_type: &str) -> bool {
+        true
+    }
+
     /// True if it may ever be full.
     fn is_bounded(&self) -> bool {
         false
@@ -110,6 +115,11 @@ impl Observers {
         let payload = event.body().payload_type();
         let cares = |kind: &Option<TypeId>| kind.is_none_or(|kind| Some(kind) == payload);
         self.list.iter().filter(|(kind, _)| cares(kind)).find_map(|(_, observer)| observer.full())
+    }
+
+    /// Whether one cares for events of that name whatever their payload is.
+    pub(crate) fn take_any_payload(&self, event_type: &str) -> bool {
+        self.list.iter().any(|(kind, observer)| kind.is_none() && observer.cares_for(event_type))
     }
 
     /// True if some may be full.

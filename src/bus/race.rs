@@ -3,6 +3,7 @@
 use crate::bus::core::BusCore;
 use crate::bus::ending::{drive_on, end_losers};
 use crate::event::{AnyEvent, BusIdentity, CauseKind, Delivery, DeliveryPhase, Outcome};
+use crate::sys::planted;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -15,9 +16,10 @@ pub(crate) fn ends_with_first_value(event: &AnyEvent) {
         state.wants_first = true;
         let mut at = 0;
         while let Some(delivery) = state.deliveries.get_mut(at) {
-            if delivery.phase == DeliveryPhase::Active {
+            if delivery.phase == DeliveryPhase::Active && !planted("first_spares_what_started") {
                 delivery.manner.first = true;
-                let winner = if delivery.left > 0 { winner_of(delivery) } else { None };
+                let late = delivery.left > 0 && !planted("first_comes_after_the_value");
+                let winner = if late { winner_of(delivery) } else { None };
                 won.extend(winner.map(|winner| (Arc::clone(&delivery.bus), at, winner)));
             }
             at += 1;

@@ -257,6 +257,7 @@ impl Verdict {
                     | HandlerFailure::Panicked(_)
                     | HandlerFailure::WrongType { .. }
                     | HandlerFailure::Worker(_)
+                    | HandlerFailure::WorkerStart(_)
             );
     }
 }

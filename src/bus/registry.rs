@@ -4,8 +4,8 @@
 //! made, so an event costs the same however many handlers are registered for other types.
 
 use crate::event::{
-    AnyEvent, Body, EventId, EventOptions, HandlerEntry, HandlerId, HandlerInfo, HandlerMode, KnownType, Notice,
-    Notices, Of, Pace, Payload, Plan, Priority, Retry, Roster, SlotEntry, Timing, TypeSlot,
+    AnyEvent, Body, EventId, EventOptions, HandlerEntry, HandlerId, HandlerInfo, HandlerMode, JsonError, KnownType,
+    Notice, Notices, Of, Pace, Payload, Plan, Priority, Retry, Roster, SlotEntry, Timing, TypeSlot,
 };
 use crate::rules::{self, BusDefaults};
 use crate::sys::sync::RwLock;
@@ -35,8 +35,8 @@ struct Table {
     infos: FxHashMap<HandlerId, HandlerInfo>,
     options: FxHashMap<TypeId, Arc<EventOptions>>,
     slots: FxHashMap<Key, Arc<TypeSlot>>,
-    /// The types that JSON may become, by name; of two with one name the first.
-    types: FxHashMap<&'static str, KnownType>,
+    /// The types that JSON may become, by name.
+    types: FxHashMap<&'static str, Named>,
     closed: bool,
 }
 
@@ -48,6 +48,20 @@ pub(crate) struct Registry {
 }
 
 pub(crate) const WILDCARD: &str = "*";
+
+/// A name of types, and whose it is.
+struct Named {
+    first: KnownType,
+    /// The last other one.
+    another: Option<KnownType>,
+}
+
+impl Named {
+    fn has(&self, known: &KnownType) -> bool {
+        let is = |other: &KnownType| other.payload == known.payload;
+        is(&self.first) || self.another.as_ref().is_some_and(is)
+    }
+}
 
 /// Slots of dynamic types are dropped beyond this many: others choose those names.
 const DYNAMIC_SLOTS: usize = 1024;
@@ -169,9 +183,21 @@ impl Registry {
     /// From now on JSON of this type's name becomes this type.
     pub(crate) fn know(&self, known: KnownType) {
         let name = (known.name)();
-        if !self.table.read().types.contains_key(name) {
-            self.table.write().types.entry(name).or_insert(known);
+        let is_known = self.table.read().types.get(name).is_some_and(|named| named.has(&known));
+        if !is_known {
+            let mut table = self.table.write();
+            let named = table.types.entry(name).or_insert(Named { first: known, another: None });
+            if !named.has(&known) {
+                named.another = Some(known);
+            }
         }
+    }
+
+    /// Whether somebody handles events of that name whatever their payload is.
+    pub(crate) fn takes_any_payload(&self, name: &str) -> bool {
+        let table = self.table.read();
+        let by_name = || table.exact.get(name).is_some_and(|same| same.iter().any(|r| r.payload.is_none()));
+        !table.wild.is_empty() || by_name()
     }
 
     #[cfg(test)]
@@ -179,8 +205,20 @@ impl Registry {
         self.table.read().slots.len()
     }
 
-    pub(crate) fn known(&self, name: &str) -> Option<KnownType> {
-        self.table.read().types.get(name).copied()
+    /// The type that an event of that name is, if one is known here. An error if there are two.
+    pub(crate) fn known(&self, name: &str) -> Result<Option<KnownType>, JsonError> {
+        match self.table.read().types.get(name) {
+            None => Ok(None),
+            Some(Named { first, another: None }) => Ok(Some(*first)),
+            Some(Named { first, another: Some(another) }) => Err(JsonError::InvalidField {
+                field: "event_type".to_owned(),
+                reason: format!(
+                    "two types are called {name} here: {} and {}",
+                    (first.rust_type)(),
+                    (another.rust_type)()
+                ),
+            }),
+        }
     }
 
     /// Ends all registrations and takes no new ones.
@@ -203,7 +241,7 @@ impl Registry {
 
     /// The slot of an event's type; made on first use.
     pub(crate) fn slot(&self, body: &dyn Body, defaults: &BusDefaults) -> Arc<TypeSlot> {
-        let payload = body.payload_type();
+        let payload = body.known_type().map(|known| known.payload);
         let key = payload.map_or_else(|| Key::Dynamic(body.event_type().to_owned()), Key::Typed);
         let first = || {
             if let Some(known) = body.known_type() {

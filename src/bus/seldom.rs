@@ -62,6 +62,7 @@ impl BusCore {
             EmitError::Aborted => 64,
             EmitError::TooDeep { .. } => 128,
             EmitError::SubscriptionFull { .. } => 256,
+            EmitError::NilId { .. } => 512,
         };
         if event.head().is_from_logger() || !logging::takes(log::Level::Warn) {
             return;

@@ -376,11 +376,11 @@ impl BusCore {
         if history.is_empty() {
             return;
         }
-        let events = history.len();
-        let rest = history.split_off(events.saturating_sub(TREE));
+        let of = history.len();
+        let rest = history.split_off(of.saturating_sub(TREE));
         unwind::drop_each(history);
         // Names and texts in it are the user's.
-        match frame::callback(|| Tree { events, ..Tree::of_history(rest.clone()) }) {
+        match frame::callback(|| Tree { of, ..Tree::of_history(rest.clone()) }) {
             Ok(tree) => drop(self.last_tree.set(tree)),
             Err(panic) => {
                 let label = Arc::clone(&self.identity.label);

@@ -4,8 +4,9 @@
 use crate::bus::shown;
 use crate::bus::{age, callback};
 use crate::event::{AnyEvent, CauseKind, EventId, HandlerFailure, HandlerResult, ResultStatus, Unrun};
-use crate::event::{AnyOutput, HandlerId, Outcome, State, leaves_its_line};
+use crate::event::{AnyOutput, HandlerId, Outcome, State};
 use crate::sys::clock;
+use crate::sys::one_line::on_one_line;
 use chrono::{DateTime, Utc};
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -39,8 +40,9 @@ pub(crate) struct Node {
 pub(crate) struct Tree {
     pub(crate) nodes: Vec<Node>,
     pub(crate) roots: Vec<usize>,
-    /// How many events of the history it was made of.
+    /// How many events of the history it was made of, and of how many they are the last.
     pub(crate) events: usize,
+    pub(crate) of: usize,
 }
 
 impl Tree {
@@ -50,17 +52,18 @@ impl Tree {
 
     pub(crate) fn of_history(history: Vec<AnyEvent>) -> Tree {
         let events = history.len();
-        let known: HashSet<EventId> = history.iter().map(AnyEvent::id).collect();
+        let parents = parents_in(&history);
+        let tops = tops(&parents);
         let mut roots = Vec::new();
         // An event lets go of its oldest children when there are very many; the history may still have them.
         let mut below: HashMap<EventId, Vec<AnyEvent>> = HashMap::new();
-        for event in history {
-            match event.parent_id().filter(|parent| known.contains(parent) && *parent != event.id()) {
-                Some(parent) => below.entry(parent).or_default().push(event),
-                None => roots.push(event),
+        for (at, event) in history.into_iter().enumerate() {
+            match event.parent_id() {
+                Some(parent) if !tops[at] => below.entry(parent).or_default().push(event),
+                _ => roots.push(event),
             }
         }
-        Tree { events, ..Tree::grow(roots, &below) }
+        Tree { events, of: events, ..Tree::grow(roots, &below) }
     }
 
     fn grow(roots: Vec<AnyEvent>, below: &HashMap<EventId, Vec<AnyEvent>>) -> Tree {
@@ -107,6 +110,35 @@ impl Tree {
     }
 }
 
+/// At which place in it each event's parent is, if it is there.
+fn parents_in(history: &[AnyEvent]) -> Vec<Option<usize>> {
+    let places: HashMap<EventId, usize> = history.iter().enumerate().map(|(at, event)| (event.id(), at)).collect();
+    history.iter().map(|event| places.get(&event.parent_id()?).copied()).collect()
+}
+
+/// Which are drawn below nothing: those without a parent, and of parents in a circle, which only events from elsewhere can have, the first.
+fn tops(parents: &[Option<usize>]) -> Vec<bool> {
+    let mut tops: Vec<bool> = parents.iter().map(Option::is_none).collect();
+    // On which way up each was met first.
+    let mut met_on: Vec<Option<usize>> = vec![None; parents.len()];
+    for way in 0..parents.len() {
+        let mut at = way;
+        while met_on[at].is_none() {
+            met_on[at] = Some(way);
+            match parents[at] {
+                Some(parent) => at = parent,
+                None => break,
+            }
+        }
+        if met_on[at] == Some(way) && !tops[at] {
+            let around = std::iter::successors(parents[at], |at| parents[*at]).take_while(|next| *next != at);
+            let first = around.fold(at, usize::min);
+            tops[first] = true;
+        }
+    }
+    tops
+}
+
 fn event_node(event: &AnyEvent) -> Node {
     let (sign, result) = {
         let state = event.state().lock();
@@ -125,7 +157,7 @@ fn event_node(event: &AnyEvent) -> Node {
     };
     let (label, name) = (event.named(true).to_string(), event.named(false).to_string());
     let time = time(Some(event.created_at()), age(event), sign);
-    Node { sign, label, name, time, result: one_line(&result), children: Vec::new() }
+    Node { sign, label, name, time, result: on_one_line(result.trim_end()).into_owned(), children: Vec::new() }
 }
 
 fn handler_node(result: HandlerResult<AnyOutput>) -> Node {
@@ -144,7 +176,8 @@ fn handler_node(result: HandlerResult<AnyOutput>) -> Node {
     let until = result.completed_at.unwrap_or_else(|| clock::to_utc(clock::now()));
     let took = result.started_at.and_then(|from| until.signed_duration_since(from).to_std().ok());
     let time = time(result.started_at, took.unwrap_or_default(), sign);
-    Node { sign, label: one_line(&label), name: one_line(&name), time, result: one_line(&text), children: Vec::new() }
+    let [label, name, result] = [label, name, text].map(|text| on_one_line(text.trim_end()).into_owned());
+    Node { sign, label, name, time, result, children: Vec::new() }
 }
 
 /// The error is the user's, and so is its text.
@@ -184,12 +217,23 @@ fn time(from: Option<DateTime<Utc>>, took: Duration, sign: Sign) -> String {
     }
 }
 
-/// Without line breaks and other characters that would tear the tree apart, or show a line in another order than it is written.
-fn one_line(text: &str) -> String {
-    let text = text.trim_end();
-    if !text.contains(leaves_its_line) {
-        return text.to_owned();
+#[cfg(test)]
+mod tests {
+    use super::tops;
+
+    #[test]
+    fn each_event_is_below_one_top() {
+        for (parents, expected) in [
+            (&[][..], &[][..]),
+            (&[None, Some(0), Some(1)], &[0]),
+            (&[Some(0)], &[0]),
+            (&[Some(1), Some(0)], &[0]),
+            (&[Some(2), Some(0), Some(1), Some(2), Some(3)], &[0]),
+            (&[Some(3), None, Some(1), Some(4), Some(3), Some(5)], &[1, 3, 5]),
+        ] {
+            let tops = tops(parents);
+            let found: Vec<_> = (0..parents.len()).filter(|at| tops[*at]).collect();
+            assert_eq!(found, expected, "{parents:?}");
+        }
     }
-    let spaced = text.chars().map(|c| if leaves_its_line(c) { ' ' } else { c });
-    spaced.collect()
 }

@@ -1,16 +1,18 @@
 //! The event itself: payload and header in one allocation, shared by everyone who looks at it.
 
+use crate::event::known_type::version_of;
 use crate::event::state::{BusIdentity, State};
 use crate::event::{
-    AnyOutput, DeliveryPhase, EventId, EventOptions, HandlerFailure, HandlerId, Json, JsonError, KnownType, Manner,
-    Origin, Payload, Priority,
+    AnyOutput, DeliveryPhase, EventId, EventOptions, HandlerError, HandlerFailure, HandlerId, Json, JsonError,
+    KnownType, Manner, Origin, Payload, Priority,
 };
 use crate::sync::refused;
 use crate::sys::clock::Stamp;
 use crate::sys::count::Early;
+use crate::sys::logging;
+use crate::sys::one_line::on_one_line;
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use crate::sys::{logging, random, unwind};
 use ref_cast::{RefCastCustom, ref_cast_custom};
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -204,8 +206,8 @@ impl Head {
 
     /// Another id of its own, while only its emitter knows it.
     #[cold]
-    pub(crate) fn rename(&self, stamp: Stamp) {
-        let [first, second] = halves(random::uuid_v7(stamp));
+    pub(crate) fn rename(&self, stamp: Stamp, id: Uuid) {
+        let [first, second] = halves(id);
         self.id[0].set(first);
         self.id[1].set(second);
         self.stamp.set(stamp);
@@ -264,8 +266,12 @@ pub(crate) trait Body: Any + Send + Sync {
     fn version(&self) -> &str;
     /// Of the payload; `None` for a dynamic event.
     fn payload_type(&self) -> Option<TypeId>;
-    /// The same with all that a bus keeps of it.
+    /// The type by which it has its handlers, with all that a bus keeps of that.
     fn known_type(&self) -> Option<KnownType>;
+    /// Why it is no payload of that type, though it is called so: its JSON did not fit.
+    fn misfit(&self) -> Option<&str> {
+        None
+    }
     fn default_options(&self) -> EventOptions;
     fn payload_json(&self) -> Result<Json, JsonError>;
     /// What an untyped handler returned, as the event's own output.
@@ -281,7 +287,7 @@ impl<P: Payload> Body for Typed<P> {
     }
 
     fn version(&self) -> &str {
-        unwind::catch(P::version).unwrap_or("0.0.1")
+        version_of::<P>()
     }
 
     fn payload_type(&self) -> Option<TypeId> {
@@ -381,6 +387,14 @@ impl AnyEvent {
         self.is::<P>().then(|| Event { any: self.clone(), payload: PhantomData })
     }
 
+    /// What a typed handler answers to an event whose payload it cannot have.
+    #[cold]
+    pub(crate) fn has_no<P: Payload>(&self) -> Result<Option<AnyOutput>, HandlerError> {
+        let Some(reason) = self.0.body.misfit() else { return Ok(None) };
+        let (expected, found) = (crate::event::name_of::<P>().to_owned(), reason.to_owned());
+        Err(HandlerError::permanent(HandlerFailure::WrongType { expected, found }))
+    }
+
     /// The same without another hold of it.
     #[inline]
     pub(crate) fn as_typed<P: Payload>(&self) -> Option<&Event<P>> {
@@ -410,8 +424,8 @@ impl AnyEvent {
     /// # Errors
     /// [`JsonError::NoCodec`] if its type has none, [`JsonError::Serde`] if it does not serialize.
     pub fn payload_json(&self) -> Result<Json, JsonError> {
-        match self.0.head.origin() {
-            Some(origin) => Ok(origin.payload.clone()),
+        match self.0.head.origin().and_then(|origin| origin.payload.as_ref()) {
+            Some(payload) => Ok(payload.clone()),
             None => self.0.body.payload_json(),
         }
     }
@@ -434,6 +448,10 @@ impl<P: Payload> Fresh<P> {
 
     pub(crate) fn any(&self) -> AnyEvent {
         AnyEvent(Arc::clone(&self.0) as Arc<Envelope<dyn Body>>)
+    }
+
+    pub(crate) fn head(&self) -> &Head {
+        &self.0.head
     }
 
     pub(crate) fn into_event(self) -> Event<P> {
@@ -521,7 +539,7 @@ pub(crate) struct Named<'a> {
 
 impl fmt::Display for Named<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.event.0.body.event_type())?;
+        f.write_str(&on_one_line(self.event.0.body.event_type()))?;
         if self.with_id {
             write!(f, "#{}", self.event.0.head.id().last4())?;
         }

@@ -55,13 +55,20 @@ pub enum EmitError {
         /// Label of the bus.
         bus: String,
     },
-    /// The id was set by the emitter, and the bus has an event with it.
+    /// The id was set by the emitter or came with the event, and the bus has seen it: see [`emit_json`](crate::EventBus::emit_json).
     #[error("{bus} already has an event {id}")]
     DuplicateId {
         /// Label of the bus.
         bus: String,
         /// The id in question.
         id: EventId,
+    },
+    /// The id was set by the emitter, and is the nil UUID, which stands for none.
+    #[error("the nil id is no event's, and was set for one on {bus}")]
+    #[non_exhaustive]
+    NilId {
+        /// Label of the bus.
+        bus: String,
     },
     /// A middleware's `on_emit` returned an error, or panicked.
     #[error("refused by a middleware of {bus}: {reason}")]
@@ -253,6 +260,28 @@ pub enum JsonError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The history has an event of this id with another content: two writers gave one id to two events, or one was changed on its way.
+    #[error("an event {id} with another {field} is there already")]
+    #[non_exhaustive]
+    OtherContent {
+        /// The id in question.
+        id: EventId,
+        /// What differs first: `event_type`, or a field of the payload.
+        field: String,
+    },
+    /// An [upcaster](crate::EventBus::upcast) returned an error or something that is no payload, or panicked.
+    #[error("{event_type} of version {from} cannot be made {to}: {reason}")]
+    #[non_exhaustive]
+    Upcast {
+        /// Type of the event.
+        event_type: String,
+        /// Version that the upcaster got.
+        from: String,
+        /// Version that it should have made.
+        to: String,
+        /// Its error as text, or its panic's.
+        reason: String,
+    },
     /// A field of one object is there twice, so one of them would be lost.
     #[error("field {field} is there twice")]
     DuplicateField {
@@ -285,7 +314,7 @@ pub enum JsonError {
         /// The limit.
         limit: usize,
     },
-    /// The text is not JSON, or the payload's or output's own serialization failed.
+    /// The text is not JSON, or the payload or output does not fit its type, or its own serialization failed: then the text names type, field and index.
     #[error(transparent)]
     Serde(#[from] serde_json::Error),
 }

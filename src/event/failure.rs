@@ -20,7 +20,8 @@ pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
 /// `.map_err(|error| error.reallocate_into_boxed_dyn_error_without_backtrace())?`. What a `context` was put around keeps its type in any case.
 ///
 /// A handler that has its work done elsewhere, and knows that it panicked there, or that no answer will come, returns
-/// [`HandlerFailure::Panicked`] or [`HandlerFailure::Worker`] as its error: its invocation ends with that failure, as it is.
+/// [`HandlerFailure::Panicked`], [`HandlerFailure::Worker`] or [`HandlerFailure::WorkerStart`] as its error: its invocation ends with that failure, as it is. So it
+/// does with [`HandlerFailure::WrongType`].
 ///
 /// ```
 /// use threadbus::*;
@@ -55,8 +56,13 @@ impl HandlerError {
     /// What the invocation ends with.
     pub(crate) fn into_failure(self) -> HandlerFailure {
         match self.error.downcast::<HandlerFailure>() {
-            Ok(failure) if matches!(*failure, HandlerFailure::Panicked(_) | HandlerFailure::Worker(_)) => *failure,
-            Ok(failure) => HandlerFailure::Failed(failure),
+            Ok(failure) => match *failure {
+                HandlerFailure::Panicked(_)
+                | HandlerFailure::WrongType { .. }
+                | HandlerFailure::Worker(_)
+                | HandlerFailure::WorkerStart(_) => *failure,
+                _ => HandlerFailure::Failed(failure),
+            },
             Err(error) => HandlerFailure::Failed(error),
         }
     }
@@ -114,15 +120,19 @@ pub enum HandlerFailure {
         /// Why, and whose doing it was.
         cause: Cause,
     },
-    /// An untyped handler returned something that is not the event's output.
+    /// An untyped handler returned something that is not the event's output; or a typed one was to get an event that came as JSON and does not fit
+    /// its type, and was not called. No [`Retry`](crate::Retry) tries it again.
     WrongType {
-        /// Type name of the event's output.
+        /// Type name of the event's output, or the event's type.
         expected: String,
-        /// Type name of what the handler returned.
+        /// Type name of what the handler returned, or why and where the payload does not fit.
         found: String,
     },
-    /// The process that ran the handler died or broke its protocol.
+    /// The process that ran the handler died or broke its protocol; or it could not be asked: what is wrong then is wrong with the event or its answer,
+    /// and no retry follows.
     Worker(String),
+    /// The process that was to run the handler did not get as far as serving: why, with the last that it printed.
+    WorkerStart(String),
 }
 
 impl fmt::Display for HandlerFailure {
@@ -137,9 +147,10 @@ impl fmt::Display for HandlerFailure {
             HandlerFailure::Cancelled { cause } => write!(f, "cancelled before it started: {cause}"),
             HandlerFailure::Aborted { cause } => write!(f, "abandoned while running: {cause}"),
             HandlerFailure::WrongType { expected, found } => {
-                write!(f, "handler returned {found}, event expects {expected}")
+                write!(f, "wrong type: expected {expected}, found {found}")
             }
             HandlerFailure::Worker(text) => write!(f, "worker process failed: {text}"),
+            HandlerFailure::WorkerStart(text) => write!(f, "worker process did not start: {text}"),
         }
     }
 }
@@ -158,6 +169,7 @@ impl fmt::Debug for HandlerFailure {
                 f.debug_struct("WrongType").field("expected", expected).field("found", found).finish()
             }
             HandlerFailure::Worker(text) => f.debug_tuple("Worker").field(text).finish(),
+            HandlerFailure::WorkerStart(text) => f.debug_tuple("WorkerStart").field(text).finish(),
         }
     }
 }

@@ -17,8 +17,11 @@ pub(crate) struct MakeEvent {
 pub(crate) struct KnownType {
     pub(crate) payload: TypeId,
     pub(crate) name: fn() -> &'static str,
+    /// As the compiler calls it.
+    pub(crate) rust_type: fn() -> &'static str,
     /// The same as the type says it, which may panic.
     said: fn() -> &'static str,
+    pub(crate) version: fn() -> &'static str,
     pub(crate) options: fn() -> EventOptions,
     /// Runs the user's code.
     pub(crate) read: fn(&Json) -> Result<MakeEvent, JsonError>,
@@ -29,7 +32,9 @@ impl KnownType {
         KnownType {
             payload: TypeId::of::<P>(),
             name: name_of::<P>,
+            rust_type: std::any::type_name::<P>,
             said: P::event_type,
+            version: version_of::<P>,
             options: P::options,
             read: read::<P>,
         }
@@ -40,6 +45,11 @@ impl KnownType {
 #[inline]
 pub(crate) fn name_of<P: Payload>() -> &'static str {
     unwind::catch(P::event_type).unwrap_or_else(|_| std::any::type_name::<P>())
+}
+
+/// The same of the version of its payloads.
+pub(crate) fn version_of<P: Payload>() -> &'static str {
+    unwind::catch(P::version).unwrap_or("0.0.1")
 }
 
 impl KnownType {
@@ -54,9 +64,14 @@ impl KnownType {
 
 fn read<P: Payload>(json: &Json) -> Result<MakeEvent, JsonError> {
     let codec = P::codec().ok_or_else(|| JsonError::NoCodec { event_type: name_of::<P>().to_owned() })?;
-    let payload = codec.payload_from_json(json)?;
-    let label = described(&payload);
-    Ok(MakeEvent { make: Box::new(move |birth| Fresh::new(birth, payload).any()), label })
+    Ok(MakeEvent::of(codec.payload_from_json(json)?))
+}
+
+impl MakeEvent {
+    pub(crate) fn of<P: Payload>(payload: P) -> Self {
+        let label = described(&payload);
+        MakeEvent { make: Box::new(move |birth| Fresh::new(birth, payload).any()), label }
+    }
 }
 
 /// What the payload says which one it is. Types that say nothing cost nothing.

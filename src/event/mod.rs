@@ -1,6 +1,6 @@
 //! What an event is: payloads, options, handlers' outcomes, results and errors, and the envelope that carries them.
 //!
-//! Data only: nothing here starts a thread, waits, or knows a bus. The room imports `sys` and `sync`, and no other.
+//! Data only: nothing here starts a thread, waits, or knows a bus. The room imports `sys` and `sync`, and `exact`, by which a payload is written for a worker process.
 //! Rooms that know a bus hang their verbs on `Event` and `AnyEvent` from above.
 
 mod chain;
@@ -13,12 +13,14 @@ mod ids;
 mod info;
 mod known_type;
 mod limit;
+mod lossless;
 mod modes;
 mod notices;
 mod options;
 mod origin;
 mod output;
 mod payload;
+mod place;
 mod result;
 mod retry;
 mod slot;
@@ -51,11 +53,11 @@ pub(crate) use delivery::{
     Delivery, DeliveryPhase, HandlerMode, Manner, Outcome, Record, RecordPhase, TurnKind, Unrun, given_up,
     note_given_up,
 };
-pub(crate) use envelope::{Birth, Body, ContextMap, Fresh, ParentLink, Rare, WeakEvent, is_marked, marked};
+pub(crate) use envelope::{Birth, Body, ContextMap, Fresh, Head, ParentLink, Rare, WeakEvent, is_marked, marked};
 pub(crate) use info::HandlerEntry;
 pub(crate) use known_type::{KnownType, MakeEvent, described, name_of};
 pub(crate) use notices::{Lane, Notice, Notices, Of};
-pub(crate) use options::{Knob, leaves_its_line};
+pub(crate) use options::Knob;
 pub(crate) use origin::{Fields, Origin};
 pub(crate) use slot::{ALONE, Pace, Plan, QUICK, Roster, SlotEntry, Timing, TypeSlot};
 pub(crate) use state::{

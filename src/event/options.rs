@@ -1,6 +1,7 @@
 //! What may be set for one event, one event type or one handler. Everything is optional; resolving the layers against each
 //! other is the business of the rules room.
 
+use crate::sys::one_line::leaves_its_line;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -176,6 +177,8 @@ impl EventOptions {
 
     /// The event's id, for events that have one from elsewhere. Default: a fresh UUIDv7. Ignored in
     /// [`Payload::options`](crate::Payload::options).
+    ///
+    /// A bus refuses one that it [has seen](crate::EventBus::emit_json), with [`EmitError::DuplicateId`](crate::EmitError::DuplicateId), and the nil UUID.
     pub fn id(mut self, id: EventId) -> Self {
         self.id = Some(id);
         self
@@ -217,12 +220,6 @@ impl EventOptions {
 /// No label is longer.
 const LONGEST_LABEL: usize = 80;
 
-/// What would tear a line apart, or show it in another order than it is written: a label, or a value, that makes the rest of its line look like something
-/// else.
-pub(crate) fn leaves_its_line(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 /// As it is shown: on one line, not too long. `None` if nothing is left.
 pub(crate) fn label_of(text: &str) -> Option<Arc<str>> {
     let mut label: String =
@@ -260,6 +257,8 @@ pub struct HandlerOptions {
     pub(crate) retry: Option<Retry>,
     pub(crate) limit: Option<Limit>,
     pub(crate) on_end: Option<EndHook>,
+    /// So much later its time may begin.
+    pub(crate) allowance: Duration,
 }
 
 /// What to do when a registration is over, on the thread that ends it, under no lock. With the handler itself it may take longer: who has just run it
@@ -278,6 +277,13 @@ impl HandlerOptions {
     #[cfg(all(feature = "process", unix))]
     pub(crate) fn on_end(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
         self.on_end = Some(EndHook(Arc::new(hook)));
+        self
+    }
+
+    /// For rooms above whose handlers' work begins elsewhere: so much more time each attempt has until it is said to have begun.
+    #[cfg(all(feature = "process", unix))]
+    pub(crate) fn allowance(mut self, allowance: Duration) -> Self {
+        self.allowance = allowance;
         self
     }
 

@@ -16,8 +16,8 @@ pub(crate) struct Origin {
     pub(crate) emitted_by: Option<HandlerId>,
     /// Labels of the buses it was on.
     pub(crate) path: Vec<String>,
-    /// An object, as it was written: also what the payload's type does not know.
-    pub(crate) payload: Json,
+    /// An object, as it was written: also what the payload's type does not know. None if it did not come as JSON.
+    pub(crate) payload: Option<Json>,
     /// Fields of the event that come out again as they were: what they mean is not our business, or there is more than one way
     /// to write it.
     pub(crate) kept: Fields,
@@ -25,7 +25,9 @@ pub(crate) struct Origin {
 
 /// How much JSON a bus takes for an event: what is more is refused, by an error that names the limit.
 ///
-/// Set by [`BusBuilder::json_limits`](crate::BusBuilder::json_limits); they hold for what is read, not for what is written.
+/// Set by [`BusBuilder::json_limits`](crate::BusBuilder::json_limits). They hold for what is read, and what would not be read again is not
+/// written: [`Event::to_json`](crate::Event::to_json) goes by the limits of the event's bus, or by the defaults where those are larger. So a
+/// journal reads what it wrote, also on a bus that takes less from others.
 ///
 /// ```
 /// use threadbus::{EventBus, JsonError, JsonLimits};
@@ -49,16 +51,26 @@ impl JsonLimits {
 
     /// All defaults.
     pub fn new() -> Self {
-        JsonLimits { event_bytes: 1 << 20, depth: 64, name_bytes: 256, path_buses: 32 }
+        JsonLimits { event_bytes: 16 << 20, depth: 120, name_bytes: 256, path_buses: 1024 }
     }
 
-    /// Length of an event in bytes: of its text, or of its shortest text if it comes parsed. Default 1 MiB.
+    /// Of each limit the larger one of two.
+    pub(crate) fn or_larger(self, other: JsonLimits) -> Self {
+        JsonLimits {
+            event_bytes: self.event_bytes.max(other.event_bytes),
+            depth: self.depth.max(other.depth),
+            name_bytes: self.name_bytes.max(other.name_bytes),
+            path_buses: self.path_buses.max(other.path_buses),
+        }
+    }
+
+    /// Length of an event in bytes: of its text, or of its shortest text if it comes parsed. Default 16 MiB.
     pub fn event_bytes(mut self, bytes: usize) -> Self {
         self.event_bytes = bytes;
         self
     }
 
-    /// How deep objects and arrays may be nested, the event itself included. Default 64, at most 120; more is taken as 120.
+    /// How deep objects and arrays may be nested, the event itself included. Default 120, which is the most; more is taken as 120.
     pub fn depth(mut self, levels: usize) -> Self {
         self.depth = levels.min(Self::DEEPEST);
         self
@@ -71,7 +83,7 @@ impl JsonLimits {
         self
     }
 
-    /// On how many buses an event may have been. Default 32.
+    /// On how many buses an event may have been. Default 1,024.
     pub fn path_buses(mut self, buses: usize) -> Self {
         self.path_buses = buses;
         self

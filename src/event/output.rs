@@ -11,7 +11,7 @@ use super::{Json, JsonError, Payload};
 ///
 /// Where an untyped handler returns it, it must hold the event's `Output`, or JSON that the event's codec reads; else the
 /// invocation fails with [`HandlerFailure::WrongType`](crate::HandlerFailure::WrongType). An event that came as JSON, of a type that the bus
-/// does not know, takes JSON only.
+/// does not know, takes any value.
 ///
 /// ```
 /// use threadbus::*;
@@ -77,7 +77,8 @@ impl AnyOutput {
         self.downcast_ref().cloned()
     }
 
-    /// The value as JSON: what [`json`](Self::json) was given, or an event's output by way of the event's codec.
+    /// The value as JSON: what [`json`](Self::json) was given, or an event's output by way of the event's codec. Common types need none: `()`, text, characters,
+    /// truth values, numbers of up to 64 bits, and lists of text, truth values or numbers.
     ///
     /// # Errors
     ///
@@ -88,7 +89,7 @@ impl AnyOutput {
         }
         match self.encode {
             Some(encode) => encode(self.as_any()),
-            None => Err(JsonError::NoCodec { event_type: self.type_name().to_owned() }),
+            None => common(self.as_any()).ok_or_else(|| JsonError::NoCodec { event_type: self.type_name().to_owned() }),
         }
     }
 
@@ -124,6 +125,25 @@ impl AnyOutput {
             Held::Value(value) => &**value,
         }
     }
+}
+
+/// Common types need no codec.
+fn common(value: &dyn Any) -> Option<Json> {
+    macro_rules! found {
+        ($($ty:ty),*) => { $(
+            if let Some(value) = value.downcast_ref::<$ty>() {
+                return Some(Json::from(value.clone()));
+            }
+            if let Some(list) = value.downcast_ref::<Vec<$ty>>() {
+                return Some(list.iter().cloned().map(Json::from).collect());
+            }
+        )* };
+    }
+    found!(String, &'static str, bool, i8, i16, i32, i64, isize, u8, u16, u32, u64, usize, f32, f64, Json);
+    if let Some(character) = value.downcast_ref::<char>() {
+        return Some(Json::from(character.to_string()));
+    }
+    value.downcast_ref::<()>().map(|()| Json::Null)
 }
 
 fn encode_output<P: Payload>(output: &dyn Any) -> Result<Json, JsonError> {
@@ -183,6 +203,16 @@ mod tests {
         let no_codec = |output: AnyOutput| output.to_json().map_err(|error| error.to_string());
         assert_eq!(no_codec(AnyOutput::of::<Raw>(Page(3))), Err("Raw has no codec".into()));
         assert_eq!(no_codec(AnyOutput::new(Some(Page(3)))), Err("Option<Page> has no codec".into()));
+    }
+
+    #[test]
+    fn common_types_are_json_by_themselves() {
+        assert_eq!(AnyOutput::new(7_u8).to_json().ok(), Some(json!(7)));
+        assert_eq!(AnyOutput::new("a").to_json().ok(), Some(json!("a")));
+        assert_eq!(AnyOutput::new('a').to_json().ok(), Some(json!("a")));
+        assert_eq!(AnyOutput::new(vec![1.5, 2.0]).to_json().ok(), Some(json!([1.5, 2.0])));
+        assert_eq!(AnyOutput::new(()).to_json().ok(), Some(Json::Null));
+        assert!(AnyOutput::new(1_i128).to_json().is_err());
     }
 
     #[test]

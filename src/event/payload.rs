@@ -2,12 +2,16 @@
 
 use std::fmt;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
-use super::EventOptions;
+use super::lossless;
+use super::place::{self, Unfit};
 use super::type_name::short_type_name;
 use super::whole;
+use super::{EventOptions, name_of};
+#[cfg(feature = "process")]
+use crate::exact;
 use crate::sys::unwind;
 
 /// JSON as this crate reads and writes it.
@@ -43,7 +47,8 @@ pub trait Payload: Sized + Send + Sync + 'static {
     /// Name in logs, in JSON and for registration by name. Default: the type's name without its path and without the paths of
     /// its generics: `Wrapper<B>` for `my::Wrapper<a::B>`.
     ///
-    /// Two types of one program should not share a name where one of them is addressed by it.
+    /// Two types of one program should not share a name where they are addressed by it: a bus that has met both takes no JSON of that name, and a
+    /// pool of worker processes refuses the second.
     fn event_type() -> &'static str {
         short_type_name::<Self>()
     }
@@ -103,47 +108,104 @@ pub trait Payload: Sized + Send + Sync + 'static {
 /// assert_eq!(Page::<String>::event_type(), "Page<String>");
 /// ```
 pub struct Codec<P: Payload> {
-    payload_to_json: fn(&P) -> serde_json::Result<Json>,
-    payload_from_json: fn(&Json) -> serde_json::Result<P>,
-    output_to_json: fn(&P::Output) -> serde_json::Result<Json>,
-    output_from_json: fn(&Json) -> serde_json::Result<P::Output>,
+    payload_to_json: fn(&P) -> Result<Json, Unfit>,
+    payload_from_json: fn(&Json) -> Result<P, Unfit>,
+    output_to_json: fn(&P::Output) -> Result<Json, Unfit>,
+    output_from_json: fn(&Json) -> Result<P::Output, Unfit>,
+    // The same as bytes that lose nothing, for a worker process.
+    #[cfg(feature = "process")]
+    append_payload: Append<P>,
+    #[cfg(feature = "process")]
+    read_payload: fn(&[u8]) -> Result<P, exact::Error>,
+    #[cfg(feature = "process")]
+    append_output: Append<P::Output>,
+    #[cfg(feature = "process")]
+    read_output: fn(&[u8]) -> Result<P::Output, exact::Error>,
 }
+
+/// Appends to what is there, up to a length of it all.
+#[cfg(feature = "process")]
+type Append<T> = fn(&mut Vec<u8>, &T, usize) -> Result<(), exact::Error>;
 
 impl<P: Payload> Codec<P> {
     /// By serde's derives.
+    ///
+    /// What does not fit is named by type, field and index: `Order.lines[1].count: invalid value: integer `-1`, expected u32`. For that, what fails is written or read once
+    /// more; below `#[serde(flatten)]`, and in untagged enums, serde does not tell, and the place is that of the whole.
     pub fn serde() -> Self
     where
         P: Serialize + DeserializeOwned,
         P::Output: Serialize + DeserializeOwned,
     {
         Self {
-            payload_to_json: |payload| serde_json::to_value(payload),
-            payload_from_json: |json| P::deserialize(json),
-            output_to_json: |output| serde_json::to_value(output),
-            output_from_json: |json| P::Output::deserialize(json),
+            payload_to_json: lossless::to_json,
+            payload_from_json: |json| place::read(|| json),
+            output_to_json: lossless::to_json,
+            output_from_json: |json| place::read(|| json),
+            #[cfg(feature = "process")]
+            append_payload: exact::append,
+            #[cfg(feature = "process")]
+            read_payload: |bytes| exact::from_whole(bytes),
+            #[cfg(feature = "process")]
+            append_output: exact::append,
+            #[cfg(feature = "process")]
+            read_output: |bytes| exact::from_whole(bytes),
         }
     }
 
     pub(crate) fn payload_to_json(&self, payload: &P) -> serde_json::Result<Json> {
-        contained(|| (self.payload_to_json)(payload))
+        payload_of::<P, _>(contained(|| (self.payload_to_json)(payload), Unfit::whole))
     }
 
     pub(crate) fn payload_from_json(&self, json: &Json) -> serde_json::Result<P> {
-        contained(|| whole::read(json, self.payload_from_json))
+        payload_of::<P, _>(contained(|| whole::read(json, self.payload_from_json), Unfit::whole))
     }
 
     pub(crate) fn output_to_json(&self, output: &P::Output) -> serde_json::Result<Json> {
-        contained(|| (self.output_to_json)(output))
+        output_of::<P, _>(contained(|| (self.output_to_json)(output), Unfit::whole))
     }
 
     pub(crate) fn output_from_json(&self, json: &Json) -> serde_json::Result<P::Output> {
-        contained(|| whole::read(json, self.output_from_json))
+        output_of::<P, _>(contained(|| whole::read(json, self.output_from_json), Unfit::whole))
+    }
+}
+
+/// Appended to what is there, up to a length of it all; read from all of the bytes.
+#[cfg(feature = "process")]
+impl<P: Payload> Codec<P> {
+    pub(crate) fn append_payload(&self, bytes: &mut Vec<u8>, payload: &P, max: usize) -> Result<(), exact::Error> {
+        contained(|| (self.append_payload)(bytes, payload, max), serde::de::Error::custom)
+    }
+
+    pub(crate) fn read_payload(&self, bytes: &[u8]) -> Result<P, exact::Error> {
+        contained(|| (self.read_payload)(bytes), serde::de::Error::custom)
+    }
+
+    pub(crate) fn append_output(
+        &self,
+        bytes: &mut Vec<u8>,
+        output: &P::Output,
+        max: usize,
+    ) -> Result<(), exact::Error> {
+        contained(|| (self.append_output)(bytes, output, max), serde::de::Error::custom)
+    }
+
+    pub(crate) fn read_output(&self, bytes: &[u8]) -> Result<P::Output, exact::Error> {
+        contained(|| (self.read_output)(bytes), serde::de::Error::custom)
     }
 }
 
 /// A panic in the user's serialization is an error like any other of it.
-fn contained<T>(body: impl FnOnce() -> serde_json::Result<T>) -> serde_json::Result<T> {
-    unwind::catch(body).unwrap_or_else(|panic| Err(serde::de::Error::custom(format_args!("it panicked: {panic}"))))
+fn contained<T, E>(body: impl FnOnce() -> Result<T, E>, failed: impl FnOnce(String) -> E) -> Result<T, E> {
+    unwind::catch(body).unwrap_or_else(|panic| Err(failed(format!("it panicked: {panic}"))))
+}
+
+fn payload_of<P: Payload, T>(result: Result<T, Unfit>) -> serde_json::Result<T> {
+    result.map_err(|unfit| serde::de::Error::custom(unfit.of(name_of::<P>())))
+}
+
+fn output_of<P: Payload, T>(result: Result<T, Unfit>) -> serde_json::Result<T> {
+    result.map_err(|unfit| serde::de::Error::custom(unfit.of(format_args!("output of {}", name_of::<P>()))))
 }
 
 // By hand: a derive would ask the payload to be `Clone`.
@@ -201,6 +263,7 @@ mod tests {
 
     use super::*;
     use crate::event::{Priority, options::Knob};
+    use serde::Deserialize;
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Login {

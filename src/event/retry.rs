@@ -160,7 +160,8 @@ impl Retry {
             HandlerFailure::Failed(_)
             | HandlerFailure::Panicked(_)
             | HandlerFailure::TimedOut { .. }
-            | HandlerFailure::Worker(_) => self.only_if.as_ref().is_none_or(|only_if| only_if(failure)),
+            | HandlerFailure::Worker(_)
+            | HandlerFailure::WorkerStart(_) => self.only_if.as_ref().is_none_or(|only_if| only_if(failure)),
             // The event was given up, or the handler is wrong for it: another try cannot help.
             HandlerFailure::Cancelled { .. } | HandlerFailure::Aborted { .. } | HandlerFailure::WrongType { .. } => {
                 false

@@ -8,6 +8,7 @@ use crate::event::{BusId, EmitError, HandlerFailure, LimitGroup, Notices, Outcom
 use crate::sync::Bell;
 use crate::sys::clock::{Stamp, Tick, Timer};
 use crate::sys::planted;
+use crate::sys::random::IdMaker;
 use crate::sys::sync::atomic::AtomicU64;
 use crate::sys::thread;
 use smallvec::SmallVec;
@@ -27,6 +28,8 @@ pub(crate) struct BusIdentity {
     pub(crate) name: String,
     pub(crate) label: Arc<str>,
     pub(crate) link: Weak<dyn Any + Send + Sync>,
+    /// Of the events that are emitted there.
+    pub(crate) ids: IdMaker,
     /// Of a bus with middlewares.
     pub(crate) notices: Option<Notices>,
     /// A bit for each reason for which a refused emit was told of. A stand-in for a bus that is gone has that bus's.

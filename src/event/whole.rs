@@ -8,7 +8,7 @@ const EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// What `read` makes of `json`, and if that does not fit, of the same with integers for its whole floats. In the second reading a field that
 /// takes any JSON gets those integers as well.
-pub(crate) fn read<T>(json: &Json, read: impl Fn(&Json) -> serde_json::Result<T>) -> serde_json::Result<T> {
+pub(crate) fn read<T, E>(json: &Json, read: impl Fn(&Json) -> Result<T, E>) -> Result<T, E> {
     read(json).or_else(|error| match with_integers(json) {
         Some(json) => read(&json),
         None => Err(error),

@@ -394,7 +394,8 @@ struct Waiting<'bus> {
 impl<'bus> Waiting<'bus> {
     /// `None` if the bus takes nothing more. The number divides the history from what the waiter will see.
     fn register(bus: &'bus Arc<BusCore>, wanted: &Wanted, seat: &Seat) -> (Option<Waiting<'bus>>, u64) {
-        let waiter = Waiter::new(seat.bell());
+        let named = if let Wanted::Named(name) = wanted { Some(name.clone()) } else { None };
+        let waiter = Waiter::new(seat.bell(), named);
         if let Wanted::Payload(known) = wanted {
             bus.registry.know(*known);
         }

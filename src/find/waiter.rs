@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 pub(crate) struct Waiter {
     bell: Arc<Bell>,
+    /// It waits for events of that name.
+    named: Option<Box<str>>,
     state: Mutex<State>,
 }
 
@@ -27,8 +29,8 @@ struct State {
 }
 
 impl Waiter {
-    pub(crate) fn new(bell: &Arc<Bell>) -> Arc<Waiter> {
-        Arc::new(Waiter { bell: Arc::clone(bell), state: Mutex::default() })
+    pub(crate) fn new(bell: &Arc<Bell>, named: Option<Box<str>>) -> Arc<Waiter> {
+        Arc::new(Waiter { bell: Arc::clone(bell), named, state: Mutex::default() })
     }
 
     /// What has come since, in order.
@@ -107,6 +109,10 @@ impl Observer for Waiter {
         state.events.push_back(event.clone());
         seen.rings.push(Arc::clone(&self.bell));
         true
+    }
+
+    fn cares_for(&self, event_type: &str) -> bool {
+        self.named.as_deref().is_none_or(|named| named == event_type)
     }
 
     fn close(&self) {

@@ -5,7 +5,9 @@ use crate::event::{Json, JsonError, JsonLimits};
 use std::io;
 
 pub(crate) fn check(event: &Json, limits: &JsonLimits) -> Result<(), JsonError> {
-    nesting(event, limits)?;
+    if nesting(event, limits)? <= limits.event_bytes {
+        return Ok(());
+    }
     let mut count = Count { left: limits.event_bytes };
     // Only a full counter fails: names are text, and text is UTF-8.
     serde_json::to_writer(&mut count, event).map_err(|_| JsonError::TooLarge { limit: limits.event_bytes })
@@ -17,11 +19,17 @@ enum Rest<'json> {
     Object(serde_json::map::Iter<'json>),
 }
 
-/// Goes through with a list of its own, so that no depth can exhaust the stack; no further than an event can be long.
-fn nesting(event: &Json, limits: &JsonLimits) -> Result<(), JsonError> {
+/// Goes through with a list of its own, so that no depth can exhaust the stack; no further than an event can be long. An upper bound of its length, which spares most
+/// events from being written for it.
+fn nesting(event: &Json, limits: &JsonLimits) -> Result<usize, JsonError> {
+    /// A number has no more characters, and nothing else that is no text; with what is around it.
+    const SCALAR: usize = 32;
+    /// Of a character that is written as an escape.
+    const ESCAPED: usize = 6;
     let too_large = JsonError::TooLarge { limit: limits.event_bytes };
     // A lower bound: two brackets or one character each, and what separates them.
     let mut length = 0_usize;
+    let mut at_most = 0_usize;
     let mut field = None;
     let mut open: Vec<Rest<'_>> = Vec::new();
     let mut next = Some(event);
@@ -29,7 +37,10 @@ fn nesting(event: &Json, limits: &JsonLimits) -> Result<(), JsonError> {
         match next {
             Some(Json::Array(items)) => open.push(Rest::Array(items.iter())),
             Some(Json::Object(fields)) => open.push(Rest::Object(fields.iter())),
-            Some(Json::String(text)) => length = length.saturating_add(text.len()),
+            Some(Json::String(text)) => {
+                length = length.saturating_add(text.len());
+                at_most = at_most.saturating_add(text.len().saturating_mul(ESCAPED));
+            }
             // Only possible where the program has made serde_json keep them as text.
             Some(Json::Number(number)) if !(number.is_i64() || number.is_u64() || number.is_f64()) => {
                 let reason = "an integer beyond 64 bits".to_owned();
@@ -38,6 +49,7 @@ fn nesting(event: &Json, limits: &JsonLimits) -> Result<(), JsonError> {
             _ => {}
         }
         length = length.saturating_add(1);
+        at_most = at_most.saturating_add(SCALAR);
         if length > limits.event_bytes {
             return Err(too_large);
         }
@@ -46,13 +58,14 @@ fn nesting(event: &Json, limits: &JsonLimits) -> Result<(), JsonError> {
         }
         let depth = open.len();
         next = match open.last_mut() {
-            None => return Ok(()),
+            None => return Ok(at_most),
             Some(Rest::Array(items)) => items.next(),
             Some(Rest::Object(fields)) => fields.next().map(|(name, value)| {
                 if depth == 1 {
                     field = Some(&**name);
                 }
                 length = length.saturating_add(name.len());
+                at_most = at_most.saturating_add(name.len().saturating_mul(ESCAPED));
                 value
             }),
         };
@@ -116,7 +129,7 @@ mod tests {
         }
         assert_eq!(
             check(&tower, &JsonLimits::new()).map_err(|e| e.to_string()),
-            Err("an event is nested deeper than 64 levels".to_owned())
+            Err("an event is nested deeper than 120 levels".to_owned())
         );
         // Dropping it would recurse, and is not ours to do.
         while let Json::Array(mut items) = tower {

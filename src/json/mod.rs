@@ -1,8 +1,10 @@
 //! Events as JSON: what another process, in another language, writes and reads.
 //!
-//! The way in: text is looked over (`scan`) before it is parsed, parsed JSON is measured (`measure`), then its fields are read (`read`), and
-//! the event is let in, typed if the bus knows the type, else as a [`Dynamic`]. The way out: `write` for events, `bubus` for those that the Python
-//! package reads (`style` says which), `snapshot` for buses. How a field is spelled is in `spelling`, for both ways.
+//! The way in: text is looked over (`scan`) before it is parsed, parsed JSON is measured (`measure`), then its fields are read (`read`), an
+//! older payload is made one of today (`upcast`), and the event is let in: typed if the bus knows the type, else as a [`Dynamic`], and as a
+//! [`Misfit`] if it does not fit its type and somebody needs none. The way out: `write` for events, `bubus` for those that the Python
+//! package reads (`style` says which), `snapshot` for buses. How a field is spelled is in `spelling`, for both ways. What `measure` and `read`
+//! refuse is not written either: the way out goes through them.
 //!
 //! Nothing here runs under a lock, and nothing recurses deeper than `JsonLimits::depth`.
 //!
@@ -11,18 +13,22 @@
 mod bubus;
 mod dynamic;
 mod measure;
+mod misfit;
 mod read;
 mod scan;
 mod snapshot;
 mod spelling;
 mod style;
+mod upcast;
 mod write;
 
 pub use style::JsonStyle;
 
 use crate::bus::EventBus;
-use crate::event::{AnyEvent, Event, Fields, Json, JsonError, Payload};
+use crate::event::{AnyEvent, Event, Fields, Json, JsonError, Origin, Payload};
+use crate::sys::logging;
 use dynamic::Dynamic;
+use misfit::Misfit;
 use std::sync::Arc;
 use style::Reader;
 
@@ -32,18 +38,28 @@ impl EventBus {
     /// Also one of the Python package `bubus`; for the way there see [`JsonStyle`](crate::JsonStyle::bubus).
     ///
     /// It needs `event_type`. Kept are id, creation time, version, parent id, emitting handler's id, path, options, and the payload
-    /// as it was written, with fields that its type does not know. Status, times and results are dropped: it runs here as new, and
-    /// its results are those of this bus. What is absent or `null` is not set, so an event without an id gets one.
+    /// as it was written, with fields that its type does not know; so is any other field `event_*`, which a later writer may have added.
+    /// Status, times and results are dropped, whatever they are: it runs here as new, and its results are those of this bus. What is absent or
+    /// `null` is not set, so an event without an id gets one.
     ///
     /// It is **typed if this bus knows the type**: once a typed handler, subscription, forward or waiting find was registered here for a
-    /// payload of that name, or an event of it was on this bus; of two types with one name, the one it met first. Else it is
+    /// payload of that name, or an event of it was on this bus. Once it has met two types of that name, none of them is meant: the event is refused. Else it is
     /// *dynamic*: by-name and wildcard handlers get it, [`payload_json`](AnyEvent::payload_json) has its payload, and what its handlers
-    /// return is JSON.
+    /// return is JSON. [Upcasters](EventBus::upcast) make older payloads those of today first.
     ///
-    /// An id this bus has seen is not run again: the answer is the event that has it, or, if that has left the history, one that is refused
-    /// with [`EmitError::DuplicateId`](crate::EmitError::DuplicateId). Of events that left the history, the last 65,536 ids are remembered
-    /// that were not given by this process. Inside a handler it is a child of that handler's event if it brings no parent id; a parent
-    /// that the history has is linked as such and waits for it.
+    /// A payload that **does not fit its type** is an error, unless a wildcard or by-name handler, subscription, forward or waiting find takes such an
+    /// event whatever its payload is. Then it is dynamic, though with its type's options: those get it, and the typed handlers are not called but fail
+    /// with [`HandlerFailure::WrongType`](crate::HandlerFailure::WrongType), which says what the error would have said.
+    ///
+    /// An **id this bus has seen** is not run again, whoever gave it: the answer is the event that has it, or, if that has left the history, one
+    /// that is refused with [`EmitError::DuplicateId`](crate::EmitError::DuplicateId). The ids that a bus gives it knows for as long as it is there; of
+    /// those that were given elsewhere, and came as JSON, by [`forward`](EventBus::forward) or were [set](crate::EventOptions::id), it remembers the last
+    /// 65,536, and those in the history. Seen is what was taken, also if it was dropped or cancelled then; what was refused may come again. A bus
+    /// that is made anew has seen nothing. While the first event is in the history, one of its id with another type or payload is an
+    /// error; null is the same as absent there, 2 as 2.0, and payloads of different versions are not compared.
+    ///
+    /// Inside a handler it is a child of that handler's event if it brings no parent id; a parent that the history has is linked as such and
+    /// waits for it.
     ///
     /// **Numbers** are those of [`Json`](crate::Json): integers up to 64 bits and floating point, exactly. In [text](EventBus::emit_json_str)
     /// a larger integer is refused; in a parsed `Json` it is too late to tell, for parsing has rounded it. Where a type wants an integer, a whole
@@ -79,11 +95,13 @@ impl EventBus {
     ///
     /// # Errors
     /// - [`JsonError::InvalidField`], for a field of the event that is not what it should be, or not there;
-    /// - [`JsonError::ReservedField`], for a field `event_*` that is none of the event's, or `model_*`;
+    /// - [`JsonError::ReservedField`], for a field `model_*`;
     /// - [`TooLarge`](JsonError::TooLarge), [`TooDeep`](JsonError::TooDeep), [`NameTooLong`](JsonError::NameTooLong) and
     ///   [`PathTooLong`](JsonError::PathTooLong), beyond the bus's [limits](crate::JsonLimits);
+    /// - [`JsonError::OtherContent`], if the history has an event of this id with another type or payload;
     /// - [`JsonError::NoCodec`], if the bus knows the type, and that has none;
-    /// - [`JsonError::Serde`], if the payload does not fit its type.
+    /// - [`JsonError::Upcast`], if an upcaster failed, and [`JsonError::Serde`], if the payload does not fit its type: the text names type, field and index. Both only if
+    ///   nobody takes the event whatever its payload is.
     ///
     /// After an error nothing of the event is left.
     pub fn emit_json(&self, event: &Json) -> Result<AnyEvent, JsonError> {
@@ -139,9 +157,14 @@ impl EventBus {
 
     fn arrive(&self, fields: Fields) -> Result<AnyEvent, JsonError> {
         let core = self.core();
-        let arrival = read::arrival(fields, &self.options().json_limits)?;
-        let known = core.registry.known(&arrival.event_type);
-        let make = known.map(|known| (known.read)(&arrival.origin.payload)).transpose()?;
+        let mut arrival = read::arrival(fields, &self.options().json_limits)?;
+        let known = core.registry.known(&arrival.event_type)?;
+        let upcast = self.upcast_arrival(&mut arrival, known.as_ref());
+        let make = upcast.and_then(|()| known.map(|known| (known.read)(&arrival.payload)).transpose());
+        let make = match make {
+            Err(error) if !self.takes_misfit(&arrival.event_type, &error) => return Err(error),
+            make => make,
+        };
 
         let mut options = arrival.options;
         if let Some(id) = arrival.origin.parent {
@@ -149,18 +172,31 @@ impl EventBus {
             options.detached = true;
             options.parent = self.event(id);
         }
-        options.origin = Some(Arc::new(arrival.origin));
-        Ok(match known.zip(make) {
-            Some((known, make)) => core.emit_typed(known, options, make),
-            None => core.emit_dynamic(options, Dynamic::new(arrival.event_type)),
-        })
+        options.origin = Some(Arc::new(Origin { payload: Some(arrival.payload), ..arrival.origin }));
+        match (known, make) {
+            (Some(known), Ok(Some(make))) => core.emit_typed(known, options, make),
+            (Some(known), Err(error)) => core.emit_dynamic(options, Misfit::new(known, arrival.event_type, &error)),
+            (None, Err(error)) => {
+                let label = self.label();
+                logging::warn!("{label} takes an event as it came: {error}");
+                core.emit_dynamic(options, Dynamic::new(arrival.event_type))
+            }
+            (_, Ok(_)) => core.emit_dynamic(options, Dynamic::new(arrival.event_type)),
+        }
+    }
+
+    /// Whether somebody here takes an event whatever its payload is, though this one does not fit its type.
+    fn takes_misfit(&self, event_type: &str, error: &JsonError) -> bool {
+        let core = self.core();
+        !matches!(error, JsonError::NoCodec { .. })
+            && (core.registry.takes_any_payload(event_type) || core.inlet.lock().observers.take_any_payload(event_type))
     }
 
     /// A snapshot for people and tools: options, handlers, history, queue.
     ///
     /// `event_history` has what [`history`](EventBus::history) has, by id; `pending_event_queue` the ids of those that have not
-    /// started. An event that cannot be JSON is there without its payload, with the reason in `json_error`; so is a result. It is not one
-    /// moment: each event is looked at for itself.
+    /// started. An event that [`to_json`](Event::to_json) refuses is there with the reason in `json_error`, and without its payload if that cannot be JSON;
+    /// so is a result. It is not one moment: each event is looked at for itself.
     ///
     /// ```
     /// use threadbus::{Event, EventBus, Payload};
@@ -207,12 +243,31 @@ impl AnyEvent {
     /// Options are the event's own and its type's; what is unset there is `null`, whatever bus and handlers say. An event that came as
     /// JSON has the payload that was written, with all its fields.
     ///
+    /// What is written is read: what [`emit_json`](EventBus::emit_json) would refuse is refused here, by the same error. Inside the process a name may be any
+    /// text and a timeout `Duration::MAX`; in JSON they may not.
+    ///
+    /// ```
+    /// use serde::{Deserialize, Serialize};
+    /// use threadbus::{EventBus, EventOptions, event};
+    ///
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Note { text: String }
+    /// event!(Note);
+    ///
+    /// let bus = EventBus::new("app");
+    /// let note = bus.emit_with(Note { text: "hi".into() }, EventOptions::new().correlation_id("one\ttwo"));
+    /// assert_eq!(note.correlation_id(), "one\ttwo");
+    /// let error = note.to_json().unwrap_err();
+    /// assert_eq!(error.to_string(), "field event_correlation_id: a name has no control characters");
+    /// ```
+    ///
     /// # Errors
     /// - [`JsonError::NoCodec`], if the payload's type has none;
     /// - [`JsonError::NotAnObject`], if the payload is no JSON object, so that there are no fields to stand beside the event's: serde writes
     ///   `struct Ping {}` as an object, but `struct Ping;` as `null`, and `struct Metres(f64)` as a number;
     /// - [`JsonError::ReservedField`], if a field of the payload begins with `event_` or `model_`;
-    /// - [`JsonError::Serde`], if payload or output do not serialize.
+    /// - [`JsonError::Serde`], if payload or output do not serialize: the text names type, field and index;
+    /// - what [`emit_json`](EventBus::emit_json) says of such an event, by the [limits](crate::JsonLimits) of its bus, or the default ones where those are larger.
     pub fn to_json(&self) -> Result<Json, JsonError> {
         self.to_json_with(JsonStyle::new())
     }
@@ -226,7 +281,9 @@ impl AnyEvent {
             Reader::Threadbus => write::event(self, style.results),
             Reader::Bubus => bubus::event(self, style.results),
         };
-        fields.map(Json::Object)
+        let json = Json::Object(fields?);
+        write::check(&json, self)?;
+        Ok(json)
     }
 }
 

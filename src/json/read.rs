@@ -1,6 +1,6 @@
 //! The fields of an event, one by one.
 
-use super::spelling::{self, Names, is_reserved, shortened};
+use super::spelling::{self, Names, is_of_event, is_reserved, shortened};
 use crate::event::{
     EventId, EventOptions, Fields, HandlerId, Json, JsonError, JsonLimits, Knob, Origin, Priority, unsigned,
 };
@@ -12,22 +12,30 @@ use uuid::Uuid;
 pub(crate) struct Arrival {
     pub(crate) event_type: String,
     pub(crate) options: EventOptions,
+    /// But for its payload.
     pub(crate) origin: Origin,
+    pub(crate) payload: Json,
 }
-
-/// What the Python package `bubus` writes and needs again.
-const OF_OTHERS: &str = "event_schema";
 
 pub(crate) fn object(event: &Json) -> Result<&Fields, JsonError> {
     event.as_object().ok_or_else(|| invalid("event_type", "missing: an event is an object"))
 }
 
-pub(crate) fn arrival(fields: Fields, limits: &JsonLimits) -> Result<Arrival, JsonError> {
-    let mut fields = Reader { fields, kept: Fields::new(), limits };
+pub(crate) fn arrival(mut fields: Fields, limits: &JsonLimits) -> Result<Arrival, JsonError> {
+    let mut arrival = envelope(&fields, limits)?;
+    // What is left is the payload.
+    fields.retain(|name, _| !is_reserved(name));
+    arrival.payload = Json::Object(fields);
+    Ok(arrival)
+}
+
+/// The one function that says what JSON takes as an event, but for size and depth: who reads one asks it, and so does who writes one. All but the payload.
+pub(crate) fn envelope(fields: &Fields, limits: &JsonLimits) -> Result<Arrival, JsonError> {
+    let mut fields = Reader { fields, looked_at: Vec::new(), kept: Fields::new(), limits };
     let event_type = match fields.name("event_type")? {
         None => return Err(invalid("event_type", "missing")),
-        Some(pattern) if pattern == "*" => return Err(invalid("event_type", "* is no type, but means all of them")),
-        Some(event_type) => event_type,
+        Some("*") => return Err(invalid("event_type", "* is no type, but means all of them")),
+        Some(event_type) => event_type.to_owned(),
     };
     let id = fields.id("event_id")?.map(EventId);
     let parent = fields.id("event_parent_id")?.map(EventId);
@@ -47,45 +55,47 @@ pub(crate) fn arrival(fields: Fields, limits: &JsonLimits) -> Result<Arrival, Js
         correlation_id: fields.name("event_correlation_id")?.map(Arc::from),
         ..EventOptions::new()
     };
-    let version = fields.name("event_version")?;
+    let version = fields.name("event_version")?.map(str::to_owned);
     let created_at = fields.time("event_created_at")?;
     let emitted_by = fields.id("event_emitted_by_handler_id")?.map(HandlerId);
     let path = fields.path("event_path")?;
     fields.keep_result_type("event_result_type")?;
-    fields.look_at_the_past()?;
-    fields.keep(OF_OTHERS);
-    let (payload, kept) = fields.rest()?;
-    let origin = Origin { created_at, version, parent, emitted_by, path, payload, kept };
-    Ok(Arrival { event_type, options, origin })
+    fields.skip_the_past();
+    let kept = fields.rest()?;
+    let origin = Origin { created_at, version, parent, emitted_by, path, payload: None, kept };
+    Ok(Arrival { event_type, options, origin, payload: Json::Null })
 }
 
-struct Reader<'limits> {
-    fields: Fields,
+struct Reader<'json> {
+    fields: &'json Fields,
+    /// The event's own fields that were asked for.
+    looked_at: Vec<&'static str>,
     kept: Fields,
-    limits: &'limits JsonLimits,
+    limits: &'json JsonLimits,
 }
 
-impl Reader<'_> {
-    /// Takes a field out. Absent and null are the same.
-    fn take(&mut self, field: &str) -> Option<Json> {
-        self.fields.remove(field).filter(|value| !value.is_null())
+impl<'json> Reader<'json> {
+    /// Absent and null are the same.
+    fn look(&mut self, field: &'static str) -> Option<&'json Json> {
+        self.looked_at.push(field);
+        self.fields.get(field).filter(|value| !value.is_null())
     }
 
-    fn text(&mut self, field: &str) -> Result<Option<String>, JsonError> {
-        match self.take(field) {
+    fn text(&mut self, field: &'static str) -> Result<Option<&'json str>, JsonError> {
+        match self.look(field) {
             None => Ok(None),
             Some(Json::String(text)) => Ok(Some(text)),
-            Some(other) => Err(not_a(field, "string", &other)),
+            Some(other) => Err(not_a(field, "string", other)),
         }
     }
 
-    fn name(&mut self, field: &str) -> Result<Option<String>, JsonError> {
+    fn name(&mut self, field: &'static str) -> Result<Option<&'json str>, JsonError> {
         let Some(name) = self.text(field)? else { return Ok(None) };
-        self.check_name(field, &name)?;
+        self.check_name(field, name)?;
         Ok(Some(name))
     }
 
-    /// Names end up in logs.
+    /// What comes from elsewhere ends up in logs.
     fn check_name(&self, field: &str, name: &str) -> Result<(), JsonError> {
         if name.len() > self.limits.name_bytes {
             return Err(JsonError::NameTooLong { field: field.to_owned(), limit: self.limits.name_bytes });
@@ -99,113 +109,107 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn id(&mut self, field: &str) -> Result<Option<Uuid>, JsonError> {
+    fn id(&mut self, field: &'static str) -> Result<Option<Uuid>, JsonError> {
         let Some(text) = self.text(field)? else { return Ok(None) };
         // Of the ways to write one, the others are shorter or longer.
-        let id = Uuid::try_parse(&text).ok().filter(|_| text.len() == 36);
-        id.map(Some).ok_or_else(|| invalid(field, "not a UUID with hyphens"))
+        match Uuid::try_parse(text).ok().filter(|_| text.len() == 36) {
+            Some(id) if id.is_nil() => Err(invalid(field, "the nil UUID is no id")),
+            Some(id) => Ok(Some(id)),
+            None => Err(invalid(field, "not a UUID with hyphens")),
+        }
     }
 
-    fn time(&mut self, field: &str) -> Result<Option<chrono::DateTime<chrono::Utc>>, JsonError> {
+    fn time(&mut self, field: &'static str) -> Result<Option<chrono::DateTime<chrono::Utc>>, JsonError> {
         let Some(text) = self.text(field)? else { return Ok(None) };
-        let time = spelling::read_time(&text);
+        let time = spelling::read_time(text);
         time.map(Some).ok_or_else(|| invalid(field, "not a time like 2025-01-02T03:04:05.678901234Z"))
     }
 
     /// Comes out again as it was written: 20 and 20.0 are the same time.
-    fn seconds(&mut self, field: &str) -> Result<Knob, JsonError> {
-        let Some(value) = self.take(field) else { return Ok(Knob::Unset) };
-        let Some(seconds) = value.as_f64() else { return Err(not_a(field, "number", &value)) };
+    fn seconds(&mut self, field: &'static str) -> Result<Knob, JsonError> {
+        let Some(value) = self.look(field) else { return Ok(Knob::Unset) };
+        let Some(seconds) = value.as_f64() else { return Err(not_a(field, "number", value)) };
         match Duration::try_from_secs_f64(seconds) {
             Ok(after) => {
-                self.kept.insert(field.to_owned(), value);
+                self.kept.insert(field.to_owned(), value.clone());
                 Ok(Knob::After(after))
             }
             Err(_) => Err(invalid(field, &format!("{value} is no number of seconds to wait"))),
         }
     }
 
-    fn one_of<T: Copy>(&mut self, field: &str, names: Names<T>) -> Result<Option<T>, JsonError> {
+    fn one_of<T: Copy>(&mut self, field: &'static str, names: Names<T>) -> Result<Option<T>, JsonError> {
         let Some(text) = self.text(field)? else { return Ok(None) };
-        spelling::value(names, &text).map(Some).ok_or_else(|| {
+        spelling::value(names, text).map(Some).ok_or_else(|| {
             let names: Vec<_> = names.iter().map(|(_, name)| *name).collect();
             invalid(field, &format!("not one of {}", names.join(", ")))
         })
     }
 
-    fn priority(&mut self, field: &str) -> Result<Option<Priority>, JsonError> {
-        let Some(value) = self.take(field) else { return Ok(None) };
+    fn priority(&mut self, field: &'static str) -> Result<Option<Priority>, JsonError> {
+        let Some(value) = self.look(field) else { return Ok(None) };
         if !value.is_number() {
-            return Err(not_a(field, "number", &value));
+            return Err(not_a(field, "number", value));
         }
-        let priority = unsigned(&value).and_then(|level| u8::try_from(level).ok()).and_then(Priority::new);
+        let priority = unsigned(value).and_then(|level| u8::try_from(level).ok()).and_then(Priority::new);
         priority.map(Some).ok_or_else(|| invalid(field, &format!("{value} is no priority from 0 to 10")))
     }
 
-    fn path(&mut self, field: &str) -> Result<Vec<String>, JsonError> {
-        let path = match self.take(field) {
+    fn path(&mut self, field: &'static str) -> Result<Vec<String>, JsonError> {
+        let path = match self.look(field) {
             None => return Ok(Vec::new()),
             Some(Json::Array(path)) => path,
-            Some(other) => return Err(not_a(field, "array", &other)),
+            Some(other) => return Err(not_a(field, "array", other)),
         };
         if path.len() > self.limits.path_buses {
             return Err(JsonError::PathTooLong { limit: self.limits.path_buses });
         }
-        let label = |label| match label {
-            Json::String(label) => self.check_name(field, &label).map(|()| label),
-            other => Err(not_a(field, "array of strings", &other)),
+        let label = |label: &Json| match label {
+            Json::String(label) => self.check_name(field, label).map(|()| label.clone()),
+            other => Err(not_a(field, "array of strings", other)),
         };
-        path.into_iter().map(label).collect()
+        path.iter().map(label).collect()
     }
 
     /// A schema: others check results by it, here types do.
-    fn keep_result_type(&mut self, field: &str) -> Result<(), JsonError> {
-        match self.take(field) {
+    fn keep_result_type(&mut self, field: &'static str) -> Result<(), JsonError> {
+        match self.look(field) {
             None => {}
             Some(schema @ (Json::Object(_) | Json::String(_) | Json::Bool(_))) => {
-                self.kept.insert(field.to_owned(), schema);
+                self.kept.insert(field.to_owned(), schema.clone());
             }
-            Some(other) => return Err(not_a(field, "schema", &other)),
+            Some(other) => return Err(not_a(field, "schema", other)),
         }
         Ok(())
     }
 
-    /// Comes out again as it was written.
-    fn keep(&mut self, field: &str) {
-        if let Some(value) = self.take(field) {
-            self.kept.insert(field.to_owned(), value);
-        }
+    /// How far it came elsewhere is not told on, so a later writer may say that in other words.
+    fn skip_the_past(&mut self) {
+        const PAST: [&str; 6] = [
+            "event_started_at",
+            "event_completed_at",
+            "event_processed_at",
+            "event_status",
+            "event_pending_bus_count",
+            "event_results",
+        ];
+        self.looked_at.extend(PAST);
     }
 
-    /// How far it came elsewhere is not told on; but it has to be well-formed, like everything else.
-    fn look_at_the_past(&mut self) -> Result<(), JsonError> {
-        self.time("event_started_at")?;
-        self.time("event_completed_at")?;
-        self.time("event_processed_at")?;
-        self.one_of("event_status", spelling::STATUS)?;
-        match self.take("event_pending_bus_count") {
-            Some(count) if unsigned(&count).is_none() => return Err(not_a("event_pending_bus_count", "count", &count)),
-            _ => {}
-        }
-        match self.take("event_results") {
-            None => Ok(()),
-            Some(Json::Array(results)) if results.iter().all(Json::is_object) => Ok(()),
-            Some(Json::Object(results)) if results.values().all(Json::is_object) => Ok(()),
-            Some(other) => Err(not_a("event_results", "array or mapping of objects", &other)),
-        }
-    }
-
-    /// What is left is the payload.
-    fn rest(self) -> Result<(Json, Fields), JsonError> {
-        for name in self.fields.keys() {
-            if is_reserved(name) {
+    /// All other fields are the payload's, beside what later writers say of an event.
+    fn rest(mut self) -> Result<Fields, JsonError> {
+        for (name, value) in self.fields {
+            if is_of_event(name) && !self.looked_at.contains(&name.as_str()) {
+                self.kept.insert(name.clone(), value.clone());
+            }
+            if is_reserved(name) && !is_of_event(name) {
                 return Err(JsonError::ReservedField { field: shortened(name) });
             }
             if name.len() > self.limits.name_bytes {
                 return Err(JsonError::NameTooLong { field: shortened(name), limit: self.limits.name_bytes });
             }
         }
-        Ok((Json::Object(self.fields), self.kept))
+        Ok(self.kept)
     }
 }
 

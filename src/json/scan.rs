@@ -148,10 +148,10 @@ mod tests {
     #[test]
     fn nesting_is_counted_outside_of_strings() {
         let nested = |levels| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
-        assert_eq!(verdict(&nested(64)), "fine");
-        assert_eq!(verdict(&nested(65)), "an event is nested deeper than 64 levels");
+        assert_eq!(verdict(&nested(120)), "fine");
+        assert_eq!(verdict(&nested(121)), "an event is nested deeper than 120 levels");
         assert_eq!(verdict(&"[]".repeat(1000)), "fine");
-        assert_eq!(verdict(&format!("\"{}\\\"{}\"", "[".repeat(100), "{".repeat(100))), "fine");
+        assert_eq!(verdict(&format!("\"{}\\\"{}\"", "[".repeat(200), "{".repeat(200))), "fine");
     }
 
     #[test]

@@ -12,8 +12,7 @@ pub(crate) fn bus(bus: &EventBus) -> Json {
     let history = bus.history();
     let queue: Vec<_> =
         history.iter().filter(|event| is_queued(event, core)).map(|event| event.id().to_string()).collect();
-    let events: Fields =
-        history.iter().map(|event| (event.id().to_string(), Json::Object(write::event_or_reason(event)))).collect();
+    let events: Fields = history.iter().map(|event| (event.id().to_string(), write::event_or_reason(event))).collect();
     let (handlers, by_key) = handlers(bus);
     json!({
         "id": bus.id().to_string(),

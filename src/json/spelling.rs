@@ -1,6 +1,7 @@
 //! How the fields of an event are spelled, for reading and for writing.
 
 use crate::event::{EventConcurrency, EventStatus, HandlerCompletion, HandlerConcurrency, Json, Knob, ResultStatus};
+use crate::sys::one_line::on_one_line;
 use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 use std::time::Duration;
 
@@ -63,9 +64,10 @@ pub(crate) fn optional(value: Option<impl Into<Json>>) -> Json {
     value.map_or(Json::Null, Into::into)
 }
 
-/// Enough of a name to recognise it, for a message: others choose how long it is.
+/// Enough of a name to recognise it, for a message: others choose how long it is, and what is in it.
 pub(crate) fn shortened(name: &str) -> String {
     const ENOUGH: usize = 80;
+    let name = &*on_one_line(name);
     match name.char_indices().nth(ENOUGH) {
         None => name.to_owned(),
         Some((end, _)) => format!("{}…", &name[..end]),
@@ -74,7 +76,12 @@ pub(crate) fn shortened(name: &str) -> String {
 
 /// Whether a payload's field would be mistaken for one of the event's own.
 pub(crate) fn is_reserved(field: &str) -> bool {
-    field.starts_with("event_") || field.starts_with("model_")
+    is_of_event(field) || field.starts_with("model_")
+}
+
+/// Whether a field says something of the event, be it known here or not.
+pub(crate) fn is_of_event(field: &str) -> bool {
+    field.starts_with("event_")
 }
 
 #[cfg(test)]

@@ -1,14 +1,22 @@
 //! An event as one flat object.
 
-use super::spelling::{self, is_reserved, name, optional, seconds, time};
-use crate::bus::{Look, callback};
+use super::spelling::{self, is_reserved, name, optional, seconds, shortened, time};
+use super::{measure, read};
+use crate::bus::{Look, callback, json_limits};
 use crate::event::{
-    AnyEvent, AnyOutput, BusIdentity, Fields, HandlerFailure, HandlerInfo, HandlerResult, Json, JsonError,
+    AnyEvent, AnyOutput, BusIdentity, Fields, HandlerFailure, HandlerInfo, HandlerResult, Json, JsonError, JsonLimits,
 };
 use serde_json::json;
 use std::sync::Arc;
 
 const RESULTS: &str = "event_results";
+
+/// Nothing is written that would be refused when it is read again: by a bus with default limits, and by the event's own, which may take more.
+pub(crate) fn check(json: &Json, event: &AnyEvent) -> Result<(), JsonError> {
+    let limits = json_limits(event).or_larger(JsonLimits::new());
+    measure::check(json, &limits)?;
+    read::envelope(read::object(json)?, &limits).map(drop)
+}
 
 pub(crate) fn event(event: &AnyEvent, with_results: bool) -> Result<Fields, JsonError> {
     let mut fields = payload(event)?;
@@ -25,9 +33,11 @@ pub(crate) fn event(event: &AnyEvent, with_results: bool) -> Result<Fields, Json
     Ok(fields)
 }
 
-/// For a snapshot, where one event that cannot be JSON must not keep the others from being shown.
-pub(crate) fn event_or_reason(event: &AnyEvent) -> Fields {
-    let mut fields = payload(event).unwrap_or_else(|error| reason(&error));
+/// For a snapshot, where one event that cannot be JSON must not keep the others from being shown: it bears the reason.
+pub(crate) fn event_or_reason(event: &AnyEvent) -> Json {
+    let payload = payload(event);
+    let is_whole = payload.is_ok();
+    let mut fields = payload.unwrap_or_else(|error| reason(&error));
     let look = Look::at(event);
     let results = look.results.iter().map(|(bus, shown)| {
         let value = shown.value.as_ref().map(AnyOutput::to_json).transpose();
@@ -38,7 +48,11 @@ pub(crate) fn event_or_reason(event: &AnyEvent) -> Fields {
     let results = results.collect();
     own_fields(event, &look, &mut fields);
     fields.insert(RESULTS.to_owned(), Json::Array(results));
-    fields
+    let mut json = Json::Object(fields);
+    if is_whole && let (Err(error), Json::Object(fields)) = (check(&json, event), &mut json) {
+        fields.append(&mut reason(&error));
+    }
+    json
 }
 
 fn reason(error: &JsonError) -> Fields {
@@ -50,7 +64,7 @@ pub(crate) fn payload(event: &AnyEvent) -> Result<Fields, JsonError> {
         return Err(JsonError::NotAnObject { event_type: event.event_type().to_owned() });
     };
     match fields.keys().find(|field| is_reserved(field)) {
-        Some(field) => Err(JsonError::ReservedField { field: field.clone() }),
+        Some(field) => Err(JsonError::ReservedField { field: shortened(field) }),
         None => Ok(fields),
     }
 }
@@ -134,6 +148,7 @@ fn failure(failure: &HandlerFailure) -> Json {
         HandlerFailure::Aborted { .. } => "Aborted",
         HandlerFailure::WrongType { .. } => "WrongType",
         HandlerFailure::Worker(_) => "Worker",
+        HandlerFailure::WorkerStart(_) => "WorkerStart",
     };
     // The user's `Display`.
     let message = callback(|| failure.to_string()).unwrap_or_else(|panic| format!("its Display panicked: {panic}"));

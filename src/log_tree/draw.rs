@@ -177,7 +177,7 @@ mod tests {
             node("bus.second", &long, &[]),
             node("child", "", &[]),
         ];
-        let text = draw(Some("title"), &Tree { nodes, roots: vec![0], events: 0 }, &TreeStyle::new());
+        let text = draw(Some("title"), &Tree { nodes, roots: vec![0], ..Tree::default() }, &TreeStyle::new());
         let expected = format!(
             "title\n└── ✅ root\n    ├── ✅ bus.first\n    │   │  {0}\n    │   └── ✅ child\n    └── ✅ bus.second\n           {0}\n",
             "x".repeat(68) + "…"
@@ -191,7 +191,7 @@ mod tests {
         let name = |n: usize| format!("{}{n}#1234", "very::long::Name<of::A, Type>".repeat(n % 5));
         let last = node(&name(depth), &": 漢字 ".repeat(50), &[]);
         let nodes = (0..depth).map(|n| node(&name(n), "", &[n + 1])).chain([last]).collect();
-        let text = draw(None, &Tree { nodes, roots: vec![0], events: 0 }, &TreeStyle::new());
+        let text = draw(None, &Tree { nodes, roots: vec![0], ..Tree::default() }, &TreeStyle::new());
         assert!(text.lines().all(|line| columns(line) <= 80));
         assert!(text.lines().all(|line| line.ends_with("#1234") || line.ends_with(ELLIPSIS)));
         assert_eq!(text.lines().count(), depth + 2);
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn colours_are_taken_back() {
         let nodes = vec![Node { sign: Sign::Failed, time: "[now]".to_owned(), ..node("bad", ": why", &[]) }];
-        let tree = Tree { nodes, roots: vec![0], events: 0 };
+        let tree = Tree { nodes, roots: vec![0], ..Tree::default() };
         let coloured = draw(None, &tree, &TreeStyle::new().colour(true));
         assert_eq!(coloured, "└── ❌ \x1b[31mbad\x1b[0m \x1b[2m[now]\x1b[0m\x1b[31m: why\x1b[0m\n");
         assert_eq!(draw(None, &tree, &TreeStyle::new()), "└── ❌ bad [now]: why\n");

@@ -11,12 +11,13 @@ mod draw;
 use crate::bus::EventBus;
 use crate::bus::Tree;
 use crate::event::{AnyEvent, Event, Payload};
+use crate::sys::one_line::on_one_line;
 
 impl EventBus {
     /// What the history has, as a tree for people: every event with its handlers, every handler with what it emitted.
     ///
-    /// Roots are the events without a parent in this bus's history. Each event is there once, in emit order, handlers in the order they
-    /// run. Lines are 80 columns wide at most; [`log_tree_with`](EventBus::log_tree_with) has other styles. Times are UTC.
+    /// Roots are the events without a parent in this bus's history, and of parents in a circle, which events from elsewhere may have, the first. Each event is there
+    /// once, in emit order, handlers in the order they run. Names, errors and values of others are on one line, whatever is in them. Lines are 80 columns wide at most; [`log_tree_with`](EventBus::log_tree_with) has other styles. Times are UTC.
     ///
     /// | sign | event | handler |
     /// | --- | --- | --- |
@@ -65,15 +66,16 @@ impl EventBus {
     /// The same in another style.
     pub fn log_tree_with(&self, style: &TreeStyle) -> String {
         let history = self.history();
-        let name = if style.ids { self.label() } else { self.name() };
-        let title = |count: usize| match count {
+        let name = on_one_line(if style.ids { self.label() } else { self.name() });
+        let title = |count: usize, of: usize| match count {
             0 => format!("{name}: no events"),
             1 => format!("{name}: 1 event"),
+            many if many < of => format!("{name}: the last {many} of {of} events"),
             many => format!("{name}: {many} events"),
         };
         match self.core().last_tree.get() {
-            Some(last) if history.is_empty() => draw::draw(Some(&title(last.events)), last, style),
-            _ => draw::draw(Some(&title(history.len())), &Tree::of_history(history), style),
+            Some(last) if history.is_empty() => draw::draw(Some(&title(last.events, last.of)), last, style),
+            _ => draw::draw(Some(&title(history.len(), history.len())), &Tree::of_history(history), style),
         }
     }
 }

@@ -140,6 +140,13 @@ pub(crate) fn readable<'fd>(fd: &'fd impl AsFd) -> PollFd<'fd> {
     PollFd::new(fd, PollFlags::IN)
 }
 
+/// Whether a little can be written without waiting.
+pub(crate) fn is_writable(fd: &impl AsFd) -> bool {
+    let mut fds = [PollFd::new(fd, PollFlags::OUT)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    matches!(rustix::event::poll(&mut fds, Some(&now)), Ok(1..))
+}
+
 /// Sleeps until one of them is ready (or broken), or until then; also returns early for no reason.
 pub(crate) fn poll(fds: &mut [PollFd<'_>], until: Tick) {
     let left = until.saturating_sub(clock::now());

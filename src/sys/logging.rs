@@ -17,9 +17,13 @@
 //! whatever thread (the bus room does that, see [`Around`]): nothing is logged about such events, nor where their context is
 //! the thread's.
 //!
+//! *On one line.* Whatever of the user's is in a record, it is one line, and a `Display` that panics or fails ends its text and no more: every record is written by way of
+//! [`OneLine`].
+//!
 //! *Race: a record is put in just when the log thread ends.* Both are under the queue's lock: the thread sees it, or whoever puts it in
 //! sees that there is no thread.
 
+use crate::sys::one_line::{OneLine, on_one_line};
 use crate::sys::thread;
 use crate::sys::unwind;
 use log::{Level, Metadata, Record};
@@ -177,8 +181,8 @@ impl Source {
         call(&mut || {
             let mut record = Record::builder();
             record.level(self.level).target(target).module_path_static(self.module);
-            record.file_static(self.file).line(self.line).args(text);
-            log::logger().log(&record.build());
+            record.file_static(self.file).line(self.line);
+            log::logger().log(&record.args(format_args!("{}", OneLine(text))).build());
         })
     }
 }
@@ -196,9 +200,7 @@ pub(crate) fn at_once(source: Source, target: &'static str, text: fmt::Arguments
 }
 
 fn hand_over_text(source: Source, target: &'static str, text: fmt::Arguments<'_>) {
-    if let Ok(text) = unwind::catch(|| text.to_string()) {
-        put(Entry::new(source, Cow::Borrowed(target), Text::Made(text)), LONGEST);
-    }
+    put(Entry::new(source, Cow::Borrowed(target), Text::Made(OneLine(text).to_string())), LONGEST);
 }
 
 /// See `later!`.
@@ -210,6 +212,10 @@ pub(crate) fn hand_over(source: Source, make: impl FnOnce() -> String + Send + '
 /// fits. The number of the record.
 #[cfg(feature = "process")]
 pub(crate) fn pass_on(level: Level, target: Cow<'static, str>, text: String) -> u64 {
+    let target = match on_one_line(&target) {
+        Cow::Borrowed(clean) if clean.len() == target.len() => target,
+        clean => Cow::Owned(clean.into_owned()),
+    };
     let source = Source { level, module: None, file: None, line: None };
     let room = LONGEST / 2;
     let until = Instant::now() + PATIENCE;
@@ -319,7 +325,10 @@ impl Entry {
 fn make_text(make: Box<dyn FnOnce() -> String + Send>) -> Option<String> {
     let mut made = None;
     let mut make = Some(make);
-    call(&mut || made = make.take().map(|make| make()));
+    call(&mut || {
+        let text = make.take().map(unwind::catch);
+        made = text.map(|text| text.unwrap_or_else(|panic| format!("the text of a record panicked: {panic}")));
+    });
     made
 }
 

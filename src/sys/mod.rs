@@ -8,6 +8,7 @@ pub(crate) mod channel;
 pub(crate) mod clock;
 pub(crate) mod count;
 pub(crate) mod logging;
+pub(crate) mod one_line;
 mod plant;
 pub(crate) mod random;
 pub(crate) mod stack;

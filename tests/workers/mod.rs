@@ -42,7 +42,7 @@ impl Payload for Opaque {
     type Output = ();
 }
 
-/// Its output cannot be JSON, since a key of a JSON object is text.
+/// Its output cannot be JSON, since a key of a JSON object is text; a worker can answer it all the same.
 #[derive(Serialize, Deserialize)]
 pub struct OddOutput {}
 event!(OddOutput => HashMap<Vec<u8>, u8>);
@@ -53,6 +53,43 @@ pub struct Stubborn {
     pub fail: bool,
 }
 event!(Stubborn => u32, handler_timeout = Duration::from_millis(1), retry = Retry::attempts(3));
+
+/// Written in a way that cannot be read (a 7), or not at all (an 8).
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Cell {
+    #[serde(serialize_with = "crooked")]
+    pub n: u8,
+}
+
+fn crooked<S: serde::Serializer>(n: &u8, to: S) -> Result<S::Ok, S::Error> {
+    match n {
+        7 => to.serialize_str("seven"),
+        8 => Err(serde::ser::Error::custom("no eights")),
+        _ => to.serialize_u8(*n),
+    }
+}
+
+/// Its output: two cells, the second as asked for.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Table {
+    pub cells: Vec<Cell>,
+    pub returns: u8,
+}
+event!(Table => Vec<Cell>);
+
+/// An error whose text cannot be had.
+#[derive(Debug)]
+struct Unspeakable;
+impl std::fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("on purpose")
+    }
+}
+impl std::error::Error for Unspeakable {}
+
+fn table(table: &Event<Table>) -> Vec<Cell> {
+    vec![Cell { n: 0 }, Cell { n: table.returns }]
+}
 
 fn stubborn(event: &Event<Stubborn>) -> Result<u32, &'static str> {
     let asked = TOUCHED.fetch_add(1, Ordering::SeqCst) + 1;
@@ -92,6 +129,7 @@ pub fn serve() {
         worker
             .on(handle)
             .on(stubborn)
+            .on(table)
             .on(|_: &Event<Inner>| 7)
             .on(|_: &Event<Silent>| None::<u32>)
             .on(|_: &Event<OddOutput>| HashMap::from([(vec![1], 1)]));
@@ -123,6 +161,17 @@ fn handle(event: &Event<Do>) -> Result<String, HandlerError> {
             let shell = "trap '' TERM; while :; do sleep 1; done";
             std::process::Command::new("sh").args(["-c", shell]).status()?.to_string()
         }
+        "leak" => {
+            let leaked = vec![1_u8; usize::try_from(*number)?].leak();
+            leaked.len().to_string()
+        }
+        "terminate itself" => {
+            let signal = rustix::process::Signal::TERM;
+            rustix::process::kill_process(rustix::process::getpid(), signal)?;
+            // Longer than the signal takes.
+            std::thread::sleep(Duration::from_millis(100));
+            "and went on".to_owned()
+        }
         "background" => {
             let mut left_behind = Command::new("sleep");
             left_behind.arg("300").spawn()?.id().to_string()
@@ -143,6 +192,12 @@ fn handle(event: &Event<Do>) -> Result<String, HandlerError> {
             log::warn!(target: "app::decode", "number {number} is odd");
             "logged".to_owned()
         }
+        "log anything" => {
+            log::warn!(target: "app::a\nforged", "one\ntwo\u{1b}[31m{number}\u{202e}");
+            println!("printed\u{1b}]0;title\u{7}\rover\u{2028}it");
+            return Err("three\nfour\u{85}".into());
+        }
+        "unspeakable" => return Err(Unspeakable.into()),
         "large" => "x".repeat(usize::try_from(*number)?),
         "variable" => std::env::var("THREADBUS_OF_THE_POOL")?,
         "stdin" => std::io::read_to_string(std::io::stdin())?,

@@ -1,7 +1,8 @@
-//! Frames on the socket between a pool and a worker: length, request, JSON.
+//! Frames on the socket between a pool and a worker: length, request, body.
 //!
-//! The length is that of the JSON. The request is the number of the one that this is about, 0 for none.
+//! The length is that of the body. The request is the number of the one that this is about, 0 for none.
 
+use crate::exact;
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -16,39 +17,44 @@ pub(crate) struct TooLong {
     pub(crate) length: usize,
 }
 
-/// A frame as it goes over the socket, if it is not longer than this.
-pub(crate) fn encode(request: u64, body: &impl Serialize, max: usize) -> Result<Vec<u8>, EncodeError> {
+/// A frame as it goes over the socket, whose body is no longer than `max`: `head`, and what `tail` appends to the bytes that there are, up to a
+/// length of them all.
+pub(crate) fn encode(
+    request: u64,
+    head: &impl Serialize,
+    max: usize,
+    tail: impl FnOnce(&mut Vec<u8>, usize) -> Result<(), exact::Error>,
+) -> Result<Vec<u8>, exact::Error> {
+    let most = max.min(u32::MAX as usize).saturating_add(HEADER);
     let mut frame = vec![0; HEADER];
-    serde_json::to_writer(&mut frame, body)?;
-    let length = frame.len() - HEADER;
-    let short = u32::try_from(length).ok().filter(|_| length <= max).ok_or(TooLong { length })?;
-    frame[..4].copy_from_slice(&short.to_be_bytes());
+    exact::append(&mut frame, head, most)?;
+    tail(&mut frame, most)?;
+    Ok(seal(frame, request))
+}
+
+/// The same for a body that is there.
+pub(crate) fn of_bytes(request: u64, body: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0; HEADER];
+    frame.extend_from_slice(body);
+    seal(frame, request)
+}
+
+fn seal(mut frame: Vec<u8>, request: u64) -> Vec<u8> {
+    let length = (frame.len() - HEADER) as u32;
+    frame[..4].copy_from_slice(&length.to_be_bytes());
     number(&mut frame, request);
-    Ok(frame)
+    frame
+}
+
+/// Nothing comes behind the head.
+pub(crate) fn no_tail(_: &mut Vec<u8>, _: usize) -> Result<(), exact::Error> {
+    Ok(())
 }
 
 /// Makes it be about this request.
 pub(crate) fn number(frame: &mut [u8], request: u64) {
     if let Some(place) = frame.get_mut(4..HEADER) {
         place.copy_from_slice(&request.to_be_bytes());
-    }
-}
-
-#[derive(Debug)]
-pub(crate) enum EncodeError {
-    TooLong(TooLong),
-    Json(serde_json::Error),
-}
-
-impl From<TooLong> for EncodeError {
-    fn from(error: TooLong) -> Self {
-        EncodeError::TooLong(error)
-    }
-}
-
-impl From<serde_json::Error> for EncodeError {
-    fn from(error: serde_json::Error) -> Self {
-        EncodeError::Json(error)
     }
 }
 
@@ -73,7 +79,7 @@ impl Frames {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The next whole one: what it is about, and its JSON. An error stays: nothing behind it can be read.
+    /// The next whole one: what it is about, and its body. An error stays: nothing behind it can be read.
     pub(crate) fn next(&mut self) -> Result<Option<(u64, Vec<u8>)>, TooLong> {
         let Some((header, rest)) = self.bytes.split_at_checked(HEADER) else { return Ok(None) };
         let (Ok(length), Ok(request)) = (header[..4].try_into(), header[4..].try_into()) else { return Ok(None) };
@@ -100,8 +106,9 @@ mod tests {
 
     #[test]
     fn frames_come_out_whole_however_they_came_in() {
+        let text = |n: u64| "x".repeat(n as usize * 10);
         let sent: Vec<_> =
-            (1..=3u64).map(|n| encode(n, &"x".repeat(n as usize * 10), 100).unwrap_or_default()).collect();
+            (1..=3).map(|n| encode(n, &text(n), 100, no_tail).unwrap_or_default()).chain([of_bytes(4, b"")]).collect();
         for step in [1, 7, 1000] {
             let mut frames = Frames::new(100);
             let mut got = Vec::new();
@@ -111,16 +118,18 @@ mod tests {
                     got.push((frame.0, frame.1.len()));
                 }
             }
-            assert_eq!(got, [(1, 12), (2, 22), (3, 32)]);
+            assert_eq!(got, [(1, 12), (2, 22), (3, 32), (4, 0)]);
         }
     }
 
     #[test]
     fn what_is_too_long_is_refused_on_both_sides_before_it_is_there() {
-        assert!(matches!(encode(1, &"12345", 6), Err(EncodeError::TooLong(TooLong { length: 7 }))));
-        assert!(encode(1, &"12345", 7).is_ok());
-        let mut frames = Frames::new(6);
-        frames.push(&encode(1, &"12345", 7).unwrap_or_default()[..HEADER]);
-        assert_eq!(frames.next(), Err(TooLong { length: 7 }));
+        let tail = |bytes: &mut Vec<u8>, max| exact::append(bytes, "345", max);
+        assert!(encode(1, &"12", 8, tail).is_err_and(|error| error.is_too_long()));
+        assert!(encode(1, &"12", 3, no_tail).is_err_and(|error| error.is_too_long()));
+        let frame = encode(1, &"12", 9, tail).unwrap_or_default();
+        let mut frames = Frames::new(8);
+        frames.push(&frame[..HEADER]);
+        assert_eq!(frames.next(), Err(TooLong { length: 9 }));
     }
 }

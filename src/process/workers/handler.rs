@@ -1,14 +1,12 @@
 //! A handler on the bus whose work is done in a worker process.
 
-use super::frame::{self, EncodeError};
-use super::link::Reply;
-use super::message::{Outcome, Request};
+use super::claim::Claim;
+use super::frame;
+use super::link::{Reply, Stage};
+use super::message::{Described, Outcome, Request};
 use super::pool::ProcessPool;
-use super::slots::Claim;
 use crate::bus::{EventBus, HandlerContext};
-use crate::event::{
-    Event, HandlerError, HandlerFailure, HandlerInfo, HandlerOptions, Json, JsonError, Payload, WaitError,
-};
+use crate::event::{Event, HandlerError, HandlerFailure, HandlerInfo, HandlerOptions, Payload, WaitError, name_of};
 use crate::sys::{clock, logging};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,10 +18,19 @@ impl EventBus {
     /// Registers a handler for events whose payload is a `P`: the one that [`serve`](crate::process::serve) has for `P` in a worker process
     /// of the pool.
     ///
-    /// Payload and output travel as JSON, so `P` has a [`codec`](Payload::codec) and is written as an object. What runs over there sees the
-    /// event with its id, parent's id, correlation id, creation time, path and priority, on a bus of its own: what it emits stays there,
+    /// Payload and output travel by serde, so `P` has a [`codec`](Payload::codec); in bytes that bring back what was there, whatever shape it has: not as
+    /// JSON. What runs over there sees the
+    /// event with its id, parent's id, correlation id, label, creation time, path and priority, on a bus of its own: what it emits stays there,
     /// and is waited for there (but for what is detached, which ends with it); [`context`](crate::context) does not travel, and
-    /// [`attempt`](HandlerContext::attempt) is always 1. Its deadline is this one's.
+    /// [`attempt`](HandlerContext::attempt) is always 1.
+    ///
+    /// **Its time** runs from when the handler begins over there. Before that, a worker may have to be started, which takes
+    /// [`start_timeout`](crate::process::PoolBuilder::start_timeout) at most, and that much longer than its own timeout an attempt may take as a whole. The
+    /// event's own timeout does not wait for a start.
+    ///
+    /// What cannot be sent or understood (no codec, larger than `max_frame`, nested deeper than 4,000 levels, no handler over there, two types of one name)
+    /// fails for good, as [`HandlerFailure::Worker`]: no retry would find it otherwise, and no worker is harmed. A type whose serialization and deserialization do not fit each
+    /// other is of that kind; so are 128-bit integers in types that serde buffers (flattened, untagged, internally tagged), which it does not support.
     ///
     /// As many invocations run at once as the bus's modes allow and the pool has processes (a [`Limit`](crate::Limit) of the pool's, unless
     /// the options have one): by default a bus runs one handler after the other, so give it
@@ -77,31 +84,46 @@ impl EventBus {
     #[track_caller]
     pub fn on_process_with<P: Payload>(&self, options: HandlerOptions, pool: &ProcessPool) -> HandlerInfo {
         let options = if options.limit.is_some() { options } else { options.limit(pool.limit()) };
-        let user = pool.user();
-        let options = options.on_end({
+        let (event_type, rust_type) = (name_of::<P>(), std::any::type_name::<P>());
+        let (user, clash) = pool.user(event_type, rust_type);
+        let why_not =
+            clash.map(|other| format!("two event types of this pool are called {event_type}: {other} and {rust_type}"));
+        if let Some(why) = why_not.clone() {
+            logging::later!(Error, move || format!("no event can be sent to a worker: {why}"));
+        }
+        let options = options.allowance(pool.slots().config.start_timeout).on_end({
             let user = Arc::clone(&user);
             move || user.leave()
         });
-        self.on_with(options, move |event: &Event<P>| call(event, &user.pool))
+        self.on_with(options, move |event: &Event<P>| match &why_not {
+            Some(why) => Err(refused(why.clone())),
+            None => call(event, &user.pool),
+        })
     }
 }
 
 fn call<P: Payload>(event: &Event<P>, pool: &ProcessPool) -> Result<Option<P::Output>, HandlerError> {
-    let event_type = crate::event::name_of::<P>();
+    let event_type = name_of::<P>();
+    let codec = P::codec()
+        .ok_or_else(|| refused(format!("{event_type} cannot be sent to a worker: {event_type} has no codec")))?;
     let context = HandlerContext::current();
-    let max_frame = pool.slots().config.max_frame;
+    let config = &pool.slots().config;
+    let unlogged = event.any().head().is_from_logger();
     let request = Request {
-        event: described(event, context.as_ref().and_then(HandlerContext::deadline).map(clock::left))
-            .map_err(|error| failed(format!("{event_type} cannot be sent to a worker: {error}")))?,
+        event_type: event_type.to_owned(),
+        rust_type: std::any::type_name::<P>().to_owned(),
+        same_program: config.is_this_program(),
+        event: described(event),
+        time: context.as_ref().and_then(|context| time_for(context, config.start_timeout)),
         log: log::max_level(),
-        unlogged: event.any().head().is_from_logger(),
+        unlogged,
     };
-    let unlogged = request.unlogged;
-    let mut frame = frame::encode(0, &request, max_frame).map_err(|error| match error {
-        EncodeError::TooLong(long) => {
-            failed(format!("{event_type} is {} bytes of JSON, more than the pool's max_frame {max_frame}", long.length))
-        }
-        EncodeError::Json(error) => failed(format!("{event_type} cannot be sent to a worker: {error}")),
+    let payload = |bytes: &mut Vec<u8>, max| codec.append_payload(bytes, event.payload(), max);
+    let mut frame = frame::encode(0, &request, config.max_frame, payload).map_err(|error| {
+        refused(match error.is_too_long() {
+            true => format!("{event_type} is larger than the pool's max_frame, {} bytes", config.max_frame),
+            false => format!("{event_type} cannot be sent to a worker: {error}"),
+        })
     })?;
     drop(request);
     let claim = Arc::new(Claim::default());
@@ -109,58 +131,61 @@ fn call<P: Payload>(event: &Event<P>, pool: &ProcessPool) -> Result<Option<P::Ou
         let (slots, claim) = (Arc::clone(pool.slots()), Arc::clone(&claim));
         context.cancel_guard(move || slots.give_up(&claim))
     });
-    match pool.slots().call(&claim, &mut frame, unlogged).map_err(failed)? {
-        Reply::Outcome { outcome, record } => {
+    let begins = || {
+        if let Some(context) = &context {
+            context.time_begins(config.start_timeout);
+        }
+    };
+    match pool.slots().call(&claim, &mut frame, unlogged, begins) {
+        Ok(Reply::Outcome { outcome, output, record }) => {
             // What the worker logged is in the log before its answer counts, if the logger is not too slow for that.
             if let Some(record) = record {
                 logging::wait_for(record, PATIENCE);
             }
-            accept::<P>(outcome)
+            match outcome {
+                Outcome::Nothing => Ok(None),
+                Outcome::Value => codec
+                    .read_output(&output)
+                    .map(Some)
+                    .map_err(|error| refused(format!("the output of {event_type} does not fit: {error}"))),
+                Outcome::Failed { text, permanent: true } => Err(HandlerError::permanent(text)),
+                Outcome::Failed { text, permanent: false } => Err(text.into()),
+                Outcome::Panicked(text) => Err(HandlerFailure::Panicked(text).into()),
+                Outcome::Refused(why) => Err(refused(why)),
+            }
         }
-        Reply::Gone { why, .. } => Err(failed(why)),
-        Reply::GivenUp => Err(WaitError::Aborted.into()),
+        Ok(Reply::Gone { why, stage: Stage::Starting }) => Err(HandlerFailure::WorkerStart(why).into()),
+        Ok(Reply::Gone { why, .. }) => Err(HandlerFailure::Worker(why).into()),
+        Ok(Reply::GivenUp) => Err(WaitError::Aborted.into()),
+        Err(failure) => Err(failure.into()),
     }
 }
 
-fn accept<P: Payload>(outcome: Outcome) -> Result<Option<P::Output>, HandlerError> {
-    match outcome {
-        Outcome::Nothing => Ok(None),
-        Outcome::Value(json) => {
-            let codec = P::codec().ok_or_else(|| failed(format!("{} has no codec", crate::event::name_of::<P>())))?;
-            let output = codec.output_from_json(&json);
-            output.map(Some).map_err(|error| {
-                failed(format!("the output of {} does not fit: {error}", crate::event::name_of::<P>()))
-            })
-        }
-        Outcome::Failed { text, permanent: true } => Err(HandlerError::permanent(text)),
-        Outcome::Failed { text, permanent: false } => Err(text.into()),
-        Outcome::Panicked(text) => Err(HandlerFailure::Panicked(text).into()),
-        Outcome::Refused(why) => Err(failed(why)),
+/// What this event or its answer cannot be, no other attempt will find otherwise.
+fn refused(why: String) -> HandlerError {
+    HandlerError::permanent(HandlerFailure::Worker(why))
+}
+
+/// How long the handler may take over there.
+fn time_for(context: &HandlerContext, start_timeout: Duration) -> Option<Duration> {
+    let left = context.deadline().map(clock::left);
+    match (context.own_time(start_timeout), left) {
+        (Some(own), Some(left)) => Some(own.min(left)),
+        (own, left) => own.or(left),
     }
 }
 
-fn failed(why: String) -> HandlerError {
-    HandlerFailure::Worker(why).into()
-}
-
-/// The event as it is to run over there: alone, and with the time that is left here, whatever its type says.
-fn described<P: Payload>(event: &Event<P>, left: Option<Duration>) -> Result<Json, JsonError> {
-    /// Thirty years: there is no way to write that there is no limit.
-    const ENDLESS: f64 = 1e9;
-    let mut json = event.to_json()?;
-    if let Json::Object(fields) = &mut json {
-        let timeout = left.map_or(ENDLESS, |left| left.as_secs_f64().min(ENDLESS));
-        let own = [
-            ("event_handler_timeout", timeout.into()),
-            ("event_timeout", ENDLESS.into()),
-            ("event_handler_slow_timeout", ENDLESS.into()),
-            ("event_slow_timeout", ENDLESS.into()),
-            ("event_concurrency", Json::Null),
-            ("event_handler_concurrency", Json::Null),
-            ("event_handler_completion", Json::Null),
-            ("event_results", Json::Null),
-        ];
-        fields.extend(own.map(|(name, value)| (name.to_owned(), value)));
+fn described<P: Payload>(event: &Event<P>) -> Described {
+    let created_at = event.created_at();
+    Described {
+        id: event.id().0,
+        parent: event.parent_id().map(|id| id.0),
+        emitted_by: event.emitted_by().map(|id| id.0),
+        correlation_id: event.correlation_id().to_owned(),
+        label: event.any().label().map(ToOwned::to_owned),
+        version: event.version().to_owned(),
+        created_at: (created_at.timestamp(), created_at.timestamp_subsec_nanos()),
+        path: event.path(),
+        priority: event.priority().level(),
     }
-    Ok(json)
 }

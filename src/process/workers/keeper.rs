@@ -1,10 +1,12 @@
 //! The thread that each live worker process has: reads what it sends and prints, ends it when it should end, and reaps it.
 
+use super::LOGGER_HINT;
 use super::frame::Frames;
 use super::lines::{self, Lines};
 use super::link::{Link, Order};
-use super::message::{Message, PROTOCOL};
+use super::message::{Message, wrong_hello};
 use super::slots::Slots;
+use crate::exact;
 use crate::process::child::{self, CHUNK, Got, Watched, poll, read_ready, readable};
 use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::logging;
@@ -15,9 +17,6 @@ use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// A worker that has not said anything after this is none.
-const START: Duration = Duration::from_secs(30);
 
 /// After which to look again for what is about to happen.
 const SOON: Duration = Duration::from_millis(10);
@@ -35,6 +34,8 @@ pub(crate) struct Keeper {
     pub(crate) frames: Frames,
     pub(crate) phase: Phase,
     /// It has said hello.
+    pub(crate) greeted: bool,
+    /// It could be given work.
     pub(crate) served: bool,
     /// The number of its last record since its last answer.
     pub(crate) record: Option<u64>,
@@ -45,7 +46,7 @@ pub(crate) struct Keeper {
 /// Each with when to look at the clock again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Phase {
-    /// It has not said hello.
+    /// It cannot be given work yet.
     Starting {
         until: Tick,
     },
@@ -61,8 +62,8 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
-    pub(crate) fn first() -> Phase {
-        Phase::Starting { until: clock::after(clock::now(), START) }
+    pub(crate) fn first(start_timeout: Duration) -> Phase {
+        Phase::Starting { until: clock::after(clock::now(), start_timeout) }
     }
 
     fn until(self) -> Tick {
@@ -120,8 +121,13 @@ impl Keeper {
     fn take_frames(&mut self) {
         while self.fault.is_none() {
             match self.frames.next() {
-                Ok(Some((request, body))) => match serde_json::from_slice(&body) {
-                    Ok(message) => self.take(request, message),
+                Ok(Some((_, body))) if !self.greeted => self.greet(&body),
+                Ok(Some((request, mut body))) => match exact::from_start(&body) {
+                    Ok((message, behind)) => {
+                        let head = body.len() - behind.len();
+                        body.drain(..head);
+                        self.take(request, message, body);
+                    }
                     Err(error) => self.blame(format!("sent what is no message: {error}")),
                 },
                 Ok(None) => return,
@@ -135,14 +141,22 @@ impl Keeper {
         }
     }
 
-    fn take(&mut self, request: u64, message: Message) {
+    fn greet(&mut self, hello: &[u8]) {
+        match wrong_hello(hello) {
+            Some(why) => self.blame(why),
+            None => self.greeted = true,
+        }
+    }
+
+    /// `behind`: what came behind the message.
+    fn take(&mut self, request: u64, message: Message, behind: Vec<u8>) {
         match message {
-            Message::Hello { protocol: PROTOCOL } => {
+            Message::Ready => {
                 self.served = true;
                 self.idle_from_now();
+                self.slots.has_started();
+                self.link.serves();
             }
-            Message::Hello { protocol } => self.blame(format!("speaks protocol {protocol}, not {PROTOCOL}")),
-            _ if !self.served => self.blame("did not begin with a hello".to_owned()),
             Message::Log { level, target, text } => {
                 let record = lines::pass_on(&self.link, level, target.into(), &text);
                 self.record = record.or(self.record);
@@ -150,7 +164,7 @@ impl Keeper {
             Message::Started => self.link.started(request),
             Message::Done(outcome) => {
                 self.idle_from_now();
-                self.link.answered(request, outcome, self.record.take());
+                self.link.answered(request, outcome, behind, self.record.take());
             }
         }
     }
@@ -177,7 +191,9 @@ impl Keeper {
             return;
         }
         match self.phase {
-            Phase::Starting { .. } => self.blame(format!("did not serve within {START:?}: {FIRST_LINE}")),
+            Phase::Starting { .. } => {
+                self.blame(format!("did not serve within {:?}", self.slots.config.start_timeout));
+            }
             Phase::Serving { .. } if self.slots.take_idle(&self.link) => self.end(None),
             // In use, where its answer sets the next time, or about to be put back.
             Phase::Serving { .. } => {
@@ -198,7 +214,10 @@ impl Keeper {
             return;
         }
         match signal {
-            Some(signal) => self.child.signal(signal),
+            Some(signal) => {
+                self.link.say_given_up();
+                self.child.signal(signal);
+            }
             None => drop(self.link.socket.shutdown(Shutdown::Write)),
         }
         let kill_at = clock::after(clock::now(), self.slots.config.kill_grace);
@@ -219,16 +238,22 @@ impl Keeper {
         self.stderr.finish(buffer);
         let ended = child::describe(status);
         let why = match self.fault.take() {
+            fault if !self.served => self.why_no_start(fault.unwrap_or_else(|| format!("{ended} before it served"))),
             Some(fault) => fault,
-            None if self.served => ended,
-            None => format!("{ended} before it served: {FIRST_LINE}"),
+            None => ended,
         };
         let why = format!("{} {why}", self.name());
-        self.slots.gone(&self.link);
+        let wanted = self.link.ordered() == Order::None;
+        self.slots.gone(&self.link, !self.served && wanted);
         self.link.gone(&why);
         if !self.link.is_unlogged() {
             logging::later!(Debug, move || why);
         }
+        self.slots.fill_in_time();
+    }
+
+    fn why_no_start(&self, why: String) -> String {
+        no_start(&why, &self.stderr.lines.last_words())
     }
 
     fn name(&self) -> String {
@@ -236,7 +261,17 @@ impl Keeper {
     }
 }
 
-const FIRST_LINE: &str = "is `process::serve` the first line of its main?";
+/// With a guess, and the last that it printed.
+fn no_start(why: &str, printed: &[String]) -> String {
+    let said = |words| printed.iter().any(|line| line.contains(words));
+    let hint = match () {
+        () if said("SetLoggerError") => LOGGER_HINT,
+        () if said("panicked at") => "it panicked in `register`, or before `process::serve`",
+        () => "is `process::serve` the first line of its main?",
+    };
+    let last = if printed.is_empty() { String::new() } else { format!("; its last words: {}", printed.join(" | ")) };
+    format!("{why}: {hint}{last}")
+}
 
 /// What a worker prints, on its way to the log.
 pub(crate) struct Printed {

@@ -5,6 +5,7 @@ use crate::process::text;
 use crate::sys::logging;
 use log::Level;
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 const TARGET: &str = "threadbus::worker";
@@ -24,25 +25,70 @@ pub(crate) struct Lines {
     level: Level,
     link: Arc<Link>,
     lines: text::Lines,
+    last: LastWords,
 }
 
 impl Lines {
     pub(crate) fn new(level: Level, link: &Arc<Link>) -> Self {
-        Lines { level, link: Arc::clone(link), lines: text::Lines::new(LONGEST) }
+        Lines { level, link: Arc::clone(link), lines: text::Lines::new(LONGEST), last: LastWords::default() }
     }
 
     pub(crate) fn push(&mut self, bytes: &[u8]) {
-        self.lines.push(bytes, |line| say(&self.link, self.level, line));
+        let Lines { level, link, lines, last } = self;
+        lines.push(bytes, |line| say(link, *level, line, last));
     }
 
     /// What there is of a line, as one.
     pub(crate) fn finish(&mut self) {
-        self.lines.finish(|line| say(&self.link, self.level, line));
+        let Lines { level, link, lines, last } = self;
+        lines.finish(|line| say(link, *level, line, last));
+    }
+
+    /// For who asks why it ended.
+    pub(crate) fn last_words(&self) -> Vec<String> {
+        self.last.lines()
     }
 }
 
-fn say(link: &Link, level: Level, line: &str) {
+fn say(link: &Link, level: Level, line: &str, last: &mut LastWords) {
     if !line.is_empty() {
         pass_on(link, level, Cow::Borrowed(TARGET), line);
+        last.hear(line);
+    }
+}
+
+/// What somebody printed last: the last panic, if there was one, and else the last lines.
+#[derive(Debug, Default)]
+struct LastWords {
+    lines: VecDeque<String>,
+    /// Where it was, and its message.
+    panic: Vec<String>,
+    /// How many of the next lines belong to that; a trace may follow, of which nothing is kept.
+    panic_goes_on: u32,
+}
+
+impl LastWords {
+    fn hear(&mut self, line: &str) {
+        const LINES: usize = 5;
+        const LENGTH: usize = 300;
+        let is_trace = ["stack backtrace:", "note: run with "].iter().any(|trace| line.starts_with(trace));
+        let line: String = line.chars().take(LENGTH).collect();
+        if line.contains("panicked at ") {
+            self.panic = vec![line];
+            self.panic_goes_on = 2;
+        } else if self.panic_goes_on > 0 && !is_trace {
+            self.panic.push(line);
+            self.panic_goes_on -= 1;
+        } else {
+            self.panic_goes_on = 0;
+            if self.lines.len() == LINES {
+                self.lines.pop_front();
+            }
+            self.lines.push_back(line);
+        }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        if self.panic.is_empty() { self.lines.iter().cloned().collect() } else { self.panic.clone() }
     }
 }

@@ -5,6 +5,7 @@
 
 use super::frame;
 use super::message::Outcome;
+use crate::process::child::is_writable;
 use crate::sys::sync::atomic::{AtomicBool, Ordering};
 use crate::sys::sync::{Condvar, Mutex};
 use std::io::{PipeWriter, Write};
@@ -15,13 +16,26 @@ use std::os::unix::net::UnixStream;
 pub(crate) enum Reply {
     Outcome {
         outcome: Outcome,
+        /// What came behind it.
+        output: Vec<u8>,
         /// The number of the last record that came before it, if any did.
         record: Option<u64>,
     },
-    /// The worker ended before it answered: why, and whether its handler had begun.
-    Gone { why: String, started: bool },
+    /// The worker ended before it answered: why, and how far the request had come.
+    Gone { why: String, stage: Stage },
     /// The handler was given up: nobody wants an answer.
     GivenUp,
+}
+
+/// How far a request has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    /// It waits until its worker serves.
+    Starting,
+    /// It is on its way, or there.
+    Sent,
+    /// Its handler has begun.
+    Started,
 }
 
 /// What the keeper is to do with its worker.
@@ -48,6 +62,11 @@ pub(crate) struct Link {
 struct State {
     order: Order,
     current: Option<Current>,
+    serves: bool,
+    /// The whole of the last request.
+    sent: bool,
+    /// Requests it has answered.
+    answered: u64,
     /// Why, once there is no process any more.
     gone: Option<String>,
     /// Nothing is logged about the last request; what the worker still says belongs to that.
@@ -55,6 +74,11 @@ struct State {
 }
 
 impl State {
+    /// How far a request has come of which nothing was sent.
+    fn without_a_start(&self) -> Stage {
+        if self.serves { Stage::Sent } else { Stage::Starting }
+    }
+
     fn give(&mut self, order: Order) {
         self.order = self.order.max(order);
     }
@@ -63,49 +87,83 @@ impl State {
 #[derive(Debug)]
 struct Current {
     request: u64,
-    started: bool,
+    stage: Stage,
     reply: Option<Reply>,
 }
 
 impl Link {
     /// `bell` does not block. `unlogged`: it is started for what nothing is logged about.
     pub(crate) fn new(pid: u32, socket: UnixStream, bell: PipeWriter, unlogged: bool) -> Self {
-        let state = Mutex::new(State { order: Order::None, current: None, gone: None, unlogged });
+        let state = Mutex::new(State {
+            order: Order::None,
+            current: None,
+            serves: false,
+            sent: false,
+            answered: 0,
+            gone: None,
+            unlogged,
+        });
         Link { pid, socket, bell, state, changed: Condvar::new() }
     }
 
-    /// Sends a request and waits for its end, which always comes: the keeper sees to it. None if it was given up before it was sent.
-    pub(crate) fn call(&self, request: u64, frame: &[u8], given_up: &AtomicBool, unlogged: bool) -> Option<Reply> {
-        {
+    /// The request is what the worker is at from now on: waits until it serves, or the request ends. False if it was given up before.
+    pub(crate) fn take_up(&self, request: u64, given_up: &AtomicBool, unlogged: bool) -> bool {
+        let mut state = self.state.lock();
+        // Looked at under the lock that `give_up` takes afterwards: one of the two sees the other.
+        if given_up.load(Ordering::SeqCst) {
+            return false;
+        }
+        let stage = state.without_a_start();
+        let reply = state.gone.clone().map(|why| Reply::Gone { why, stage });
+        state.current = Some(Current { request, stage: Stage::Starting, reply });
+        state.sent = false;
+        state.unlogged = unlogged;
+        while !state.serves && state.current.as_ref().is_some_and(|current| current.reply.is_none()) {
+            self.changed.wait(&mut state);
+        }
+        true
+    }
+
+    /// Sends the request that was taken up, and waits for its end, which always comes: the keeper sees to it. `begins`: once its handler has begun.
+    /// With how far it had come.
+    pub(crate) fn call(&self, frame: &[u8], begins: impl FnOnce()) -> (Reply, Stage) {
+        let send = {
             let mut state = self.state.lock();
-            if let Some(why) = &state.gone {
-                return Some(Reply::Gone { why: why.clone(), started: false });
+            let current = state.current.as_mut().filter(|current| current.reply.is_none());
+            current.map(|current| current.stage = Stage::Sent).is_some()
+        };
+        if send {
+            match frame::send(&self.socket, frame) {
+                Ok(()) => self.state.lock().sent = true,
+                // It does not read any more. The keeper finds out why.
+                Err(_) => self.order(Order::Kill),
             }
-            state.current = Some(Current { request, started: false, reply: None });
-            // Looked at under the lock that `give_up` takes afterwards: one of the two sees the other.
-            if given_up.load(Ordering::SeqCst) {
-                state.current = None;
-                return None;
-            }
-            state.unlogged = unlogged;
         }
-        if frame::send(&self.socket, frame).is_err() {
-            // It does not read any more. The keeper finds out why.
-            self.order(Order::Kill);
-        }
+        let mut begins = Some(begins);
         let mut state = self.state.lock();
         loop {
-            if let Some(reply) = state.current.as_mut().and_then(|current| current.reply.take()) {
+            let Some(current) = state.current.as_mut() else { return (Reply::GivenUp, Stage::Starting) };
+            if current.stage == Stage::Started
+                && let Some(begins) = begins.take()
+            {
+                drop(state);
+                begins();
+                state = self.state.lock();
+                continue;
+            }
+            if let Some(reply) = current.reply.take() {
+                let stage = current.stage;
                 state.current = None;
-                return Some(reply);
+                return (reply, stage);
             }
             self.changed.wait(&mut state);
         }
     }
 
-    /// Ends the request and its worker, if that request is still what it is at.
+    /// Ends the request, if that is still what its worker is at, and the worker, if it has the request.
     pub(crate) fn give_up(&self, request: u64) {
-        if self.end(Some(request), Order::Kill, |_| Reply::GivenUp) {
+        let order = |stage| if stage == Stage::Starting { Order::None } else { Order::Kill };
+        if self.end(Some(request), order, |_| Reply::GivenUp) {
             self.wake_keeper();
         }
     }
@@ -134,31 +192,65 @@ impl Link {
         self.state.lock().unlogged
     }
 
-    pub(crate) fn started(&self, request: u64) {
-        if let Some(current) = self.state.lock().current.as_mut().filter(|current| current.request == request) {
-            current.started = true;
+    /// Tells the worker that its request is given up, if it has it, so that it does not wait for that to end. Never waits: one that does not read is
+    /// killed soon.
+    pub(crate) fn say_given_up(&self) {
+        if self.state.lock().sent && is_writable(&self.socket) {
+            let _ = frame::send(&self.socket, &frame::of_bytes(0, b""));
         }
     }
 
+    pub(crate) fn is_serving(&self) -> bool {
+        self.state.lock().serves
+    }
+
+    pub(crate) fn answered_so_far(&self) -> u64 {
+        self.state.lock().answered
+    }
+
+    /// It can be given work.
+    pub(crate) fn serves(&self) {
+        self.state.lock().serves = true;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn started(&self, request: u64) {
+        if let Some(current) = self.state.lock().current.as_mut().filter(|current| current.request == request) {
+            current.stage = Stage::Started;
+        }
+        self.changed.notify_all();
+    }
+
     /// An answer to anything but its request is nobody's.
-    pub(crate) fn answered(&self, request: u64, outcome: Outcome, record: Option<u64>) {
-        self.end(Some(request), Order::None, |_| Reply::Outcome { outcome, record });
+    pub(crate) fn answered(&self, request: u64, outcome: Outcome, output: Vec<u8>, record: Option<u64>) {
+        self.state.lock().answered += 1;
+        self.end(Some(request), |_| Order::None, |_| Reply::Outcome { outcome, output, record });
     }
 
     /// The process is no more.
     pub(crate) fn gone(&self, why: &str) {
-        self.state.lock().gone = Some(why.to_owned());
-        self.end(None, Order::None, |started| Reply::Gone { why: why.to_owned(), started });
+        let least = {
+            let mut state = self.state.lock();
+            state.gone = Some(why.to_owned());
+            state.without_a_start()
+        };
+        self.end(None, |_| Order::None, |stage| Reply::Gone { why: why.to_owned(), stage: stage.max(least) });
     }
 
     /// The first end of a request counts. The order comes with it, not after it: who sees the request end may go and look at what is
     /// being ended.
-    fn end(&self, request: Option<u64>, order: Order, reply: impl FnOnce(bool) -> Reply) -> bool {
+    fn end(
+        &self,
+        request: Option<u64>,
+        order: impl FnOnce(Stage) -> Order,
+        reply: impl FnOnce(Stage) -> Reply,
+    ) -> bool {
         let mut state = self.state.lock();
         let current = state.current.as_mut().filter(|current| request.is_none_or(|request| request == current.request));
         let Some(current) = current.filter(|current| current.reply.is_none()) else { return false };
-        current.reply = Some(reply(current.started));
-        state.give(order);
+        let stage = current.stage;
+        current.reply = Some(reply(stage));
+        state.give(order(stage));
         drop(state);
         self.changed.notify_all();
         true

@@ -15,8 +15,10 @@
 //!   written.
 //! - A worker that is gone before its handler began has harmed nobody: the request goes to another one, unless it was fresh.
 
+mod claim;
 mod frame;
 mod handler;
+mod handlers;
 mod keeper;
 mod lines;
 mod link;
@@ -27,6 +29,10 @@ mod pool;
 mod serve;
 mod slots;
 
+pub use handlers::Worker;
 pub use pool::{PoolBuilder, ProcessPool};
-pub use serve::{Worker, serve};
+pub use serve::serve;
 pub use slots::PoolStats;
+
+/// For who sets a logger in a worker.
+const LOGGER_HINT: &str = "a worker's logger is its pool's, set by `process::serve`, and a process has only one: leave it to the program proper";

@@ -1,7 +1,8 @@
 //! What a worker sends to its pool: answers, and its log.
 
-use super::frame::{self, EncodeError};
-use super::message::{Message, Outcome};
+use super::frame::{self, no_tail};
+use super::message::{Message, Outcome, hello};
+use crate::exact;
 use crate::sys::sync::Mutex;
 use log::{Log, Metadata, Record};
 use std::io;
@@ -22,39 +23,49 @@ impl Outlet {
         Outlet { socket: Mutex::new(socket), max_frame }
     }
 
+    pub(crate) fn hello(&self) -> io::Result<()> {
+        self.write(&frame::of_bytes(0, hello().as_bytes()))
+    }
+
     pub(crate) fn send(&self, request: u64, message: &Message) -> io::Result<()> {
         // The limit is for what others put in; what is said about that is small.
-        self.send_up_to(request, message, usize::MAX).map_err(|error| match error {
-            SendError::Encode(_) => io::Error::other("a message cannot be written"),
-            SendError::Io(error) => error,
-        })
+        let frame = frame::encode(request, message, usize::MAX, no_tail);
+        self.write(&frame.map_err(|_| io::Error::other("a message cannot be written"))?)
     }
 
-    /// An answer that is too long is an answer that says so.
-    pub(crate) fn done(&self, request: u64, outcome: Outcome) -> io::Result<()> {
-        let why = match self.send_up_to(request, &Message::Done(outcome), self.max_frame) {
-            Ok(()) => return Ok(()),
-            Err(SendError::Io(error)) => return Err(error),
-            Err(SendError::Encode(EncodeError::TooLong(long))) => {
-                format!(
-                    "the answer is {} bytes of JSON, more than the pool's max_frame {}",
-                    long.length, self.max_frame
-                )
+    /// How a request ended that has no output. What is too long is an answer that says so.
+    pub(crate) fn done(&self, request: u64, event_type: &str, outcome: Outcome) -> io::Result<()> {
+        match frame::encode(request, &Message::Done(outcome), self.max_frame.max(frame::LEAST), no_tail) {
+            Ok(frame) => self.write(&frame),
+            Err(_) => {
+                let why = self.too_large("error", event_type);
+                self.send(request, &Message::Done(Outcome::Refused(why)))
             }
-            Err(SendError::Encode(EncodeError::Json(error))) => format!("the answer cannot be JSON: {error}"),
+        }
+    }
+
+    /// Its output, which `append` puts behind what is there. An output that cannot be sent is an answer that says so.
+    pub(crate) fn output(
+        &self,
+        request: u64,
+        event_type: &str,
+        append: impl FnOnce(&mut Vec<u8>, usize) -> Result<(), exact::Error>,
+    ) -> io::Result<()> {
+        let why = match frame::encode(request, &Message::Done(Outcome::Value), self.max_frame, append) {
+            Ok(frame) => return self.write(&frame),
+            Err(error) if error.is_too_long() => self.too_large("output", event_type),
+            Err(error) => format!("the output of {event_type} cannot be sent: {error}"),
         };
-        self.send(request, &Message::Done(Outcome::Refused(why)))
+        self.done(request, event_type, Outcome::Refused(why))
     }
 
-    fn send_up_to(&self, request: u64, message: &Message, max: usize) -> Result<(), SendError> {
-        let frame = frame::encode(request, message, max).map_err(SendError::Encode)?;
-        frame::send(&*self.socket.lock(), &frame).map_err(SendError::Io)
+    fn too_large(&self, what: &str, event_type: &str) -> String {
+        format!("the {what} of {event_type} is larger than the pool's max_frame, {} bytes", self.max_frame)
     }
-}
 
-enum SendError {
-    Encode(EncodeError),
-    Io(io::Error),
+    fn write(&self, frame: &[u8]) -> io::Result<()> {
+        frame::send(&*self.socket.lock(), frame)
+    }
 }
 
 /// The logger of a worker.

@@ -23,17 +23,21 @@ use std::time::Duration;
 /// | the handler returns an error | [`Failed`](crate::HandlerFailure::Failed) and its text, permanent if it was | lives on |
 /// | the handler panics | [`Panicked`](crate::HandlerFailure::Panicked) and its text | lives on |
 /// | the process exits, crashes or is killed | [`Worker`](crate::HandlerFailure::Worker): `app (pid 4711) was killed by signal 6 (SIGABRT)` | is gone |
-/// | the program has no handler for the type | `Worker`, which says so | lives on |
-/// | payload or output cannot be JSON, or are larger than `max_frame` | `Worker`, which names the type | lives on |
+/// | the process ends before it serves, or takes longer than `start_timeout` for it | [`WorkerStart`](crate::HandlerFailure::WorkerStart), with the last lines of its error output | is gone; the next start is delayed, by 0.1 s and twice that each time, to 3.2 s |
+/// | the program has no handler for the type, or one for another type of that name | `Worker`, permanent, which says so | lives on |
+/// | payload or output cannot be sent, or are larger than `max_frame` | `Worker`, permanent, which names type and field | lives on |
 /// | the handler times out, its event is cancelled | as with any handler | is terminated, and killed after `kill_grace` |
 ///
-/// All of it at once, and retried like any other failure. One that was idle and died costs nothing: another is started. The end of a worker
+/// All of it at once, and what is not permanent is retried like any other failure. One that was idle and died costs nothing: another is started. The end of a worker
 /// is the end of its process group, so of what it had started and left there. While it is being ended it counts against `max_processes`.
 ///
 /// Nothing of it outlives its purpose: idle workers end when the last handler that uses the pool is gone (`off`, `shutdown` of the bus),
 /// all of them when the pool's last clone is dropped too, or with [`shutdown`](ProcessPool::shutdown); and when this process dies, by
 /// whatever, each sees the end of its socket and ends. What a worker prints and logs is in the log over here: records under their own
 /// target, lines of its output as `info` and of its error output (so panics) as `warn`, target `threadbus::worker`.
+///
+/// `SIGTERM` from somebody else lets a worker finish its event, and then it ends; from the pool, which tells it first that nobody waits for that event any more, it ends at
+/// once.
 ///
 /// Each live worker costs a thread of 512 KiB of stack, mostly untouched, and six file descriptors.
 ///
@@ -76,7 +80,11 @@ pub(crate) struct Config {
     program: Option<PathBuf>,
     pub(crate) args: Vec<OsString>,
     pub(crate) env: Vec<(OsString, OsString)>,
+    pub(crate) min_processes: usize,
     pub(crate) max_processes: usize,
+    pub(crate) max_events: Option<u64>,
+    pub(crate) max_memory: Option<u64>,
+    pub(crate) start_timeout: Duration,
     pub(crate) idle_timeout: Duration,
     pub(crate) kill_grace: Duration,
     pub(crate) max_frame: usize,
@@ -89,7 +97,11 @@ impl fmt::Debug for Config {
         f.debug_struct("Config")
             .field("program", &self.name())
             .field("args", &self.args)
+            .field("min_processes", &self.min_processes)
             .field("max_processes", &self.max_processes)
+            .field("max_events", &self.max_events)
+            .field("max_memory", &self.max_memory)
+            .field("start_timeout", &self.start_timeout)
             .field("idle_timeout", &self.idle_timeout)
             .field("kill_grace", &self.kill_grace)
             .field("max_frame", &self.max_frame)
@@ -107,6 +119,11 @@ impl Config {
             None if cfg!(target_os = "linux") && Path::new(OWN).exists() => Ok(OWN.into()),
             None => std::env::current_exe(),
         }
+    }
+
+    /// A worker is of this very build.
+    pub(crate) fn is_this_program(&self) -> bool {
+        self.program.is_none()
     }
 
     /// The program, for messages.
@@ -144,6 +161,45 @@ impl PoolBuilder {
         self
     }
 
+    /// How many there are at least while a handler uses the pool: started when the first one is registered, without waiting for them, kept though they are idle, and
+    /// replaced when they end. At most `max_processes`; default 0: none is started before it is needed.
+    pub fn min_processes(mut self, processes: usize) -> Self {
+        self.config.min_processes = processes;
+        self
+    }
+
+    /// After how many events a worker ends, so that what it has leaked goes with it; another takes its place when one is needed. At least 1; default: never.
+    ///
+    /// ```
+    /// use threadbus::process::ProcessPool;
+    ///
+    /// // For a library that leaks: a new process every 500 images, or beyond 2 GiB.
+    /// let pool = ProcessPool::builder().max_events(500).max_memory(2 << 30).build()?;
+    /// assert_eq!(pool.stats().recycled, 0);
+    /// # Ok::<(), threadbus::BuildError>(())
+    /// ```
+    pub fn max_events(mut self, events: u64) -> Self {
+        self.config.max_events = Some(events);
+        self
+    }
+
+    /// Beyond how many bytes of memory (resident) a worker ends after its event. Looked at after each event, so what one event takes is not limited by it.
+    /// At least 1; default: never. On Linux only: elsewhere [`build`](Self::build) refuses it.
+    pub fn max_memory(mut self, bytes: u64) -> Self {
+        self.config.max_memory = Some(bytes);
+        self
+    }
+
+    /// How long a worker may take from its start until it serves; one that takes longer is ended, and the event that waits for it fails with
+    /// [`HandlerFailure::WorkerStart`](crate::HandlerFailure::WorkerStart). More than 0; default 10 s.
+    ///
+    /// A handler's own timeout does not run before its handler begins in the worker. So a slow start costs no attempt, and an attempt may take its timeout and
+    /// this together.
+    pub fn start_timeout(mut self, after: Duration) -> Self {
+        self.config.start_timeout = after;
+        self
+    }
+
     /// After which a worker without work ends. Default 600 s.
     pub fn idle_timeout(mut self, idle: Duration) -> Self {
         self.config.idle_timeout = idle;
@@ -156,7 +212,7 @@ impl PoolBuilder {
         self
     }
 
-    /// The largest event, and the largest answer, as bytes of JSON. From 1 to 4 GiB - 1; default 16 MiB.
+    /// The largest event, and the largest answer, in bytes as they travel: a list of bytes takes up to twice its length there, text its own. From 1 to 4 GiB - 1; default 16 MiB.
     pub fn max_frame(mut self, bytes: usize) -> Self {
         self.config.max_frame = bytes;
         self
@@ -185,6 +241,23 @@ impl PoolBuilder {
         if config.max_processes == 0 {
             return wrong("max_processes", "0, must be at least 1".to_owned());
         }
+        if config.min_processes > config.max_processes {
+            let reason = format!("{}, must be at most max_processes, {}", config.min_processes, config.max_processes);
+            return wrong("min_processes", reason);
+        }
+        if config.max_events == Some(0) {
+            return wrong("max_events", "0, must be at least 1".to_owned());
+        }
+        match config.max_memory {
+            Some(0) => return wrong("max_memory", "0 bytes, must be at least 1".to_owned()),
+            Some(_) if !cfg!(target_os = "linux") => {
+                return wrong("max_memory", "this system does not say what a process has in memory".to_owned());
+            }
+            _ => {}
+        }
+        if config.start_timeout.is_zero() {
+            return wrong("start_timeout", "0ns, must be more".to_owned());
+        }
         if config.max_frame == 0 || u32::try_from(config.max_frame).is_err() {
             return wrong("max_frame", format!("{} bytes, must be from 1 to {}", config.max_frame, u32::MAX));
         }
@@ -206,7 +279,11 @@ impl ProcessPool {
             program: None,
             args: Vec::new(),
             env: Vec::new(),
+            min_processes: 0,
             max_processes: thread::cores(),
+            max_events: None,
+            max_memory: None,
+            start_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(600),
             kill_grace: Duration::from_secs(1),
             max_frame: 16 << 20,
@@ -238,9 +315,10 @@ impl ProcessPool {
         gone
     }
 
-    pub(crate) fn user(&self) -> Arc<User> {
-        self.0.slots.user_came();
-        Arc::new(User { pool: self.clone(), left: AtomicBool::new(false) })
+    /// For a handler of events of that type; and what another type of that name is called, if there is one.
+    pub(crate) fn user(&self, name: &'static str, rust_type: &'static str) -> (Arc<User>, Option<&'static str>) {
+        let clash = self.0.slots.user_came(name, rust_type);
+        (Arc::new(User { pool: self.clone(), of: (name, rust_type), left: AtomicBool::new(false) }), clash)
     }
 
     pub(crate) fn slots(&self) -> &Arc<Slots> {
@@ -256,6 +334,7 @@ impl ProcessPool {
 /// A registered handler. With the last one the idle workers go.
 pub(crate) struct User {
     pub(crate) pool: ProcessPool,
+    of: (&'static str, &'static str),
     left: AtomicBool,
 }
 
@@ -263,7 +342,7 @@ impl User {
     /// The registration is over.
     pub(crate) fn leave(&self) {
         if !self.left.swap(true, Ordering::SeqCst) {
-            self.pool.0.slots.user_left();
+            self.pool.0.slots.user_left(self.of.0, self.of.1);
         }
     }
 }

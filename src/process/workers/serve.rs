@@ -1,25 +1,25 @@
 //! The worker's side: reads requests, runs their handlers, answers.
 
 use super::frame::Frames;
+use super::handlers::{Ended, Worker};
 use super::marker::{self, Marker};
-use super::message::{Message, Outcome, PROTOCOL, Request};
+use super::message::{Message, Outcome, Request};
 use super::outlet::{Outlet, SocketLog};
-use crate::bus::{EventBus, Shutdown, unlogged};
-use crate::event::{
-    Event, Handler, HandlerError, HandlerFailure, HandlerInfo, HandlerOptions, HandlerResult, JsonLimits, Payload,
-};
+use crate::exact;
 use crate::process::child::CHUNK;
-use crate::sys::sync::atomic::{AtomicBool, Ordering};
 use crate::sys::sync::{Condvar, Mutex};
-use crate::sys::{logging, thread, unwind};
+use crate::sys::{logging, thread};
 use rustix::process::Signal;
-use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
+use signal_hook::consts::SIGTERM;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Threads that only wait and hand on.
+const READER_STACK: usize = 512 * 1024;
 
 /// How long a worker waits for what it still has to log.
 const LAST_WORDS: Duration = Duration::from_millis(20);
@@ -62,77 +62,6 @@ pub fn serve(register: impl FnOnce(&mut Worker)) {
     std::process::exit(code);
 }
 
-/// The handlers of a worker process.
-///
-/// ```no_run
-/// use serde::{Deserialize, Serialize};
-/// use threadbus::{Event, HandlerError, event, process};
-///
-/// #[derive(Serialize, Deserialize)]
-/// struct Head { path: String }
-/// event!(Head => String);
-/// #[derive(Serialize, Deserialize)]
-/// struct Size { path: String }
-/// event!(Size => u64);
-///
-/// fn head(head: &Event<Head>) -> Result<String, HandlerError> {
-///     // The other handler of this worker answers.
-///     let size = head.bus().emit(Size { path: head.path.clone() }).result()?;
-///     Ok(format!("{}: {size} bytes", head.path))
-/// }
-///
-/// process::serve(|worker| {
-///     worker.on(head).on(|size: &Event<Size>| std::fs::metadata(&size.path).map(|found| found.len()));
-/// });
-/// ```
-pub struct Worker {
-    handlers: BTreeMap<&'static str, Box<Install>>,
-}
-
-/// Registers a handler, of which the pool wants to know whether its error was permanent, if it is the one that it asked for.
-type Install = dyn Fn(&EventBus, Option<Arc<AtomicBool>>) -> HandlerInfo;
-
-impl Worker {
-    /// The handler for events whose payload is a `P`: anything that [`EventBus::on`] takes. A second one for the same type takes the first
-    /// one's place.
-    pub fn on<P: Payload, M>(&mut self, handler: impl Handler<P, M>) -> &mut Self {
-        let handler = Arc::new(handler);
-        let install = move |bus: &EventBus, permanent: Option<Arc<AtomicBool>>| {
-            let handler = Arc::clone(&handler);
-            let options = HandlerOptions::new().name(crate::event::name_of::<P>());
-            bus.on_with(options, move |event: &Event<P>| match &permanent {
-                Some(permanent) => once(&*handler, event, permanent),
-                None => handler.handle(event),
-            })
-        };
-        if self.handlers.insert(crate::event::name_of::<P>(), Box::new(install)).is_some() {
-            logging::warn!("a second handler for {} takes the place of the first", crate::event::name_of::<P>());
-        }
-        self
-    }
-}
-
-/// One attempt, of which no retry follows here: the pool's bus sees to that.
-fn once<P: Payload, M>(
-    handler: &impl Handler<P, M>,
-    event: &Event<P>,
-    permanent: &AtomicBool,
-) -> Result<Option<P::Output>, HandlerError> {
-    match unwind::catch(|| handler.handle(event)) {
-        Ok(returned) => returned.map_err(|error| {
-            permanent.store(error.is_permanent(), Ordering::SeqCst);
-            HandlerError { permanent: true, ..error }
-        }),
-        Err(panic) => Err(HandlerError::permanent(HandlerFailure::Panicked(panic))),
-    }
-}
-
-impl fmt::Debug for Worker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Worker").field("handlers", &self.handlers.keys()).finish()
-    }
-}
-
 fn work(marker: &Marker, socket: UnixStream, register: impl FnOnce(&mut Worker)) -> io::Result<()> {
     // Handlers find an empty input, and cannot read what is for us.
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
@@ -140,30 +69,52 @@ fn work(marker: &Marker, socket: UnixStream, register: impl FnOnce(&mut Worker))
         rustix::process::setpriority_process(None, i32::from(marker.niceness))?;
     }
     let outlet = Arc::new(Outlet::new(socket.try_clone()?, marker.max_frame));
-    outlet.send(0, &Message::Hello { protocol: PROTOCOL })?;
+    outlet.hello()?;
     // Unless something has set a logger before `main`.
     if log::set_logger(Box::leak(Box::new(SocketLog(Arc::clone(&outlet))))).is_ok() {
         log::set_max_level(log::LevelFilter::Trace);
     }
-    let mut worker = Worker { handlers: BTreeMap::new() };
+    let mut worker = Worker::new();
     register(&mut worker);
 
     let inbox = Arc::new(Inbox::default());
     let (kept, max_frame) = (Arc::clone(&inbox), marker.max_frame);
-    thread::spawn("requests".to_owned(), 512 * 1024, move || read(socket, max_frame, &kept))?;
+    ends_on_sigterm(&inbox)?;
+    thread::spawn("requests".to_owned(), READER_STACK, move || read(socket, max_frame, &kept))?;
+    outlet.send(0, &Message::Ready)?;
     while let Some((request, body)) = inbox.next() {
-        let outcome = match serde_json::from_slice(&body) {
-            Ok(asked) => worker.handle(&asked, || outlet.send(request, &Message::Started), marker.max_frame),
-            Err(error) => Some(Outcome::Refused(format!("the worker cannot read the event: {error}"))),
+        let (event_type, ended) = match exact::from_start::<Request>(&body) {
+            Ok((asked, payload)) => {
+                let ended = worker.handle(&asked, payload, || outlet.send(request, &Message::Started));
+                (asked.event_type, ended)
+            }
+            Err(error) => {
+                let why = format!("the worker cannot read the request: {error}");
+                ("an event".to_owned(), Ended::Without(Outcome::Refused(why)))
+            }
         };
         // Records go before the answer.
         logging::settle(LAST_WORDS);
-        match outcome {
-            Some(outcome) => outlet.done(request, outcome)?,
-            None => inbox.wait_for_the_end(),
+        match ended {
+            Ended::Output(output, append) => {
+                outlet.output(request, &event_type, |bytes, max| append(&output, bytes, max))?
+            }
+            Ended::Without(outcome) => outlet.done(request, &event_type, outcome)?,
+            Ended::TimedOut => inbox.wait_for_the_end(),
         }
     }
     Ok(())
+}
+
+/// A SIGTERM that the pool has not announced lets the event that is handled end, but takes no other.
+fn ends_on_sigterm(inbox: &Arc<Inbox>) -> io::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM])?;
+    let inbox = Arc::clone(inbox);
+    thread::spawn("signals".to_owned(), READER_STACK, move || {
+        if signals.forever().next().is_some() {
+            inbox.retire();
+        }
+    })
 }
 
 /// Runs beside the handlers, so that the end of the socket is seen whatever they do.
@@ -179,6 +130,10 @@ fn read(mut socket: UnixStream, max_frame: usize, inbox: &Inbox) {
         }
         loop {
             match frames.next() {
+                // Its request is given up, and nobody waits for it.
+                Ok(Some((_, body))) if body.is_empty() => {
+                    let _ = signal_hook::low_level::emulate_default_handler(SIGTERM);
+                }
                 Ok(Some(frame)) => inbox.put(frame),
                 Ok(None) => break,
                 // No pool of ours sends that.
@@ -208,6 +163,7 @@ struct Waiting {
     frames: VecDeque<(u64, Vec<u8>)>,
     busy: bool,
     closed: bool,
+    retires: bool,
 }
 
 impl Inbox {
@@ -221,7 +177,7 @@ impl Inbox {
         let mut state = self.state.lock();
         state.busy = false;
         loop {
-            if state.closed {
+            if state.closed || state.retires {
                 return None;
             }
             if let Some(frame) = state.frames.pop_front() {
@@ -230,6 +186,12 @@ impl Inbox {
             }
             self.changed.wait(&mut state);
         }
+    }
+
+    /// Nothing more is taken.
+    fn retire(&self) {
+        self.state.lock().retires = true;
+        self.changed.notify_all();
     }
 
     /// Until the pool ends this process.
@@ -247,63 +209,4 @@ impl Inbox {
         self.changed.notify_all();
         !state.busy
     }
-}
-
-impl Worker {
-    /// On a bus of its own, since a retry comes with the same id, and a bus runs no id twice. None if it timed out: that is the pool's to
-    /// say, which will end this process.
-    fn handle(&self, request: &Request, begin: impl FnOnce() -> io::Result<()>, max_frame: usize) -> Option<Outcome> {
-        log::set_max_level(request.log);
-        let event_type = request.event["event_type"].as_str().unwrap_or_default();
-        if !self.handlers.contains_key(event_type) {
-            let known = self.handlers.keys().copied().collect::<Vec<_>>().join(", ");
-            let known = if known.is_empty() { "nothing" } else { &known };
-            return Some(Outcome::Refused(format!("no handler for {event_type} in the worker, which handles {known}")));
-        }
-        let limits =
-            JsonLimits::new().event_bytes(max_frame).depth(usize::MAX).name_bytes(max_frame).path_buses(usize::MAX);
-        let bus = EventBus::builder("worker").json_limits(limits).handler_timeout(None).handler_slow_after(None);
-        let bus = match bus.event_slow_after(None).build() {
-            Ok(bus) => bus,
-            Err(error) => return Some(Outcome::Refused(error.to_string())),
-        };
-        let permanent = Arc::new(AtomicBool::new(false));
-        let mut asked = None;
-        for (handles, install) in &self.handlers {
-            let of_this = *handles == event_type;
-            let info = install(&bus, of_this.then(|| Arc::clone(&permanent)));
-            if of_this {
-                asked = Some(info.id());
-            }
-        }
-        if let Err(error) = begin() {
-            return Some(Outcome::Refused(error.to_string()));
-        }
-        let emit = || bus.emit_json(&request.event);
-        let emitted = if request.unlogged { unlogged(emit) } else { emit() };
-        let waited = emitted.map_err(|error| error.to_string());
-        let waited = waited.and_then(|event| event.wait().map_err(|error| error.to_string()));
-        let outcome = match waited {
-            Ok(event) => match event.results().into_iter().find(|result| Some(result.handler.id()) == asked) {
-                Some(result) => outcome(event_type, &result, permanent.load(Ordering::SeqCst)),
-                None => Some(Outcome::Refused(format!("the handler of {event_type} did not run"))),
-            },
-            Err(error) => Some(Outcome::Refused(format!("the worker cannot take {event_type}: {error}"))),
-        };
-        bus.shutdown(Shutdown::Now, Duration::ZERO);
-        outcome
-    }
-}
-
-fn outcome(event_type: &str, result: &HandlerResult<crate::event::AnyOutput>, permanent: bool) -> Option<Outcome> {
-    Some(match (&result.value, result.error.as_deref()) {
-        (_, Some(HandlerFailure::TimedOut { .. })) => return None,
-        (_, Some(HandlerFailure::Panicked(text))) => Outcome::Panicked(text.clone()),
-        (_, Some(failure)) => Outcome::Failed { text: failure.to_string(), permanent },
-        (Some(value), None) => match value.to_json() {
-            Ok(json) => Outcome::Value(json),
-            Err(error) => Outcome::Refused(format!("the output of {event_type} cannot be JSON: {error}")),
-        },
-        (None, None) => Outcome::Nothing,
-    })
 }

@@ -1,14 +1,17 @@
 //! The workers of a pool: so many at most, the last used first, none before it is needed.
 
+use super::claim::Claim;
 use super::frame::{self, Frames};
 use super::keeper::{Keeper, Phase, Printed};
-use super::link::{Link, Order, Reply};
+use super::link::{Link, Order, Reply, Stage};
 use super::marker;
 use super::pool::Config;
 use crate::bus::at_process;
+use crate::event::HandlerFailure;
 use crate::process::child::Watched;
-use crate::sys::clock;
-use crate::sys::sync::atomic::{AtomicBool, Ordering};
+use crate::sys::clock::{self, Tick};
+use crate::sys::logging;
+use crate::sys::sync::atomic::Ordering;
 use crate::sys::sync::{Condvar, Mutex};
 use crate::sys::thread;
 use std::io;
@@ -38,8 +41,13 @@ struct State {
     peak: usize,
     started: u64,
     requests: u64,
-    /// Handlers registered.
-    users: usize,
+    recycled: u64,
+    /// Handlers registered: their events' type, by name and as the compiler calls it.
+    users: Vec<(&'static str, &'static str)>,
+    /// In a row.
+    failed_starts: u32,
+    /// When the next may be started.
+    not_before: Tick,
     closed: bool,
 }
 
@@ -55,13 +63,38 @@ pub struct PoolStats {
     pub peak: usize,
     /// Started so far.
     pub started: u64,
+    /// Ended so far because they had done enough: [`max_events`](crate::process::PoolBuilder::max_events),
+    /// [`max_memory`](crate::process::PoolBuilder::max_memory).
+    pub recycled: u64,
 }
 
-/// One request's claim to a worker, which may be given up from another thread at any time.
-#[derive(Debug, Default)]
-pub(crate) struct Claim {
-    given_up: AtomicBool,
-    on: Mutex<Option<(Arc<Link>, u64)>>,
+impl State {
+    /// The one that was used last, and serves, if one does.
+    fn take_idle(&mut self) -> Option<Arc<Link>> {
+        let serves = self.idle.iter().rposition(|link| link.is_serving());
+        serves.map(|at| self.idle.remove(at)).or_else(|| self.idle.pop())
+    }
+
+    fn counts_start(&mut self) {
+        self.live += 1;
+        self.peak = self.peak.max(self.live);
+        self.started += 1;
+    }
+
+    /// A program that does not start is not started again at once: after 0.1 s, and twice as long each time, to 3.2 s.
+    fn stand_back(&mut self) {
+        const FIRST: Duration = Duration::from_millis(100);
+        let delay = FIRST * (1 << self.failed_starts.min(5));
+        self.failed_starts += 1;
+        self.not_before = clock::after(clock::now(), delay);
+    }
+}
+
+/// What it has in memory, where the system says so.
+fn memory_of(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 impl Slots {
@@ -70,22 +103,36 @@ impl Slots {
     }
 
     /// Has a worker do it; `frame` gets the request's number. A worker that was gone before its handler began is no reason to fail: another
-    /// one is asked, as long as there are such that were idle. `unlogged`: nothing is logged about it.
-    pub(crate) fn call(self: &Arc<Self>, claim: &Claim, frame: &mut [u8], unlogged: bool) -> Result<Reply, String> {
+    /// one is asked, as long as there are such that have answered before, and once if none has. `unlogged`: nothing is logged about it.
+    /// `begins`: once the handler has begun over there.
+    pub(crate) fn call(
+        self: &Arc<Self>,
+        claim: &Claim,
+        frame: &mut [u8],
+        unlogged: bool,
+        begins: impl Fn(),
+    ) -> Result<Reply, HandlerFailure> {
+        let mut fresh_ones = 0;
         loop {
-            let Some((link, request, fresh)) = self.check_out(claim, unlogged)? else { return Ok(Reply::GivenUp) };
+            let Some((link, request)) = self.check_out(claim, unlogged)? else { return Ok(Reply::GivenUp) };
             frame::number(frame, request);
+            fresh_ones += u32::from(link.answered_so_far() == 0);
             *claim.on.lock() = Some((Arc::clone(&link), request));
-            let words = || format!("waits for worker process {}", link.pid);
-            let reply = at_process(words, || link.call(request, frame, &claim.given_up, unlogged));
+            let starts = || format!("waits for worker process {} to start", link.pid);
+            let taken_up = at_process(starts, || link.take_up(request, &claim.given_up, unlogged));
+            let works = || format!("waits for worker process {}", link.pid);
+            let ended = taken_up.then(|| at_process(works, || link.call(frame, &begins)));
             *claim.on.lock() = None;
+            let (reply, stage) = ended.unwrap_or((Reply::GivenUp, Stage::Starting));
             match &reply {
-                None | Some(Reply::Outcome { .. }) => self.check_in(link),
-                Some(Reply::Gone { started: false, .. }) if !fresh => continue,
+                Reply::Outcome { .. } => self.check_in(link),
+                // It has not had the request.
+                Reply::GivenUp if stage == Stage::Starting => self.check_in(link),
+                Reply::Gone { stage: Stage::Sent, .. } if fresh_ones < 2 => continue,
                 // Nobody gets that worker any more.
-                Some(Reply::Gone { .. } | Reply::GivenUp) => {}
+                Reply::Gone { .. } | Reply::GivenUp => {}
             }
-            return Ok(reply.unwrap_or(Reply::GivenUp));
+            return Ok(reply);
         }
     }
 
@@ -103,8 +150,8 @@ impl Slots {
         }
     }
 
-    /// A worker, and whether it is a fresh one. None if the claim is given up.
-    fn check_out(self: &Arc<Self>, claim: &Claim, unlogged: bool) -> Result<Option<(Arc<Link>, u64, bool)>, String> {
+    /// A worker. None if the claim is given up.
+    fn check_out(self: &Arc<Self>, claim: &Claim, unlogged: bool) -> Result<Option<(Arc<Link>, u64)>, HandlerFailure> {
         let request = {
             let mut state = self.state.lock();
             state.requests += 1;
@@ -116,89 +163,181 @@ impl Slots {
                 if state.closed {
                     return Err(self.is_shut_down());
                 }
-                if let Some(link) = state.idle.pop() {
-                    return Ok(Some((link, request, false)));
+                if let Some(link) = state.take_idle() {
+                    return Ok(Some((link, request)));
                 }
-                if state.live < self.config.max_processes {
-                    break;
+                match clock::instant(state.not_before) {
+                    _ if state.live >= self.config.max_processes => self.changed.wait(&mut state),
+                    Some(instant) if clock::now() < state.not_before => {
+                        self.changed.wait_until(&mut state, instant);
+                    }
+                    _ => break,
                 }
-                self.changed.wait(&mut state);
             }
-            state.live += 1;
-            state.peak = state.peak.max(state.live);
-            state.started += 1;
+            state.counts_start();
             request
         };
-        match self.start(unlogged) {
+        Ok(Some((self.start(unlogged)?, request)))
+    }
+
+    /// Starts one, which is counted already.
+    fn start(self: &Arc<Self>, unlogged: bool) -> Result<Arc<Link>, HandlerFailure> {
+        match self.spawn(unlogged) {
             Ok(link) if self.state.lock().closed => {
                 // Whoever closed it may not have seen this one.
                 link.order(Order::Kill);
                 Err(self.is_shut_down())
             }
-            Ok(link) => Ok(Some((link, request, true))),
+            Ok(link) => Ok(link),
             Err(error) => {
-                self.state.lock().live -= 1;
+                let mut state = self.state.lock();
+                state.live -= 1;
+                state.stand_back();
+                drop(state);
                 self.changed.notify_all();
-                Err(format!("{} cannot be started: {error}", self.config.name()))
+                Err(HandlerFailure::WorkerStart(format!("{} cannot be started: {error}", self.config.name())))
             }
         }
     }
 
-    fn is_shut_down(&self) -> String {
-        format!("the pool of {} is shut down", self.config.name())
+    fn is_shut_down(&self) -> HandlerFailure {
+        HandlerFailure::Worker(format!("the pool of {} is shut down", self.config.name()))
     }
 
+    /// For the next request; or it ends, if nobody wants it, or it has done enough.
     fn check_in(&self, link: Arc<Link>) {
+        let worn = self.is_worn(&link);
         let mut state = self.state.lock();
-        if state.closed || state.users == 0 {
+        if state.closed || state.users.is_empty() {
             link.order(Order::Retire);
         } else if state.all.iter().any(|other| Arc::ptr_eq(other, &link)) {
-            state.idle.push(link);
+            if worn {
+                state.recycled += 1;
+                link.order(Order::Retire);
+            } else {
+                state.idle.push(link);
+            }
         }
         drop(state);
         self.changed.notify_all();
     }
 
-    /// Whether it was idle; then nobody gets it any more.
+    fn is_worn(&self, link: &Link) -> bool {
+        let answered = link.answered_so_far();
+        let memory = |most| answered > 0 && memory_of(link.pid).is_some_and(|bytes| bytes > most);
+        self.config.max_events.is_some_and(|most| answered >= most) || self.config.max_memory.is_some_and(memory)
+    }
+
+    /// As many as there are to be at least.
+    fn fill(self: &Arc<Self>) {
+        loop {
+            {
+                let mut state = self.state.lock();
+                let enough = self.config.min_processes;
+                if state.closed || state.users.is_empty() || state.live >= enough || clock::now() < state.not_before {
+                    return;
+                }
+                state.counts_start();
+            }
+            match self.start(false) {
+                Ok(link) => self.check_in(link),
+                Err(error) => {
+                    logging::later!(Warn, move || error.to_string());
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Whether it was idle, and is not needed; then nobody gets it any more.
     pub(crate) fn take_idle(&self, link: &Arc<Link>) -> bool {
         let mut state = self.state.lock();
+        if state.live <= self.config.min_processes && !state.users.is_empty() {
+            return false;
+        }
         let before = state.idle.len();
         state.idle.retain(|other| !Arc::ptr_eq(other, link));
         state.idle.len() < before
     }
 
-    pub(crate) fn gone(&self, link: &Arc<Link>) {
+    /// One serves: what its program lacked it has.
+    pub(crate) fn has_started(&self) {
         let mut state = self.state.lock();
-        state.idle.retain(|other| !Arc::ptr_eq(other, link));
-        state.all.retain(|other| !Arc::ptr_eq(other, link));
-        state.live -= 1;
+        state.failed_starts = 0;
+        state.not_before = 0;
         drop(state);
         self.changed.notify_all();
     }
 
+    /// `failed`: it ended by itself before it served.
+    pub(crate) fn gone(self: &Arc<Self>, link: &Arc<Link>, failed: bool) {
+        let mut state = self.state.lock();
+        state.idle.retain(|other| !Arc::ptr_eq(other, link));
+        state.all.retain(|other| !Arc::ptr_eq(other, link));
+        state.live -= 1;
+        if failed {
+            state.stand_back();
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// On a thread that has nothing else to do.
+    pub(crate) fn fill_in_time(self: &Arc<Self>) {
+        {
+            let mut state = self.state.lock();
+            while state.live < self.config.min_processes && !state.closed && !state.users.is_empty() {
+                match clock::instant(state.not_before) {
+                    Some(instant) if clock::now() < state.not_before => {
+                        self.changed.wait_until(&mut state, instant);
+                    }
+                    _ => break,
+                }
+            }
+        }
+        self.fill();
+    }
+
     pub(crate) fn stats(&self) -> PoolStats {
         let state = self.state.lock();
-        PoolStats { live: state.live, idle: state.idle.len(), peak: state.peak, started: state.started }
+        PoolStats {
+            live: state.live,
+            idle: state.idle.len(),
+            peak: state.peak,
+            started: state.started,
+            recycled: state.recycled,
+        }
     }
 
     pub(crate) fn pids(&self) -> Vec<u32> {
         self.state.lock().all.iter().map(|link| link.pid).collect()
     }
 
-    pub(crate) fn user_came(&self) {
-        self.state.lock().users += 1;
+    /// A handler for events of that type. What another type of that name is called, if there is one.
+    pub(crate) fn user_came(self: &Arc<Self>, name: &'static str, rust_type: &'static str) -> Option<&'static str> {
+        let clash = {
+            let mut state = self.state.lock();
+            let clash = state.users.iter().find(|user| user.0 == name && user.1 != rust_type).map(|user| user.1);
+            state.users.push((name, rust_type));
+            clash
+        };
+        self.fill();
+        clash
     }
 
     /// With the last one the idle workers go; waits for them, and for those that are being ended.
-    pub(crate) fn user_left(&self) {
+    pub(crate) fn user_left(&self, name: &'static str, rust_type: &'static str) {
         {
             let mut state = self.state.lock();
-            state.users -= 1;
-            if state.users > 0 {
+            if let Some(at) = state.users.iter().position(|user| *user == (name, rust_type)) {
+                state.users.remove(at);
+            }
+            if !state.users.is_empty() {
                 return;
             }
             std::mem::take(&mut state.idle).iter().for_each(|link| link.order(Order::Retire));
         }
+        self.changed.notify_all();
         self.wait_until(|state| state.all.iter().all(|link| link.ordered() == Order::None));
     }
 
@@ -236,7 +375,7 @@ impl Slots {
         true
     }
 
-    fn start(self: &Arc<Self>, unlogged: bool) -> io::Result<Arc<Link>> {
+    fn spawn(self: &Arc<Self>, unlogged: bool) -> io::Result<Arc<Link>> {
         if marker::stdin_is_a_pools() {
             // Else a program without `serve` would start itself, and so on.
             return Err(io::Error::other("this process is a worker itself, and has not called `process::serve`"));
@@ -263,7 +402,8 @@ impl Slots {
             child: Watched::new(&child),
             bell: heard,
             frames: Frames::new(config.max_frame.max(frame::LEAST)),
-            phase: Phase::first(),
+            phase: Phase::first(config.start_timeout),
+            greeted: false,
             served: false,
             record: None,
             fault: None,
