@@ -23,7 +23,7 @@
 //! *Race: a record is put in just when the log thread ends.* Both are under the queue's lock: the thread sees it, or whoever puts it in
 //! sees that there is no thread.
 
-use crate::sys::one_line::{OneLine, on_one_line};
+use crate::sys::one_line::OneLine;
 use crate::sys::thread;
 use crate::sys::unwind;
 use log::{Level, Metadata, Record};
@@ -212,7 +212,7 @@ pub(crate) fn hand_over(source: Source, make: impl FnOnce() -> String + Send + '
 /// fits. The number of the record.
 #[cfg(feature = "process")]
 pub(crate) fn pass_on(level: Level, target: Cow<'static, str>, text: String) -> u64 {
-    let target = match on_one_line(&target) {
+    let target = match crate::sys::one_line::on_one_line(&target) {
         Cow::Borrowed(clean) if clean.len() == target.len() => target,
         clean => Cow::Owned(clean.into_owned()),
     };
