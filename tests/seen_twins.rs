@@ -247,13 +247,14 @@ fn of_many_twins_at_once_by_all_ways_one_runs() {
         let id = uuid::Uuid::from_u128(0x018f_8e40_1234_7000_8000_0000_0000_0000 | n);
         let event = json!({ "event_type": "Order", "event_id": id.to_string(), "customer": "ann", "total": n as u64 });
         let twins = from.each_ref().map(|bus| done_any(&bus.emit_json(&event).unwrap()));
+        let (to, event) = (&to, &event);
         std::thread::scope(|scope| {
             for twin in &twins {
-                scope.spawn(|| to.forward(twin).unwrap());
-                scope.spawn(|| to.emit_json(&event).unwrap());
+                scope.spawn(move || to.forward(twin).unwrap());
+                scope.spawn(move || to.emit_json(event).unwrap());
             }
         });
-        idle(&to);
+        idle(to);
         assert_eq!(runs.len() as u128, n + 1);
     }
 }

@@ -241,7 +241,7 @@ impl Registry {
 
     /// The slot of an event's type; made on first use.
     pub(crate) fn slot(&self, body: &dyn Body, defaults: &BusDefaults) -> Arc<TypeSlot> {
-        let payload = body.known_type().map(|known| known.payload);
+        let payload = body.handled_as();
         let key = payload.map_or_else(|| Key::Dynamic(body.event_type().to_owned()), Key::Typed);
         let first = || {
             if let Some(known) = body.known_type() {

@@ -266,7 +266,11 @@ pub(crate) trait Body: Any + Send + Sync {
     fn version(&self) -> &str;
     /// Of the payload; `None` for a dynamic event.
     fn payload_type(&self) -> Option<TypeId>;
-    /// The type by which it has its handlers, with all that a bus keeps of that.
+    /// The same of the type by which it has its handlers.
+    fn handled_as(&self) -> Option<TypeId> {
+        self.payload_type()
+    }
+    /// The same with all that a bus keeps of it.
     fn known_type(&self) -> Option<KnownType>;
     /// Why it is no payload of that type, though it is called so: its JSON did not fit.
     fn misfit(&self) -> Option<&str> {

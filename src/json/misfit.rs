@@ -31,6 +31,10 @@ impl Body for Misfit {
         None
     }
 
+    fn handled_as(&self) -> Option<TypeId> {
+        Some(self.known.payload)
+    }
+
     fn known_type(&self) -> Option<KnownType> {
         Some(self.known)
     }
