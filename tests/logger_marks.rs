@@ -93,7 +93,7 @@ impl World {
                     beats.cancel();
                 }));
             }
-            (5, _, Some(context)) => drop(context.on_cancel(move || drop(bus.emit(echo)))),
+            (5, _, Some(context)) => context.on_cancel(move || drop(bus.emit(echo))),
             (6, ..) => {
                 drop(bus.batch().on_progress(move |_| drop(bus.emit(echo.clone()))).emit(Echo { seed: 0, depth: 0 }))
             }
@@ -134,7 +134,8 @@ fn misbehave(random: &mut Random) -> Result<u32, HandlerError> {
 struct Refuses(Mutex<Random>);
 impl Middleware for Refuses {
     fn on_emit(&self, _: &EventBus, _: &AnyEvent) -> Result<(), BoxError> {
-        match lock(&self.0).below(12) {
+        let drawn = lock(&self.0).below(12);
+        match drawn {
             0 => Err("not now".into()),
             1 => panic!("on purpose"),
             _ => Ok(()),
