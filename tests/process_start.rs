@@ -14,6 +14,7 @@ mod common;
 mod workers;
 
 use common::{done, eventually};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use threadbus::process::{PoolBuilder, ProcessPool};
 use threadbus::{EventBus, EventOptions, HandlerFailure, HandlerOptions, Retry};
@@ -169,6 +170,45 @@ fn some_are_there_before_they_are_needed_and_are_replaced() {
     eventually(|| pool.stats().started >= 2);
     drop(bus);
     assert!(pool.shutdown());
+}
+
+#[test]
+fn of_more_than_enough_that_are_idle_the_least_number_stays() {
+    let pool = workers::pool().min_processes(2).max_processes(6).idle_timeout(ms(30)).build().expect("it can be built");
+    let bus = workers::parallel();
+    bus.on_process::<Do>(&pool);
+    let nap = || bus.emit(Do { what: "nap".to_owned(), number: 200 });
+    let events: Vec<_> = (0..6).map(|_| nap()).collect();
+    assert!(events.iter().all(|event| event.result().is_ok()));
+    assert_eq!(pool.stats().started, 6);
+    let all: BTreeSet<_> = pool.pids().into_iter().collect();
+    eventually(|| pool.stats().live == 2);
+    // A while longer than they may be idle.
+    std::thread::sleep(ms(300));
+    let left = pool.pids();
+    assert!(left.len() == 2 && left.iter().all(|pid| all.contains(pid)), "{left:?} of {all:?}");
+    assert_eq!(pool.stats().started, 6, "none was started again");
+}
+
+#[test]
+fn starts_that_fail_together_count_once() {
+    let pool = after("exit 3").max_processes(8).build().expect("it can be built");
+    let bus = workers::parallel();
+    bus.on_process::<Do>(&pool);
+    let events: Vec<_> = (0..8).map(|_| bus.emit(act("touch"))).collect();
+    events.iter().for_each(|event| drop(done(event)));
+    // Those that did not begin at once waited for 0.1 s, 0.2 s …, and not for the sum of all.
+    let began = Instant::now();
+    done(&bus.emit(act("touch")));
+    assert!(began.elapsed() < ms(3_000), "{:?}", began.elapsed());
+}
+
+#[test]
+fn no_limit_on_the_start_is_none_on_the_handler() {
+    let pool = workers::pool().max_processes(1).start_timeout(Duration::MAX).build().expect("it can be built");
+    let bus = bus(&pool, HandlerOptions::new().timeout(ms(100)));
+    let event = done(&bus.emit(act("hang")));
+    assert!(matches!(&*failure(&event), HandlerFailure::TimedOut { after, .. } if *after == ms(100)));
 }
 
 #[test]

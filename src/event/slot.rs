@@ -31,6 +31,8 @@ impl Plan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Timing {
     pub(crate) timeout: Tick,
+    /// So much later than the attempt its time may begin.
+    pub(crate) allowance: Tick,
     pub(crate) slow_after: Tick,
 }
 

@@ -203,7 +203,11 @@ impl<'de> de::Deserializer<'de> for &mut Reader<'de> {
             Token::Map => self.parts(|parts| visitor.visit_map(parts)),
             // As text and as a map of one entry, which is how serde's buffers take them.
             Token::BareVariant(name) => visitor.visit_borrowed_str(name),
-            Token::Variant(name) => visitor.visit_map(OneEntry { reader: self, name: Some(name), of: name }),
+            Token::Variant(name) => {
+                let mut entry = OneEntry { reader: self, name: Some(name), of: name, read: false };
+                let value = visitor.visit_map(&mut entry)?;
+                if entry.read { Ok(value) } else { Err(Error::said("it has more than its name")) }
+            }
         }
     }
 
@@ -301,9 +305,10 @@ struct OneEntry<'reader, 'de> {
     reader: &'reader mut Reader<'de>,
     name: Option<&'de str>,
     of: &'de str,
+    read: bool,
 }
 
-impl<'de> de::MapAccess<'de> for OneEntry<'_, 'de> {
+impl<'de> de::MapAccess<'de> for &mut OneEntry<'_, 'de> {
     type Error = Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
@@ -312,6 +317,7 @@ impl<'de> de::MapAccess<'de> for OneEntry<'_, 'de> {
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
+        self.read = true;
         self.reader.inner(|reader| seed.deserialize(reader)).map_err(|error| error.in_field(self.of))
     }
 }

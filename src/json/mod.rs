@@ -54,7 +54,7 @@ impl EventBus {
     /// An **id this bus has seen** is not run again, whoever gave it: the answer is the event that has it, or, if that has left the history, one
     /// that is refused with [`EmitError::DuplicateId`](crate::EmitError::DuplicateId). The ids that a bus gives it knows for as long as it is there; of
     /// those that were given elsewhere, and came as JSON, by [`forward`](EventBus::forward) or were [set](crate::EventOptions::id), it remembers the last
-    /// 65,536, and those in the history. Seen is what was taken, also if it was dropped or cancelled then; what was refused may come again. A bus
+    /// 65,536, and those in the history. Seen is what was taken, also if it was dropped or cancelled then; what was refused may come again (of ids of the bus's own, the last 65,536). A bus
     /// that is made anew has seen nothing. While the first event is in the history, one of its id with another type or payload is an
     /// error; null is the same as absent there, 2 as 2.0, and payloads of different versions are not compared.
     ///

@@ -61,12 +61,14 @@ impl Guardian {
     /// `grace`: between the two signals, in whole seconds, since not every `sleep` knows others.
     pub(crate) fn start(grace: Duration, place: Place, mark: &Mark) -> io::Result<Guardian> {
         let (end, lifeline) = io::pipe()?;
-        let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
+        // No shell counts further.
+        const LONGEST: u64 = i32::MAX as u64;
+        let seconds = grace.as_secs().saturating_add(u64::from(grace.subsec_nanos() > 0)).clamp(1, LONGEST);
         let to = if place == Place::Guarded { "0" } else { "" };
         let leads = if place == Place::Foreground { "" } else { "-" };
         let mark = mark.inode.map(|inode| inode.to_string()).unwrap_or_default();
         let shell = Command::new("/bin/sh").args(["-c", SCRIPT, "threadbus-guardian"]).args([
-            &seconds.max(1).to_string(),
+            &seconds.to_string(),
             to,
             &mark,
             leads,

@@ -46,35 +46,38 @@ impl Lines {
     }
 
     pub(crate) fn push(&mut self, bytes: &[u8], mut line: impl FnMut(&str)) {
-        for mut piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            while self.begun.len() + piece.len() > self.longest {
-                let (now, later) = piece.split_at(self.longest - self.begun.len());
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let (mut piece, ends) = match piece.strip_suffix(b"\n") {
+                Some(piece) => (piece, true),
+                None => (piece, false),
+            };
+            // A carriage return may belong to the end of the line, which is not there yet.
+            while self.begun.len() + piece.len() > self.longest + usize::from(ends_with_return(&self.begun, piece)) {
+                let (now, later) = piece.split_at((self.longest.saturating_sub(self.begun.len())).min(piece.len()));
                 self.begun.extend_from_slice(now);
                 piece = later;
-                let begun = std::mem::take(&mut self.begun);
-                let cut = complete(&begun);
-                say(&begun[..cut], &mut line);
-                self.begun.extend_from_slice(&begun[cut..]);
+                let rest = self.begun.split_off(complete(&self.begun[..self.longest]));
+                line(&String::from_utf8_lossy(&self.begun));
+                self.begun = rest;
             }
             self.begun.extend_from_slice(piece);
-            if piece.ends_with(b"\n") {
-                self.finish(&mut line);
+            if ends {
+                let begun = std::mem::take(&mut self.begun);
+                line(&String::from_utf8_lossy(begun.strip_suffix(b"\r").unwrap_or(&begun)));
             }
         }
     }
 
     /// What there is of a line, as one.
-    pub(crate) fn finish(&mut self, line: impl FnMut(&str)) {
+    pub(crate) fn finish(&mut self, mut line: impl FnMut(&str)) {
         if !self.begun.is_empty() {
-            say(&std::mem::take(&mut self.begun), line);
+            line(&String::from_utf8_lossy(&std::mem::take(&mut self.begun)));
         }
     }
 }
 
-fn say(bytes: &[u8], mut line: impl FnMut(&str)) {
-    let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-    let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-    line(&String::from_utf8_lossy(bytes));
+fn ends_with_return(begun: &[u8], piece: &[u8]) -> bool {
+    piece.last().or(begun.last()) == Some(&b'\r')
 }
 
 #[cfg(test)]
@@ -97,6 +100,28 @@ mod tests {
         assert_eq!(complete(&[0x80; 9]), 9);
         assert_eq!(first_whole(&[0x80; 9]), 0);
         assert_eq!(complete(&[0xff, 0xfe]), 2);
+    }
+
+    #[test]
+    fn a_line_of_exactly_the_limit_is_one_and_pieces_lose_nothing() {
+        let lines = |text: &str, step: usize| {
+            let (mut lines, mut got) = (Lines::new(8), Vec::new());
+            text.as_bytes().chunks(step).for_each(|piece| lines.push(piece, |line| got.push(line.to_owned())));
+            lines.finish(|line| got.push(line.to_owned()));
+            got
+        };
+        for step in [1, 2, 3, 100] {
+            for length in [7, 8, 16] {
+                let pieces = if length == 16 { 2 } else { 1 };
+                for end in ["\n", "\r\n", ""] {
+                    let line = "x".repeat(length);
+                    let got = lines(&format!("{line}{end}"), step);
+                    assert_eq!((got.concat(), got.len()), (line, pieces), "{length} {end:?} {step}");
+                }
+            }
+            let inside = "1234567\r89\r\r\n";
+            assert_eq!(lines(inside, step).concat(), "1234567\r89\r", "{step}");
+        }
     }
 
     #[test]

@@ -161,6 +161,10 @@ fn handle(event: &Event<Do>) -> Result<String, HandlerError> {
             let shell = "trap '' TERM; while :; do sleep 1; done";
             std::process::Command::new("sh").args(["-c", shell]).status()?.to_string()
         }
+        "nap" => {
+            std::thread::sleep(Duration::from_millis(*number));
+            "slept".to_owned()
+        }
         "leak" => {
             let leaked = vec![1_u8; usize::try_from(*number)?].leak();
             leaked.len().to_string()

@@ -24,9 +24,9 @@ impl EventBus {
     /// and is waited for there (but for what is detached, which ends with it); [`context`](crate::context) does not travel, and
     /// [`attempt`](HandlerContext::attempt) is always 1.
     ///
-    /// **Its time** runs from when the handler begins over there. Before that, a worker may have to be started, which takes
-    /// [`start_timeout`](crate::process::PoolBuilder::start_timeout) at most, and that much longer than its own timeout an attempt may take as a whole. The
-    /// event's own timeout does not wait for a start.
+    /// **Its time** runs from when the handler begins over there. Until then an attempt may take its timeout and the pool's
+    /// [`start_timeout`](crate::process::PoolBuilder::start_timeout) together, for a worker may have to be started. The event's own timeout does not wait for a
+    /// start, nor does the deadline of who waits for it in a handler.
     ///
     /// What cannot be sent or understood (no codec, larger than `max_frame`, nested deeper than 4,000 levels, no handler over there, two types of one name)
     /// fails for good, as [`HandlerFailure::Worker`]: no retry would find it otherwise, and no worker is harmed. A type whose serialization and deserialization do not fit each
@@ -114,7 +114,7 @@ fn call<P: Payload>(event: &Event<P>, pool: &ProcessPool) -> Result<Option<P::Ou
         rust_type: std::any::type_name::<P>().to_owned(),
         same_program: config.is_this_program(),
         event: described(event),
-        time: context.as_ref().and_then(|context| time_for(context, config.start_timeout)),
+        time: context.as_ref().and_then(time_for),
         log: log::max_level(),
         unlogged,
     };
@@ -133,7 +133,7 @@ fn call<P: Payload>(event: &Event<P>, pool: &ProcessPool) -> Result<Option<P::Ou
     });
     let begins = || {
         if let Some(context) = &context {
-            context.time_begins(config.start_timeout);
+            context.time_begins();
         }
     };
     match pool.slots().call(&claim, &mut frame, unlogged, begins) {
@@ -167,9 +167,9 @@ fn refused(why: String) -> HandlerError {
 }
 
 /// How long the handler may take over there.
-fn time_for(context: &HandlerContext, start_timeout: Duration) -> Option<Duration> {
+fn time_for(context: &HandlerContext) -> Option<Duration> {
     let left = context.deadline().map(clock::left);
-    match (context.own_time(start_timeout), left) {
+    match (context.own_time(), left) {
         (Some(own), Some(left)) => Some(own.min(left)),
         (own, left) => own.or(left),
     }

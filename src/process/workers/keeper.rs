@@ -5,7 +5,7 @@ use super::frame::Frames;
 use super::lines::{self, Lines};
 use super::link::{Link, Order};
 use super::message::{Message, wrong_hello};
-use super::slots::Slots;
+use super::slots::{Slots, Taken};
 use crate::exact;
 use crate::process::child::{self, CHUNK, Got, Watched, poll, read_ready, readable};
 use crate::sys::clock::{self, NEVER, Tick};
@@ -41,7 +41,14 @@ pub(crate) struct Keeper {
     pub(crate) record: Option<u64>,
     /// Why it is being ended, if that is the worker's fault.
     pub(crate) fault: Option<String>,
+    pub(crate) began: Tick,
 }
+
+/// One that ends within this without an answer has not really started.
+const SHORT_LIFE: Duration = Duration::from_secs(1);
+
+/// How often at most to look whether one is still needed that is kept though it is idle.
+const KEPT: Duration = Duration::from_secs(1);
 
 /// Each with when to look at the clock again.
 #[derive(Clone, Copy, Debug)]
@@ -132,10 +139,8 @@ impl Keeper {
                 },
                 Ok(None) => return,
                 Err(long) => {
-                    self.blame(format!(
-                        "sent {} bytes, more than the pool's max_frame {}",
-                        long.length, self.slots.config.max_frame
-                    ));
+                    let most = self.slots.config.largest_answer();
+                    self.blame(format!("sent {} bytes, more than the {most} that the pool takes", long.length));
                 }
             }
         }
@@ -154,7 +159,6 @@ impl Keeper {
             Message::Ready => {
                 self.served = true;
                 self.idle_from_now();
-                self.slots.has_started();
                 self.link.serves();
             }
             Message::Log { level, target, text } => {
@@ -164,6 +168,9 @@ impl Keeper {
             Message::Started => self.link.started(request),
             Message::Done(outcome) => {
                 self.idle_from_now();
+                if self.link.answered_so_far() == 0 {
+                    self.slots.has_started();
+                }
                 self.link.answered(request, outcome, behind, self.record.take());
             }
         }
@@ -192,12 +199,18 @@ impl Keeper {
         }
         match self.phase {
             Phase::Starting { .. } => {
-                self.blame(format!("did not serve within {:?}", self.slots.config.start_timeout));
+                let why = format!("did not serve within {:?}: {}", self.slots.config.start_timeout, self.guess());
+                self.blame(self.last_words(why));
             }
-            Phase::Serving { .. } if self.slots.take_idle(&self.link) => self.end(None),
-            // In use, where its answer sets the next time, or about to be put back.
             Phase::Serving { .. } => {
-                let idle_until = if self.link.is_busy() { NEVER } else { clock::after(clock::now(), SOON) };
+                let idle_until = match self.slots.take_idle(&self.link) {
+                    Taken::Taken => return self.end(None),
+                    Taken::Kept => clock::after(clock::now(), self.slots.config.idle_timeout.max(KEPT)),
+                    // Its answer sets the next time.
+                    Taken::InUse if self.link.is_busy() => NEVER,
+                    // About to be put back.
+                    Taken::InUse => clock::after(clock::now(), SOON),
+                };
                 self.phase = Phase::Serving { idle_until };
             }
             Phase::Ending { .. } => {
@@ -213,6 +226,7 @@ impl Keeper {
         if matches!(self.phase, Phase::Killed) {
             return;
         }
+        self.link.leaves();
         match signal {
             Some(signal) => {
                 self.link.say_given_up();
@@ -237,14 +251,16 @@ impl Keeper {
         self.stdout.finish(buffer);
         self.stderr.finish(buffer);
         let ended = child::describe(status);
+        let wanted = self.link.ordered() == Order::None;
         let why = match self.fault.take() {
-            fault if !self.served => self.why_no_start(fault.unwrap_or_else(|| format!("{ended} before it served"))),
             Some(fault) => fault,
-            None => ended,
+            None if self.served => ended,
+            None if wanted => self.last_words(format!("{ended} before it served: {}", self.guess())),
+            None => "was ended before it served".to_owned(),
         };
         let why = format!("{} {why}", self.name());
-        let wanted = self.link.ordered() == Order::None;
-        self.slots.gone(&self.link, !self.served && wanted);
+        let short = self.link.answered_so_far() == 0 && clock::now() < clock::after(self.began, SHORT_LIFE);
+        self.slots.gone(&self.link, wanted && (short || !self.served));
         self.link.gone(&why);
         if !self.link.is_unlogged() {
             logging::later!(Debug, move || why);
@@ -252,25 +268,26 @@ impl Keeper {
         self.slots.fill_in_time();
     }
 
-    fn why_no_start(&self, why: String) -> String {
-        no_start(&why, &self.stderr.lines.last_words())
+    /// What may be wrong with one that does not serve.
+    fn guess(&self) -> &'static str {
+        let printed = self.stderr.lines.last_words();
+        let said = |words| printed.iter().any(|line| line.contains(words));
+        match () {
+            () if said("SetLoggerError") => LOGGER_HINT,
+            () if said("panicked at") => "it panicked in `register`, or before `process::serve`",
+            () => "is `process::serve` the first line of its main?",
+        }
+    }
+
+    /// With the last that it printed as errors.
+    fn last_words(&self, why: String) -> String {
+        let printed = self.stderr.lines.last_words();
+        if printed.is_empty() { why } else { format!("{why}; its last words: {}", printed.join(" | ")) }
     }
 
     fn name(&self) -> String {
         format!("{} (pid {})", self.slots.config.name(), self.link.pid)
     }
-}
-
-/// With a guess, and the last that it printed.
-fn no_start(why: &str, printed: &[String]) -> String {
-    let said = |words| printed.iter().any(|line| line.contains(words));
-    let hint = match () {
-        () if said("SetLoggerError") => LOGGER_HINT,
-        () if said("panicked at") => "it panicked in `register`, or before `process::serve`",
-        () => "is `process::serve` the first line of its main?",
-    };
-    let last = if printed.is_empty() { String::new() } else { format!("; its last words: {}", printed.join(" | ")) };
-    format!("{why}: {hint}{last}")
 }
 
 /// What a worker prints, on its way to the log.

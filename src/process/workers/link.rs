@@ -67,6 +67,8 @@ struct State {
     sent: bool,
     /// Requests it has answered.
     answered: u64,
+    /// It is being ended, or about to be.
+    leaves: bool,
     /// Why, once there is no process any more.
     gone: Option<String>,
     /// Nothing is logged about the last request; what the worker still says belongs to that.
@@ -81,6 +83,7 @@ impl State {
 
     fn give(&mut self, order: Order) {
         self.order = self.order.max(order);
+        self.leaves |= order != Order::None;
     }
 }
 
@@ -100,6 +103,7 @@ impl Link {
             serves: false,
             sent: false,
             answered: 0,
+            leaves: false,
             gone: None,
             unlogged,
         });
@@ -134,7 +138,17 @@ impl Link {
         };
         if send {
             match frame::send(&self.socket, frame) {
-                Ok(()) => self.state.lock().sent = true,
+                Ok(()) => {
+                    let ends = {
+                        let mut state = self.state.lock();
+                        state.sent = true;
+                        state.order == Order::Kill
+                    };
+                    if ends {
+                        // Whoever ordered that could not say it yet.
+                        self.say_given_up();
+                    }
+                }
                 // It does not read any more. The keeper finds out why.
                 Err(_) => self.order(Order::Kill),
             }
@@ -202,6 +216,14 @@ impl Link {
 
     pub(crate) fn is_serving(&self) -> bool {
         self.state.lock().serves
+    }
+
+    pub(crate) fn leaves(&self) {
+        self.state.lock().leaves = true;
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.state.lock().leaves
     }
 
     pub(crate) fn answered_so_far(&self) -> u64 {

@@ -11,9 +11,9 @@
 //!
 //! - A worker has one request at a time, and a reply goes to the request of its number only; a worker whose request was given up is ended
 //!   and never used again.
-//! - Locks: the pool's `State`, then a link's `State`; a claim's by itself. None is held while somebody is waited for or something is
-//!   written.
-//! - A worker that is gone before its handler began has harmed nobody: the request goes to another one, unless it was fresh.
+//! - Locks: the pool's `State`, then a link's `State`; a claim's by itself. None is held while somebody is waited for or a frame is
+//!   written; the bell, which never blocks, may be rung under the pool's.
+//! - A worker that is gone before its handler began has harmed nobody: the request goes to another one, after one that never answered anybody once.
 
 mod claim;
 mod frame;

@@ -3,6 +3,7 @@
 use super::frame::{self, no_tail};
 use super::message::{Message, Outcome, hello};
 use crate::exact;
+use crate::sys::one_line::OneLine;
 use crate::sys::sync::Mutex;
 use log::{Log, Metadata, Record};
 use std::io;
@@ -11,6 +12,9 @@ use std::sync::Arc;
 
 /// A longer record is cut.
 const LONGEST_RECORD: usize = 16 * 1024;
+
+/// In characters, of a record's target.
+const LONGEST_TARGET: usize = 256;
 
 /// One frame at a time.
 pub(crate) struct Outlet {
@@ -78,13 +82,13 @@ impl Log for SocketLog {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            let mut text = record.args().to_string();
+            let mut text = OneLine(record.args()).to_string();
             if text.len() > LONGEST_RECORD {
                 let end = (0..=LONGEST_RECORD).rev().find(|at| text.is_char_boundary(*at));
                 text.truncate(end.unwrap_or_default());
                 text.push('…');
             }
-            let (level, target) = (record.level(), record.target().to_owned());
+            let (level, target) = (record.level(), record.target().chars().take(LONGEST_TARGET).collect());
             // Who should hear it is gone.
             let _ = self.0.send(0, &Message::Log { level, target, text });
         }

@@ -1,5 +1,6 @@
 //! A pool of worker processes, as users hold it.
 
+use super::frame;
 use super::slots::{PoolStats, Slots};
 use crate::event::{BuildError, Limit};
 use crate::sys::sync::atomic::{AtomicBool, Ordering};
@@ -121,6 +122,11 @@ impl Config {
         }
     }
 
+    /// In bytes. What a worker has to say of itself always fits.
+    pub(crate) fn largest_answer(&self) -> usize {
+        self.max_frame.max(frame::LEAST)
+    }
+
     /// A worker is of this very build.
     pub(crate) fn is_this_program(&self) -> bool {
         self.program.is_none()
@@ -193,7 +199,7 @@ impl PoolBuilder {
     /// How long a worker may take from its start until it serves; one that takes longer is ended, and the event that waits for it fails with
     /// [`HandlerFailure::WorkerStart`](crate::HandlerFailure::WorkerStart). More than 0; default 10 s.
     ///
-    /// A handler's own timeout does not run before its handler begins in the worker. So a slow start costs no attempt, and an attempt may take its timeout and
+    /// A handler's own timeout does not run before its handler begins in the worker, so a slow start costs no attempt. Until then an attempt may take its timeout and
     /// this together.
     pub fn start_timeout(mut self, after: Duration) -> Self {
         self.config.start_timeout = after;

@@ -95,6 +95,9 @@ fn work(marker: &Marker, socket: UnixStream, register: impl FnOnce(&mut Worker))
         };
         // Records go before the answer.
         logging::settle(LAST_WORDS);
+        if !matches!(ended, Ended::TimedOut) {
+            inbox.is_done();
+        }
         match ended {
             Ended::Output(output, append) => {
                 outlet.output(request, &event_type, |bytes, max| append(&output, bytes, max))?
@@ -186,6 +189,11 @@ impl Inbox {
             }
             self.changed.wait(&mut state);
         }
+    }
+
+    /// With the handler: from here on the end of the pool is a reason to end, not to be killed.
+    fn is_done(&self) {
+        self.state.lock().busy = false;
     }
 
     /// Nothing more is taken.

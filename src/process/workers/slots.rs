@@ -68,7 +68,26 @@ pub struct PoolStats {
     pub recycled: u64,
 }
 
+/// What became of a worker whose idle time is up.
+pub(crate) enum Taken {
+    /// It was idle, and nobody gets it any more.
+    Taken,
+    /// It is idle, and is to stay.
+    Kept,
+    InUse,
+}
+
 impl State {
+    /// So many there are, or will be, without those that are being ended.
+    fn staying(&self) -> usize {
+        self.live - self.all.iter().filter(|link| link.is_leaving()).count()
+    }
+
+    /// There are to be more.
+    fn lacks(&self, least: usize) -> bool {
+        !self.closed && !self.users.is_empty() && self.staying() < least
+    }
+
     /// The one that was used last, and serves, if one does.
     fn take_idle(&mut self) -> Option<Arc<Link>> {
         let serves = self.idle.iter().rposition(|link| link.is_serving());
@@ -84,6 +103,10 @@ impl State {
     /// A program that does not start is not started again at once: after 0.1 s, and twice as long each time, to 3.2 s.
     fn stand_back(&mut self) {
         const FIRST: Duration = Duration::from_millis(100);
+        if clock::now() < self.not_before {
+            // Others that were started together with it have failed already.
+            return;
+        }
         let delay = FIRST * (1 << self.failed_starts.min(5));
         self.failed_starts += 1;
         self.not_before = clock::after(clock::now(), delay);
@@ -112,9 +135,11 @@ impl Slots {
         unlogged: bool,
         begins: impl Fn(),
     ) -> Result<Reply, HandlerFailure> {
-        let mut fresh_ones = 0;
+        let (mut fresh_ones, mut lost) = (0, 0);
         loop {
-            let Some((link, request)) = self.check_out(claim, unlogged)? else { return Ok(Reply::GivenUp) };
+            let words = || format!("waits for a worker process of {}", self.config.name());
+            let checked_out = at_process(words, || self.check_out(claim, unlogged))?;
+            let Some((link, request, was_idle)) = checked_out else { return Ok(Reply::GivenUp) };
             frame::number(frame, request);
             fresh_ones += u32::from(link.answered_so_far() == 0);
             *claim.on.lock() = Some((Arc::clone(&link), request));
@@ -129,6 +154,11 @@ impl Slots {
                 // It has not had the request.
                 Reply::GivenUp if stage == Stage::Starting => self.check_in(link),
                 Reply::Gone { stage: Stage::Sent, .. } if fresh_ones < 2 => continue,
+                // It was started for somebody else, or for nobody.
+                Reply::Gone { stage: Stage::Starting, .. } if was_idle && lost == 0 => {
+                    lost += 1;
+                    continue;
+                }
                 // Nobody gets that worker any more.
                 Reply::Gone { .. } | Reply::GivenUp => {}
             }
@@ -150,8 +180,12 @@ impl Slots {
         }
     }
 
-    /// A worker. None if the claim is given up.
-    fn check_out(self: &Arc<Self>, claim: &Claim, unlogged: bool) -> Result<Option<(Arc<Link>, u64)>, HandlerFailure> {
+    /// A worker, the request's number, and whether the worker was idle. None if the claim is given up.
+    fn check_out(
+        self: &Arc<Self>,
+        claim: &Claim,
+        unlogged: bool,
+    ) -> Result<Option<(Arc<Link>, u64, bool)>, HandlerFailure> {
         let request = {
             let mut state = self.state.lock();
             state.requests += 1;
@@ -164,7 +198,7 @@ impl Slots {
                     return Err(self.is_shut_down());
                 }
                 if let Some(link) = state.take_idle() {
-                    return Ok(Some((link, request)));
+                    return Ok(Some((link, request, true)));
                 }
                 match clock::instant(state.not_before) {
                     _ if state.live >= self.config.max_processes => self.changed.wait(&mut state),
@@ -177,7 +211,7 @@ impl Slots {
             state.counts_start();
             request
         };
-        Ok(Some((self.start(unlogged)?, request)))
+        Ok(Some((self.start(unlogged)?, request, false)))
     }
 
     /// Starts one, which is counted already.
@@ -192,6 +226,7 @@ impl Slots {
             Err(error) => {
                 let mut state = self.state.lock();
                 state.live -= 1;
+                state.started -= 1;
                 state.stand_back();
                 drop(state);
                 self.changed.notify_all();
@@ -233,8 +268,8 @@ impl Slots {
         loop {
             {
                 let mut state = self.state.lock();
-                let enough = self.config.min_processes;
-                if state.closed || state.users.is_empty() || state.live >= enough || clock::now() < state.not_before {
+                let has_room = state.live < self.config.max_processes;
+                if !state.lacks(self.config.min_processes) || !has_room || clock::now() < state.not_before {
                     return;
                 }
                 state.counts_start();
@@ -249,18 +284,19 @@ impl Slots {
         }
     }
 
-    /// Whether it was idle, and is not needed; then nobody gets it any more.
-    pub(crate) fn take_idle(&self, link: &Arc<Link>) -> bool {
+    /// If it is idle and not needed, nobody gets it any more.
+    pub(crate) fn take_idle(&self, link: &Arc<Link>) -> Taken {
         let mut state = self.state.lock();
-        if state.live <= self.config.min_processes && !state.users.is_empty() {
-            return false;
+        let Some(at) = state.idle.iter().position(|other| Arc::ptr_eq(other, link)) else { return Taken::InUse };
+        if state.staying() <= self.config.min_processes && !state.users.is_empty() {
+            return Taken::Kept;
         }
-        let before = state.idle.len();
-        state.idle.retain(|other| !Arc::ptr_eq(other, link));
-        state.idle.len() < before
+        state.idle.remove(at);
+        link.leaves();
+        Taken::Taken
     }
 
-    /// One serves: what its program lacked it has.
+    /// One works: what its program lacked it has.
     pub(crate) fn has_started(&self) {
         let mut state = self.state.lock();
         state.failed_starts = 0;
@@ -269,7 +305,7 @@ impl Slots {
         self.changed.notify_all();
     }
 
-    /// `failed`: it ended by itself before it served.
+    /// `failed`: it ended by itself before it was of any use.
     pub(crate) fn gone(self: &Arc<Self>, link: &Arc<Link>, failed: bool) {
         let mut state = self.state.lock();
         state.idle.retain(|other| !Arc::ptr_eq(other, link));
@@ -282,20 +318,27 @@ impl Slots {
         self.changed.notify_all();
     }
 
-    /// On a thread that has nothing else to do.
+    /// The same, on a thread that has nothing else to do, however often the system or the program refuses.
     pub(crate) fn fill_in_time(self: &Arc<Self>) {
-        {
-            let mut state = self.state.lock();
-            while state.live < self.config.min_processes && !state.closed && !state.users.is_empty() {
-                match clock::instant(state.not_before) {
-                    Some(instant) if clock::now() < state.not_before => {
-                        self.changed.wait_until(&mut state, instant);
+        loop {
+            {
+                let mut state = self.state.lock();
+                loop {
+                    if !state.lacks(self.config.min_processes) {
+                        return;
                     }
-                    _ => break,
+                    match clock::instant(state.not_before) {
+                        // Those that are being ended have their places still.
+                        _ if state.live >= self.config.max_processes => self.changed.wait(&mut state),
+                        Some(instant) if clock::now() < state.not_before => {
+                            self.changed.wait_until(&mut state, instant);
+                        }
+                        _ => break,
+                    }
                 }
             }
+            self.fill();
         }
-        self.fill();
     }
 
     pub(crate) fn stats(&self) -> PoolStats {
@@ -322,6 +365,13 @@ impl Slots {
             clash
         };
         self.fill();
+        if self.state.lock().lacks(self.config.min_processes) {
+            let slots = Arc::clone(self);
+            let asked = thread::spawn("worker-starts".to_owned(), KEEPER_STACK, move || slots.fill_in_time());
+            if let Err(error) = asked {
+                logging::later!(Warn, move || format!("fewer worker processes than min_processes for now: {error}"));
+            }
+        }
         clash
     }
 
@@ -338,7 +388,7 @@ impl Slots {
             std::mem::take(&mut state.idle).iter().for_each(|link| link.order(Order::Retire));
         }
         self.changed.notify_all();
-        self.wait_until(|state| state.all.iter().all(|link| link.ordered() == Order::None));
+        self.wait_until(|state| state.live == state.all.len() && !state.all.iter().any(|link| link.is_leaving()));
     }
 
     /// Takes nothing more, and ends all there are.
@@ -401,12 +451,13 @@ impl Slots {
             stderr: Printed::new(child.stderr.take().map(OwnedFd::from), log::Level::Warn, &link),
             child: Watched::new(&child),
             bell: heard,
-            frames: Frames::new(config.max_frame.max(frame::LEAST)),
+            frames: Frames::new(config.largest_answer()),
             phase: Phase::first(config.start_timeout),
             greeted: false,
             served: false,
             record: None,
             fault: None,
+            began: clock::now(),
         };
         self.state.lock().all.push(Arc::clone(&link));
         let started = thread::spawn(format!("worker-{pid}"), KEEPER_STACK, move || keeper.run());
