@@ -472,37 +472,38 @@ impl BusCore {
         in_handler: bool,
         refuse: impl Fn(&mut Inlet) -> Result<(), E>,
     ) -> Result<MutexGuard<'_, Inlet>, E> {
-        let mut inlet = self.inlet.lock();
-        refuse(&mut inlet)?;
-        if in_handler || !inlet.observers.any_bounded() || frame::barred().is_some() {
-            return Ok(inlet);
-        }
-        self.enter_when_read(inlet, event, refuse)
-    }
-
-    #[inline(never)]
-    fn enter_when_read<'a, E>(
-        &'a self,
-        mut inlet: MutexGuard<'a, Inlet>,
-        event: &AnyEvent,
-        refuse: impl Fn(&mut Inlet) -> Result<(), E>,
-    ) -> Result<MutexGuard<'a, Inlet>, E> {
-        let Some(worker) = Worker::current() else { return Ok(inlet) };
         let mut stand = None;
-        while !inlet.observers.have_room(event, &worker.bell) {
-            let capacity = inlet.observers.full_for(event);
-            drop(inlet);
-            let stand = stand.get_or_insert_with(|| Stand::begin(self));
-            stand.tell_if_slow(self, event, || Obstacle::Reader(capacity));
-            worker.sit_and_look(&self.runtime, NEVER, stand.slow, Needs::default);
-            worker.ends_wait();
-            inlet = self.inlet.lock();
+        loop {
+            let mut inlet = self.inlet.lock();
             refuse(&mut inlet)?;
-            if frame::barred().is_some() {
-                break;
+            if in_handler || !inlet.observers.any_bounded() || frame::barred().is_some() {
+                return Ok(inlet);
+            }
+            if let Some(inlet) = self.room_to_read(inlet, event, &mut stand) {
+                return Ok(inlet);
             }
         }
-        Ok(inlet)
+    }
+
+    /// The inlet, if every subscription has room; else some may have after this.
+    #[inline(never)]
+    fn room_to_read<'a>(
+        &self,
+        mut inlet: MutexGuard<'a, Inlet>,
+        event: &AnyEvent,
+        stand: &mut Option<Stand>,
+    ) -> Option<MutexGuard<'a, Inlet>> {
+        let Some(worker) = Worker::current() else { return Some(inlet) };
+        if inlet.observers.have_room(event, &worker.bell) {
+            return Some(inlet);
+        }
+        let capacity = inlet.observers.full_for(event);
+        drop(inlet);
+        let stand = stand.get_or_insert_with(|| Stand::begin(self));
+        stand.tell_if_slow(self, event, || Obstacle::Reader(capacity));
+        worker.sit_and_look(&self.runtime, NEVER, stand.slow, Needs::default);
+        worker.ends_wait();
+        None
     }
 
     /// Where an `emit` would wait for readers, a `try_emit` is refused.

@@ -182,7 +182,7 @@ impl EventBus {
         let type_name = named(&handler);
         let call = move |event: &AnyEvent| match event.as_typed::<P>() {
             Some(event) => handler.handle(event).map(|output| output.map(AnyOutput::of::<P>)),
-            None => event.has_no::<P>(),
+            None => Ok(None),
         };
         self.register(crate::event::name_of::<P>(), Some(KnownType::of::<P>()), options, type_name, true, call)
     }
@@ -260,9 +260,8 @@ impl EventBus {
         let limit = options.limit.as_ref().map(|limit| self.core.limit_group(limit));
         // Into its place, since a result that is handed on takes longer than most handlers.
         let call = move |event: &AnyEvent, outcome: &mut Outcome| {
-            if let Some(output) = call(event)? {
-                *outcome = Outcome::Value(output);
-            }
+            let Some(output) = call(event)? else { return known.map_or(Ok(()), |known| event.fits(known.name)) };
+            *outcome = Outcome::Value(output);
             Ok(())
         };
         let entry = Arc::new(HandlerEntry { info: info.clone(), options, limit, call: Arc::new(call), typed });

@@ -48,7 +48,11 @@ impl HandlerContext {
     }
 }
 
+/// Without the allowance.
 fn timing(frame: &Frame, state: &State) -> Option<Timing> {
     let slot = state.deliveries.get(frame.delivery)?.slot()?;
-    Some(timing_for(frame.event.head().options(), slot, frame.invocation, &frame.bus.defaults))
+    let timing = timing_for(frame.event.head().options(), slot, frame.invocation, &frame.bus.defaults);
+    let allowance = clock::after(0, slot.handlers.get(frame.invocation)?.entry.options.allowance);
+    let timeout = if timing.timeout == NEVER { NEVER } else { timing.timeout.saturating_sub(allowance) };
+    Some(Timing { timeout, ..timing })
 }

@@ -155,7 +155,7 @@ impl Start<'_> {
         let (deadline, shown) = match timing.timeout {
             0 => (0, NEVER),
             timeout => {
-                let deadline = since.saturating_add(timeout).saturating_add(timing.allowance).min(fixed.cap);
+                let deadline = since.saturating_add(timeout).min(fixed.cap);
                 (deadline, deadline)
             }
         };

@@ -159,7 +159,7 @@ impl EventBus {
     {
         let call = move |event: &AnyEvent| {
             let (Some(context), Some(event)) = (HandlerContext::current(), event.as_typed::<P>()) else {
-                return event.has_no::<P>();
+                return Ok(None);
             };
             let output = with_slot(&context, &factory, |handler: &mut H| handler(event))??;
             Ok(output.map(AnyOutput::of::<P>))

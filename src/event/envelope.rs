@@ -391,11 +391,11 @@ impl AnyEvent {
         self.is::<P>().then(|| Event { any: self.clone(), payload: PhantomData })
     }
 
-    /// What a typed handler answers to an event whose payload it cannot have.
-    #[cold]
-    pub(crate) fn has_no<P: Payload>(&self) -> Result<Option<AnyOutput>, HandlerError> {
-        let Some(reason) = self.0.body.misfit() else { return Ok(None) };
-        let (expected, found) = (crate::event::name_of::<P>().to_owned(), reason.to_owned());
+    /// What a typed handler without a value answers: it may not have had the payload, which is not of its type of that name.
+    #[inline(never)]
+    pub(crate) fn fits(&self, name: fn() -> &'static str) -> Result<(), HandlerError> {
+        let Some(reason) = self.0.body.misfit() else { return Ok(()) };
+        let (expected, found) = (name().to_owned(), reason.to_owned());
         Err(HandlerError::permanent(HandlerFailure::WrongType { expected, found }))
     }
 

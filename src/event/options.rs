@@ -283,7 +283,9 @@ impl HandlerOptions {
     /// For rooms above whose handlers' work begins elsewhere: so much more time each attempt has until it is said to have begun.
     #[cfg(all(feature = "process", unix))]
     pub(crate) fn allowance(mut self, allowance: Duration) -> Self {
-        self.allowance = allowance;
+        /// Some ten years: a handler's own limit stays one.
+        const LONGEST: Duration = Duration::from_secs(300_000_000);
+        self.allowance = allowance.min(LONGEST);
         self
     }
 

@@ -30,9 +30,8 @@ impl Plan {
 /// How long an attempt may take, and after how long to warn; both in nanoseconds, [`NEVER`] for no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Timing {
+    /// With the handler's allowance.
     pub(crate) timeout: Tick,
-    /// So much later than the attempt its time may begin.
-    pub(crate) allowance: Tick,
     pub(crate) slow_after: Tick,
 }
 

@@ -78,7 +78,12 @@ pub(crate) fn timing(
         .or(defaults.handler_slow_after)
         .or(handler.slow_after)
         .or(bus.handler_slow_after.into());
-    Timing { timeout: span(timeout), allowance: clock::after(0, handler.allowance), slow_after: span(slow) }
+    let timeout = match span(timeout) {
+        // There is no time at all, and the handler is not called.
+        0 => 0,
+        own => own.saturating_add(clock::after(0, handler.allowance)),
+    };
+    Timing { timeout, slow_after: span(slow) }
 }
 
 /// After how long to warn that an event is slow.
