@@ -191,6 +191,24 @@ fn of_more_than_enough_that_are_idle_the_least_number_stays() {
 }
 
 #[test]
+fn a_start_that_failed_is_a_letter_and_counts_like_any_other_failure() {
+    let file = std::env::temp_dir().join(format!("threadbus-licence-{}", std::process::id()));
+    let pool = after(&format!("[ -e {} ] || exit 3", file.display())).build().expect("it can be built");
+    let bus = EventBus::builder("isolated").dead_letters(10).build().expect("it can be built");
+    bus.on_process_with::<Do>(HandlerOptions::new().retry(Retry::attempts(2)), &pool);
+    done(&bus.emit(Do { what: "echo".to_owned(), number: 7 }));
+    let letters = bus.dead_letters();
+    assert!(matches!(letters.as_slice(), [letter] if matches!(&*letter.error, HandlerFailure::WorkerStart(_))));
+    let metrics = bus.metrics();
+    assert_eq!((metrics.failed, metrics.retries), (1, 1));
+    std::fs::write(&file, "").expect("a file");
+    let report = bus.redrive(10);
+    std::fs::remove_file(&file).expect("it is there");
+    assert_eq!((report.succeeded, report.failed), (1, 0));
+    assert!(bus.dead_letters().is_empty());
+}
+
+#[test]
 fn starts_that_fail_together_count_once() {
     let pool = after("exit 3").max_processes(8).build().expect("it can be built");
     let bus = workers::parallel();

@@ -489,7 +489,7 @@ impl BusCore {
     #[inline(never)]
     fn room_to_read<'a>(
         &self,
-        mut inlet: MutexGuard<'a, Inlet>,
+        inlet: MutexGuard<'a, Inlet>,
         event: &AnyEvent,
         stand: &mut Option<Stand>,
     ) -> Option<MutexGuard<'a, Inlet>> {

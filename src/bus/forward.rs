@@ -3,7 +3,7 @@
 use crate::bus::ask;
 use crate::bus::core::{BusCore, Entry};
 use crate::bus::frame;
-use crate::bus::handle::EventBus;
+use crate::bus::handle::{Answers, EventBus};
 use crate::bus::observers::Seen;
 use crate::bus::registry::{WILDCARD, plan_for};
 use crate::bus::tell;
@@ -53,7 +53,7 @@ impl EventBus {
             }
             Ok(None)
         };
-        let info = self.register(pattern, known, options, "forward", true, call);
+        let info = self.register(pattern, known, options, "forward", Answers::Nothing, call);
         if target.core().alive().is_none() {
             // In a handler of a bus whose last handle is gone: that has ended its forwards, and nobody will end this one.
             self.off(&info);

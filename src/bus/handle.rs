@@ -78,6 +78,17 @@ impl WeakBus {
     }
 }
 
+/// What a registration's calls give back.
+#[derive(Clone, Copy)]
+pub(crate) enum Answers {
+    /// The event's own output. Without one, it may be that the payload was not of the type.
+    Output,
+    /// Never a value.
+    Nothing,
+    /// Whatever it is, it has to be looked at.
+    Anything,
+}
+
 impl EventBus {
     pub(crate) fn of(core: Arc<BusCore>, alive: Option<Arc<Alive>>) -> EventBus {
         EventBus { core, _alive: alive }
@@ -184,7 +195,14 @@ impl EventBus {
             Some(event) => handler.handle(event).map(|output| output.map(AnyOutput::of::<P>)),
             None => Ok(None),
         };
-        self.register(crate::event::name_of::<P>(), Some(KnownType::of::<P>()), options, type_name, true, call)
+        self.register(
+            crate::event::name_of::<P>(),
+            Some(KnownType::of::<P>()),
+            options,
+            type_name,
+            Answers::Output,
+            call,
+        )
     }
 
     /// Registers an untyped handler: `pattern` is an event type's name, or `*` for all. Shares one table with [`on`](EventBus::on).
@@ -217,7 +235,7 @@ impl EventBus {
         }
         let type_name = named(&handler);
         let call = move |event: &AnyEvent| handler(event).into_any_outcome();
-        let info = self.register(pattern.to_owned(), None, options, type_name, false, call);
+        let info = self.register(pattern.to_owned(), None, options, type_name, Answers::Anything, call);
         if let Some(why) = never_matches(pattern)
             && matches!(self.core.registry.known(pattern), Ok(None))
         {
@@ -243,7 +261,7 @@ impl EventBus {
         known: Option<KnownType>,
         options: HandlerOptions,
         type_name: &'static str,
-        typed: bool,
+        answers: Answers,
         call: impl Fn(&AnyEvent) -> Result<Option<AnyOutput>, HandlerError> + Send + Sync + 'static,
     ) -> HandlerInfo {
         let location = Location::caller();
@@ -258,9 +276,14 @@ impl EventBus {
         let bus = Arc::clone(&self.core.identity.label);
         let info = HandlerInfo::new(id, name, pattern.into(), bus, location, stamp);
         let limit = options.limit.as_ref().map(|limit| self.core.limit_group(limit));
+        let (typed, fits) = match answers {
+            Answers::Output => (true, known.map(|known| known.name)),
+            Answers::Nothing => (true, None),
+            Answers::Anything => (false, None),
+        };
         // Into its place, since a result that is handed on takes longer than most handlers.
         let call = move |event: &AnyEvent, outcome: &mut Outcome| {
-            let Some(output) = call(event)? else { return known.map_or(Ok(()), |known| event.fits(known.name)) };
+            let Some(output) = call(event)? else { return fits.map_or(Ok(()), |name| event.fits(name)) };
             *outcome = Outcome::Value(output);
             Ok(())
         };

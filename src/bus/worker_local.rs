@@ -1,7 +1,7 @@
 //! State per thread and handler: a connection made once per thread, a handler that need not be `Send`.
 
 use crate::bus::core::BusCore;
-use crate::bus::handle::EventBus;
+use crate::bus::handle::{Answers, EventBus};
 use crate::bus::handler_context::HandlerContext;
 use crate::event::{
     AnyEvent, AnyOutput, Event, HandlerEntry, HandlerError, HandlerId, HandlerOptions, KnownType, Payload,
@@ -165,7 +165,14 @@ impl EventBus {
             Ok(output.map(AnyOutput::of::<P>))
         };
         let type_name = short_type_name::<H>();
-        self.register(crate::event::name_of::<P>(), Some(KnownType::of::<P>()), options, type_name, true, call)
+        self.register(
+            crate::event::name_of::<P>(),
+            Some(KnownType::of::<P>()),
+            options,
+            type_name,
+            Answers::Output,
+            call,
+        )
     }
 }
 

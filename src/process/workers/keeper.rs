@@ -5,7 +5,7 @@ use super::frame::Frames;
 use super::lines::{self, Lines};
 use super::link::{Link, Order};
 use super::message::{Message, wrong_hello};
-use super::slots::{Slots, Taken};
+use super::slots::{AfterIdle, Slots};
 use crate::exact;
 use crate::process::child::{self, CHUNK, Got, Watched, poll, read_ready, readable};
 use crate::sys::clock::{self, NEVER, Tick};
@@ -204,12 +204,12 @@ impl Keeper {
             }
             Phase::Serving { .. } => {
                 let idle_until = match self.slots.take_idle(&self.link) {
-                    Taken::Taken => return self.end(None),
-                    Taken::Kept => clock::after(clock::now(), self.slots.config.idle_timeout.max(KEPT)),
+                    AfterIdle::Ends => return self.end(None),
+                    AfterIdle::Stays => clock::after(clock::now(), self.slots.config.idle_timeout.max(KEPT)),
                     // Its answer sets the next time.
-                    Taken::InUse if self.link.is_busy() => NEVER,
+                    AfterIdle::InUse if self.link.is_busy() => NEVER,
                     // About to be put back.
-                    Taken::InUse => clock::after(clock::now(), SOON),
+                    AfterIdle::InUse => clock::after(clock::now(), SOON),
                 };
                 self.phase = Phase::Serving { idle_until };
             }

@@ -69,11 +69,11 @@ pub struct PoolStats {
 }
 
 /// What became of a worker whose idle time is up.
-pub(crate) enum Taken {
+pub(crate) enum AfterIdle {
     /// It was idle, and nobody gets it any more.
-    Taken,
+    Ends,
     /// It is idle, and is to stay.
-    Kept,
+    Stays,
     InUse,
 }
 
@@ -285,15 +285,15 @@ impl Slots {
     }
 
     /// If it is idle and not needed, nobody gets it any more.
-    pub(crate) fn take_idle(&self, link: &Arc<Link>) -> Taken {
+    pub(crate) fn take_idle(&self, link: &Arc<Link>) -> AfterIdle {
         let mut state = self.state.lock();
-        let Some(at) = state.idle.iter().position(|other| Arc::ptr_eq(other, link)) else { return Taken::InUse };
+        let Some(at) = state.idle.iter().position(|other| Arc::ptr_eq(other, link)) else { return AfterIdle::InUse };
         if state.staying() <= self.config.min_processes && !state.users.is_empty() {
-            return Taken::Kept;
+            return AfterIdle::Stays;
         }
         state.idle.remove(at);
         link.leaves();
-        Taken::Taken
+        AfterIdle::Ends
     }
 
     /// One works: what its program lacked it has.
