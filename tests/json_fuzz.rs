@@ -200,7 +200,11 @@ fn any_bytes_are_refused_or_go_through() {
         tried += 1;
         events += u64::from(event);
         if event && events % 8 == 0 {
-            let ran = live.emit_json_slice(&text).unwrap();
+            let ran = match live.emit_json_slice(&text) {
+                // Made from the same seed as one before it, with the same id.
+                Err(JsonError::OtherContent { .. }) => continue,
+                ran => ran.unwrap(),
+            };
             let waited = ran.wait_timeout(PATIENCE);
             assert!(ran.is_completed(), "seed {seed}: {waited:?}");
             assert_eq!(ran.to_json().unwrap()["event_status"], "completed");
