@@ -24,7 +24,7 @@ use random::Random;
 use serde_json::{Value as Json, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use threadbus::{AnyOutput, Event, EventBus};
+use threadbus::{AnyOutput, Event, EventBus, JsonError};
 
 struct Dice(Random);
 
