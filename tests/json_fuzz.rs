@@ -207,7 +207,11 @@ fn any_bytes_are_refused_or_go_through() {
             };
             let waited = ran.wait_timeout(PATIENCE);
             assert!(ran.is_completed(), "seed {seed}: {waited:?}");
-            assert_eq!(ran.to_json().unwrap()["event_status"], "completed");
+            match ran.to_json() {
+                // It was as long as it may be, and has one bus more on its way.
+                Err(JsonError::PathTooLong { .. } | JsonError::TooLarge { .. }) => {}
+                json => assert_eq!(json.unwrap()["event_status"], "completed"),
+            }
         }
     }
     assert!(live.to_json().unwrap()["event_history"].is_object());
