@@ -27,13 +27,14 @@ pub struct Tick {
 event!(Tick);
 
 /// What tells of a run, and of where it was.
-const OF_A_RUN: [&str; 6] = [
+const OF_A_RUN: [&str; 7] = [
     "event_status",
     "event_started_at",
     "event_completed_at",
     "event_pending_bus_count",
     "event_results",
     "event_path",
+    "event_processed_at",
 ];
 /// What is given if it is missing, or written in one way though it may be read in several.
 const SETTLED: [&str; 4] = ["event_id", "event_parent_id", "event_created_at", "event_emitted_by_handler_id"];
