@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// A program to run, as a payload; [`run_command`] is its handler.
 ///
-/// No shell is involved: the program gets its arguments as they are. It runs in a session and a process group of its own, which is ended as
+/// No shell is involved: the program gets its arguments as they are. (A script that does not say what runs it is run by `/bin/sh`.) It runs in a session and a process group of its own, which is ended as
 /// a whole when the handler times out or is cancelled (terminated, and killed after [`kill_grace`](Command::kill_grace)), when this process
 /// ends, however it ends, and when the program itself has ended and has left something behind in its group. Only a process that leaves the
 /// group, as daemons do, escapes.
