@@ -285,56 +285,33 @@ impl<'writer, 'out> Parts<'writer, 'out> {
     }
 }
 
-impl ser::SerializeSeq for Parts<'_, '_> {
-    type Ok = ();
-    type Error = Error;
+/// Elements of a list, or fields of a structure by their names.
+macro_rules! parts {
+    ($($of:ident::$method:ident($($name:ident)?),)*) => { $(
+        impl ser::$of for Parts<'_, '_> {
+            type Ok = ();
+            type Error = Error;
 
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
-        self.element(value)
-    }
+            fn $method<T: Serialize + ?Sized>(&mut self, $($name: &'static str,)? value: &T) -> Result<(), Error> {
+                parts!(self, $($name,)? value)
+            }
 
-    fn end(self) -> Result<(), Error> {
-        self.finish()
-    }
+            fn end(self) -> Result<(), Error> {
+                self.finish()
+            }
+        }
+    )* };
+    ($parts:ident, $name:ident, $value:ident) => { $parts.writer.field($name, $value) };
+    ($parts:ident, $value:ident) => { $parts.element($value) };
 }
 
-impl ser::SerializeTuple for Parts<'_, '_> {
-    type Ok = ();
-    type Error = Error;
-
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
-        self.element(value)
-    }
-
-    fn end(self) -> Result<(), Error> {
-        self.finish()
-    }
-}
-
-impl ser::SerializeTupleStruct for Parts<'_, '_> {
-    type Ok = ();
-    type Error = Error;
-
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
-        self.element(value)
-    }
-
-    fn end(self) -> Result<(), Error> {
-        self.finish()
-    }
-}
-
-impl ser::SerializeTupleVariant for Parts<'_, '_> {
-    type Ok = ();
-    type Error = Error;
-
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
-        self.element(value)
-    }
-
-    fn end(self) -> Result<(), Error> {
-        self.finish()
-    }
+parts! {
+    SerializeSeq::serialize_element(),
+    SerializeTuple::serialize_element(),
+    SerializeTupleStruct::serialize_field(),
+    SerializeTupleVariant::serialize_field(),
+    SerializeStruct::serialize_field(name),
+    SerializeStructVariant::serialize_field(name),
 }
 
 impl ser::SerializeMap for Parts<'_, '_> {
@@ -352,32 +329,6 @@ impl ser::SerializeMap for Parts<'_, '_> {
             let key = self.writer.bytes.get(self.key..ends).unwrap_or_default();
             error.within(Step::Name(key_in_words(key)))
         })
-    }
-
-    fn end(self) -> Result<(), Error> {
-        self.finish()
-    }
-}
-
-impl ser::SerializeStruct for Parts<'_, '_> {
-    type Ok = ();
-    type Error = Error;
-
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Error> {
-        self.writer.field(name, value)
-    }
-
-    fn end(self) -> Result<(), Error> {
-        self.finish()
-    }
-}
-
-impl ser::SerializeStructVariant for Parts<'_, '_> {
-    type Ok = ();
-    type Error = Error;
-
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Error> {
-        self.writer.field(name, value)
     }
 
     fn end(self) -> Result<(), Error> {
