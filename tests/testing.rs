@@ -197,20 +197,14 @@ fn it_works_inside_of_a_handler_too_and_is_nobodys_child() -> Anything {
 #[cfg(target_os = "linux")]
 #[test]
 fn no_thread_is_started() {
-    // Counted in a process of its own, since other tests start threads.
-    if std::env::var_os("THREADBUS_ALONE").is_none() {
-        let exe = std::env::current_exe().expect("this test");
-        let args = ["--exact", "no_thread_is_started", "--test-threads=1"];
-        let status = std::process::Command::new(exe).args(args).env("THREADBUS_ALONE", "1").output().expect("runs");
-        assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stdout));
-        return;
-    }
-    let threads = || std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
-    let before = threads();
-    let harness = Harness::new().answer(|child: &Event<Child>| child.n);
-    for n in 0..10 {
-        let handler = |ask: &Event<Ask>| ask.bus().emit(Child { n: ask.n }).result();
-        assert_eq!(harness.run(handler, Ask { n }).value(), Some(n));
-    }
-    assert_eq!(threads(), before);
+    common::in_a_process_of_its_own("no_thread_is_started", || {
+        let threads = || std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+        let before = threads();
+        let harness = Harness::new().answer(|child: &Event<Child>| child.n);
+        for n in 0..10 {
+            let handler = |ask: &Event<Ask>| ask.bus().emit(Child { n: ask.n }).result();
+            assert_eq!(harness.run(handler, Ask { n }).value(), Some(n));
+        }
+        assert_eq!(threads(), before);
+    });
 }

@@ -307,3 +307,17 @@ pub fn process_status(name: &str) -> usize {
     let line = status.lines().find_map(|line| line.strip_prefix(name)).expect(name);
     line.trim().trim_end_matches("kB").trim().parse().expect("a number")
 }
+
+/// Runs `body` in a process in which no other test runs: what it measures of the process is its own. `test` is the calling test's name.
+#[allow(clippy::expect_used, reason = "the test fails with it")]
+pub fn in_a_process_of_its_own(test: &str, body: impl FnOnce()) {
+    const ALONE: &str = "THREADBUS_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return body();
+    }
+    let mut command = std::process::Command::new(std::env::current_exe().expect("a test is a file"));
+    command.args(["--exact", test, "--test-threads=1"]).env(ALONE, "1");
+    let output = within(3 * PATIENCE, move || command.output().expect("a process"));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
