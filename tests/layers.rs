@@ -3,6 +3,12 @@
 //!
 //! This reads names, not types. Comments (so links in documentation), strings and test code may mention what they like.
 
+#[path = "layers/circles.rs"]
+mod circles;
+#[path = "layers/parse.rs"]
+mod parse;
+
+use parse::{NamedPath, Parsed, module_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
@@ -66,6 +72,28 @@ fn imports_go_down() -> io::Result<()> {
     Ok(())
 }
 
+/// How many files of a room import each other in circles. A room that is not here has none.
+const CIRCLES: &[(&str, usize)] =
+    &[("batch", 2), ("bus", 48), ("event", 16), ("log_tree", 2), ("process", 12), ("runtime", 6), ("sys", 3)];
+
+/// No file can be understood before those that it imports. `cargo test --test layers no_circle -- --nocapture` prints the arrows and the lines.
+#[test]
+#[allow(clippy::print_stdout, reason = "who asks for the graph reads it")]
+fn no_circle_of_files() -> io::Result<()> {
+    let mut sources = Vec::new();
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "", &mut sources)?;
+    let graph = circles::Graph::of(&sources);
+    println!("{graph}");
+    let found = graph.circles();
+    let told = found.iter().map(|circle| circle.join(" → ")).collect::<Vec<_>>().join("\n");
+    let mut by_room = BTreeMap::new();
+    for file in found.iter().flatten() {
+        *by_room.entry(file.split('/').next().unwrap_or_default()).or_insert(0) += 1;
+    }
+    assert_eq!(by_room, CIRCLES.iter().copied().collect(), "files in circles, by room:\n{told}");
+    Ok(())
+}
+
 /// Path below `src`, with `/`, and content; the content of what is not Rust is left out.
 type Source = (String, String);
 
@@ -88,8 +116,7 @@ fn collect(dir: &Path, below: &str, sources: &mut Vec<Source>) -> io::Result<()>
 /// One line each: file, line, and what is wrong there.
 fn violations(sources: &[Source]) -> Vec<String> {
     let parsed: Vec<_> = sources.iter().map(|(file, text)| (file, Parsed::new(file, text))).collect();
-    let exports =
-        parsed.iter().find(|(file, _)| *file == "lib.rs").map_or_else(BTreeMap::new, |(_, lib)| lib.exports());
+    let exports = parsed.iter().find(|(file, _)| *file == "lib.rs").map_or_else(BTreeMap::new, |(_, lib)| exports(lib));
     let tests: BTreeSet<_> = parsed.iter().flat_map(|(_, parsed)| &parsed.test_modules).collect();
     let mut found = Vec::new();
     for (file, parsed) in &parsed {
@@ -109,11 +136,14 @@ fn violations(sources: &[Source]) -> Vec<String> {
     found
 }
 
-/// `event/mod.rs` and `event.rs` are `event`, `lib.rs` is the root.
-fn module_of(file: &str) -> Vec<String> {
-    let stem = file.strip_suffix(".rs").map_or(file, |stem| stem.strip_suffix("/mod").unwrap_or(stem));
-    let parts = stem.split('/').filter(|part| !part.is_empty()).map(str::to_owned);
-    if file == "lib.rs" { Vec::new() } else { parts.collect() }
+/// In `lib.rs`: which room a name at the root comes from.
+fn exports(lib: &Parsed) -> BTreeMap<String, String> {
+    let from_rooms = lib.paths.iter().filter_map(|path| {
+        let inner = path.absolute.as_ref().unwrap_or(&path.segments);
+        let room = inner.first().filter(|room| inner.len() > 1 && layer(room).is_some())?;
+        Some((path.alias.as_ref().or(inner.last())?.clone(), room.clone()))
+    });
+    from_rooms.collect()
 }
 
 fn layer(room: &str) -> Option<usize> {
@@ -149,329 +179,6 @@ fn door_violation(room: &str, path: &NamedPath) -> Option<String> {
     };
     only("sys", leads(DOORS) || clock || calls_logger || path.glob && segments == ["log"])
         .or_else(|| only("process", leads(PROCESSES)))
-}
-
-/// A path as it is written, one per leaf of an import.
-struct NamedPath {
-    segments: Vec<String>,
-    /// Below the crate's root, for paths that begin with `crate`, `self` or `super`.
-    absolute: Option<Vec<String>>,
-    alias: Option<String>,
-    glob: bool,
-    is_macro: bool,
-    ends_import: bool,
-    line: usize,
-}
-
-impl std::fmt::Display for NamedPath {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}{}", self.segments.join("::"), if self.glob { "::*" } else { "" })
-    }
-}
-
-struct Token {
-    text: String,
-    line: usize,
-}
-
-impl Token {
-    fn is_name(&self) -> bool {
-        self.text.starts_with(|c: char| c.is_alphabetic() || c == '_')
-    }
-}
-
-struct Parsed {
-    paths: Vec<NamedPath>,
-    /// Modules declared as `#[cfg(test)] mod name;`, whose files do not count.
-    test_modules: Vec<Vec<String>>,
-}
-
-impl Parsed {
-    fn new(file: &str, text: &str) -> Self {
-        let mut parser =
-            Parser { tokens: lex(text), at: 0, module: module_of(file), inline: Vec::new(), paths: Vec::new() };
-        let test_modules = parser.remove_tests();
-        parser.find_paths();
-        Parsed { paths: parser.paths, test_modules }
-    }
-
-    /// In `lib.rs`: which room a name at the root comes from.
-    fn exports(&self) -> BTreeMap<String, String> {
-        let from_rooms = self.paths.iter().filter_map(|path| {
-            let inner = path.absolute.as_ref().unwrap_or(&path.segments);
-            let room = inner.first().filter(|room| inner.len() > 1 && layer(room).is_some())?;
-            Some((path.alias.as_ref().or(inner.last())?.clone(), room.clone()))
-        });
-        from_rooms.collect()
-    }
-}
-
-struct Parser {
-    tokens: Vec<Token>,
-    at: usize,
-    module: Vec<String>,
-    /// Brace depths at which the inline modules at the end of `module` began.
-    inline: Vec<usize>,
-    paths: Vec<NamedPath>,
-}
-
-impl Parser {
-    fn text(&self, at: usize) -> &str {
-        self.tokens.get(at).map_or("", |token| &token.text)
-    }
-
-    fn matches(&self, at: usize, pattern: &[&str]) -> bool {
-        pattern.iter().enumerate().all(|(offset, text)| self.text(at + offset) == *text)
-    }
-
-    /// Takes out every item under `#[cfg(test)]` or `#[cfg(all(test, …))]`; names the modules among them that are files.
-    fn remove_tests(&mut self) -> Vec<Vec<String>> {
-        let mut modules = Vec::new();
-        let mut at = 0;
-        while at < self.tokens.len() {
-            let inner = usize::from(self.text(at + 1) == "!");
-            let attribute = at + 1 + inner;
-            let test = [&["[", "cfg", "(", "test", ")"][..], &["[", "cfg", "(", "all", "(", "test", ","]];
-            if self.text(at) != "#" || !test.iter().any(|pattern| self.matches(attribute, pattern)) {
-                at += 1;
-                continue;
-            }
-            let item = self.closing(attribute) + 1;
-            let end = if inner == 1 { self.tokens.len() } else { self.item_end(item) };
-            if let Some(module) = (item..end).find(|&i| self.text(i) == "mod" && self.text(i + 2) == ";") {
-                modules.push([&self.module[..], &[self.text(module + 1).to_owned()]].concat());
-            }
-            self.tokens.drain(at..end.min(self.tokens.len()));
-        }
-        modules
-    }
-
-    /// Where the bracket that opens at `at` closes.
-    fn closing(&self, at: usize) -> usize {
-        let mut depth = 0usize;
-        for index in at..self.tokens.len() {
-            match self.text(index) {
-                "(" | "[" | "{" => depth += 1,
-                ")" | "]" | "}" => depth = depth.saturating_sub(1),
-                _ => {}
-            }
-            if depth == 0 {
-                return index;
-            }
-        }
-        self.tokens.len()
-    }
-
-    /// Behind the `;` or the body of the item at `at`, attributes included.
-    fn item_end(&self, mut at: usize) -> usize {
-        let bodiless = self.ends_by_semicolon(at);
-        while at < self.tokens.len() {
-            match self.text(at) {
-                ";" | "," => return at + 1,
-                ")" | "]" | "}" => return at,
-                "{" if !bodiless => return self.closing(at) + 1,
-                "(" | "[" | "{" => at = self.closing(at),
-                _ => {}
-            }
-            at += 1;
-        }
-        at
-    }
-
-    fn ends_by_semicolon(&self, at: usize) -> bool {
-        let keyword = |index| match self.text(index) {
-            "use" | "static" | "let" => Some(true),
-            "const" => Some(self.text(index + 1) != "fn"),
-            "fn" | "mod" | "impl" | "struct" | "enum" | "trait" | "macro_rules" => Some(false),
-            _ => None,
-        };
-        (at..self.tokens.len()).find_map(keyword).unwrap_or(false)
-    }
-
-    fn find_paths(&mut self) {
-        let mut depth = 0usize;
-        while self.at < self.tokens.len() {
-            match self.text(self.at) {
-                "{" => depth += 1,
-                "}" => {
-                    depth = depth.saturating_sub(1);
-                    if self.inline.pop_if(|began| *began == depth).is_some() {
-                        self.module.pop();
-                    }
-                }
-                "mod" if self.text(self.at + 2) == "{" => {
-                    self.module.push(self.text(self.at + 1).to_owned());
-                    self.inline.push(depth);
-                    self.at += 1;
-                }
-                "::" => {}
-                _ if self.tokens[self.at].is_name() => {
-                    self.tree(&mut Vec::new());
-                    continue;
-                }
-                _ => {}
-            }
-            self.at += 1;
-        }
-    }
-
-    /// One path, or an import's tree: reads from a name to where the path ends, a leaf at a time.
-    fn tree(&mut self, prefix: &mut Vec<String>) {
-        let length = prefix.len();
-        let line = self.tokens[self.at].line;
-        loop {
-            match self.text(self.at) {
-                "*" => {
-                    self.at += 1;
-                    self.leaf(prefix, true, line);
-                    break;
-                }
-                "{" => {
-                    self.group(prefix);
-                    break;
-                }
-                "self" if !prefix.is_empty() => self.at += 1,
-                name => {
-                    let name = name.to_owned();
-                    prefix.push(name);
-                    self.at += 1;
-                }
-            }
-            let goes_on = self.text(self.at) == "::"
-                && self.tokens.get(self.at + 1).is_some_and(|next| next.is_name() || matches!(&*next.text, "{" | "*"));
-            if !goes_on {
-                self.leaf(prefix, false, line);
-                break;
-            }
-            self.at += 1;
-        }
-        prefix.truncate(length);
-    }
-
-    fn group(&mut self, prefix: &mut Vec<String>) {
-        self.at += 1;
-        while self.at < self.tokens.len() && self.text(self.at) != "}" {
-            if self.tokens[self.at].is_name() || matches!(self.text(self.at), "{" | "*") {
-                self.tree(prefix);
-                self.at += if self.text(self.at) == "as" { 2 } else { 0 };
-            } else {
-                self.at += 1;
-            }
-        }
-        self.at += 1;
-    }
-
-    fn leaf(&mut self, segments: &[String], glob: bool, line: usize) {
-        let next = self.text(self.at);
-        let alias = (next == "as").then(|| self.text(self.at + 1).to_owned());
-        let ends_import = matches!(next, ";" | "," | "}" | "as");
-        let (segments, is_macro) = (segments.to_vec(), next == "!");
-        let absolute = self.absolute(&segments, glob || alias.is_some());
-        self.paths.push(NamedPath { segments, absolute, alias, glob, is_macro, ends_import, line });
-    }
-
-    /// A lone `crate`, `self` or `super`, as in `pub(crate)` or `self.x`, is no path unless it is `imported`.
-    fn absolute(&self, segments: &[String], imported: bool) -> Option<Vec<String>> {
-        let mut absolute = match segments.first()?.as_str() {
-            "crate" => Vec::new(),
-            "self" | "super" => self.module.clone(),
-            _ => return None,
-        };
-        for segment in segments {
-            match segment.as_str() {
-                "crate" | "self" => {}
-                "super" => drop(absolute.pop()),
-                name => absolute.push(name.to_owned()),
-            }
-        }
-        (segments.len() > 1 || imported).then_some(absolute)
-    }
-}
-
-/// Names, numbers, `::` and single punctuation marks; comments, lifetimes and the content of literals are left out.
-fn lex(source: &str) -> Vec<Token> {
-    let chars: Vec<char> = source.chars().collect();
-    let char_at = |at: usize| chars.get(at).copied().unwrap_or('\0');
-    let is_word = |c: char| c.is_alphanumeric() || c == '_';
-    let (mut tokens, mut at, mut line) = (Vec::new(), 0, 1);
-    while at < chars.len() {
-        let start = at;
-        let mut text = String::new();
-        match char_at(at) {
-            '/' if char_at(at + 1) == '/' => at = position(&chars, at, &['\n']),
-            '/' if char_at(at + 1) == '*' => at = comment_end(&chars, at),
-            '"' => at = string_end(&chars, at),
-            '\'' if char_at(at + 1) == '\\' => at = position(&chars, at + 3, &['\'']) + 1,
-            '\'' if char_at(at + 2) == '\'' => at += 3,
-            '\'' => at += 1 + chars[at + 1..].iter().take_while(|c| is_word(**c)).count(),
-            c if is_word(c) => {
-                at += chars[at..].iter().take_while(|c| is_word(**c)).count();
-                text = chars[start..at].iter().collect();
-                let hashes = chars[at..].iter().take_while(|c| **c == '#').count();
-                match text.as_str() {
-                    "r" | "br" | "cr" if char_at(at + hashes) == '"' => {
-                        let end = [vec!['"'], vec!['#'; hashes]].concat();
-                        at = position(&chars, at + hashes + 1, &end) + end.len();
-                        text.clear();
-                    }
-                    "r" if hashes == 1 => {
-                        at += 1;
-                        text.clear();
-                    }
-                    "b" | "c" if char_at(at) == '"' => text.clear(),
-                    "b" if char_at(at) == '\'' => text.clear(),
-                    _ => {}
-                }
-            }
-            ':' if char_at(at + 1) == ':' => {
-                at += 2;
-                text = "::".to_owned();
-            }
-            c => {
-                at += 1;
-                text.extend((!c.is_whitespace()).then_some(c));
-            }
-        }
-        at = at.min(chars.len());
-        if !text.is_empty() {
-            tokens.push(Token { text, line });
-        }
-        line += chars[start..at].iter().filter(|c| **c == '\n').count();
-    }
-    tokens
-}
-
-/// Where `wanted` next stands, or the end.
-fn position(chars: &[char], from: usize, wanted: &[char]) -> usize {
-    let rest = chars.get(from..).unwrap_or_default();
-    from + rest.windows(wanted.len()).position(|window| window == wanted).unwrap_or(rest.len())
-}
-
-fn comment_end(chars: &[char], mut at: usize) -> usize {
-    let mut depth = 0usize;
-    while at < chars.len() {
-        match (chars[at], chars.get(at + 1)) {
-            ('/', Some('*')) => depth += 1,
-            ('*', Some('/')) => depth -= 1,
-            _ => {
-                at += 1;
-                continue;
-            }
-        }
-        at += 2;
-        if depth == 0 {
-            break;
-        }
-    }
-    at
-}
-
-fn string_end(chars: &[char], start: usize) -> usize {
-    let mut at = start + 1;
-    while at < chars.len() && chars[at] != '"' {
-        at += if chars[at] == '\\' { 2 } else { 1 };
-    }
-    at + 1
 }
 
 mod the_checker {
@@ -698,5 +405,36 @@ mod the_checker {
             "use std::sync::{Arc, OnceLock, Weak}; use std::time::{Duration, Instant}; fn f(at: Instant) {}",
         );
         passes("event/mod.rs", "use crate::sys::{sync, thread}; fn f() { sync::atomic::fence(x); thread::name() }");
+    }
+}
+
+mod the_graph {
+    use crate::circles::Graph;
+
+    fn circles(sources: &[(&str, &str)]) -> Vec<String> {
+        let sources: Vec<_> = sources.iter().map(|(file, text)| ((*file).to_owned(), (*text).to_owned())).collect();
+        Graph::of(&sources).circles().iter().map(|circle| circle.join(" ")).collect()
+    }
+
+    #[test]
+    fn a_circle_is_found_however_long() {
+        let (a, b, c) = ("use crate::bus::b::B;", "use super::c; struct B;", "fn f() { crate::bus::a::f() }");
+        let sources = [("bus/mod.rs", "mod a; mod b; mod c;"), ("bus/a.rs", a), ("bus/b.rs", b), ("bus/c.rs", c)];
+        assert_eq!(circles(&sources), ["bus/a.rs bus/b.rs bus/c.rs"]);
+        assert!(circles(&sources[..3]).is_empty());
+    }
+
+    #[test]
+    fn what_comes_through_a_re_export_counts_for_the_file_that_defines_it() {
+        let (room, lib) = ("mod a; mod b; pub(crate) use a::{A, Other as Named};", "mod bus; pub use bus::A;");
+        let with = |b, a| circles(&[("lib.rs", lib), ("bus/mod.rs", room), ("bus/a.rs", a), ("bus/b.rs", b)]);
+        for b in ["use super::A;", "use crate::A;", "use crate::bus::Named;", "use crate::bus::{b, A};"] {
+            assert_eq!(with(b, "use crate::bus::b::B;"), ["bus/a.rs bus/b.rs"], "{b}");
+        }
+        assert!(with("use crate::A;", "struct A;").is_empty());
+        assert!(with("use crate::A;", "#[cfg(test)] mod tests { use crate::bus::b::B; }").is_empty());
+        // What the room's own file says, and its files use.
+        let own = [("bus/mod.rs", "mod a; use a::A; fn f() {}"), ("bus/a.rs", "use super::f; struct A;")];
+        assert_eq!(circles(&own), ["bus/a.rs bus/mod.rs"]);
     }
 }
