@@ -3,7 +3,7 @@
 use crate::bus::core::BusCore;
 use crate::bus::frame;
 use crate::bus::handle::EventBus;
-use crate::bus::manual::{Due, Manual};
+use crate::bus::kept::{Due, Manual};
 use crate::bus::rest::apart;
 use crate::runtime::{Drive, NotHere, Serves, Worker};
 use crate::sys::clock::{self, NEVER, Tick};

@@ -1,14 +1,12 @@
 //! What a bus has the pool do: its loop, runners of parallel events, and jobs that go on with a delivery. Each stands among the jobs by the
 //! priority of the event that it is for.
 
-use crate::bus::core::BusCore;
+use crate::bus::core::{BusCore, NOWHERE};
 use crate::event::{AnyEvent, Priority};
 use crate::runtime::{Claimed, Drive, GoOn, Job, Pumped};
 use crate::sys::sync::atomic::Ordering;
 use std::sync::Arc;
 
-/// The loop is nowhere.
-pub(crate) const NOWHERE: u8 = 0;
 /// It stands for an event of normal priority, or of a higher one, or no emit needs to know.
 pub(crate) const USUAL: u8 = Priority::NORMAL.0 + 1;
 
