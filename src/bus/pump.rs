@@ -2,6 +2,7 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::frame;
+use crate::bus::hand;
 use crate::bus::handle::EventBus;
 use crate::bus::kept::{Due, Manual};
 use crate::bus::rest::apart;
@@ -141,7 +142,7 @@ impl BusCore {
         drop(inside);
         if let Some(frame) = frame {
             // What ran on top may have given up what this handler keeps.
-            frame::take_back(&worker, &frame);
+            hand::take_back(&worker, &frame);
         }
         ran
     }
