@@ -10,11 +10,9 @@
 use crate::bus::core::BusCore;
 use crate::bus::ending;
 use crate::bus::frame;
-use crate::bus::permit::delivery_token;
 use crate::bus::seldom::tell_gone;
-use crate::bus::turn::release_delivery;
-use crate::event::{Delivery, RecordPhase};
-use crate::runtime::{Drive, Job, Lane, Pumped, Serves, Work, Worker, is_service_thread};
+use crate::event::AnyEvent;
+use crate::runtime::{Job, Pumped, Serves, Work, Worker, is_service_thread};
 use crate::sync::Bell;
 use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::sync::Mutex;
@@ -57,7 +55,7 @@ struct State {
 
 /// A claimed delivery that goes on when the pump thread comes to it.
 struct Claimed {
-    event: crate::event::AnyEvent,
+    event: AnyEvent,
     delivery: usize,
     work: Box<Work>,
 }
@@ -138,9 +136,23 @@ impl Manual {
         state.thread != worker.id && state.inside > 0
     }
 
-    pub(crate) fn has_fronted(&self) -> bool {
+    /// Others wait for what only the pump thread may run.
+    pub(crate) fn is_awaited(&self) -> bool {
         let state = self.state.lock();
         state.loop_has_turn || !state.fronted.is_empty()
+    }
+
+    /// At the end of a wait on that thread: true if the user is to be told of what is left; the caller does, after unlocking.
+    pub(crate) fn reminds(&self, worker: &Worker) -> bool {
+        let mut state = self.state.lock();
+        state.thread == worker.id && state.reminds()
+    }
+
+    /// The claimed deliveries that the pump thread has yet to come to; and whether its loop had the runtime's turn, which it has no more.
+    pub(crate) fn set_down_turn(&self) -> (Vec<(AnyEvent, usize)>, bool) {
+        let mut state = self.state.lock();
+        let claimed = state.fronted.iter().map(|claimed| (claimed.event.clone(), claimed.delivery)).collect();
+        (claimed, std::mem::take(&mut state.loop_has_turn))
     }
 
     /// For `Debug`.
@@ -343,7 +355,7 @@ impl BusCore {
     }
 
     /// Tells the user that an idle bus has got work; from a thread that may run user code.
-    fn announce(self: &Arc<Self>, unlogged: bool) {
+    pub(crate) fn announce(self: &Arc<Self>, unlogged: bool) {
         if self.manual.as_ref().is_none_or(|manual| manual.wake.is_none()) {
             return;
         }
@@ -386,58 +398,5 @@ impl BusCore {
             unwind::drop_quietly(work);
         }
         tell_gone(&self.identity.label, gone);
-    }
-}
-
-impl Drive for BusCore {
-    fn drive(self: Arc<Self>, worker: &Arc<Worker>) {
-        self.run_loop(worker, None);
-    }
-
-    fn lane(&self) -> Lane {
-        self.lane
-    }
-
-    fn keep(self: Arc<Self>, work: Pumped) {
-        self.put_by(work);
-    }
-
-    fn serve(self: Arc<Self>, worker: &Arc<Worker>, serves: Serves) -> Result<bool, crate::runtime::NotHere> {
-        self.serve_one(worker, serves)
-    }
-
-    fn has_fronted(&self) -> bool {
-        self.manual.as_ref().is_some_and(|manual| manual.has_fronted())
-    }
-
-    fn remind(self: Arc<Self>, worker: &Worker) {
-        let Some(manual) = &self.manual else { return };
-        let reminds = {
-            let mut state = manual.state.lock();
-            state.thread == worker.id && state.reminds()
-        };
-        if reminds {
-            self.announce(true);
-        }
-    }
-
-    fn set_down_fronted(self: Arc<Self>) {
-        let Some(manual) = &self.manual else { return };
-        let (fronted, had_turn) = {
-            let mut state = manual.state.lock();
-            let fronted: Vec<_> =
-                state.fronted.iter().map(|claimed| (claimed.event.clone(), claimed.delivery)).collect();
-            (fronted, std::mem::take(&mut state.loop_has_turn))
-        };
-        for (event, delivery) in fronted {
-            let unstarted = |d: &&Delivery| d.records.iter().all(|record| record.phase != RecordPhase::Started);
-            let turn = event.state().lock().deliveries.get(delivery).filter(unstarted).map(|d| d.manner.turn);
-            if let Some(turn) = turn {
-                release_delivery(&self, delivery_token(&event, delivery), turn);
-            }
-        }
-        if had_turn {
-            self.give_up_global_turn();
-        }
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::bus::core::BusCore;
 use crate::event::{AnyEvent, Priority};
-use crate::runtime::{Drive, Job, Pumped, Work};
+use crate::runtime::{Bus, Job, Pumped, Work};
 use crate::sys::sync::atomic::Ordering;
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ impl BusCore {
 
     /// The loop as a job: for the pool, or the pump thread.
     pub(crate) fn loop_job(self: &Arc<Self>, priority: Priority) -> Job {
-        let bus = Arc::clone(self) as Arc<dyn Drive>;
+        let bus = Arc::clone(self) as Arc<dyn Bus>;
         if self.manual.is_some() { Job::Pumped(bus, Pumped::Loop) } else { Job::Loop(bus, priority) }
     }
 
@@ -55,7 +55,7 @@ impl BusCore {
             None => Job::drives(event, delivery, self.lane, work),
             Some(_) => {
                 let work = Pumped::Delivery { event: event.clone(), delivery, work };
-                Job::Pumped(Arc::clone(self) as Arc<dyn Drive>, work)
+                Job::Pumped(Arc::clone(self) as Arc<dyn Bus>, work)
             }
         }
     }

@@ -8,7 +8,8 @@
 
 use crate::event::{AnyEvent, Fairness, Priority};
 use crate::rules::Lanes;
-use crate::runtime::job::{Job, Lane, Needs};
+use crate::runtime::job::{Job, Needs};
+use crate::runtime::lane::Lane;
 use crate::sys::clock::Tick;
 use std::collections::VecDeque;
 

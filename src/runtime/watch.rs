@@ -6,6 +6,7 @@
 //! comes again only to those on which an alarm is left.
 
 use crate::runtime::crew::Crew;
+use crate::runtime::slot::{Overdue, Slot};
 use crate::runtime::worker::Worker;
 use crate::sync::refused::{self, Wish};
 use crate::sys::clock::{self, NEVER, Tick, Timer};
@@ -13,16 +14,12 @@ use crate::sys::sync::{Condvar, Mutex, MutexGuard};
 use crate::sys::{logging, planted, thread, unwind};
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
-/// What the watch found on a worker's stack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Overdue {
-    Deadline,
-    SlowHandler,
-    SlowEvent,
-    /// One thread is alone with the parallel handlers of an event, and stands still.
-    Alone,
+/// Says what follows when the watch finds a handler overdue: for every bus alike, since handlers of several can be on one stack.
+pub(crate) trait Overseer: Sync {
+    /// On the watch's thread: it must not block, nor run user code.
+    fn overdue(&self, worker: &Arc<Worker>, slot: &Slot, what: Overdue);
 }
 
 type Action = Box<dyn FnOnce() + Send>;
@@ -91,6 +88,8 @@ struct Aftermath {
 pub(crate) struct Watch {
     name: String,
     crew: Arc<Crew>,
+    /// Set before the first handler of any bus of the runtime starts.
+    overseer: OnceLock<&'static dyn Overseer>,
     state: Mutex<State>,
     changed: Condvar,
     aftermath: Mutex<Aftermath>,
@@ -120,11 +119,17 @@ impl Watch {
         Arc::new(Watch {
             name: name.to_owned(),
             crew: Arc::clone(crew),
+            overseer: OnceLock::new(),
             state: Mutex::new(State::default()),
             changed: Condvar::new(),
             aftermath: Mutex::new(Aftermath::default()),
             due: Condvar::new(),
         })
+    }
+
+    /// From now on the watch tells `overseer` what it finds. The first one stays.
+    pub(crate) fn tell(&self, overseer: &'static dyn Overseer) {
+        let _ = self.overseer.set(overseer);
     }
 
     /// The watch will look at the worker's stack no later than `at`.
@@ -347,7 +352,9 @@ impl Watch {
             self.look_at(bound, &worker);
         }
         for (slot, overdue) in due {
-            (slot.overdue)(&worker, &slot, overdue);
+            if let Some(overseer) = self.overseer.get() {
+                overseer.overdue(&worker, &slot, overdue);
+            }
         }
     }
 

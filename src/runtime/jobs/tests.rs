@@ -1,8 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_types, reason = "tests")]
 
 use super::*;
-use crate::runtime::pool::Place;
-use crate::runtime::worker::Worker;
+use crate::runtime::worker::{Activity, Worker};
 use std::sync::{Arc, Mutex};
 
 /// Jobs that say which they were.
@@ -15,7 +14,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Bench { jobs: Jobs::default(), ran: Arc::default(), worker: Worker::new(Place::Outside, None), now: 0 }
+        Bench { jobs: Jobs::default(), ran: Arc::default(), worker: Worker::new(Activity::Outside, None), now: 0 }
     }
 
     fn push(&mut self, lane: Lane, name: &str, granted: bool) {

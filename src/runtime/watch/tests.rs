@@ -1,5 +1,5 @@
 use super::*;
-use crate::runtime::pool::Place;
+use crate::runtime::worker::Activity;
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -28,7 +28,7 @@ fn what_is_taken_back_leaves_nothing_and_the_rest_stays_in_order() {
 #[test]
 fn a_worker_has_one_look_at_the_earliest_time() {
     let watch = Watch::new("one-look", &Arc::default());
-    let workers: Vec<_> = (0..3).map(|_| Worker::new(Place::Outside, None)).collect();
+    let workers: Vec<_> = (0..3).map(|_| Worker::new(Activity::Outside, None)).collect();
     let at = |n: u64| clock::after(clock::now(), HOUR) + n;
     let first = at(0);
     for n in (0..1000).rev() {
