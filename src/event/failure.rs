@@ -1,11 +1,11 @@
-//! What a handler fails with, what an invocation ends with, and why it was given up.
+//! What a handler fails with, and what its invocation ends with. How these show, and what they lead to, is in `chain`.
 
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{EventId, HandlerId, chain};
+use crate::event::Cause;
 
 /// Any error that may cross threads.
 pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
@@ -74,13 +74,6 @@ impl<E: Into<BoxError>> From<E> for HandlerError {
     }
 }
 
-/// The error's own text.
-impl fmt::Display for HandlerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        chain::show(&*self.error, f)
-    }
-}
-
 impl fmt::Debug for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HandlerError").field("error", &self.error).field("permanent", &self.permanent).finish()
@@ -135,205 +128,9 @@ pub enum HandlerFailure {
     WorkerStart(String),
 }
 
-impl fmt::Display for HandlerFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            HandlerFailure::Failed(_) => chain::show(self, f),
-            HandlerFailure::Panicked(text) => write!(f, "handler panicked: {text}"),
-            HandlerFailure::TimedOut { after, detail: None } => write!(f, "timed out after {after:?}"),
-            HandlerFailure::TimedOut { after, detail: Some(detail) } => {
-                write!(f, "timed out after {after:?}, {detail}")
-            }
-            HandlerFailure::Cancelled { cause } => write!(f, "cancelled before it started: {cause}"),
-            HandlerFailure::Aborted { cause } => write!(f, "abandoned while running: {cause}"),
-            HandlerFailure::WrongType { expected, found } => {
-                write!(f, "wrong type: expected {expected}, found {found}")
-            }
-            HandlerFailure::Worker(text) => write!(f, "worker process failed: {text}"),
-            HandlerFailure::WorkerStart(text) => write!(f, "worker process did not start: {text}"),
-        }
-    }
-}
-
-impl fmt::Debug for HandlerFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            HandlerFailure::Failed(error) => chain::debug(&**error, f),
-            HandlerFailure::Panicked(text) => f.debug_tuple("Panicked").field(text).finish(),
-            HandlerFailure::TimedOut { after, detail } => {
-                f.debug_struct("TimedOut").field("after", after).field("detail", detail).finish()
-            }
-            HandlerFailure::Cancelled { cause } => f.debug_struct("Cancelled").field("cause", cause).finish(),
-            HandlerFailure::Aborted { cause } => f.debug_struct("Aborted").field("cause", cause).finish(),
-            HandlerFailure::WrongType { expected, found } => {
-                f.debug_struct("WrongType").field("expected", expected).field("found", found).finish()
-            }
-            HandlerFailure::Worker(text) => f.debug_tuple("Worker").field(text).finish(),
-            HandlerFailure::WorkerStart(text) => f.debug_tuple("WorkerStart").field(text).finish(),
-        }
-    }
-}
-
-impl Error for HandlerFailure {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        chain::source_behind(self)
-    }
-}
-
-impl Drop for HandlerFailure {
-    fn drop(&mut self) {
-        if let HandlerFailure::Failed(error) = self {
-            chain::let_go(std::mem::replace(error, Box::new(chain::Gone)));
-        }
-    }
-}
-
-impl HandlerFailure {
-    /// The error of type `E` that the handler returned, or the first one among its sources.
-    ///
-    /// Looks through [`Failed`](Self::Failed) and down the chain of `source()`, and through what this crate wraps on the
-    /// way, so that a handler that fails because its child failed shows the child's error.
-    ///
-    /// ```
-    /// use threadbus::*;
-    ///
-    /// let failure = HandlerFailure::Failed("x".parse::<u32>().unwrap_err().into());
-    /// assert!(failure.downcast_ref::<std::num::ParseIntError>().is_some());
-    /// assert!(failure.downcast_ref::<std::io::Error>().is_none());
-    /// ```
-    pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
-        match self {
-            HandlerFailure::Failed(error) => chain::find(&**error),
-            _ => None,
-        }
-    }
-}
-
-/// Why an invocation was given up: the nearest reason, and whose it was.
-///
-/// `Display` reads `timeout of fetch#1a2b on Parent#9c0d after 50ms`.
-#[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cause {
-    /// What happened.
-    pub kind: CauseKind,
-    /// The event it happened to: the given-up one, or one above it.
-    pub event: EventId,
-    /// Type of that event.
-    pub event_type: String,
-    /// The handler whose timeout passed, or who was first.
-    pub handler: Option<HandlerId>,
-    /// The timeout that passed.
-    pub after: Option<Duration>,
-    /// What the handler was at, if that was a command or a worker process: `waits for command sh, which wrote "…"`.
-    pub detail: Option<Arc<str>>,
-    /// For `Display`: `name#last4` of the handler, or from where the event was dropped.
-    pub(crate) handler_label: Option<String>,
-}
-
-impl Cause {
-    /// A cause that names the event only.
-    pub(crate) fn new(kind: CauseKind, event: EventId, event_type: impl Into<String>) -> Self {
-        Self {
-            kind,
-            event,
-            event_type: event_type.into(),
-            handler: None,
-            after: None,
-            detail: None,
-            handler_label: None,
-        }
-    }
-
-    /// Names the handler, with its label.
-    pub(crate) fn with_handler(mut self, handler: HandlerId, label: impl Into<String>) -> Self {
-        self.handler = Some(handler);
-        self.handler_label = Some(label.into());
-        self
-    }
-
-    /// Names the timeout.
-    pub(crate) fn with_after(mut self, after: Duration) -> Self {
-        self.after = Some(after);
-        self
-    }
-
-    /// Of one handler: what it was at.
-    pub(crate) fn with_detail(mut self, detail: Option<Arc<str>>) -> Self {
-        self.detail = detail;
-        self
-    }
-
-    /// Of a drop, which names no handler: `from the full queue of app#1a2b`.
-    pub(crate) fn with_place(mut self, place: String) -> Self {
-        self.handler_label = Some(place);
-        self
-    }
-
-    /// `name#last4`; without a name as much as is known.
-    fn handler_text(&self) -> Option<String> {
-        let by_id = || self.handler.map(|handler| format!("handler#{}", handler.last4()));
-        self.handler_label.clone().or_else(by_id)
-    }
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let event = format_args!("{}#{}", self.event_type, self.event.last4());
-        let handler = self.handler_text();
-        match (self.kind, handler) {
-            (CauseKind::HandlerTimeout, Some(handler)) => write!(f, "timeout of {handler} on {event}")?,
-            (CauseKind::HandlerTimeout, None) => write!(f, "timeout of a handler on {event}")?,
-            (CauseKind::EventTimeout, _) => write!(f, "timeout of {event}")?,
-            (CauseKind::Cancelled, Some(handler)) => write!(f, "cancellation of {handler} on {event}")?,
-            (CauseKind::Cancelled, None) => write!(f, "cancellation of {event}")?,
-            (CauseKind::LostFirst, Some(handler)) => write!(f, "{handler} was first on {event}")?,
-            (CauseKind::LostFirst, None) => write!(f, "another handler was first on {event}")?,
-            (CauseKind::Off, Some(handler)) => write!(f, "removal of {handler} before it came to {event}")?,
-            (CauseKind::Off, None) => write!(f, "removal of a handler before it came to {event}")?,
-            (CauseKind::Shutdown, _) => write!(f, "shutdown of the bus of {event}")?,
-            (CauseKind::Dropped, Some(place)) => write!(f, "drop of {event} {place}")?,
-            (CauseKind::Dropped, None) => write!(f, "drop of {event}")?,
-        }
-        if let Some(after) = self.after {
-            write!(f, " after {after:?}")?;
-        }
-        self.detail.as_ref().map_or(Ok(()), |detail| write!(f, ", {detail}"))
-    }
-}
-
-/// The kinds of reasons for giving an invocation up.
-#[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CauseKind {
-    /// The timeout of a handler, whose emitted events go with it.
-    HandlerTimeout,
-    /// The timeout of an event.
-    EventTimeout,
-    /// Somebody called `cancel`.
-    Cancelled,
-    /// Another handler had a value first, under `HandlerCompletion::First`.
-    LostFirst,
-    /// [`off`](crate::EventBus::off) had ended the handler's registration before it started. Not counted as a failure.
-    Off,
-    /// The bus shut down.
-    Shutdown,
-    /// The event fell out of a full queue, under [`OnFull::DropOldest`](crate::OnFull::DropOldest), or went with the last handle of its bus.
-    Dropped,
-}
-
 #[cfg(test)]
 mod tests {
-    use std::num::ParseIntError;
-
-    use uuid::Uuid;
-
     use super::*;
-    use crate::event::{EmitError, ResultError, WaitError};
-
-    fn parse_error() -> BoxError {
-        "x".parse::<u8>().map_or_else(BoxError::from, |_| "it is a number".into())
-    }
 
     #[test]
     fn everything_that_is_an_error_or_text_converts() {
@@ -373,61 +170,5 @@ mod tests {
         // Nobody but the bus ends an invocation by its timeout.
         let timeout = HandlerFailure::TimedOut { after: Duration::ZERO, detail: None };
         assert!(matches!(&failure(timeout), HandlerFailure::Failed(_)));
-    }
-
-    #[test]
-    fn downcast_goes_down_the_source_chain() {
-        #[derive(Debug, thiserror::Error)]
-        #[error("outer")]
-        struct Outer(#[source] BoxError);
-        let failure = HandlerFailure::Failed(Outer(parse_error()).into());
-        assert!(failure.downcast_ref::<Outer>().is_some());
-        assert!(failure.downcast_ref::<ParseIntError>().is_some());
-        assert!(failure.downcast_ref::<fmt::Error>().is_none());
-        assert!(HandlerFailure::Panicked("x".into()).downcast_ref::<Outer>().is_none());
-    }
-
-    #[test]
-    fn downcast_sees_the_failure_of_an_awaited_child() {
-        let child = Arc::new(HandlerFailure::Failed(parse_error()));
-        let error = ResultError::Handler { handler: "child#0000".into(), failure: child };
-        let failure = HandlerError::from(error).into_failure();
-        assert!(failure.downcast_ref::<ResultError>().is_some());
-        assert!(failure.downcast_ref::<HandlerFailure>().is_some());
-        assert!(failure.downcast_ref::<ParseIntError>().is_some());
-    }
-
-    #[test]
-    fn downcast_sees_through_transparent_errors() {
-        let failure = HandlerError::from(ResultError::Wait(WaitError::Rejected(EmitError::Aborted))).into_failure();
-        assert_eq!(failure.downcast_ref(), Some(&WaitError::Rejected(EmitError::Aborted)));
-        assert_eq!(failure.downcast_ref(), Some(&EmitError::Aborted));
-    }
-
-    #[test]
-    fn causes_read_as_a_sentence() {
-        let event = EventId(Uuid::from_u128(0x9c0d));
-        let handler = HandlerId(Uuid::from_u128(0x1a2b));
-        let after = Duration::from_millis(50);
-        let bare = |kind| Cause::new(kind, event, "Parent");
-        let full = |kind| bare(kind).with_handler(handler, "fetch#1a2b").with_after(after);
-
-        assert_eq!(full(CauseKind::HandlerTimeout).to_string(), "timeout of fetch#1a2b on Parent#9c0d after 50ms");
-        assert_eq!(bare(CauseKind::HandlerTimeout).to_string(), "timeout of a handler on Parent#9c0d");
-        assert_eq!(full(CauseKind::EventTimeout).to_string(), "timeout of Parent#9c0d after 50ms");
-        assert_eq!(bare(CauseKind::EventTimeout).to_string(), "timeout of Parent#9c0d");
-        assert_eq!(bare(CauseKind::Cancelled).to_string(), "cancellation of Parent#9c0d");
-        assert_eq!(bare(CauseKind::LostFirst).to_string(), "another handler was first on Parent#9c0d");
-        assert_eq!(bare(CauseKind::Shutdown).to_string(), "shutdown of the bus of Parent#9c0d");
-        assert_eq!(bare(CauseKind::Dropped).to_string(), "drop of Parent#9c0d");
-        let placed = bare(CauseKind::Dropped).with_place("from the full queue of app#1a2b".to_owned());
-        assert_eq!(placed.to_string(), "drop of Parent#9c0d from the full queue of app#1a2b");
-        let first = bare(CauseKind::LostFirst).with_handler(handler, "fast#1a2b");
-        assert_eq!(first.to_string(), "fast#1a2b was first on Parent#9c0d");
-        let mut nameless = full(CauseKind::HandlerTimeout);
-        nameless.handler_label = None;
-        assert_eq!(nameless.to_string(), "timeout of handler#1a2b on Parent#9c0d after 50ms");
-        let aborted = HandlerFailure::Aborted { cause: bare(CauseKind::Cancelled) };
-        assert_eq!(aborted.to_string(), "abandoned while running: cancellation of Parent#9c0d");
     }
 }

@@ -1,6 +1,7 @@
 //! A thread while it is inside ours: its bell, and the stack of handlers it runs, shared with the watch and with diagnostics.
 
-use crate::event::{ALONE, AnyEvent, HandlerId, State};
+use crate::event::{AnyEvent, HandlerId, State};
+use crate::rules::ALONE;
 use crate::runtime::drive::{Drive, NotHere, Serves};
 use crate::runtime::job::Lane;
 use crate::runtime::pool::Place;
