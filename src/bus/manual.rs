@@ -8,13 +8,15 @@
 //! and who leaves announces what has come since. So whichever comes second announces.
 
 use crate::bus::core::BusCore;
+use crate::bus::drive::go_on_with_permit;
 use crate::bus::ending;
 use crate::bus::frame;
+use crate::bus::helpers::help;
 use crate::bus::permit::delivery_token;
 use crate::bus::seldom::tell_gone;
-use crate::bus::turn::release_delivery;
+use crate::bus::turn::{release_delivery, resume};
 use crate::event::{Delivery, RecordPhase};
-use crate::runtime::{Drive, Job, Lane, Pumped, Serves, Work, Worker, is_service_thread};
+use crate::runtime::{Claimed, Drive, GoOn, Job, Lane, Pumped, Serves, Worker, is_service_thread};
 use crate::sync::Bell;
 use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::sync::Mutex;
@@ -55,18 +57,11 @@ struct State {
     closed: bool,
 }
 
-/// A claimed delivery that goes on when the pump thread comes to it.
-struct Claimed {
-    event: crate::event::AnyEvent,
-    delivery: usize,
-    work: Box<Work>,
-}
-
 /// What the pump thread does next.
 pub(crate) enum Due {
     Loop,
     Free,
-    Work(Box<Work>),
+    Delivery(Claimed),
 }
 
 impl State {
@@ -161,7 +156,7 @@ impl Manual {
                 std::mem::take(&mut state.wants_loop)
             }
             Due::Free => std::mem::take(&mut state.wants_free),
-            Due::Work(_) => false,
+            Due::Delivery(_) => false,
         }
     }
 
@@ -174,7 +169,7 @@ impl Manual {
     pub(crate) fn due(&self, serves: Serves) -> Option<Due> {
         let mut state = self.state.lock();
         if let Some(claimed) = state.fronted.pop_front() {
-            return Some(Due::Work(claimed.work));
+            return Some(Due::Delivery(claimed));
         }
         if (serves == Serves::All || state.loop_has_turn) && std::mem::take(&mut state.wants_loop) {
             state.loop_has_turn = false;
@@ -260,14 +255,13 @@ impl BusCore {
     #[cold]
     pub(crate) fn put_by(self: &Arc<Self>, work: Pumped) {
         let Some(manual) = &self.manual else { return };
-        let unlogged = matches!(&work, Pumped::Delivery { event, .. } if event.head().is_from_logger());
+        let unlogged = matches!(&work, Pumped::Delivery(claimed) if claimed.event.head().is_from_logger());
         let (bell, announces) = {
             let mut state = manual.state.lock();
             match work {
-                Pumped::Delivery { event, delivery, work } if state.closed => {
+                Pumped::Delivery(Claimed { event, delivery, .. }) if state.closed => {
                     drop(state);
                     // Nobody will ever come; who waits for it is told.
-                    drop(work);
                     if ending::drop_delivery(&event, delivery, self.label()) && !event.head().is_from_logger() {
                         tell_gone(&self.identity.label, 1);
                     }
@@ -278,9 +272,7 @@ impl BusCore {
                     return self.give_up_global_turn();
                 }
                 _ if state.closed => return,
-                Pumped::Delivery { event, delivery, work } => {
-                    state.fronted.push_back(Claimed { event, delivery, work });
-                }
+                Pumped::Delivery(claimed) => state.fronted.push_back(claimed),
                 Pumped::Loop => state.wants_loop = true,
                 Pumped::LoopWithTurn => (state.wants_loop, state.loop_has_turn) = (true, true),
                 Pumped::Free => state.wants_free = true,
@@ -380,10 +372,10 @@ impl BusCore {
         if has_turn {
             self.give_up_global_turn();
         }
-        for Claimed { event, delivery, work } in left {
+        for Claimed { event, delivery, .. } in left {
             let ended = ending::drop_delivery(&event, delivery, self.label());
             gone += usize::from(ended && !event.head().is_from_logger());
-            unwind::drop_quietly(work);
+            unwind::drop_quietly(event);
         }
         tell_gone(&self.identity.label, gone);
     }
@@ -392,6 +384,16 @@ impl BusCore {
 impl Drive for BusCore {
     fn drive(self: Arc<Self>, worker: &Arc<Worker>) {
         self.run_loop(worker, None);
+    }
+
+    fn go_on(self: Arc<Self>, worker: &Arc<Worker>, Claimed { event, delivery, how }: Claimed) {
+        match how {
+            GoOn::Resume => resume(&self, worker, &event, delivery),
+            GoOn::Help => help(&self, worker, &event, delivery),
+            GoOn::WithPermit { invocation, mode, token } => {
+                go_on_with_permit(&self, worker, (&event, delivery), (invocation, mode), token);
+            }
+        }
     }
 
     fn lane(&self) -> Lane {

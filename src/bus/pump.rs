@@ -178,7 +178,7 @@ impl BusCore {
         let ran = apart(&self.runtime, worker, || match due {
             Due::Loop => Arc::clone(self).drive(worker),
             Due::Free => self.run_free(worker),
-            Due::Work(work) => work(worker),
+            Due::Delivery(claimed) => Arc::clone(self).go_on(worker, claimed),
         });
         if let Err(panic) = ran {
             unwind::tell_outside_of_handlers("a pump thread", panic);

@@ -3,7 +3,7 @@
 
 use crate::bus::core::BusCore;
 use crate::event::{AnyEvent, Priority};
-use crate::runtime::{Drive, Job, Pumped, Work};
+use crate::runtime::{Claimed, Drive, GoOn, Job, Pumped};
 use crate::sys::sync::atomic::Ordering;
 use std::sync::Arc;
 
@@ -50,13 +50,11 @@ impl BusCore {
     }
 
     /// A job that drives a claimed delivery of this bus on: for the pool, or the pump thread.
-    pub(crate) fn job(self: &Arc<Self>, event: &AnyEvent, delivery: usize, work: Box<Work>) -> Job {
+    pub(crate) fn job(self: &Arc<Self>, event: &AnyEvent, delivery: usize, how: GoOn) -> Job {
+        let bus = Arc::clone(self) as Arc<dyn Drive>;
         match &self.manual {
-            None => Job::drives(event, delivery, self.lane, work),
-            Some(_) => {
-                let work = Pumped::Delivery { event: event.clone(), delivery, work };
-                Job::Pumped(Arc::clone(self) as Arc<dyn Drive>, work)
-            }
+            None => Job::drives(bus, event, delivery, how),
+            Some(_) => Job::Pumped(bus, Pumped::Delivery(Claimed { event: event.clone(), delivery, how })),
         }
     }
 
