@@ -6,10 +6,11 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::event::json::place::{self, Unfit};
+use crate::event::json::{lossless, whole};
 use crate::event::options::label_of;
-use crate::event::place::{self, Unfit};
 use crate::event::type_name::short_type_name;
-use crate::event::{EventOptions, Json, lossless, whole};
+use crate::event::{EventOptions, Json};
 #[cfg(feature = "process")]
 use crate::exact;
 use crate::sys::{logging, unwind};

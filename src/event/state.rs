@@ -2,10 +2,22 @@
 //!
 //! Pure. Each says whether it was this call that made it; whoever made it owes what follows (`runtime/README.md`, section 2).
 
-use crate::event::deliveries::Deliveries;
-use crate::event::{
-    AnyEvent, BusId, BusIdentity, Completion, Delivery, DeliveryPhase, EmitError, Manner, State, Unrun,
-};
+mod children;
+mod completion;
+pub(super) mod delays;
+pub(super) mod deliveries;
+pub(super) mod given_up;
+mod links;
+mod places;
+
+pub(crate) use children::LetGo;
+pub(crate) use completion::Completion;
+pub(crate) use delays::{Delay, Wait};
+pub(crate) use given_up::{AttemptKey, Hook, Pause, given_up, note_given_up};
+pub(crate) use places::Placed;
+
+use crate::event::state::deliveries::Deliveries;
+use crate::event::{AnyEvent, BusId, BusIdentity, Delivery, DeliveryPhase, EmitError, Manner, State, Unrun};
 use crate::sys::clock::{Stamp, Tick};
 use crate::sys::planted;
 use std::sync::Arc;

@@ -14,10 +14,10 @@
 //! `completion`, `delivery`, `slot`, `options`, `body`.
 
 use crate::event::context_map::ContextMap;
-use crate::event::delays::{Delays, Wait};
-use crate::event::deliveries::Deliveries;
-use crate::event::given_up::{GivenUp, Hooks};
 use crate::event::record::Deadline;
+use crate::event::state::delays::{Delays, Wait};
+use crate::event::state::deliveries::Deliveries;
+use crate::event::state::given_up::{GivenUp, Hooks};
 use crate::event::{
     AnyOutput, BusIdentity, DeliveryPhase, EmitError, EventConcurrency, EventId, HandlerCompletion, HandlerConcurrency,
     HandlerError, HandlerFailure, HandlerId, HandlerInfo, HandlerMode, HandlerOptions, Json, JsonError, Knob,

@@ -26,7 +26,7 @@ impl Placed {
         Placed { delivery, invocation, group, timer: None, until_returned, inside: None, returned: 0, wanted: false }
     }
 
-    pub(super) fn is_of(&self, delivery: usize, invocation: usize) -> bool {
+    pub(in crate::event) fn is_of(&self, delivery: usize, invocation: usize) -> bool {
         (self.delivery, self.invocation) == (delivery, invocation)
     }
 
@@ -36,20 +36,20 @@ impl Placed {
     }
 
     /// That attempt is given up: its thread is inside until it returns, unless it has already.
-    pub(super) fn is_left_to(&mut self, attempt: u32) {
+    pub(in crate::event) fn is_left_to(&mut self, attempt: u32) {
         if self.until_returned && self.returned != attempt {
             self.inside = Some(attempt);
         }
     }
 
     /// The next attempt waits for the thread that is inside. False if none is.
-    pub(super) fn wants_returned(&mut self) -> bool {
+    pub(in crate::event) fn wants_returned(&mut self) -> bool {
         self.wanted = self.is_in_use();
         self.wanted
     }
 
     /// The thread of an attempt that was given up is back. True if the next attempt has waited for that.
-    pub(super) fn has_returned(&mut self, attempt: u32) -> bool {
+    pub(in crate::event) fn has_returned(&mut self, attempt: u32) -> bool {
         self.returned = attempt;
         if self.inside != Some(attempt) {
             return false;

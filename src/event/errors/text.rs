@@ -1,6 +1,6 @@
 //! How failures of handlers read, what they lead to, and how they are dropped: as the chain of errors that they may be a part of.
 
-use crate::event::chain::{self, Gone};
+use crate::event::errors::chain::{self, Gone};
 use crate::event::{HandlerError, HandlerFailure, ResultError};
 use std::error::Error;
 use std::fmt;

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 /// What completing an event leaves to do, outside its lock.
 pub(crate) struct Completion {
-    pub(super) bell: Option<Arc<Bell>>,
+    pub(in crate::event) bell: Option<Arc<Bell>>,
     #[expect(clippy::box_collection, reason = "few events have some, and every end moves this")]
-    pub(super) watchers: Option<Box<Vec<Watcher>>>,
+    pub(in crate::event) watchers: Option<Box<Vec<Watcher>>>,
     pub(crate) parent: Option<AnyEvent>,
     /// When.
     pub(crate) at: Stamp,

@@ -1,4 +1,13 @@
-//! JSON as this crate knows it, and how much of it is let in.
+//! JSON as this crate knows it: how much of it is let in, what an event that came as JSON keeps (`origin`), and how a payload becomes JSON
+//! and comes back (`lossless`, `whole`, and `place` for where it does not fit).
+
+pub(super) mod lossless;
+mod origin;
+pub(super) mod place;
+pub(super) mod whole;
+
+pub(crate) use origin::Origin;
+pub(crate) use whole::unsigned;
 
 /// JSON as this crate reads and writes it.
 pub type Json = serde_json::Value;

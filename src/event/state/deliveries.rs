@@ -12,14 +12,14 @@ pub(crate) struct Deliveries<D> {
 
 /// A delivery to a bus that the event was forwarded to.
 #[derive(Debug)]
-pub(super) struct Forwarded<D> {
-    pub(super) delivery: D,
-    pub(super) arrived: Tick,
+pub(in crate::event) struct Forwarded<D> {
+    pub(in crate::event) delivery: D,
+    pub(in crate::event) arrived: Tick,
 }
 
 impl<D> Deliveries<D> {
     #[inline(always)]
-    pub(super) fn of(first: D) -> Self {
+    pub(in crate::event) fn of(first: D) -> Self {
         Deliveries { first: Some(first), more: None }
     }
 
@@ -50,7 +50,7 @@ impl<D> Deliveries<D> {
         self.first.iter().chain(self.forwarded().map(|more| &more.delivery))
     }
 
-    pub(super) fn forwarded(&self) -> impl Iterator<Item = &Forwarded<D>> {
+    pub(in crate::event) fn forwarded(&self) -> impl Iterator<Item = &Forwarded<D>> {
         self.more.iter().flat_map(|more| more.iter())
     }
 
@@ -65,7 +65,7 @@ impl<D> Deliveries<D> {
     }
 
     /// Returns the delivery's number.
-    pub(super) fn push(&mut self, delivery: D, arrived: Tick) -> usize {
+    pub(in crate::event) fn push(&mut self, delivery: D, arrived: Tick) -> usize {
         if self.first.is_none() {
             self.first = Some(delivery);
             return 0;
@@ -75,7 +75,7 @@ impl<D> Deliveries<D> {
         more.len()
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(in crate::event) fn clear(&mut self) {
         self.first = None;
         self.more = None;
     }

@@ -1,7 +1,7 @@
 //! Errors that go up through many handlers: each of our links shows what it carries, and a chain of them may be thousands long. So nothing here walks one by recursion: not
 //! showing, not looking for a type, not dropping.
 
-use crate::event::error::REJECTED;
+use crate::event::errors::answers::REJECTED;
 use crate::event::{BoxError, HandlerFailure, ResultError, WaitError};
 use crate::sys::{thread, unwind};
 use std::cell::{Cell, RefCell};

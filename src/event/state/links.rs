@@ -1,7 +1,7 @@
 //! What few events have in their state: hooks of attempts, places under limits, delays between attempts, lines they wait in, batches.
 
-use crate::event::delays::{Delay, Wait};
-use crate::event::given_up::{Hook, Pause};
+use crate::event::state::delays::{Delay, Wait};
+use crate::event::state::given_up::{Hook, Pause};
 use crate::event::structure::Links;
 use crate::event::{AttemptKey, DeliveryPhase, Outcome, Placed, RecordPhase, State};
 use crate::sys::clock::{Stamp, Timer};

@@ -26,7 +26,7 @@ pub(crate) struct AttemptKey {
 }
 
 impl AttemptKey {
-    pub(super) fn is_of(&self, delivery: usize, invocation: usize) -> bool {
+    pub(in crate::event) fn is_of(&self, delivery: usize, invocation: usize) -> bool {
         (self.delivery, self.invocation) == (delivery, invocation)
     }
 }
@@ -41,7 +41,7 @@ pub(crate) struct Hook {
 
 /// The hooks of one event.
 #[derive(Default)]
-pub(super) struct Hooks {
+pub(in crate::event) struct Hooks {
     list: Vec<Hook>,
     /// How many there have been.
     count: u64,
@@ -49,32 +49,32 @@ pub(super) struct Hooks {
 
 impl Hooks {
     /// The number takes it back.
-    pub(super) fn add(&mut self, of: AttemptKey, run: Box<dyn FnOnce() + Send>) -> u64 {
+    pub(in crate::event) fn add(&mut self, of: AttemptKey, run: Box<dyn FnOnce() + Send>) -> u64 {
         self.count += 1;
         self.list.push(Hook { of, number: self.count, run });
         self.count
     }
 
-    pub(super) fn remove(&mut self, number: u64) -> Option<Hook> {
+    pub(in crate::event) fn remove(&mut self, number: u64) -> Option<Hook> {
         let at = self.list.iter().rposition(|hook| hook.number == number)?;
         Some(self.list.remove(at))
     }
 
-    pub(super) fn are_left_of(&self, of: AttemptKey) -> bool {
+    pub(in crate::event) fn are_left_of(&self, of: AttemptKey) -> bool {
         self.list.iter().any(|hook| hook.of == of)
     }
 
-    pub(super) fn take(&mut self, of: AttemptKey) -> Vec<Hook> {
+    pub(in crate::event) fn take(&mut self, of: AttemptKey) -> Vec<Hook> {
         self.list.extract_if(.., |hook| hook.of == of).collect()
     }
 }
 
 /// Of each invocation of an event the newest attempt that was given up.
 #[derive(Default)]
-pub(super) struct GivenUp(Vec<AttemptKey>);
+pub(in crate::event) struct GivenUp(Vec<AttemptKey>);
 
 impl GivenUp {
-    pub(super) fn add(&mut self, of: AttemptKey) {
+    pub(in crate::event) fn add(&mut self, of: AttemptKey) {
         match self.0.iter_mut().find(|newest| newest.is_of(of.delivery, of.invocation)) {
             Some(newest) => newest.attempt = of.attempt,
             None => self.0.push(of),
@@ -82,7 +82,7 @@ impl GivenUp {
     }
 
     /// That attempt, or a later one of its invocation.
-    pub(super) fn has(&self, of: AttemptKey) -> bool {
+    pub(in crate::event) fn has(&self, of: AttemptKey) -> bool {
         self.0.iter().any(|newest| newest.is_of(of.delivery, of.invocation) && of.attempt <= newest.attempt)
     }
 }

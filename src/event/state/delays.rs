@@ -35,15 +35,15 @@ impl Delay {
 
 /// The delays of one event, at most one of each invocation.
 #[derive(Default)]
-pub(super) struct Delays(Vec<Delay>);
+pub(in crate::event) struct Delays(Vec<Delay>);
 
 impl Delays {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::event) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Returns the delay of the invocation's attempt before.
-    pub(super) fn put(&mut self, delay: Delay) -> Option<Delay> {
+    pub(in crate::event) fn put(&mut self, delay: Delay) -> Option<Delay> {
         match self.0.iter_mut().find(|before| before.of.is_of(delay.of.delivery, delay.of.invocation)) {
             Some(before) => Some(std::mem::replace(before, delay)),
             None => {
@@ -54,25 +54,25 @@ impl Delays {
     }
 
     /// False if the delay is over.
-    pub(super) fn keep_timer(&mut self, of: AttemptKey, timer: Timer) -> bool {
+    pub(in crate::event) fn keep_timer(&mut self, of: AttemptKey, timer: Timer) -> bool {
         let delay = self.0.iter_mut().find(|delay| delay.of == of && !delay.over);
         delay.map(|delay| delay.timer = Some(timer)).is_some()
     }
 
-    pub(super) fn end(&mut self, of: AttemptKey) {
+    pub(in crate::event) fn end(&mut self, of: AttemptKey) {
         if let Some(delay) = self.0.iter_mut().find(|delay| delay.of == of) {
             (delay.over, delay.timer) = (true, None);
         }
     }
 
     /// Takes out the delays of a delivery that are not over, and whose invocations still wait.
-    pub(super) fn cut(&mut self, delivery: usize, still_waits: impl Fn(AttemptKey) -> bool) -> Vec<Delay> {
+    pub(in crate::event) fn cut(&mut self, delivery: usize, still_waits: impl Fn(AttemptKey) -> bool) -> Vec<Delay> {
         let waits = |delay: &mut Delay| delay.of.delivery == delivery && !delay.over && still_waits(delay.of);
         self.0.extract_if(.., waits).collect()
     }
 
     /// Takes out all delays of a delivery.
-    pub(super) fn take(&mut self, delivery: usize) -> Vec<Delay> {
+    pub(in crate::event) fn take(&mut self, delivery: usize) -> Vec<Delay> {
         self.0.extract_if(.., |delay| delay.of.delivery == delivery).collect()
     }
 }
