@@ -1,15 +1,13 @@
-//! What a command writes: the end of it, its lines as they come, and what a failure shows of it.
+//! What a command writes, as it comes: the end of each stream is kept, and a callback gets the lines.
 
 use super::command::Command;
+use super::excerpt::{SHOWN, show};
 use super::output::{Captured, OutputLine};
 use super::text::{self, LONGEST_LINE, Lines};
 use crate::sys::sync::Mutex;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-
-/// How much of each stream a failure shows.
-const SHOWN: usize = 4 * 1024;
 
 /// The last bytes of many.
 #[derive(Debug, Default)]
@@ -61,28 +59,6 @@ impl fmt::Display for Said {
         });
         show(f, ", which", (&stdout.0, stdout.1), (&stderr.0, stderr.1))
     }
-}
-
-/// `, which wrote "…"`, each stream by its end; nothing if nothing was written.
-pub(crate) fn show(
-    f: &mut fmt::Formatter<'_>,
-    who: &str,
-    (stdout, lost): (&[u8], u64),
-    (stderr, lost_errors): (&[u8], u64),
-) -> fmt::Result {
-    let mut and = who;
-    for (bytes, lost, what) in [(stdout, lost, "wrote"), (stderr, lost_errors, "wrote to its error output")] {
-        if bytes.is_empty() {
-            continue;
-        }
-        let cut = bytes.len().saturating_sub(SHOWN);
-        let end = &bytes[cut..];
-        let end = if cut > 0 { &end[text::first_whole(end)..] } else { end };
-        let more = if cut > 0 || lost > 0 { "…" } else { "" };
-        write!(f, "{and} {what} {more}{:?}", String::from_utf8_lossy(end))?;
-        and = " and";
-    }
-    Ok(())
 }
 
 /// Who is told of each line.

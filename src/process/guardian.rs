@@ -5,7 +5,8 @@
 
 use super::child::{Target as To, Watched};
 use super::command::Command;
-use super::start::{self, Join, Mark};
+use super::place::{Join, Mark, Place};
+use super::start;
 use super::streams::Target;
 use rustix::process::Pid;
 use std::io::{self, PipeWriter, Write};
@@ -38,17 +39,6 @@ while [ "$left" -gt 0 ] && kill -s 0 -- $to; do
 done
 kill -s KILL -- $to
 "#;
-
-/// Where a command lives, and by what it is ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// A session of its own.
-    Session,
-    /// This session, in the guardian's group.
-    Guarded,
-    /// This session and this process's group, in the foreground of its terminal.
-    Foreground,
-}
 
 #[derive(Debug)]
 pub(crate) struct Guardian {

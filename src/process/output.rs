@@ -1,6 +1,6 @@
 //! What became of a command: how it ended, what it wrote, or why it did not run.
 
-use super::capture;
+use super::excerpt;
 use super::spelling;
 use super::text;
 use crate::event::BoxError;
@@ -152,7 +152,7 @@ impl fmt::Display for CommandError {
         match &self.output {
             Some(output) => {
                 let (stdout, stderr) = ((&*output.stdout, output.stdout_lost), (&*output.stderr, output.stderr_lost));
-                capture::show(f, "; it", stdout, stderr)
+                excerpt::show(f, "; it", stdout, stderr)
             }
             None => Ok(()),
         }

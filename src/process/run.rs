@@ -3,9 +3,10 @@
 use super::capture::{Capture, OnLine};
 use super::child::{self, CHUNK, Got, Watched, poll, read_ready, readable};
 use super::command::{Command, Input};
-use super::guardian::{Guardian, Place};
+use super::guardian::Guardian;
 use super::output::{Captured, CommandError, CommandOutput};
-use super::start::{self, Mark};
+use super::place::{Mark, Place};
+use super::start;
 use super::streams::{self, Theirs};
 use crate::bus::{CancelGuard, HandlerContext, at_process_that_says};
 use crate::event::WaitError;

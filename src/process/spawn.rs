@@ -1,7 +1,7 @@
 //! Starting a program by `posix_spawn`, which sets its signals, session and group without touching ours. Linux.
 
 use super::command::Command;
-use super::start::{Join, Mark};
+use super::place::{Join, Mark};
 use super::streams::{Target, Theirs};
 use crate::sys::sync::Mutex;
 use crate::sys::thread;

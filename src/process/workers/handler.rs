@@ -2,7 +2,7 @@
 
 use super::claim::Claim;
 use super::frame;
-use super::link::{Reply, Stage};
+use super::link::{Logged, Reply, Stage};
 use super::message::{Described, Outcome, Request};
 use super::pool::ProcessPool;
 use crate::bus::{EventBus, HandlerContext};
@@ -126,7 +126,7 @@ fn call<P: Payload>(event: &Event<P>, pool: &ProcessPool) -> Result<Option<P::Ou
         })
     })?;
     drop(request);
-    let claim = Arc::new(Claim::default());
+    let claim = Arc::new(Claim::new(if unlogged { Logged::No } else { Logged::Yes }));
     let _guard = context.as_ref().map(|context| {
         let (slots, claim) = (Arc::clone(pool.slots()), Arc::clone(&claim));
         context.cancel_guard(move || slots.give_up(&claim))
@@ -136,7 +136,7 @@ fn call<P: Payload>(event: &Event<P>, pool: &ProcessPool) -> Result<Option<P::Ou
             context.time_begins();
         }
     };
-    match pool.slots().call(&claim, &mut frame, unlogged, begins) {
+    match pool.slots().call(&claim, &mut frame, begins) {
         Ok(Reply::Outcome { outcome, output, record }) => {
             // What the worker logged is in the log before its answer counts, if the logger is not too slow for that.
             if let Some(record) = record {

@@ -3,7 +3,7 @@
 //! A variable of the environment is inherited by children; so it names the socket that a worker has as its standard input, which they do
 //! not have. Command line and program may be whatever they like, even a script that starts the program proper.
 
-use super::pool::Config;
+use super::config::Config;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
