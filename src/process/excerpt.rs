@@ -3,10 +3,10 @@
 use super::text;
 use std::fmt;
 
-/// How much of each stream a failure shows.
+/// How many bytes of each stream a failure shows.
 pub(crate) const SHOWN: usize = 4 * 1024;
 
-/// `, which wrote "…"`, each stream by its end; nothing if nothing was written.
+/// Writes `, which wrote "…"`, with the end of each stream; nothing if the command wrote nothing. `who` is what comes first: `, which`.
 pub(crate) fn show(
     f: &mut fmt::Formatter<'_>,
     who: &str,

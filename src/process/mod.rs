@@ -4,7 +4,7 @@
 //! - [`Command`] and [`run_command`]: a program as an event, with a timeout that ends all of its process group. On other systems than Unix
 //!   in a reduced form: the program alone is ended, and survives if this process is killed.
 //!
-//! Nothing of either survives the bus, or this process. There is no `unsafe` in it.
+//! No process of either kind survives the bus, or this process.
 
 // A leaf: the core does not know it. It imports `event`, `bus` and `sys`, and is the only room that starts processes.
 //

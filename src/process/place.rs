@@ -17,7 +17,7 @@ pub(crate) enum Place {
     Foreground,
 }
 
-/// Where it is to live.
+/// Which session and group a process is started in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Join {
     /// A session of its own, which has no terminal.
@@ -30,11 +30,11 @@ pub(crate) enum Join {
     Here,
 }
 
-/// A pipe by which the guardian finds the command, should we die before it is told (README.md).
+/// A pipe that the command holds, by which the guardian finds it if this process dies before it has told the guardian (README.md).
 #[derive(Debug, Default)]
 pub(crate) struct Mark {
     pub(crate) inode: Option<u64>,
-    /// A pipe for nothing else, for a command that has none.
+    /// A pipe that is good for nothing else, for a command that has none of its own.
     #[cfg(target_os = "linux")]
     pub(crate) pipe: Option<io::PipeReader>,
 }

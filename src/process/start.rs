@@ -10,7 +10,7 @@ use rustix::process::Pid;
 use std::io;
 use std::os::unix::process::CommandExt;
 
-/// Starts it. An error is the system's own, as of `exec`.
+/// Starts the command. An error is the system's own, as of `exec`.
 pub(crate) fn start(command: &Command, streams: &Theirs, join: Join, mark: &Mark) -> io::Result<Pid> {
     #[cfg(target_os = "linux")]
     if let Some(started) = spawn::start(command, streams, join, mark) {
@@ -20,7 +20,7 @@ pub(crate) fn start(command: &Command, streams: &Theirs, join: Join, mark: &Mark
     by_hooks(command, streams, join)
 }
 
-/// With hooks between `fork` and `exec`: everywhere, but what this process ignores stays ignored.
+/// Starts the command with hooks between `fork` and `exec`. Works on every Unix, but signals that this process ignores stay ignored.
 fn by_hooks(command: &Command, streams: &Theirs, join: Join) -> io::Result<Pid> {
     let mut program = streams::program(command, streams)?;
     match join {
@@ -45,7 +45,7 @@ mod tests {
     use crate::process::child::{Target as To, Watched};
     use nix::sys::signal::{SigSet, Signal};
 
-    /// Where `posix_spawn` cannot be used.
+    /// What is used where `posix_spawn` cannot be.
     #[test]
     fn hooks_give_a_clean_mask_and_a_session() {
         let mut set = SigSet::empty();

@@ -7,9 +7,9 @@ use super::run;
 use crate::event::{Event, HandlerError};
 
 impl Command {
-    /// Runs it here and now, without a bus.
+    /// Runs the command on this thread, without a bus.
     ///
-    /// **Blocking**: until it has ended. Inside a handler it ends, at the latest, when that handler is given up.
+    /// **Blocking**: until the command has ended. Inside a handler it is ended, at the latest, when that handler is given up.
     ///
     /// ```
     /// use threadbus::process::Command;
@@ -30,7 +30,7 @@ impl Command {
         self.run_with(None)
     }
 
-    /// The same, and `on_line` is called with each line of its captured streams as it comes, on this thread.
+    /// Runs the command as [`run`](Command::run) does, and calls `on_line` with each line of its captured streams as it comes, on this thread.
     ///
     /// The lines are captured as well, unless [`max_capture`](Command::max_capture) is 0. Lines of one stream come in their order; between
     /// the two streams there is none. While `on_line` runs nothing is read: a command that writes more than a pipe holds waits for it, and
@@ -100,8 +100,8 @@ pub fn run_command(event: &Event<Command>) -> Result<CommandOutput, HandlerError
     Ok(event.run()?)
 }
 
-/// The same handler, which calls `on_line` with each line of the command's captured streams as it comes, on the handler's thread
-/// ([`Command::run_by_line`]).
+/// A handler of [`Command`] that runs it as [`run_command`] does, and calls `on_line` with each line of the command's captured streams as it
+/// comes, on the handler's thread ([`Command::run_by_line`]).
 ///
 /// ```
 /// use threadbus::process::{Command, run_command_by_line};

@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// What [`PoolBuilder`](super::PoolBuilder) says of each.
 #[derive(Clone)]
 pub(crate) struct Config {
     pub(crate) program: Option<PathBuf>,
@@ -24,7 +25,7 @@ pub(crate) struct Config {
     pub(crate) niceness: u8,
 }
 
-/// Without the environment, which may hold secrets.
+/// The options without the environment, which may hold secrets.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
@@ -44,8 +45,9 @@ impl fmt::Debug for Config {
 }
 
 impl Config {
+    /// What to start a worker by.
     pub(crate) fn executable(&self) -> io::Result<PathBuf> {
-        /// Of this very build, though the file may have been replaced by a newer one.
+        /// The program that runs here, though its file may have been replaced by a newer one.
         const OWN: &str = "/proc/self/exe";
         match &self.program {
             Some(program) => Ok(program.clone()),
@@ -54,17 +56,17 @@ impl Config {
         }
     }
 
-    /// In bytes. What a worker has to say of itself always fits.
+    /// The longest body that the pool takes, in bytes. What a worker has to say of itself always fits.
     pub(crate) fn largest_answer(&self) -> usize {
         self.max_frame.max(frame::LEAST)
     }
 
-    /// A worker is of this very build.
+    /// Whether workers are of this process's build.
     pub(crate) fn is_this_program(&self) -> bool {
         self.program.is_none()
     }
 
-    /// The program, for messages.
+    /// The program's name, for messages.
     pub(crate) fn name(&self) -> String {
         let program = self.program.clone().or_else(|| std::env::current_exe().ok());
         let name = program.as_ref().and_then(|program| program.file_name());
