@@ -2,8 +2,9 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::frame;
+use crate::bus::hand;
 use crate::bus::handle::EventBus;
-use crate::bus::manual::{Due, Manual};
+use crate::bus::kept::{Due, Manual};
 use crate::bus::rest::apart;
 use crate::runtime::{Drive, NotHere, Serves, Worker};
 use crate::sys::clock::{self, NEVER, Tick};
@@ -141,7 +142,7 @@ impl BusCore {
         drop(inside);
         if let Some(frame) = frame {
             // What ran on top may have given up what this handler keeps.
-            frame::take_back(&worker, &frame);
+            hand::take_back(&worker, &frame);
         }
         ran
     }
@@ -178,7 +179,7 @@ impl BusCore {
         let ran = apart(&self.runtime, worker, || match due {
             Due::Loop => Arc::clone(self).drive(worker),
             Due::Free => self.run_free(worker),
-            Due::Work(work) => work(worker),
+            Due::Delivery(claimed) => Arc::clone(self).go_on(worker, claimed),
         });
         if let Err(panic) = ran {
             unwind::tell_outside_of_handlers("a pump thread", panic);

@@ -1,13 +1,17 @@
 //! What a bus is to this room, and what a manual one keeps for its pump thread.
 
-use crate::event::AnyEvent;
+use crate::event::{AnyEvent, HandlerMode};
 use crate::runtime::job::Lane;
 use crate::runtime::worker::Worker;
+use crate::sync::Token;
 use std::sync::Arc;
 
 /// What a bus is to the pool.
 pub(crate) trait Drive: Send + Sync {
     fn drive(self: Arc<Self>, worker: &Arc<Worker>);
+
+    /// A delivery that was claimed goes on, on this thread.
+    fn go_on(self: Arc<Self>, worker: &Arc<Worker>, claimed: Claimed);
 
     /// Where its jobs wait for threads.
     fn lane(&self) -> Lane;
@@ -43,6 +47,24 @@ pub(crate) enum Serves {
     All,
 }
 
+/// A delivery that was claimed, and how it goes on.
+pub(crate) struct Claimed {
+    pub(crate) event: AnyEvent,
+    pub(crate) delivery: usize,
+    pub(crate) how: GoOn,
+}
+
+/// How a claimed delivery goes on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum GoOn {
+    /// With its turn, for which it stands in line if it must.
+    Resume,
+    /// As one more thread for its parallel handlers.
+    Help,
+    /// With this invocation, under a permit of its own, which the token holds.
+    WithPermit { invocation: usize, mode: HandlerMode, token: Token },
+}
+
 pub(crate) type Work = dyn FnOnce(&Arc<Worker>) + Send;
 
 /// Work of a manual bus.
@@ -53,6 +75,5 @@ pub(crate) enum Pumped {
     LoopWithTurn,
     /// There are events that need no turn.
     Free,
-    /// A delivery that was claimed goes on.
-    Delivery { event: AnyEvent, delivery: usize, work: Box<Work> },
+    Delivery(Claimed),
 }

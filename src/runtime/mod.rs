@@ -17,7 +17,7 @@ mod worker;
 pub use self::assume_stack::assume_stack;
 pub(crate) use self::core::{Global, ParkedWait, PermitKind, RuntimeCore, Sit, SitFor, Turn, hand_over};
 pub use self::core::{Runtime, RuntimeBuilder, RuntimeStats};
-pub(crate) use drive::{Drive, NotHere, Pumped, Serves, Work};
+pub(crate) use drive::{Claimed, Drive, GoOn, NotHere, Pumped, Serves};
 pub(crate) use job::{Job, Lane, Needs};
 pub(crate) use readers::Reader;
 pub(crate) use watch::{Overdue, Watch, is_service_thread};
