@@ -1,8 +1,10 @@
 //! Waiting: outside of handlers a park; inside of one the queue-jump (`runtime/README.md`, 3.5).
 
+use crate::bus::below::is_below;
+use crate::bus::cancel::cascade;
 use crate::bus::core::BusCore;
 use crate::bus::drive::advance_inline;
-use crate::bus::ending;
+use crate::bus::duties::end_pauses;
 use crate::bus::forbid::may_block;
 use crate::bus::frame::{self, Barred, Frame};
 use crate::bus::graph;
@@ -16,6 +18,7 @@ use crate::bus::registry::{mode_for, plan_for, timing_for};
 use crate::bus::rest::Rested;
 use crate::bus::start;
 use crate::bus::straight;
+use crate::bus::take_back::take_back;
 use crate::bus::tell;
 use crate::bus::turn::{ensure_turn, give_back_grants, release_delivery, submit_resume};
 use crate::event::{
@@ -276,7 +279,7 @@ impl Jump {
             // Or those above, which wait for what this handler has emitted, would run it, and its handlers emit the next.
             let Frame { event: own, delivery, invocation, .. } = &self.frame;
             let cause = Cause::new(CauseKind::Cancelled, own.head().id(), own.body().event_type());
-            ending::cascade(own, *delivery, Some(*invocation), &cause);
+            cascade(own, *delivery, Some(*invocation), &cause);
             return Err(WaitError::TooDeep { limit: limit as usize, chain });
         }
         event.head().set_wait_depth(before.max(above + 1));
@@ -291,7 +294,7 @@ impl Jump {
         let ended = self.process(event);
         self.end_pauses();
         if self.frame.bus.has_limits() {
-            limits::take_back(&self.worker, &self.frame, event);
+            take_back(&self.worker, &self.frame, event);
         }
         if !hand::take_back(&self.worker, &self.frame) {
             // Whoever ended this handler has seen to its permits.
@@ -431,7 +434,7 @@ impl Jump {
         plan: Plan,
         awaited: &AnyEvent,
     ) -> bool {
-        let below = graph::is_below(target, &self.frame.event) || graph::is_below(awaited, &self.frame.event);
+        let below = is_below(target, &self.frame.event) || is_below(awaited, &self.frame.event);
         if self.waiting.timeout.is_some() || plan.first || !below || self.worker.is_deep() {
             return true;
         }
@@ -468,7 +471,7 @@ impl Jump {
             let key = self.key();
             state.links_if_any().map(|l| l.pauses.extract_if(.., |p| p.of == key).collect::<Vec<_>>())
         };
-        ending::end_pauses(&self.frame.event, pauses.unwrap_or_default());
+        end_pauses(&self.frame.event, pauses.unwrap_or_default());
     }
 
     fn key(&self) -> AttemptKey {

@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 ///
 /// Whatever `body` touches belongs to the attempt that is lost with it, or is guarded by locks that do not poison, so asserting
 /// unwind safety is sound here.
+#[inline(always)]
 pub(crate) fn catch<R>(body: impl FnOnce() -> R) -> Result<R, String> {
     catch_unwind(AssertUnwindSafe(body)).map_err(text)
 }
