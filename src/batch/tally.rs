@@ -1,6 +1,6 @@
 //! What a batch counts, and whom it tells.
 
-use crate::batch::Progress;
+use crate::batch::progress::Progress;
 use crate::bus::{callback_apart, is_own, local};
 use crate::event::{AnyEvent, CompletionHook, ContextMap, Outcome, Unrun, Watcher, marked};
 use crate::runtime::{Job, Lane, RuntimeCore, Worker};
@@ -61,8 +61,6 @@ enum How {
     NeverRan,
 }
 
-const NOTHING: Progress = Progress { completed: 0, total: 0, failed: 0, never_ran: 0 };
-
 impl Tally {
     pub(crate) fn new(runtime: &Arc<RuntimeCore>) -> Arc<Tally> {
         Arc::new_cyclic(|me| Tally {
@@ -70,12 +68,12 @@ impl Tally {
             me: Weak::clone(me),
             runtime: Arc::clone(runtime),
             state: Mutex::new(State {
-                progress: NOTHING,
+                progress: Progress::NOTHING,
                 open: BTreeMap::new(),
                 trackers: Vec::new(),
                 untold: VecDeque::new(),
                 telling: false,
-                told: NOTHING,
+                told: Progress::NOTHING,
                 waiters: Vec::new(),
                 unlogged: false,
             }),

@@ -3,7 +3,7 @@
 //! [`leaves_its_line`] says what may not stand there, and is asked by nobody but these: [`on_one_line`] for text, [`OneLine`] for what is still to be written, and labels
 //! of events, which are cut as well.
 
-use crate::sys::unwind;
+use crate::sys::panics;
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 
@@ -29,7 +29,7 @@ pub(crate) struct OneLine<T>(pub(crate) T);
 impl<T: fmt::Display> fmt::Display for OneLine<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut line = Line { to: f, spaces: 0, broken: false };
-        let written = unwind::catch(|| write!(line, "{}", self.0));
+        let written = panics::catch(|| write!(line, "{}", self.0));
         match written {
             _ if line.broken => Err(fmt::Error),
             Ok(Ok(())) => Ok(()),

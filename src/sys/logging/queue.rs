@@ -1,42 +1,15 @@
-//! The only door to the program's logger.
-//!
-//! A logger is the user's code: it may emit, stand still, panic, end a bus. It is called with nothing locked, contained, and inside a
-//! callback: what it emits is nobody's child, and no call of ours blocks in it. Its panics are not logged.
-//!
-//! *Said at once*, on the thread that is there (`warn!` and its like): the answer to a call of the user's, once that call owes others
-//! nothing more; what a handler, a filter or a middleware has just done, in the time that is charged to it; and all of `LogEvents`.
-//! *Handed over* to the log thread (`later!`): everything else, above all what is known where permits, a cascade or a replacement are
-//! owed, on a thread that keeps deadlines, or in the pool. On such threads `warn!` hands over, too. What a record shows of the user's
-//! is made into text on the log thread.
-//!
-//! The log thread starts when there is something to say, and ends when there is not. The queue has bounds; what does not fit is
-//! counted, and said. If the system refuses the thread, the records stay: the next one to hand over asks again, and
-//! [`catch_up`] writes them on a thread that owes nothing.
-//!
-//! *No circles.* While a logger runs on a thread, nothing is logged there. What it emits bears a mark, and so do the children, on
-//! whatever thread (the bus room does that, see [`Around`]): nothing is logged about such events, nor where their context is
-//! the thread's.
-//!
-//! *On one line.* Whatever of the user's is in a record, it is one line, and a `Display` that panics or fails ends its text and no more: every record is written by way of
-//! [`OneLine`].
-//!
-//! *Race: a record is put in just when the log thread ends.* Both are under the queue's lock: the thread sees it, or whoever puts it in
-//! sees that there is no thread.
+//! Records that were handed over, and the thread that writes them.
 
+use crate::sys::logging::calls::{Source, TARGET, call, is_inside, local, serves, source, was_a_loggers};
 use crate::sys::one_line::OneLine;
-use crate::sys::thread;
-use crate::sys::unwind;
-use log::{Level, Metadata, Record};
+use crate::sys::{panics, thread};
+use log::Level;
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-/// Where records go unless they say so.
-pub(crate) const TARGET: &str = "threadbus";
 
 /// So many records may wait for the log thread.
 const LONGEST: usize = 4096;
@@ -48,144 +21,12 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// As a handler's, for a logger may do as much.
 const STACK: usize = 2 << 20;
 
-/// Where a record of this level comes from: here.
-macro_rules! source {
-    ($level:expr) => {
-        $crate::sys::logging::Source {
-            level: $level,
-            module: Some(module_path!()),
-            file: Some(file!()),
-            line: Some(line!()),
-        }
-    };
-}
-pub(crate) use source;
-
-/// What the bus room does around a logger.
-#[derive(Clone, Copy)]
-pub(crate) struct Around {
-    /// Runs it as a callback that is nobody's, with the mark in the thread's context. False if the thread is too near its end.
-    pub(crate) apart: fn(&mut dyn FnMut()) -> bool,
-    /// The thread's context has the mark.
-    pub(crate) is_marked: fn() -> bool,
-}
-
-static SURROUNDINGS: OnceLock<Around> = OnceLock::new();
-
 // Not modelled: the queue's lock is held for a few instructions, and nothing is asked for under it.
 static QUEUE: Mutex<Queue> = Mutex::new(Queue::new());
 /// Something was written, or there is nothing left.
 static WRITTEN: Condvar = Condvar::new();
 /// The log thread was refused, and records lie there.
 static STRANDED: AtomicBool = AtomicBool::new(false);
-
-thread::local! {
-    static LOCAL: Local = Local::default();
-}
-
-#[derive(Default)]
-struct Local {
-    /// So many calls of the logger are on this thread.
-    inside: Cell<u32>,
-    /// It keeps deadlines.
-    serves: Cell<bool>,
-    /// It is the log thread.
-    writes: Cell<bool>,
-    /// See [`was_a_loggers`].
-    let_go: Cell<bool>,
-}
-
-/// Without a destructor it is there until the thread is gone.
-fn local<R: Default>(body: impl FnOnce(&Local) -> R) -> R {
-    LOCAL.try_with(body).unwrap_or_default()
-}
-
-fn serves() -> bool {
-    local(|local| local.serves.get())
-}
-
-pub(crate) fn surround(with: Around) {
-    let _ = SURROUNDINGS.set(with);
-}
-
-/// A call of the logger is on this thread.
-pub(crate) fn is_inside() -> bool {
-    local(|local| local.inside.get() > 0)
-}
-
-/// The calling thread is the log thread.
-pub(crate) fn is_log_thread() -> bool {
-    local(|local| local.writes.get())
-}
-
-/// From now on the calling thread never calls the logger.
-pub(crate) fn never_here() {
-    local(|local| local.serves.set(true));
-}
-
-/// Records of this level may be wanted, and nothing on this thread is about a logger's own events. Asks no logger.
-pub(crate) fn takes(level: Level) -> bool {
-    level <= log::STATIC_MAX_LEVEL && level <= log::max_level() && !is_quiet()
-}
-
-fn is_quiet() -> bool {
-    is_inside() || SURROUNDINGS.get().is_some_and(|around| (around.is_marked)())
-}
-
-/// The same, and the logger wants records of this level and target.
-pub(crate) fn is_enabled(level: Level, target: &str) -> bool {
-    let mut wanted = false;
-    if takes(level) && !serves() {
-        call(&mut || wanted = log::logger().enabled(&Metadata::builder().level(level).target(target).build()));
-    }
-    wanted
-}
-
-/// An event that was emitted inside a logger goes, and what it holds goes next.
-pub(crate) fn note_let_go() {
-    local(|local| local.let_go.set(true));
-}
-
-/// Whether it was such an event that has gone last here, as far as that is known; forgets it.
-pub(crate) fn was_a_loggers() -> bool {
-    local(|local| local.let_go.replace(false))
-}
-
-/// Calls the logger. False if that cannot be done on this thread.
-fn call(body: &mut dyn FnMut()) -> bool {
-    local(|local| local.inside.set(local.inside.get() + 1));
-    let called = unwind::catch(|| match SURROUNDINGS.get() {
-        Some(around) => (around.apart)(body),
-        None => {
-            body();
-            true
-        }
-    });
-    local(|local| local.inside.set(local.inside.get() - 1));
-    // What it panicked with is the panic hook's to say.
-    called.unwrap_or(true)
-}
-
-/// Where a record comes from.
-#[derive(Clone, Copy)]
-pub(crate) struct Source {
-    pub(crate) level: Level,
-    pub(crate) module: Option<&'static str>,
-    pub(crate) file: Option<&'static str>,
-    pub(crate) line: Option<u32>,
-}
-
-impl Source {
-    /// Calls the logger; false if that cannot be done on this thread.
-    fn write(self, target: &str, text: fmt::Arguments<'_>) -> bool {
-        call(&mut || {
-            let mut record = Record::builder();
-            record.level(self.level).target(target).module_path_static(self.module);
-            record.file_static(self.file).line(self.line);
-            log::logger().log(&record.args(format_args!("{}", OneLine(text))).build());
-        })
-    }
-}
 
 /// See the macros.
 pub(crate) fn at_once(source: Source, target: &'static str, text: fmt::Arguments<'_>) {
@@ -326,7 +167,7 @@ fn make_text(make: Box<dyn FnOnce() -> String + Send>) -> Option<String> {
     let mut made = None;
     let mut make = Some(make);
     call(&mut || {
-        let text = make.take().map(unwind::catch);
+        let text = make.take().map(panics::catch);
         made = text.map(|text| text.unwrap_or_else(|panic| format!("the text of a record panicked: {panic}")));
     });
     made
@@ -402,7 +243,7 @@ fn put(entry: Entry, room: usize) -> u64 {
         WRITTEN.notify_all();
     }
     // It may be the last that keeps something of the user's.
-    let _ = unwind::catch(|| drop(unfit));
+    let _ = panics::catch(|| drop(unfit));
     number
 }
 
@@ -440,51 +281,3 @@ fn write_all() {
         WRITTEN.notify_all();
     }
 }
-
-/// `say!(level, [of event;] [target: target,] format…)`: at once. `of`: nothing if the event was emitted inside a logger, or below such.
-macro_rules! say {
-    ($level:expr, of $event:expr; $($text:tt)+) => {
-        if !$event.head().is_from_logger() {
-            $crate::sys::logging::say!($level, $($text)+);
-        }
-    };
-    ($level:expr, target: $target:expr, $($text:tt)+) => {
-        if $crate::sys::logging::takes($level) {
-            $crate::sys::logging::at_once($crate::sys::logging::source!($level), $target, format_args!($($text)+));
-        }
-    };
-    ($level:expr, $($text:tt)+) => {
-        $crate::sys::logging::say!($level, target: $crate::sys::logging::TARGET, $($text)+)
-    };
-}
-pub(crate) use say;
-
-macro_rules! error_at_once {
-    ($($text:tt)+) => { $crate::sys::logging::say!(::log::Level::Error, $($text)+) };
-}
-pub(crate) use error_at_once as error;
-
-macro_rules! warn_at_once {
-    ($($text:tt)+) => { $crate::sys::logging::say!(::log::Level::Warn, $($text)+) };
-}
-pub(crate) use warn_at_once as warn;
-
-macro_rules! debug_at_once {
-    ($($text:tt)+) => { $crate::sys::logging::say!(::log::Level::Debug, $($text)+) };
-}
-pub(crate) use debug_at_once as debug;
-
-/// `later!(Warn, [of event;] text)`: handed over. `text` makes the record's text, on the log thread.
-macro_rules! later {
-    ($level:ident, of $event:expr; $text:expr) => {
-        if !$event.head().is_from_logger() {
-            $crate::sys::logging::later!($level, $text);
-        }
-    };
-    ($level:ident, $text:expr) => {
-        if $crate::sys::logging::takes(::log::Level::$level) {
-            $crate::sys::logging::hand_over($crate::sys::logging::source!(::log::Level::$level), $text);
-        }
-    };
-}
-pub(crate) use later;
