@@ -5,6 +5,7 @@ use crate::bus::frame;
 use crate::bus::handle::EventBus;
 use crate::bus::kept::{Manual, Wake};
 use crate::bus::middleware::{Middleware, Middlewares};
+use crate::bus::overdue::OverdueHandlers;
 use crate::bus::settings::BusOptions;
 use crate::event::{
     BuildError, BusId, BusIdentity, EventConcurrency, Fairness, HandlerCompletion, HandlerConcurrency, HistoryPolicy,
@@ -411,9 +412,7 @@ impl BusBuilder {
         }
         let rate = self.max_emit_rate.map(|(rate, burst)| TokenBucket::new(rate, burst)).transpose()?;
         let runtime = self.runtime.clone().unwrap_or_else(Runtime::global);
-        let taken = |id: BusId| {
-            runtime.core.buses.lock().get(&id).is_some_and(|bus: &Weak<dyn Any + Send + Sync>| bus.strong_count() > 0)
-        };
+        let taken = |id: BusId| runtime.core.buses.lock().get(&id).is_some_and(|bus| bus.link.strong_count() > 0);
         if let Some(id) = self.id.filter(|id| taken(*id)) {
             return Err(BuildError { option: "id", reason: format!("a live bus already has the id {id}") });
         }
@@ -450,14 +449,14 @@ impl BusBuilder {
             let runtime = Arc::clone(&runtime.core);
             BusCore::new(Parts { identity, options, defaults, runtime, doors, rate, middlewares, manual })
         });
+        runtime.core.watch.tell(&OverdueHandlers);
         if let Some(pump) = pump {
             let weak = Arc::downgrade(&core);
             pump.add_pump(weak);
             runtime.core.pool.list(&pump);
         }
         if doors == Doors::Open {
-            let weak = Arc::downgrade(&core);
-            runtime.core.add_bus(id, weak);
+            runtime.core.add_bus(&core.identity);
         }
         let alive = Alive::new(&core);
         let _ = core.alive.set(Arc::downgrade(&alive));

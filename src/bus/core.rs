@@ -259,7 +259,7 @@ impl BusCore {
     /// Those that are still there.
     pub(crate) fn all_of(runtime: &RuntimeCore) -> Vec<Arc<BusCore>> {
         let buses: Vec<_> = runtime.buses.lock().values().cloned().collect();
-        buses.into_iter().filter_map(|bus| bus.upgrade()?.downcast::<BusCore>().ok()).collect()
+        buses.iter().filter_map(|identity| BusCore::of(identity)).collect()
     }
 
     /// Where an event stands in a line.

@@ -288,9 +288,9 @@ impl Permit {
     #[cold]
     fn serves_meanwhile(&self, worker: &Arc<Worker>, token: Token) -> Option<bool> {
         let runtime = self.runtime();
-        let pumps = worker.has_pumps() && worker.has_fronted();
+        let pumps = worker.has_pumps() && worker.pump_is_awaited();
         if pumps && worker.lacks_stack_to_serve() {
-            worker.set_down_fronted();
+            worker.give_back_turns();
             return None;
         }
         if !pumps && !runtime.pool.is_starved() {
@@ -315,7 +315,7 @@ impl Permit {
             }
         };
         let served =
-            pumps && worker.serve(Serves::Fronted) || worker.serve_if_starved(runtime, needs) == Rested::Served;
+            pumps && worker.serve(Serves::Awaited) || worker.serve_if_starved(runtime, needs) == Rested::Served;
         if served {
             retake(worker, &had);
         }

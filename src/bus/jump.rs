@@ -158,7 +158,7 @@ fn nobody_for(event: &AnyEvent, worker: &Arc<Worker>) -> Option<usize> {
         let identity = target.state().lock().deliveries.get(index).map(|d| Arc::clone(&d.bus));
         identity.and_then(|identity| BusCore::of(&identity)).is_some_and(|bus| bus.is_stuck(worker))
     };
-    (worker.has_fronted() || graph::claimable(event, &runtime).into_iter().any(mine)).then_some(1)
+    (worker.pump_is_awaited() || graph::claimable(event, &runtime).into_iter().any(mine)).then_some(1)
 }
 
 fn runtime_of(event: &AnyEvent) -> Option<Arc<RuntimeCore>> {
@@ -499,7 +499,10 @@ impl Jump {
         if !look_again {
             match parked.find_cycle().filter(|_| !planted("cycle_unseen")) {
                 Some(chain) => result = Err(WaitError::Deadlock(chain)),
-                None if self.worker.has_pumps() && self.worker.lacks_stack_to_serve() && self.worker.has_fronted() => {
+                None if self.worker.has_pumps()
+                    && self.worker.lacks_stack_to_serve()
+                    && self.worker.pump_is_awaited() =>
+                {
                     // Nobody but this thread could, and its stack is used up.
                     result = Err(WaitError::NoThread(1));
                 }
@@ -512,7 +515,7 @@ impl Jump {
                             format!("{} parks: {} on {} waits for {event}", worker.name, frame.label(), frame.event)
                         });
                         // In order: what it waits for may be queued on another manual bus of this thread.
-                        let serves = if in_order { Serves::All } else { Serves::Fronted };
+                        let serves = if in_order { Serves::All } else { Serves::Awaited };
                         self.worker.rest(self.deadline, serves)
                     });
                     if rested == Rested::NoThread {

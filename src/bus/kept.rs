@@ -1,5 +1,6 @@
 //! What a manual bus keeps for its pump thread, under a lock of its own.
 
+use crate::event::AnyEvent;
 use crate::runtime::{Claimed, Serves, Worker};
 use crate::sync::Bell;
 use crate::sys::clock::{self, NEVER};
@@ -117,9 +118,23 @@ impl Manual {
         state.thread != worker.id && state.inside > 0
     }
 
-    pub(crate) fn has_fronted(&self) -> bool {
+    /// Others wait for what only the pump thread may run.
+    pub(crate) fn is_awaited(&self) -> bool {
         let state = self.state.lock();
         state.loop_has_turn || !state.fronted.is_empty()
+    }
+
+    /// At the end of a wait on that thread: true if the user is to be told of what is left; the caller does, after unlocking.
+    pub(crate) fn reminds(&self, worker: &Worker) -> bool {
+        let mut state = self.state.lock();
+        state.thread == worker.id && state.reminds()
+    }
+
+    /// The claimed deliveries that the pump thread has yet to come to; and whether its loop had the runtime's turn, which it has no more.
+    pub(crate) fn set_down_turn(&self) -> (Vec<(AnyEvent, usize)>, bool) {
+        let mut state = self.state.lock();
+        let claimed = state.fronted.iter().map(|claimed| (claimed.event.clone(), claimed.delivery)).collect();
+        (claimed, std::mem::take(&mut state.loop_has_turn))
     }
 
     /// For `Debug`.

@@ -446,7 +446,7 @@ pub(crate) fn take_back(worker: &Arc<Worker>, frame: &Frame, awaited: &AnyEvent)
                 runtime.ring_parked(|_| true);
             }
             let needs = || Needs { all_holders: true, ..graph::needs_of(&of, true, runtime) };
-            worker.suspended(runtime, NEVER, needs, || worker.rest(NEVER, Serves::Fronted));
+            worker.suspended(runtime, NEVER, needs, || worker.rest(NEVER, Serves::Awaited));
         }
     }
 }

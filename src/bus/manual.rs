@@ -8,16 +8,11 @@
 //! and who leaves announces what has come since. So whichever comes second announces.
 
 use crate::bus::core::{BusCore, NOWHERE};
-use crate::bus::drive::go_on_with_permit;
 use crate::bus::ending;
 use crate::bus::frame;
 use crate::bus::kept::Manual;
-use crate::bus::permit::delivery_token;
-use crate::bus::resume::{help, resume};
 use crate::bus::seldom::tell_gone;
-use crate::bus::turn::release_delivery;
-use crate::event::{Delivery, RecordPhase};
-use crate::runtime::{Claimed, Drive, GoOn, Job, Lane, Pumped, Serves, Worker, is_service_thread};
+use crate::runtime::{Claimed, Job, Pumped, Worker, is_service_thread};
 use crate::sys::clock::Tick;
 use crate::sys::sync::atomic::Ordering;
 use crate::sys::{logging, unwind};
@@ -175,7 +170,7 @@ impl BusCore {
     }
 
     /// Tells the user that an idle bus has got work; from a thread that may run user code.
-    fn announce(self: &Arc<Self>, unlogged: bool) {
+    pub(crate) fn announce(self: &Arc<Self>, unlogged: bool) {
         if self.manual.as_ref().is_none_or(|manual| manual.wake.is_none()) {
             return;
         }
@@ -218,68 +213,5 @@ impl BusCore {
             unwind::drop_quietly(event);
         }
         tell_gone(&self.identity.label, gone);
-    }
-}
-
-impl Drive for BusCore {
-    fn drive(self: Arc<Self>, worker: &Arc<Worker>) {
-        self.run_loop(worker, None);
-    }
-
-    fn go_on(self: Arc<Self>, worker: &Arc<Worker>, Claimed { event, delivery, how }: Claimed) {
-        match how {
-            GoOn::Resume => resume(&self, worker, &event, delivery),
-            GoOn::Help => help(&self, worker, &event, delivery),
-            GoOn::WithPermit { invocation, mode, token } => {
-                go_on_with_permit(&self, worker, (&event, delivery), (invocation, mode), token);
-            }
-        }
-    }
-
-    fn lane(&self) -> Lane {
-        self.lane
-    }
-
-    fn keep(self: Arc<Self>, work: Pumped) {
-        self.put_by(work);
-    }
-
-    fn serve(self: Arc<Self>, worker: &Arc<Worker>, serves: Serves) -> Result<bool, crate::runtime::NotHere> {
-        self.serve_one(worker, serves)
-    }
-
-    fn has_fronted(&self) -> bool {
-        self.manual.as_ref().is_some_and(|manual| manual.has_fronted())
-    }
-
-    fn remind(self: Arc<Self>, worker: &Worker) {
-        let Some(manual) = &self.manual else { return };
-        let reminds = {
-            let mut state = manual.state.lock();
-            state.thread == worker.id && state.reminds()
-        };
-        if reminds {
-            self.announce(true);
-        }
-    }
-
-    fn set_down_fronted(self: Arc<Self>) {
-        let Some(manual) = &self.manual else { return };
-        let (fronted, had_turn) = {
-            let mut state = manual.state.lock();
-            let fronted: Vec<_> =
-                state.fronted.iter().map(|claimed| (claimed.event.clone(), claimed.delivery)).collect();
-            (fronted, std::mem::take(&mut state.loop_has_turn))
-        };
-        for (event, delivery) in fronted {
-            let unstarted = |d: &&Delivery| d.records.iter().all(|record| record.phase != RecordPhase::Started);
-            let turn = event.state().lock().deliveries.get(delivery).filter(unstarted).map(|d| d.manner.turn);
-            if let Some(turn) = turn {
-                release_delivery(&self, delivery_token(&event, delivery), turn);
-            }
-        }
-        if had_turn {
-            self.give_up_global_turn();
-        }
     }
 }

@@ -18,6 +18,7 @@ mod drive;
 mod emit;
 mod ending;
 mod finish;
+mod for_runtime;
 mod forbid;
 mod forward;
 mod forwards;

@@ -82,7 +82,7 @@ impl Seat {
                 self.worker.rest(deadline, Serves::All);
                 continue;
             };
-            let rest = || self.worker.rest(deadline, Serves::Fronted);
+            let rest = || self.worker.rest(deadline, Serves::Awaited);
             // What it waits for may come from anywhere, so there is nothing that it could run itself.
             let rested = self.worker.suspended(&frame.bus.runtime, deadline, Needs::default, rest);
             // What ran on top may have given up what this handler keeps.

@@ -6,7 +6,7 @@ use crate::bus::hand;
 use crate::bus::handle::EventBus;
 use crate::bus::kept::{Due, Manual};
 use crate::bus::rest::apart;
-use crate::runtime::{Drive, NotHere, Serves, Worker};
+use crate::runtime::{Bus, NotHere, Serves, Worker};
 use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::{logging, unwind};
 use std::sync::Arc;
@@ -150,7 +150,7 @@ impl BusCore {
     /// What has been put by so far: each piece once, and the loop and the runner of free events again if they were asked for in vain.
     fn run_round(self: &Arc<Self>, worker: &Arc<Worker>, manual: &Manual) {
         for _ in 0..manual.fronted() {
-            if let Some(due) = manual.due(Serves::Fronted) {
+            if let Some(due) = manual.due(Serves::Awaited) {
                 self.run_due(worker, due);
             }
         }
@@ -177,9 +177,9 @@ impl BusCore {
 
     fn run_due(self: &Arc<Self>, worker: &Arc<Worker>, due: Due) {
         let ran = apart(&self.runtime, worker, || match due {
-            Due::Loop => Arc::clone(self).drive(worker),
+            Due::Loop => self.run_loop(worker, None),
             Due::Free => self.run_free(worker),
-            Due::Delivery(claimed) => Arc::clone(self).go_on(worker, claimed),
+            Due::Delivery(claimed) => Arc::clone(self).resume_on(worker, claimed),
         });
         if let Err(panic) = ran {
             unwind::tell_outside_of_handlers("a pump thread", panic);

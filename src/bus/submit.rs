@@ -3,7 +3,7 @@
 
 use crate::bus::core::{BusCore, NOWHERE};
 use crate::event::{AnyEvent, Priority};
-use crate::runtime::{Claimed, Drive, GoOn, Job, Lane, Pumped, RuntimeCore};
+use crate::runtime::{Bus, Claimed, GoOn, Job, Lane, Pumped, RuntimeCore};
 use crate::sync::Token;
 use crate::sys::sync::atomic::Ordering;
 use smallvec::SmallVec;
@@ -32,7 +32,7 @@ impl BusCore {
 
     /// The loop as a job: for the pool, or the pump thread.
     pub(crate) fn loop_job(self: &Arc<Self>, priority: Priority) -> Job {
-        let bus = Arc::clone(self) as Arc<dyn Drive>;
+        let bus = Arc::clone(self) as Arc<dyn Bus>;
         if self.manual.is_some() { Job::Pumped(bus, Pumped::Loop) } else { Job::Loop(bus, priority) }
     }
 
@@ -51,7 +51,7 @@ impl BusCore {
 
     /// A job that drives a claimed delivery of this bus on: for the pool, or the pump thread.
     pub(crate) fn job(self: &Arc<Self>, event: &AnyEvent, delivery: usize, how: GoOn) -> Job {
-        let bus = Arc::clone(self) as Arc<dyn Drive>;
+        let bus = Arc::clone(self) as Arc<dyn Bus>;
         match &self.manual {
             None => Job::drives(bus, event, delivery, how),
             Some(_) => Job::Pumped(bus, Pumped::Delivery(Claimed { event: event.clone(), delivery, how })),

@@ -1,29 +1,20 @@
 //! What a thread of the pool does next: the loop of a bus, or some other work of one; and what a thread that waits needs of that.
 
 use crate::event::{AnyEvent, Priority};
-use crate::runtime::drive::{Claimed, Drive, GoOn, Pumped, Work};
-use crate::runtime::worker::Worker;
+use crate::runtime::lane::Lane;
+use crate::runtime::worker::{Bus, Claimed, GoOn, Pumped, Work, Worker};
 use smallvec::SmallVec;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// Whose turn a job waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Lane(pub(super) usize);
-
-impl Lane {
-    /// Of what belongs to no bus.
-    pub(crate) const SHARED: Lane = Lane(0);
-}
-
 pub(crate) enum Job {
     /// The loop of a bus, and the priority of its next event.
-    Loop(Arc<dyn Drive>, Priority),
+    Loop(Arc<dyn Bus>, Priority),
     /// A delivery of a bus goes on.
-    Delivery(Arc<dyn Drive>, Claimed),
+    Delivery(Arc<dyn Bus>, Claimed),
     Work(Errand),
     /// Not for a thread of the pool: the bus's pump thread runs it.
-    Pumped(Arc<dyn Drive>, Pumped),
+    Pumped(Arc<dyn Bus>, Pumped),
 }
 
 pub(crate) struct Errand {
@@ -49,14 +40,14 @@ impl Job {
     }
 
     /// One that drives a delivery.
-    pub(crate) fn drives(bus: Arc<dyn Drive>, event: &AnyEvent, delivery: usize, how: GoOn) -> Job {
+    pub(crate) fn drives(bus: Arc<dyn Bus>, event: &AnyEvent, delivery: usize, how: GoOn) -> Job {
         Job::Delivery(bus, Claimed { event: event.clone(), delivery, how })
     }
 
     pub(crate) fn run(self, worker: &Arc<Worker>) {
         match self {
-            Job::Loop(bus, _) => bus.drive(worker),
-            Job::Delivery(bus, claimed) => bus.go_on(worker, claimed),
+            Job::Loop(bus, _) => bus.run_loop_on(worker),
+            Job::Delivery(bus, claimed) => bus.resume_on(worker, claimed),
             Job::Work(errand) => (errand.work)(worker),
             Job::Pumped(bus, work) => bus.keep(work),
         }
