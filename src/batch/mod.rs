@@ -47,7 +47,7 @@ impl EventBus {
 
 /// The events one piece of code emitted together: wait for these, not for the whole bus.
 ///
-/// Made by [`EventBus::batch`]. Clones share it. It can be added to at any time, also while somebody waits; dropping it changes nothing for its
+/// Made by [`EventBus::batch`]. Clones share it. It can be added to at any time, also while a thread waits for it; dropping it changes nothing for its
 /// events.
 ///
 /// ```
@@ -69,7 +69,7 @@ pub struct Batch {
     tally: Arc<Held>,
 }
 
-/// What the clones of a batch share; with the last of them goes what nobody could ask for any more.
+/// What the clones of a batch share. Dropped with the last of them: nothing can be asked of the batch any more.
 struct Held(Arc<Tally>);
 
 impl Deref for Held {
@@ -94,7 +94,7 @@ impl Batch {
         self.added(self.bus.emit(payload))
     }
 
-    /// The same, with options of its own.
+    /// Emits with options of the event's own, and adds the event.
     pub fn emit_with<P: Payload>(&self, payload: P, options: EventOptions) -> Event<P> {
         self.added(self.bus.emit_with(payload, options))
     }
@@ -166,7 +166,7 @@ impl Batch {
         self.wait_until(NEVER, Duration::MAX)
     }
 
-    /// The same, for so long at most. Gives up waiting, not the events.
+    /// Waits as [`wait`](Batch::wait) does, for so long at most. Gives up waiting, not the events.
     ///
     /// # Errors
     /// As [`wait`](Batch::wait), and [`WaitError::Timeout`].
@@ -205,7 +205,7 @@ impl Batch {
             if jumps {
                 self.jump(deadline, timeout)?;
             }
-            // What is added meanwhile may stand behind this handler in its queue.
+            // An event that is added meanwhile may stand behind this handler in its queue.
             let ready = || self.tally.is_settled() || jumps && self.tally.has_incomplete();
             match seat.park(deadline, || self.tally.in_words(), ready) {
                 Parked::Ready if self.tally.is_settled() => return Ok(self.progress()),
@@ -216,7 +216,7 @@ impl Batch {
         }
     }
 
-    /// Inside a handler: the events one after another, until none is incomplete.
+    /// Inside a handler: waits for the events one after another, until none is incomplete.
     #[track_caller]
     fn jump(&self, deadline: Tick, timeout: Duration) -> Result<(), WaitError> {
         while let Some(event) = self.tally.first_incomplete() {

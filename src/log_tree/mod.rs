@@ -66,7 +66,7 @@ impl EventBus {
         self.log_tree_with(&TreeStyle::new())
     }
 
-    /// The same in another style.
+    /// What the history has, as a tree in a style of one's own. See [`log_tree`](EventBus::log_tree).
     pub fn log_tree_with(&self, style: &TreeStyle) -> String {
         let history = self.history();
         let name = on_one_line(if style.ids { self.label() } else { self.name() });
@@ -103,7 +103,7 @@ macro_rules! on_both_event_types {
                 self.log_tree_with(&TreeStyle::new())
             }
 
-            /// The same in another style.
+            /// This event, its handlers and what those emitted, as a tree in a style of one's own.
             pub fn log_tree_with(&self, style: &TreeStyle) -> String {
                 let event: &AnyEvent = self.as_ref();
                 draw::draw(None, &Tree::of_event(event.clone()), style)

@@ -12,7 +12,7 @@ pub(crate) fn drop_quietly<T>(value: T) {
     }
 }
 
-/// Not about what a logger has emitted: the next record would let the next such event go.
+/// Says nothing of what a logger has emitted: that record would let the next such event go, and so on.
 #[cold]
 fn drop_panicked(panic: String) {
     if !logging::was_a_loggers() {
@@ -20,16 +20,16 @@ fn drop_panicked(panic: String) {
     }
 }
 
-/// The same, one after the other: two panics in one drop would end the process.
+/// Drops values of the user's one after the other, each quietly: two panics in one drop would end the process.
 pub(crate) fn drop_each<T>(values: impl IntoIterator<Item = T>) {
     values.into_iter().for_each(drop_quietly);
 }
 
-/// `who` has caught a panic that came from none of the places where the user's code is expected.
+/// Logs a panic that came from none of the places where the user's code is expected. `thread` has caught it.
 #[cold]
-pub(crate) fn tell_outside_of_handlers(who: &'static str, panic: String) {
+pub(crate) fn tell_outside_of_handlers(thread: &'static str, panic: String) {
     if !logging::was_a_loggers() {
-        logging::later!(Error, move || format!("{who} survived a panic outside of handlers: {panic}"));
+        logging::later!(Error, move || format!("{thread} survived a panic outside of handlers: {panic}"));
     }
 }
 

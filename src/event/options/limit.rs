@@ -11,7 +11,7 @@ use std::time::Duration;
 ///
 /// Clones share it, and so do equal names within a [`Runtime`](crate::Runtime), as long as a handler has one; the first maximum of a
 /// name stands. It is taken before the handler's permit, held across the attempts of a [`Retry`](crate::Retry) and the delays between
-/// them, and given back when the invocation ends, however it ends. Waiting for it occupies no thread: who waits stands in a line, by priority, and
+/// them, and given back when the invocation ends, however it ends. Waiting for it occupies no thread: an invocation that waits stands in a line, by priority, and
 /// by the [`Fairness`](crate::Fairness) of its bus; buses of equal priority take turns.
 ///
 /// A place is free when the handler is given up (a timeout, a cancel, a shutdown), though its thread may still be inside: so more threads than places can
@@ -126,7 +126,7 @@ pub struct LimitTimeout {
 /// What happens when a turn comes; called outside of all locks.
 pub(crate) type LimitTurn = Box<dyn FnOnce() + Send>;
 
-/// All that share one cap.
+/// The cap that clones of a limit, or limits of one name, share.
 pub(crate) struct LimitGroup {
     pub(crate) name: Option<Arc<str>>,
     pub(crate) max: usize,

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 /// Where records go unless they say so.
 pub(crate) const TARGET: &str = "threadbus";
 
-/// Where a record of this level comes from: here.
+/// The source of a record of this level: the line that says so.
 macro_rules! source {
     ($level:expr) => {
         $crate::sys::logging::Source {
@@ -26,7 +26,7 @@ pub(crate) use source;
 /// What the bus room does around a logger.
 #[derive(Clone, Copy)]
 pub(crate) struct Around {
-    /// Runs it as a callback that is nobody's, with the mark in the thread's context. False if the thread is too near its end.
+    /// Runs the logger as a callback that belongs to no handler, with the mark in the thread's context. False if the thread is too near its end.
     pub(crate) apart: fn(&mut dyn FnMut()) -> bool,
     /// The thread's context has the mark.
     pub(crate) is_marked: fn() -> bool,
@@ -40,17 +40,17 @@ thread::local! {
 
 #[derive(Default)]
 pub(super) struct Local {
-    /// So many calls of the logger are on this thread.
+    /// How many calls of the logger are on this thread, one in the other.
     inside: Cell<u32>,
-    /// It keeps deadlines.
+    /// The thread keeps deadlines, and never calls the logger.
     serves: Cell<bool>,
-    /// It is the log thread.
+    /// The thread is the log thread, or writes in its place.
     pub(super) writes: Cell<bool>,
     /// See [`was_a_loggers`].
     let_go: Cell<bool>,
 }
 
-/// Without a destructor it is there until the thread is gone.
+/// [`Local`] has no destructor, so it is there until the thread is gone.
 pub(super) fn local<R: Default>(body: impl FnOnce(&Local) -> R) -> R {
     LOCAL.try_with(body).unwrap_or_default()
 }
@@ -63,12 +63,12 @@ pub(crate) fn surround(with: Around) {
     let _ = SURROUNDINGS.set(with);
 }
 
-/// A call of the logger is on this thread.
+/// True inside a call of the logger on this thread.
 pub(crate) fn is_inside() -> bool {
     local(|local| local.inside.get() > 0)
 }
 
-/// The calling thread is the log thread.
+/// True on the log thread.
 pub(crate) fn is_log_thread() -> bool {
     local(|local| local.writes.get())
 }
@@ -78,7 +78,7 @@ pub(crate) fn never_here() {
     local(|local| local.serves.set(true));
 }
 
-/// Records of this level may be wanted, and nothing on this thread is about a logger's own events. Asks no logger.
+/// True if records of this level may be wanted, and the thread is not about a logger's own events. Asks no logger.
 pub(crate) fn takes(level: Level) -> bool {
     level <= log::STATIC_MAX_LEVEL && level <= log::max_level() && !is_quiet()
 }
@@ -87,7 +87,7 @@ fn is_quiet() -> bool {
     is_inside() || SURROUNDINGS.get().is_some_and(|around| (around.is_marked)())
 }
 
-/// The same, and the logger wants records of this level and target.
+/// As [`takes`], and the logger, which is asked, wants records of this level and target.
 pub(crate) fn is_enabled(level: Level, target: &str) -> bool {
     let mut wanted = false;
     if takes(level) && !serves() {
@@ -96,12 +96,12 @@ pub(crate) fn is_enabled(level: Level, target: &str) -> bool {
     wanted
 }
 
-/// An event that was emitted inside a logger goes, and what it holds goes next.
+/// An event that was emitted inside a logger is dropped, and what it holds is dropped next.
 pub(crate) fn note_let_go() {
     local(|local| local.let_go.set(true));
 }
 
-/// Whether it was such an event that has gone last here, as far as that is known; forgets it.
+/// Whether such an event was the last to be dropped on this thread, as far as that is known. Forgets it.
 pub(crate) fn was_a_loggers() -> bool {
     local(|local| local.let_go.replace(false))
 }
@@ -117,7 +117,7 @@ pub(super) fn call(body: &mut dyn FnMut()) -> bool {
         }
     });
     local(|local| local.inside.set(local.inside.get() - 1));
-    // What it panicked with is the panic hook's to say.
+    // The panic hook has said what it panicked with.
     called.unwrap_or(true)
 }
 

@@ -3,7 +3,7 @@
 //! A logger is the user's code: it may emit, stand still, panic, end a bus. It is called with nothing locked, contained, and inside a
 //! callback: what it emits is nobody's child, and no call of ours blocks in it. Its panics are not logged.
 //!
-//! *Said at once*, on the thread that is there (`warn!` and its like): the answer to a call of the user's, once that call owes others
+//! *Said at once*, on the calling thread (`warn!` and its like): the answer to a call of the user's, once that call owes others
 //! nothing more; what a handler, a filter or a middleware has just done, in the time that is charged to it; and all of `LogEvents`.
 //! *Handed over* to the log thread (`later!`): everything else, above all what is known where permits, a cascade or a replacement are
 //! owed, on a thread that keeps deadlines, or in the pool. On such threads `warn!` hands over, too. What a record shows of the user's
@@ -18,10 +18,10 @@
 //! the thread's.
 //!
 //! *On one line.* Whatever of the user's is in a record, it is one line, and a `Display` that panics or fails ends its text and no more: every record is written by way of
-//! [`OneLine`].
+//! `OneLine`.
 //!
-//! *Race: a record is put in just when the log thread ends.* Both are under the queue's lock: the thread sees it, or whoever puts it in
-//! sees that there is no thread.
+//! *Race: a record is put in just when the log thread ends.* Both are under the queue's lock: the log thread sees the record, or
+//! the thread that puts it in sees that there is no log thread.
 
 mod calls;
 mod queue;

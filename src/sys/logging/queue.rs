@@ -28,12 +28,12 @@ static WRITTEN: Condvar = Condvar::new();
 /// The log thread was refused, and records lie there.
 static STRANDED: AtomicBool = AtomicBool::new(false);
 
-/// See the macros.
+/// For `say!`: calls the logger on this thread, or hands the record over where that cannot be.
 pub(crate) fn at_once(source: Source, target: &'static str, text: fmt::Arguments<'_>) {
     if serves() {
         return hand_over_text(source, target, text);
     }
-    // First what lies there: it was first.
+    // What lies there was said first, and is written first.
     catch_up();
     if !source.write(target, text) {
         hand_over_text(source, target, text);
@@ -44,13 +44,13 @@ fn hand_over_text(source: Source, target: &'static str, text: fmt::Arguments<'_>
     put(Entry::new(source, Cow::Borrowed(target), Text::Made(OneLine(text).to_string())), LONGEST);
 }
 
-/// See `later!`.
+/// For `later!`: `make` makes the text on the log thread.
 pub(crate) fn hand_over(source: Source, make: impl FnOnce() -> String + Send + 'static) {
     put(Entry::new(source, Cow::Borrowed(TARGET), Text::ToMake(Box::new(make))), LONGEST);
 }
 
 /// A record of a worker process. Where the queue is half full its keeper waits a moment for room, for others may have more to say than
-/// fits. The number of the record.
+/// fits. Returns the record's number.
 #[cfg(feature = "process")]
 pub(crate) fn pass_on(level: Level, target: Cow<'static, str>, text: String) -> u64 {
     let target = match crate::sys::one_line::on_one_line(&target) {
@@ -78,7 +78,7 @@ pub(crate) fn settle(patience: Duration) {
     wait_for(u64::MAX, patience);
 }
 
-/// The same for what was handed over up to that number.
+/// Waits until what was handed over up to that number is written, for so long at most. Not in a logger, as [`settle`].
 pub(crate) fn wait_for(number: u64, patience: Duration) {
     // Models have no clock to end this.
     if cfg!(threadbus_shuttle) || is_inside() || serves() {
@@ -97,7 +97,7 @@ pub(crate) fn wait_for(number: u64, patience: Duration) {
     }
 }
 
-/// On a thread of the pool: what the last job let go is no news any more; and it owes nothing now.
+/// Called by a thread of the pool, which owes nothing now: what the last job dropped is no news any more.
 #[inline]
 pub(crate) fn between_jobs() {
     was_a_loggers();
@@ -162,7 +162,7 @@ impl Entry {
     }
 }
 
-/// Names are the user's code, too, and so is what goes with the closure.
+/// The names in a text are made by the user's code, and so is what is dropped with the closure.
 fn make_text(make: Box<dyn FnOnce() -> String + Send>) -> Option<String> {
     let mut made = None;
     let mut make = Some(make);
@@ -176,9 +176,9 @@ fn make_text(make: Box<dyn FnOnce() -> String + Send>) -> Option<String> {
 struct Queue {
     entries: VecDeque<Entry>,
     bytes: usize,
-    /// What did not fit since that was said last.
+    /// How many did not fit since that was last said.
     dropped: u64,
-    /// Somebody writes.
+    /// A thread writes.
     running: bool,
     /// A keeper has waited for room in vain; none does again before there is plenty.
     stands_still: bool,
@@ -222,7 +222,7 @@ fn lock() -> MutexGuard<'static, Queue> {
     QUEUE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Puts an entry where there is room for so many; and sees to it that somebody writes. The entry's number.
+/// Puts an entry into the queue if that has room for so many, and starts the log thread if nothing writes. Returns the entry's number.
 fn put(entry: Entry, room: usize) -> u64 {
     let mut unfit = None;
     let (number, start) = {
@@ -242,12 +242,12 @@ fn put(entry: Entry, room: usize) -> u64 {
         STRANDED.store(true, Ordering::Relaxed);
         WRITTEN.notify_all();
     }
-    // It may be the last that keeps something of the user's.
+    // The entry may be the last that keeps something of the user's.
     let _ = panics::catch(|| drop(unfit));
     number
 }
 
-/// On the log thread, or by whoever else has set `running`.
+/// Runs on the log thread, or on the thread that has set `running` in its place.
 fn write_out() {
     let writes = local(|local| local.writes.replace(true));
     write_all();
