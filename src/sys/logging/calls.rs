@@ -24,15 +24,14 @@ macro_rules! source {
 pub(crate) use source;
 
 /// What the bus room does around a logger.
-#[derive(Clone, Copy)]
-pub(crate) struct Around {
+pub(crate) trait Around: Sync {
     /// Runs the logger as a callback that belongs to no handler, with the mark in the thread's context. False if the thread is too near its end.
-    pub(crate) apart: fn(&mut dyn FnMut()) -> bool,
-    /// The thread's context has the mark.
-    pub(crate) is_marked: fn() -> bool,
+    fn apart(&self, logger: &mut dyn FnMut()) -> bool;
+    /// True if the thread's context has the mark.
+    fn is_marked(&self) -> bool;
 }
 
-static SURROUNDINGS: OnceLock<Around> = OnceLock::new();
+static SURROUNDINGS: OnceLock<&'static dyn Around> = OnceLock::new();
 
 thread::local! {
     static LOCAL: Local = Local::default();
@@ -59,7 +58,8 @@ pub(super) fn serves() -> bool {
     local(|local| local.serves.get())
 }
 
-pub(crate) fn surround(with: Around) {
+/// Once; later ones are ignored.
+pub(crate) fn surround(with: &'static dyn Around) {
     let _ = SURROUNDINGS.set(with);
 }
 
@@ -84,7 +84,7 @@ pub(crate) fn takes(level: Level) -> bool {
 }
 
 fn is_quiet() -> bool {
-    is_inside() || SURROUNDINGS.get().is_some_and(|around| (around.is_marked)())
+    is_inside() || SURROUNDINGS.get().is_some_and(|around| around.is_marked())
 }
 
 /// As [`takes`], and the logger, which is asked, wants records of this level and target.
@@ -110,7 +110,7 @@ pub(crate) fn was_a_loggers() -> bool {
 pub(super) fn call(body: &mut dyn FnMut()) -> bool {
     local(|local| local.inside.set(local.inside.get() + 1));
     let called = panics::catch(|| match SURROUNDINGS.get() {
-        Some(around) => (around.apart)(body),
+        Some(around) => around.apart(body),
         None => {
             body();
             true
