@@ -1,8 +1,9 @@
 //! What the buses of one runtime share, and the public `Runtime`.
 
-use crate::event::{AnyEvent, BuildError, BusId, BusIdentity, LimitNames};
+use crate::event::{AnyEvent, BuildError, BusId, BusIdentity};
 use crate::runtime::crew::Crew;
 use crate::runtime::job::Job;
+use crate::runtime::limit_names::LimitNames;
 use crate::runtime::pool::{Limits, Pool};
 use crate::runtime::readers::Readers;
 use crate::runtime::watch::Watch;

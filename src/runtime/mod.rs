@@ -9,6 +9,7 @@ mod crew;
 mod job;
 mod jobs;
 mod lane;
+mod limit_names;
 mod panics;
 mod pool;
 mod pumps;
