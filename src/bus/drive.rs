@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod own_permit;
+pub(crate) use own_permit::go_on_with_permit;
 
 /// Who drives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

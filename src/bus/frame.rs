@@ -242,6 +242,23 @@ pub(crate) fn top() -> Option<Frame> {
     local(|local| local.top_in_hand().cloned()).flatten()
 }
 
+/// What the thread carries, put aside until this goes.
+pub(crate) struct Aside(Option<Local>);
+
+impl Aside {
+    pub(crate) fn set(context: Option<Arc<ContextMap>>) -> Aside {
+        Aside(self::local(|local| std::mem::replace(local, Local { context, stands_in: true, ..Local::default() })))
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        let Some(carried) = self.0.take() else { return };
+        let own = self::local(|local| std::mem::replace(local, carried));
+        drop(own);
+    }
+}
+
 /// What the handler on this thread lends to a child that it waits for.
 pub(crate) struct Lent {
     pub(crate) bus: Arc<BusCore>,

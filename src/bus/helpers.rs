@@ -7,7 +7,7 @@
 use crate::bus::core::BusCore;
 use crate::bus::turn::resume;
 use crate::event::{AnyEvent, Delivery, DeliveryPhase, TypeSlot};
-use crate::runtime::Worker;
+use crate::runtime::{GoOn, Worker};
 use crate::sys::clock::{self, Tick};
 use crate::sys::thread;
 use std::sync::Arc;
@@ -35,18 +35,18 @@ pub(crate) fn call_helpers(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize
 }
 
 pub(crate) fn submit_helper(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize) {
-    let pool = Arc::clone(&bus.runtime.pool);
-    let (own, of) = (Arc::clone(bus), event.clone());
-    let work = move |worker: &Arc<Worker>| {
-        if own.manual.is_none() {
-            stay_out_of_the_way(&own, &of, delivery);
-        }
-        if let Some(d) = of.state().lock().deliveries.get_mut(delivery) {
-            d.helpers = d.helpers.saturating_sub(1);
-        }
-        resume(&own, worker, &of, delivery);
-    };
-    pool.submit(bus.job(event, delivery, Box::new(work)));
+    bus.runtime.pool.submit(bus.job(event, delivery, GoOn::Help));
+}
+
+/// One more thread comes to the parallel handlers of a delivery.
+pub(crate) fn help(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent, delivery: usize) {
+    if bus.manual.is_none() {
+        stay_out_of_the_way(bus, event, delivery);
+    }
+    if let Some(d) = event.state().lock().deliveries.get_mut(delivery) {
+        d.helpers = d.helpers.saturating_sub(1);
+    }
+    resume(bus, worker, event, delivery);
 }
 
 /// While handlers end faster than two threads can take turns in claiming them, a second one only holds up the first. One that blocks or

@@ -3,9 +3,9 @@
 use crate::bus::core::BusCore;
 use crate::bus::frame;
 use crate::bus::handle::EventBus;
-use crate::bus::manual::{Due, Manual};
+use crate::bus::kept::{Due, Manual};
 use crate::bus::rest::apart;
-use crate::runtime::{NotHere, Serves, Worker};
+use crate::runtime::{Bus, NotHere, Serves, Worker};
 use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::{logging, unwind};
 use std::sync::Arc;
@@ -178,7 +178,7 @@ impl BusCore {
         let ran = apart(&self.runtime, worker, || match due {
             Due::Loop => self.run_loop(worker, None),
             Due::Free => self.run_free(worker),
-            Due::Work(work) => work(worker),
+            Due::Delivery(claimed) => Arc::clone(self).run_claimed(worker, claimed),
         });
         if let Err(panic) = ran {
             unwind::tell_outside_of_handlers("a pump thread", panic);

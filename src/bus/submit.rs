@@ -1,14 +1,12 @@
 //! What a bus has the pool do: its loop, runners of parallel events, and jobs that go on with a delivery. Each stands among the jobs by the
 //! priority of the event that it is for.
 
-use crate::bus::core::BusCore;
+use crate::bus::core::{BusCore, NOWHERE};
 use crate::event::{AnyEvent, Priority};
-use crate::runtime::{Bus, Job, Pumped, Work};
+use crate::runtime::{Bus, Claimed, GoOn, Job, Pumped};
 use crate::sys::sync::atomic::Ordering;
 use std::sync::Arc;
 
-/// The loop is nowhere.
-pub(crate) const NOWHERE: u8 = 0;
 /// It stands for an event of normal priority, or of a higher one, or no emit needs to know.
 pub(crate) const USUAL: u8 = Priority::NORMAL.0 + 1;
 
@@ -50,13 +48,11 @@ impl BusCore {
     }
 
     /// A job that drives a claimed delivery of this bus on: for the pool, or the pump thread.
-    pub(crate) fn job(self: &Arc<Self>, event: &AnyEvent, delivery: usize, work: Box<Work>) -> Job {
+    pub(crate) fn job(self: &Arc<Self>, event: &AnyEvent, delivery: usize, how: GoOn) -> Job {
+        let bus = Arc::clone(self) as Arc<dyn Bus>;
         match &self.manual {
-            None => Job::drives(event, delivery, self.lane, work),
-            Some(_) => {
-                let work = Pumped::Delivery { event: event.clone(), delivery, work };
-                Job::Pumped(Arc::clone(self) as Arc<dyn Bus>, work)
-            }
+            None => Job::drives(bus, event, delivery, how),
+            Some(_) => Job::Pumped(bus, Pumped::Delivery(Claimed { event: event.clone(), delivery, how })),
         }
     }
 

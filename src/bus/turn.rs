@@ -8,7 +8,7 @@ use crate::bus::limits;
 use crate::bus::permit::{Home, Permit, Taken, delivery_token, is_active};
 use crate::bus::start::needs_permit;
 use crate::event::{AnyEvent, Delivery, DeliveryPhase, RecordPhase, TurnKind};
-use crate::runtime::{Job, Needs, PermitKind, RuntimeCore, Worker, hand_over};
+use crate::runtime::{GoOn, Job, Needs, PermitKind, RuntimeCore, Worker, hand_over};
 use crate::sync::{Granted, Place, Token};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -31,8 +31,7 @@ pub(crate) fn release_delivery(bus: &Arc<BusCore>, token: Token, turn: TurnKind)
 
 /// A job that drives a delivery on.
 pub(crate) fn resume_job(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize) -> Job {
-    let (own, of) = (Arc::clone(bus), event.clone());
-    bus.job(event, delivery, Box::new(move |worker| resume(&own, worker, &of, delivery)))
+    bus.job(event, delivery, GoOn::Resume)
 }
 
 pub(crate) fn submit_resume(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize) {

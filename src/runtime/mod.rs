@@ -16,6 +16,7 @@ mod readers;
 mod slot;
 mod stack;
 mod watch;
+mod work;
 mod worker;
 
 pub use self::assume_stack::assume_stack;
@@ -26,4 +27,5 @@ pub(crate) use lane::Lane;
 pub(crate) use readers::Reader;
 pub(crate) use slot::{Overdue, Running, Slot, Stack};
 pub(crate) use watch::{Overseer, Watch, is_service_thread};
-pub(crate) use worker::{Bus, NotHere, Pumped, Serves, Work, Worker};
+pub(crate) use work::{Claimed, GoOn, Pumped};
+pub(crate) use worker::{Bus, NotHere, Serves, Worker};

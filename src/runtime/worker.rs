@@ -1,9 +1,10 @@
 //! A thread while it is inside ours, and what a bus is to it: each knows the other, so both stand in this file.
 
-use crate::event::{AnyEvent, HandlerId};
+use crate::event::HandlerId;
 use crate::runtime::lane::Lane;
 use crate::runtime::panics::LastPanic;
 use crate::runtime::slot::{Stack, Top};
+use crate::runtime::work::{Claimed, Pumped};
 use crate::sync::Bell;
 use crate::sync::refused;
 use crate::sys::clock::{NEVER, Tick};
@@ -21,6 +22,9 @@ pub(crate) trait Bus: Send + Sync {
 
     /// Runs its queued events, in their order, until none may start or another bus has a turn.
     fn run_loop_on(self: Arc<Self>, worker: &Arc<Worker>);
+
+    /// A claimed delivery of the bus goes on, on this thread.
+    fn run_claimed(self: Arc<Self>, worker: &Arc<Worker>, claimed: Claimed);
 
     /// Keeps work that only the bus's pump thread may run.
     fn keep(self: Arc<Self>, work: Pumped);
@@ -51,21 +55,6 @@ pub(crate) enum Serves {
     Awaited,
     /// That, and what is queued, in its order.
     All,
-}
-
-/// What a job does once it has a thread.
-pub(crate) type Work = dyn FnOnce(&Arc<Worker>) + Send;
-
-/// Work of a manual bus, for its pump thread.
-pub(crate) enum Pumped {
-    /// Its loop may go on.
-    Loop,
-    /// Its loop may go on, and holds the runtime's event permit, for which others wait.
-    LoopWithTurn,
-    /// There are events that need no turn.
-    Free,
-    /// A claimed delivery goes on.
-    Delivery { event: AnyEvent, delivery: usize, work: Box<Work> },
 }
 
 /// What a worker does at the moment. Changed only under the pool's lock.

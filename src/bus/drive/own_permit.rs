@@ -1,37 +1,57 @@
 //! Handlers that run under a permit of their own: what their event holds is not enough.
 
 use crate::bus::attempt::{self, Returned};
+use crate::bus::core::BusCore;
 use crate::bus::drive::{Driver, Ran, Via, Wanted};
 use crate::bus::frame::{self, Under};
 use crate::bus::permit::{Home, Permit, Taken, attempt_token, is_active};
 use crate::bus::start::fix_handlers;
 use crate::bus::tell;
-use crate::event::{DeliveryPhase, HandlerMode, RecordPhase};
-use crate::runtime::{Job, PermitKind, Worker};
+use crate::event::{AnyEvent, DeliveryPhase, HandlerMode, RecordPhase};
+use crate::runtime::{GoOn, PermitKind, Worker};
 use crate::sync::{Place, Token};
 use crate::sys::clock;
 use std::sync::Arc;
 
-impl Driver<'_> {
-    fn permit_for(&self, mode: HandlerMode) -> Permit {
-        let home = match mode {
-            HandlerMode::GlobalSerial => Home::Runtime(Arc::clone(&self.bus.runtime)),
-            _ => self.bus.home(),
-        };
-        Permit { home, kind: PermitKind::Handler }
-    }
+fn permit_for(bus: &Arc<BusCore>, mode: HandlerMode) -> Permit {
+    let home = match mode {
+        HandlerMode::GlobalSerial => Home::Runtime(Arc::clone(&bus.runtime)),
+        _ => bus.home(),
+    };
+    Permit { home, kind: PermitKind::Handler }
+}
 
+/// A ticket's turn has come, on a thread of the pool: the invocation's permit, which `token` holds, is there.
+pub(crate) fn go_on_with_permit(
+    bus: &Arc<BusCore>,
+    worker: &Arc<Worker>,
+    (event, delivery): (&AnyEvent, usize),
+    (invocation, mode): (usize, HandlerMode),
+    token: Token,
+) {
+    let (now, permit) = (clock::now(), permit_for(bus, mode));
+    let Some((slot, fixed)) = fix_handlers(bus, event, delivery, now) else {
+        permit.release(token);
+        return;
+    };
+    let mut driver = Driver::new(bus, worker, event, delivery, &slot, fixed, Via::Job, Under::Delivery, now);
+    let goes_on = driver.start_set_aside(invocation, Some((permit, token)));
+    let ran = if goes_on { driver.run(None) } else { Ran::Left };
+    driver.leave(ran);
+}
+
+impl Driver<'_> {
     /// Gets an invocation's own permit, and runs it. True if this thread goes on driving.
     pub(super) fn with_permit(&mut self, wanted: Wanted) -> bool {
         let Wanted { invocation, attempt, mode } = wanted;
-        let permit = self.permit_for(mode);
+        let permit = permit_for(self.bus, mode);
         let token = attempt_token(self.event, self.delivery, invocation, attempt + 1);
         let places = self.places();
         let (event, delivery) = (self.event, self.delivery);
         let live = || is_active(event, delivery);
         if self.via != Via::Inline {
             let place = if self.fixed.manner.jumped { Place::Front } else { Place::Entry };
-            let job = || self.job_with_permit(wanted, token);
+            let job = || self.bus.job(event, delivery, GoOn::WithPermit { invocation, mode, token });
             return match permit.take_or_queue(place, token, None, self.bus.rank(event), live, job) {
                 Taken::Now => self.start_set_aside(invocation, Some((permit, token))),
                 Taken::Later => {
@@ -61,25 +81,6 @@ impl Driver<'_> {
             self.now = clock::now();
         }
         self.start_set_aside(invocation, Some((permit, token)))
-    }
-
-    /// A ticket's turn has come, on a thread of the pool.
-    fn job_with_permit(&self, wanted: Wanted, token: Token) -> Job {
-        let permit = self.permit_for(wanted.mode);
-        let (bus, event, delivery) = (Arc::clone(self.bus), self.event.clone(), self.delivery);
-        let work = move |worker: &Arc<Worker>| {
-            let now = clock::now();
-            let Some((slot, fixed)) = fix_handlers(&bus, &event, delivery, now) else {
-                permit.release(token);
-                return;
-            };
-            let under = Under::Delivery;
-            let mut driver = Driver::new(&bus, worker, &event, delivery, &slot, fixed, Via::Job, under, now);
-            let goes_on = driver.start_set_aside(wanted.invocation, Some((permit, token)));
-            let ran = if goes_on { driver.run(None) } else { Ran::Left };
-            driver.leave(ran);
-        };
-        self.bus.job(self.event, self.delivery, Box::new(work))
     }
 
     /// Runs an invocation that was set aside for its permit. True if this thread goes on driving.
