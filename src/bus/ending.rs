@@ -18,8 +18,8 @@ use crate::event::{
     AnyEvent, AttemptKey, Cause, CauseKind, Completion, Delay, Delivery, DeliveryPhase, HandlerFailure, Hook, Manner,
     Outcome, Pause, RecordPhase, State, TypeSlot, Unrun, note_given_up,
 };
-use crate::runtime::{Job, PermitKind, Turn};
-use crate::sync::{Granted, Place, Token};
+use crate::runtime::{Job, PermitKind, Wakeup};
+use crate::sync::{Granted, Position, Token};
 use crate::sys::clock::{self, Stamp, Tick};
 use crate::sys::sync::atomic::Ordering;
 use crate::sys::{logging, planted, unwind};
@@ -257,7 +257,7 @@ fn withdraw(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize, attempts: boo
         let own = |t: Token| t == token || attempts && t.stamp == token.stamp && t.part >> 48 == token.part >> 48;
         let withdrawn = permit.step(|s| s.withdraw(token.stamp, own));
         for turn in withdrawn {
-            if let (Turn::Ring(bell), false) = (turn, planted("withdraw_without_ring")) {
+            if let (Wakeup::Ring(bell), false) = (turn, planted("withdraw_without_ring")) {
                 bell.ring();
             }
         }
@@ -379,7 +379,7 @@ pub(crate) fn drive_on(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
     }
     if startable && !inline {
         withdraw(bus, event, index, false);
-        if ensure_turn(bus, event, index, Place::First) {
+        if ensure_turn(bus, event, index, Position::First) {
             submit_resume(bus, event, index);
         }
     } else if parallel {

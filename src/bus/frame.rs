@@ -7,7 +7,7 @@ use crate::event::{
     is_marked, marked,
 };
 use crate::runtime::{PermitKind, Worker, is_service_thread};
-use crate::sync::{Granted, Place, Token};
+use crate::sync::{Granted, Position, Token};
 use crate::sys::clock::Tick;
 use crate::sys::logging;
 use crate::sys::thread;
@@ -497,7 +497,7 @@ pub(crate) fn retake(worker: &Arc<Worker>, had: &[usize]) {
 /// Takes back one hold that was given up in a wait of its owner, or of something above it.
 fn stand_again(worker: &Arc<Worker>, at: usize, hold: &Hold, owner: &Frame, live: impl Fn() -> bool) -> bool {
     let lender = hold.event.state().lock().deliveries.get(hold.delivery).and_then(|d| d.lender());
-    if !hold.permit.stand(worker, Place::Front, hold.token, lender, live) {
+    if !hold.permit.stand(worker, Position::Front, hold.token, lender, live) {
         if !is_active(&hold.event, hold.delivery) {
             // The turn may have come after the delivery's end, which found nothing to release.
             hold.permit.release(hold.token);

@@ -22,7 +22,7 @@ use crate::event::{
     TurnKind, TypeSlot, Unrun, WaitError, Watcher,
 };
 use crate::runtime::{Needs, PermitKind, RuntimeCore, Serves, Worker};
-use crate::sync::{Bell, Place, Token};
+use crate::sync::{Bell, Position, Token};
 use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::{logging, planted};
 use smallvec::SmallVec;
@@ -228,7 +228,7 @@ pub(super) fn run_here(
             for permit in needed {
                 let live = || is_active(event, index);
                 let under = frame::lender(&permit);
-                if !permit.stand(worker, Place::Front, token, under, live) {
+                if !permit.stand(worker, Position::Front, token, under, live) {
                     frame::cut_hand(hand);
                     release_delivery(bus, token, plan.turn);
                     return;
@@ -377,7 +377,7 @@ impl Jump {
             self.pause(&bus);
         }
         if elsewhere {
-            if ensure_turn(&bus, target, index, Place::Front) {
+            if ensure_turn(&bus, target, index, Position::Front) {
                 submit_resume(&bus, target, index);
             }
         } else {

@@ -5,8 +5,8 @@ use crate::bus::frame;
 use crate::bus::graph;
 use crate::bus::rest::Rested;
 use crate::event::{AnyEvent, DeliveryPhase, TurnKind};
-use crate::runtime::{Job, Needs, PermitKind, RuntimeCore, Serves, Turn, Worker, hand_over};
-use crate::sync::{Granted, Place, Rank, Semaphore, Ticket, Token};
+use crate::runtime::{Job, Needs, PermitKind, RuntimeCore, Serves, Wakeup, Worker, hand_over};
+use crate::sync::{Granted, Position, Rank, Semaphore, Ticket, Token};
 use crate::sys::clock::NEVER;
 use crate::sys::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ impl Permit {
     }
 
     /// One locked step, and what follows from it: turns that have come, and a loop that can go on.
-    pub(crate) fn step<R>(&self, step: impl FnOnce(&mut Semaphore<Turn>) -> (R, Granted<Turn>)) -> R {
+    pub(crate) fn step<R>(&self, step: impl FnOnce(&mut Semaphore<Wakeup>) -> (R, Granted<Wakeup>)) -> R {
         match &self.home {
             Home::Bus(bus) => {
                 let mut run = bus.run.lock();
@@ -104,19 +104,19 @@ impl Permit {
     /// Takes it if it can be had at once; `live` is asked under the lock.
     pub(crate) fn try_take(
         &self,
-        place: Place,
+        position: Position,
         token: Token,
         under: Option<Token>,
         live: impl FnOnce() -> bool,
     ) -> bool {
-        self.step(|s| (live() && s.try_take(place, token, under), Granted::new()))
+        self.step(|s| (live() && s.try_take(position, token, under), Granted::new()))
     }
 
     /// Takes it, or leaves a job in line that runs when it has been taken. That one borrows from nobody: a lender lends to what runs on its
     /// own stack.
     pub(crate) fn take_or_queue(
         &self,
-        place: Place,
+        position: Position,
         token: Token,
         under: Option<Token>,
         rank: Rank,
@@ -127,10 +127,10 @@ impl Permit {
             if !live() {
                 return (Taken::Dead, Granted::new());
             }
-            if s.try_take(place, token, under) {
+            if s.try_take(position, token, under) {
                 return (Taken::Now, Granted::new());
             }
-            let granted = s.stand(place, Ticket { token, under: None, rank, turn: Turn::Job(job()) });
+            let granted = s.stand(position, Ticket { token, under: None, rank, turn: Wakeup::Job(job()) });
             (Taken::Later, granted)
         })
     }
@@ -149,7 +149,7 @@ impl Permit {
         if !pumps && !runtime.pool.is_starved() {
             return None;
         }
-        let mine = |turn: &Turn| matches!(turn, Turn::Ring(bell) if Arc::ptr_eq(bell, &worker.bell));
+        let mine = |turn: &Wakeup| matches!(turn, Wakeup::Ring(bell) if Arc::ptr_eq(bell, &worker.bell));
         let came = self.step(|s| {
             let granted = s.forget_ticket(token, mine);
             (s.holds(token), granted)
@@ -179,7 +179,7 @@ impl Permit {
     pub(crate) fn stand(
         &self,
         worker: &Arc<Worker>,
-        place: Place,
+        position: Position,
         token: Token,
         under: Option<Token>,
         live: impl Fn() -> bool,
@@ -187,7 +187,7 @@ impl Permit {
         let (mut parked, mut in_vain) = (false, false);
         loop {
             let taken = self.step(|s| {
-                let mine = |turn: &Turn| matches!(turn, Turn::Ring(bell) if Arc::ptr_eq(bell, &worker.bell));
+                let mine = |turn: &Wakeup| matches!(turn, Wakeup::Ring(bell) if Arc::ptr_eq(bell, &worker.bell));
                 if !live() {
                     return (Taken::Dead, s.forget_ticket(token, mine));
                 }
@@ -195,12 +195,12 @@ impl Permit {
                 if in_line {
                     return (Taken::Later, Granted::new());
                 }
-                if s.try_take(place, token, under) {
+                if s.try_take(position, token, under) {
                     return (Taken::Now, Granted::new());
                 }
                 // The first time; or a sibling's end took all tickets of the token out of the line.
-                let ticket = Ticket { token, under, rank: Rank::NONE, turn: Turn::Ring(Arc::clone(&worker.bell)) };
-                (Taken::Later, s.stand(place, ticket))
+                let ticket = Ticket { token, under, rank: Rank::NONE, turn: Wakeup::Ring(Arc::clone(&worker.bell)) };
+                (Taken::Later, s.stand(position, ticket))
             });
             match taken {
                 Taken::Now => break,

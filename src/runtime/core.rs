@@ -7,7 +7,7 @@ use crate::runtime::pool::{Limits, Pool};
 use crate::runtime::readers::Readers;
 use crate::runtime::watch::Watch;
 use crate::runtime::worker::Worker;
-use crate::sync::{Bell, Semaphore};
+use crate::sync::{Bell, Semaphore, WhileSetDown};
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sys::{planted, thread, unwind};
@@ -24,7 +24,7 @@ pub(crate) enum PermitKind {
 }
 
 /// What happens when a turn in line comes.
-pub(crate) enum Turn {
+pub(crate) enum Wakeup {
     /// A thread stands there.
     Ring(Arc<Bell>),
     /// Nobody does yet.
@@ -33,12 +33,12 @@ pub(crate) enum Turn {
 
 /// The permits of the global-serial modes.
 pub(crate) struct Global {
-    pub(crate) event: Semaphore<Turn>,
-    pub(crate) handler: Semaphore<Turn>,
+    pub(crate) event: Semaphore<Wakeup>,
+    pub(crate) handler: Semaphore<Wakeup>,
 }
 
 impl Global {
-    pub(crate) fn semaphore(&mut self, kind: PermitKind) -> &mut Semaphore<Turn> {
+    pub(crate) fn semaphore(&mut self, kind: PermitKind) -> &mut Semaphore<Wakeup> {
         match kind {
             PermitKind::Event => &mut self.event,
             PermitKind::Handler => &mut self.handler,
@@ -174,11 +174,11 @@ impl Drop for RuntimeCore {
 }
 
 /// Carries out what a semaphore handed over. Outside all locks.
-pub(crate) fn hand_over(pool: &Arc<Pool>, granted: impl IntoIterator<Item = Turn>) {
+pub(crate) fn hand_over(pool: &Arc<Pool>, granted: impl IntoIterator<Item = Wakeup>) {
     for turn in granted {
         match turn {
-            Turn::Ring(bell) => bell.ring(),
-            Turn::Job(job) => pool.submit_granted(job),
+            Wakeup::Ring(bell) => bell.ring(),
+            Wakeup::Job(job) => pool.submit_granted(job),
         }
     }
 }
@@ -250,7 +250,10 @@ impl Runtime {
                 pool: Pool::new(limits, &watch, &crew),
                 crew,
                 watch,
-                global: Mutex::new(Global { event: Semaphore::new(1, true), handler: Semaphore::new(1, false) }),
+                global: Mutex::new(Global {
+                    event: Semaphore::new(1, WhileSetDown::Kept),
+                    handler: Semaphore::new(1, WhileSetDown::Passed),
+                }),
                 parked: Mutex::new(HashMap::new()),
                 parked_count: AtomicUsize::new(0),
                 sits: Mutex::new(HashMap::new()),

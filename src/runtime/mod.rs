@@ -20,7 +20,7 @@ mod work;
 mod worker;
 
 pub use self::assume_stack::assume_stack;
-pub(crate) use self::core::{Global, ParkedWait, PermitKind, RuntimeCore, Sit, SitFor, Turn, hand_over};
+pub(crate) use self::core::{Global, ParkedWait, PermitKind, RuntimeCore, Sit, SitFor, Wakeup, hand_over};
 pub use self::core::{Runtime, RuntimeBuilder, RuntimeStats};
 pub(crate) use job::{Job, Needs};
 pub(crate) use lane::Lane;
