@@ -148,7 +148,7 @@ fn nobody_for(event: &AnyEvent, worker: &Arc<Worker>) -> Option<usize> {
     }
     let runtime = runtime_of(event)?;
     if runtime.pool.is_deserted() {
-        return Some(runtime.pool.limits().hard_limit);
+        return Some(runtime.pool.settings().hard_limit);
     }
     if !worker.has_pumps() || !worker.lacks_stack_to_serve() {
         return None;
@@ -520,7 +520,7 @@ impl Jump {
                     if rested == Rested::NoThread {
                         // This thread must get back what it set down for them.
                         give_back_grants(runtime, &graph::needs_of(event, in_order, runtime));
-                        result = Err(WaitError::NoThread(runtime.pool.limits().hard_limit));
+                        result = Err(WaitError::NoThread(runtime.pool.settings().hard_limit));
                     }
                 }
             }
