@@ -1,11 +1,14 @@
 //! One attempt of one handler on the calling thread: the user's code, and how it ended.
 
+use crate::bus::complete::ring_watchers;
 use crate::bus::drive::{Driver, Via};
-use crate::bus::ending;
+use crate::bus::first::end_losers;
 use crate::bus::frame;
 use crate::bus::limits;
+use crate::bus::next_attempt::wait_for_next_attempt;
 use crate::bus::recorder::By;
 use crate::bus::registry::retry_for;
+use crate::bus::set_down;
 use crate::bus::start::Attempt;
 use crate::bus::turn::submit_resume;
 use crate::event::{
@@ -212,7 +215,7 @@ pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Return
             }
             if limited {
                 limits::settle(&bus.runtime, event);
-                limits::set_down_in_line(bus, event, delivery);
+                set_down::set_down_in_line(bus, event, delivery);
                 // What is left may stand in a line.
                 let mut state = event.state().lock();
                 if state.deliveries.get_mut(delivery).is_some_and(|d| d.startable().is_none()) {
@@ -220,12 +223,12 @@ pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Return
                 }
             }
             if watched {
-                ending::ring_watchers(event);
+                ring_watchers(event);
             }
             if won {
-                ending::end_losers(bus, event, delivery, driver.attempt.invocation, CauseKind::LostFirst);
+                end_losers(bus, event, delivery, driver.attempt.invocation, CauseKind::LostFirst);
             } else if sitting {
-                ending::give_up_if_all_sit(bus, event, delivery);
+                set_down::give_up_if_all_sit(bus, event, delivery);
             }
         }
     }
@@ -250,7 +253,7 @@ fn try_again(driver: &Driver<'_>, attempt: Attempt, delay: Duration, failed: Out
         Outcome::Failed(failure) if !delay.is_zero() => {
             let of = AttemptKey { delivery, invocation, attempt: number };
             let at = clock::after(clock::now(), delay);
-            ending::wait_for_next_attempt(bus, event, Delay::new(of, failure, false), at, submit_resume);
+            wait_for_next_attempt(bus, event, Delay::new(of, failure, false), at, submit_resume);
         }
         failed => {
             frame::let_go(failed);

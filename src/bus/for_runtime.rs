@@ -1,10 +1,10 @@
-//! What a bus is to the threads of its runtime: they run its loop, go on with its deliveries, and a pump thread serves it while it waits.
+//! What a bus is to the threads of its runtime: they run its loop, and a pump thread serves it while it waits.
 
 use crate::bus::core::BusCore;
 use crate::bus::drive::go_on_with_permit;
-use crate::bus::helpers::help;
 use crate::bus::permit::delivery_token;
-use crate::bus::turn::{release_delivery, resume};
+use crate::bus::resume::{help, resume};
+use crate::bus::turn::release_delivery;
 use crate::event::{Delivery, RecordPhase};
 use crate::runtime::{Bus, Claimed, GoOn, Lane, NotHere, Pumped, Serves, Worker};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ impl Bus for BusCore {
         self.run_loop(worker, None);
     }
 
-    fn run_claimed(self: Arc<Self>, worker: &Arc<Worker>, Claimed { event, delivery, how }: Claimed) {
+    fn resume_on(self: Arc<Self>, worker: &Arc<Worker>, Claimed { event, delivery, how }: Claimed) {
         match how {
             GoOn::Resume => resume(&self, worker, &event, delivery),
             GoOn::Help => help(&self, worker, &event, delivery),

@@ -1,8 +1,9 @@
 //! Running a manual bus on the calling thread.
 
 use crate::bus::core::BusCore;
+use crate::bus::core::EventBus;
 use crate::bus::frame;
-use crate::bus::handle::EventBus;
+use crate::bus::hand;
 use crate::bus::kept::{Due, Manual};
 use crate::bus::rest::apart;
 use crate::runtime::{Bus, NotHere, Serves, Worker};
@@ -141,7 +142,7 @@ impl BusCore {
         drop(inside);
         if let Some(frame) = frame {
             // What ran on top may have given up what this handler keeps.
-            frame::take_back(&worker, &frame);
+            hand::take_back(&worker, &frame);
         }
         ran
     }
@@ -178,7 +179,7 @@ impl BusCore {
         let ran = apart(&self.runtime, worker, || match due {
             Due::Loop => self.run_loop(worker, None),
             Due::Free => self.run_free(worker),
-            Due::Delivery(claimed) => Arc::clone(self).run_claimed(worker, claimed),
+            Due::Delivery(claimed) => Arc::clone(self).resume_on(worker, claimed),
         });
         if let Err(panic) = ran {
             unwind::tell_outside_of_handlers("a pump thread", panic);

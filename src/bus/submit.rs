@@ -3,8 +3,10 @@
 
 use crate::bus::core::{BusCore, NOWHERE};
 use crate::event::{AnyEvent, Priority};
-use crate::runtime::{Bus, Claimed, GoOn, Job, Pumped};
+use crate::runtime::{Bus, Claimed, GoOn, Job, Lane, Pumped, RuntimeCore};
+use crate::sync::Token;
 use crate::sys::sync::atomic::Ordering;
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// It stands for an event of normal priority, or of a higher one, or no emit needs to know.
@@ -68,5 +70,11 @@ impl BusCore {
         }
         let bus = Arc::clone(self);
         self.runtime.pool.submit(Job::at(priority, self.lane, move |worker| bus.run_free(worker)));
+    }
+
+    /// The buses whose loops have been granted the runtime's event permit.
+    pub(crate) fn loops_among(holders: &[Token], runtime: &RuntimeCore) -> SmallVec<[Lane; 2]> {
+        let buses = BusCore::all_of(runtime);
+        buses.iter().filter(|bus| holders.contains(&bus.loop_token())).map(|bus| bus.lane).collect()
     }
 }

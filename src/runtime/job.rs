@@ -51,7 +51,7 @@ impl Job {
     pub(crate) fn run(self, worker: &Arc<Worker>) {
         match self {
             Job::Loop(bus, _) => bus.run_loop_on(worker),
-            Job::Delivery(bus, claimed) => bus.run_claimed(worker, claimed),
+            Job::Delivery(bus, claimed) => bus.resume_on(worker, claimed),
             Job::Work(errand) => (errand.work)(worker),
             Job::Pumped(bus, work) => bus.keep(work),
         }

@@ -23,8 +23,8 @@ pub(crate) trait Bus: Send + Sync {
     /// Runs its queued events, in their order, until none may start or another bus has a turn.
     fn run_loop_on(self: Arc<Self>, worker: &Arc<Worker>);
 
-    /// A claimed delivery of the bus goes on, on this thread.
-    fn run_claimed(self: Arc<Self>, worker: &Arc<Worker>, claimed: Claimed);
+    /// Drives a claimed delivery of the bus on.
+    fn resume_on(self: Arc<Self>, worker: &Arc<Worker>, claimed: Claimed);
 
     /// Keeps work that only the bus's pump thread may run.
     fn keep(self: Arc<Self>, work: Pumped);

@@ -3,7 +3,8 @@
 use crate::bus::attempt::{self, Returned};
 use crate::bus::core::BusCore;
 use crate::bus::drive::{Driver, Ran, Via, Wanted};
-use crate::bus::frame::{self, Under};
+use crate::bus::frame::Under;
+use crate::bus::hand;
 use crate::bus::permit::{Home, Permit, Taken, attempt_token, is_active};
 use crate::bus::start::fix_handlers;
 use crate::bus::tell;
@@ -62,7 +63,7 @@ impl Driver<'_> {
                 Taken::Dead => false,
             };
         }
-        if let Some(lent) = frame::lendable(&permit) {
+        if let Some(lent) = hand::lendable(&permit) {
             let mut with = places.clone();
             with.push(lent);
             self.under = Under::Hand(with);
@@ -70,10 +71,10 @@ impl Driver<'_> {
             self.under = Under::Hand(places);
             return goes_on;
         }
-        let lender = frame::lender(&permit);
+        let lender = hand::lender(&permit);
         if !permit.try_take(Position::Front, token, lender, live) {
             // Nobody stands in line for a handler permit with another one in hand; the turn, which comes before it, stays.
-            frame::set_down_all_but(&places);
+            hand::set_down_all_but(&places);
             if !permit.stand(self.worker, Position::Front, token, lender, live) {
                 permit.release(token);
                 return is_active(self.event, self.delivery);
@@ -118,9 +119,9 @@ impl Driver<'_> {
         }
         self.settle();
         let places = self.places();
-        let hand = frame::hand_len();
+        let hand = hand::hand_len();
         if let Some((permit, token)) = &permit {
-            let own = frame::put_in_hand(permit.clone(), *token, self.event, self.delivery, false);
+            let own = hand::put_in_hand(permit.clone(), *token, self.event, self.delivery, false);
             self.under = Under::Hand(places.iter().copied().chain([own]).collect());
         }
         let mut returned = Returned::default();
@@ -137,7 +138,7 @@ impl Driver<'_> {
         };
         let goes_on = attempt::follow_up(self, ended, &mut returned);
         self.under = Under::Hand(places);
-        frame::cut_hand(hand);
+        hand::cut_hand(hand);
         if let Some((permit, token)) = permit {
             permit.release(token);
         }
