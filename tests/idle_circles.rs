@@ -3,7 +3,7 @@
 #[macro_use]
 mod common;
 
-use common::{Gate, Log, PATIENCE, within};
+use common::{Gate, Log, PATIENCE, stands, within};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 use threadbus::*;
@@ -54,13 +54,8 @@ fn an_event_that_comes_later_and_needs_its_turn_is_seen_too() {
         let runtime = Runtime::builder().build().unwrap();
         let (a, b) =
             (bus("a", &runtime, EventConcurrency::GlobalSerial), bus("b", &runtime, EventConcurrency::BusSerial));
-        let (entered, go) = (Gate::new(), Gate::new());
+        let (go, entered) = stands::<Work>(&b);
         let _opener = go.opener();
-        let (inside, gone) = (entered.clone(), go.clone());
-        b.on(move |_: &Event<Work>| {
-            inside.open();
-            gone.wait();
-        });
         let there = b.downgrade();
         let waits = Gate::new();
         let about_to = waits.clone();

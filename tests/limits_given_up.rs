@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Gate, Gauge, Log, PATIENCE, eventually, idle, linger, lock, payload, within};
+use common::{Gate, Gauge, Log, PATIENCE, eventually, idle, limited, linger, lock, payload, within};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use threadbus::{
@@ -23,10 +23,6 @@ fn free() -> EventBus {
         .handler_timeout(None)
         .build()
         .unwrap()
-}
-
-fn limited(limit: &Limit) -> HandlerOptions {
-    HandlerOptions::new().limit(limit.clone())
 }
 
 /// A chain of links under one place, each of which waits for the next, the last one for an event that stands at a gate under the same limit.

@@ -12,12 +12,9 @@ use std::process::Stdio;
 use std::time::Duration;
 use threadbus::process::{Command, Input, Sink, run_command};
 use threadbus::{EventBus, EventOptions, HandlerFailure, Runtime};
+use workers::commands::sh;
 use workers::dir::Dir;
 use workers::{exists, failure, number_in};
-
-fn sh(script: &str) -> Command {
-    Command::new("sh").args(["-c", script])
-}
 
 /// Where a command may be started from: each is a way of its own.
 fn with_and_without_a_directory(command: &Command) -> [Command; 2] {

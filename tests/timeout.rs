@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Gate, Gauge, clean, done, eventually, idle, linger, lock, payload, warnings_naming};
+use common::{Gate, Gauge, clean, done, eventually, idle, linger, lock, ms, payload, warnings_naming};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use threadbus::{
@@ -22,10 +22,6 @@ const HANDLER_MODES: [HandlerConcurrency; 4] = [
     HandlerConcurrency::EventSerial,
     HandlerConcurrency::Parallel,
 ];
-
-fn ms(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds)
-}
 
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
