@@ -12,9 +12,10 @@ use crate::bus::start::{Attempt, Fixed, Start, fix_handlers, needs_permit};
 use crate::bus::tell;
 use crate::bus::turn::{release_delivery, submit_resume};
 use crate::event::{
-    ALONE, AnyEvent, Cause, CauseKind, ContextMap, Delivery, DeliveryPhase, HandlerFailure, HandlerMode, Outcome,
-    QUICK, RecordPhase, State, TypeSlot,
+    AnyEvent, Cause, CauseKind, ContextMap, Delivery, DeliveryPhase, HandlerFailure, HandlerMode, Outcome, RecordPhase,
+    State, TypeSlot,
 };
+use crate::rules::{ALONE, QUICK};
 use crate::runtime::{Stack, Worker};
 use crate::sys::clock::{self, NEVER, Stamp, Tick};
 use crate::sys::unwind;

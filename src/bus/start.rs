@@ -6,10 +6,8 @@ use crate::bus::helpers::starts_alone;
 use crate::bus::recorder::By;
 use crate::bus::registry::{mode_for, plan_for, timing_for};
 use crate::bus::tell;
-use crate::event::{
-    ALONE, AnyEvent, Delivery, DeliveryPhase, HandlerMode, Manner, RecordPhase, State, TypeSlot, given_up,
-};
-use crate::rules;
+use crate::event::{AnyEvent, Delivery, DeliveryPhase, HandlerMode, Manner, RecordPhase, State, TypeSlot, given_up};
+use crate::rules::{self, ALONE};
 use crate::runtime::{Running, Slot, Stack, Worker};
 use crate::sys::clock::{self, NEVER, Stamp, Tick};
 use std::sync::Arc;

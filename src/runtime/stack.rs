@@ -2,7 +2,8 @@
 //!
 //! The watch has *promised* to look at a stack no later than its `bound`. A handler whose alarm comes after that needs no word to the watch.
 
-use crate::event::{ALONE, AnyEvent};
+use crate::event::AnyEvent;
+use crate::rules::ALONE;
 use crate::runtime::slot::{Overdue, Running, Slot, Stack};
 use crate::runtime::worker::Worker;
 use crate::sys::clock::{NEVER, Tick};
