@@ -3,7 +3,7 @@
 #[macro_use]
 mod common;
 
-use common::{Gate, Log, PATIENCE, stands, within};
+use common::{Gate, Log, PATIENCE, eventually, stands, within};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 use threadbus::*;
@@ -132,11 +132,15 @@ fn a_circle_of_a_wait_for_idleness_and_one_for_an_event_is_told_to_one_of_them()
             let (a, b) =
                 (bus("a", &runtime, EventConcurrency::BusSerial), bus("b", &runtime, EventConcurrency::BusSerial));
             let meet = Arc::new(Barrier::new(2));
-            let (there, met) = (b.downgrade(), Arc::clone(&meet));
+            let other_waits = {
+                let runtime = runtime.clone();
+                move || eventually(|| runtime.stats().waiting == 1)
+            };
+            let (there, met, work_waits) = (b.downgrade(), Arc::clone(&meet), other_waits.clone());
             a.on(move |_: &Event<Ask>| {
                 met.wait();
                 if !first_waits {
-                    std::thread::sleep(Duration::from_millis(20));
+                    work_waits();
                 }
                 in_words(there.upgrade().unwrap().wait_until_idle())
             });
@@ -145,7 +149,7 @@ fn a_circle_of_a_wait_for_idleness_and_one_for_an_event_is_told_to_one_of_them()
             b.on(move |_: &Event<Work>| {
                 meet.wait();
                 if first_waits {
-                    std::thread::sleep(Duration::from_millis(20));
+                    other_waits();
                 }
                 awaited.wait_in_order().map(drop)
             });

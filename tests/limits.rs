@@ -18,12 +18,13 @@ payload!(Innermost => String);
 
 const MS: Duration = Duration::from_millis(1);
 
-/// A handler that is inside of `gauge` for a while.
-fn measured<P: Payload<Output = String>>(bus: &EventBus, options: HandlerOptions, gauge: &Gauge) {
+/// A handler that is counted by `gauge`: it stays until `most` have been inside at once, and then a little longer, so that more can come.
+fn measured<P: Payload<Output = String>>(bus: &EventBus, options: HandlerOptions, gauge: &Gauge, most: usize) {
     let gauge = gauge.clone();
     bus.on_with(options, move |_: &Event<P>| {
         gauge.enter();
-        std::thread::sleep(10 * MS);
+        eventually(|| gauge.peak() >= most);
+        linger();
         gauge.leave();
         "ok".to_owned()
     });
@@ -44,7 +45,7 @@ fn gated<P: Payload<Output = String>>(bus: &EventBus, options: HandlerOptions) -
 #[test]
 fn retry_017_two_of_six_run_at_once() {
     let (bus, gauge) = (parallel("Free"), Gauge::new());
-    measured::<Work>(&bus, limited(&Limit::new(2)), &gauge);
+    measured::<Work>(&bus, limited(&Limit::new(2)), &gauge, 2);
     (0..6).for_each(|_| drop(bus.emit(Work)));
     idle(&bus);
     assert_eq!(gauge.peak(), 2);
@@ -54,7 +55,7 @@ fn retry_017_two_of_six_run_at_once() {
 fn retry_018_a_place_is_handed_over() {
     let (bus, gauge, limit) = (parallel("Free"), Gauge::new(), Limit::new(1));
     let (gate, started) = gated::<Other>(&bus, limited(&limit));
-    measured::<Work>(&bus, limited(&limit), &gauge);
+    measured::<Work>(&bus, limited(&limit), &gauge, 1);
     let first = bus.emit(Other);
     started.wait();
     let second = bus.emit(Work);
@@ -139,7 +140,7 @@ fn retry_026_a_place_is_free_after_all_attempts_failed() {
 /// `outer` waits for `Inner`, under whatever limits.
 fn chain(bus: &EventBus, outer: HandlerOptions, inner: HandlerOptions, gauge: &Gauge) {
     bus.on_with(outer, |work: &Event<Work>| work.bus().emit(Inner).result());
-    measured::<Inner>(bus, inner, gauge);
+    measured::<Inner>(bus, inner, gauge, 1);
 }
 
 #[test]
@@ -234,7 +235,7 @@ fn retry_042_one_limit_for_all_or_one_each() {
 fn retry_043_four_parallel_handlers_share_two_places() {
     let (bus, gauge) = (parallel("Free"), Gauge::new());
     for _ in 0..4 {
-        measured::<Work>(&bus, limited(&Limit::named("retry_043", 2)), &gauge);
+        measured::<Work>(&bus, limited(&Limit::named("retry_043", 2)), &gauge, 2);
     }
     let event = done(&bus.emit(Work));
     assert_eq!(gauge.peak(), 2);
@@ -332,8 +333,8 @@ fn what_already_stands_in_line_is_lent_the_place_of_who_waits_for_it() {
 fn a_place_is_lent_to_one_at_a_time() {
     within(PATIENCE, || {
         let (bus, limit, gauge) = (parallel("Free"), Limit::new(1), Gauge::new());
-        measured::<Inner>(&bus, limited(&limit), &gauge);
-        measured::<Inner>(&bus, limited(&limit), &gauge);
+        measured::<Inner>(&bus, limited(&limit), &gauge, 1);
+        measured::<Inner>(&bus, limited(&limit), &gauge, 1);
         bus.on_with(limited(&limit), |work: &Event<Work>| work.bus().emit(Inner).result_list().map(|all| all.concat()));
         assert_eq!(bus.emit(Work).result().unwrap(), "okok");
         assert_eq!(gauge.peak(), 1);
