@@ -1,11 +1,11 @@
 //! Settling a bus.
 
 use crate::bus::core::{Alive, BusCore, Doors, EventBus, Parts};
+use crate::bus::deadline::OverdueHandlers;
 use crate::bus::frame;
 use crate::bus::kept::{Manual, Wake};
 use crate::bus::listener::Middlewares;
 use crate::bus::middleware::Middleware;
-use crate::bus::overdue::OverdueHandlers;
 use crate::bus::settings::BusOptions;
 use crate::event::{
     BuildError, BusId, BusIdentity, EventConcurrency, Fairness, HandlerCompletion, HandlerConcurrency, HistoryPolicy,

@@ -2,10 +2,11 @@
 
 use crate::bus::attempt::{self, Ended, Returned};
 use crate::bus::core::BusCore;
-use crate::bus::finish::{Finish, conclude, finish};
+use crate::bus::duties::{Duties, conclude};
+use crate::bus::finish::finish;
 use crate::bus::frame::{self, Frame, Holding, Places, Under};
 use crate::bus::hand;
-use crate::bus::helpers::{other_cores, starts_alone, submit_helper};
+use crate::bus::helpers::{other_cores, starts_alone};
 use crate::bus::limits;
 use crate::bus::permit::delivery_token;
 use crate::bus::start::{Attempt, Fixed, Start, fix_handlers, needs_permit};
@@ -71,17 +72,7 @@ pub(crate) struct Driver<'a> {
     /// What the delivery held of its handlers, once it is over; the loop's driver leaves it to the loop.
     pub(crate) held: Option<Arc<TypeSlot>>,
     /// What a locked step leaves to do afterwards; here, since moving it through return values takes longer than the step.
-    owed: Owed,
-}
-
-#[derive(Default)]
-struct Owed {
-    helpers: u32,
-    /// When the watch must look, if earlier than it would.
-    look: Option<Tick>,
-    finish: Option<Finish>,
-    /// An invocation was skipped that may have had a place under a limit.
-    skipped: bool,
+    owed: Duties,
 }
 
 enum Ran {
@@ -170,7 +161,7 @@ impl<'a> Driver<'a> {
             on_stack: false,
             spare: None,
             held: None,
-            owed: Owed::default(),
+            owed: Duties::default(),
         }
     }
 
@@ -372,7 +363,7 @@ impl<'a> Driver<'a> {
             HandlerFailure::Cancelled { cause: cause.with_handler(info.id(), info.label()) }
         };
         delivery.end_record(invocation, Outcome::Failed(Arc::new(failure)), at);
-        self.owed.skipped = true;
+        self.owed.limits = true;
     }
 
     /// The same for a handler with a limit.
@@ -536,15 +527,6 @@ impl<'a> Driver<'a> {
     /// What a locked step left to do.
     #[inline]
     fn settle(&mut self) {
-        if let Some(at) = self.owed.look.take() {
-            self.bus.runtime.watch.look_at(at, self.worker);
-        }
-        if std::mem::take(&mut self.owed.skipped) && self.bus.has_limits() {
-            limits::settle(&self.bus.runtime, self.event);
-        }
-        for _ in 0..std::mem::take(&mut self.owed.helpers) {
-            submit_helper(self.bus, self.event, self.delivery);
-        }
-        tell::deliver(self.bus, self.event);
+        self.owed.settle(self.bus, self.worker, self.event, self.delivery);
     }
 }

@@ -1,8 +1,9 @@
 //! Waiting: outside of handlers a park; inside of one the queue-jump (`runtime/README.md`, 3.5).
 
+use crate::bus::cancel::cascade;
 use crate::bus::core::BusCore;
 use crate::bus::drive::advance_inline;
-use crate::bus::ending;
+use crate::bus::duties::end_pauses;
 use crate::bus::forbid::may_block;
 use crate::bus::frame::{self, Barred, Frame};
 use crate::bus::graph;
@@ -276,7 +277,7 @@ impl Jump {
             // Or those above, which wait for what this handler has emitted, would run it, and its handlers emit the next.
             let Frame { event: own, delivery, invocation, .. } = &self.frame;
             let cause = Cause::new(CauseKind::Cancelled, own.head().id(), own.body().event_type());
-            ending::cascade(own, *delivery, Some(*invocation), &cause);
+            cascade(own, *delivery, Some(*invocation), &cause);
             return Err(WaitError::TooDeep { limit: limit as usize, chain });
         }
         event.head().set_wait_depth(before.max(above + 1));
@@ -468,7 +469,7 @@ impl Jump {
             let key = self.key();
             state.links_if_any().map(|l| l.pauses.extract_if(.., |p| p.of == key).collect::<Vec<_>>())
         };
-        ending::end_pauses(&self.frame.event, pauses.unwrap_or_default());
+        end_pauses(&self.frame.event, pauses.unwrap_or_default());
     }
 
     fn key(&self) -> AttemptKey {

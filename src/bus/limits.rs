@@ -8,10 +8,10 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::drive::{Driver, Wanted};
-use crate::bus::ending;
 use crate::bus::frame::{self, Frame};
 use crate::bus::graph;
 use crate::bus::hand;
+use crate::bus::next_attempt::drive_on;
 use crate::bus::permit::attempt_token;
 use crate::bus::set_down::set_down_in_line;
 use crate::bus::tell;
@@ -255,7 +255,7 @@ impl Claim {
             tell::note(&self.bus, &state, &self.event);
         }
         settle(&self.bus.runtime, &self.event);
-        ending::drive_on(&self.bus, &self.event, self.delivery);
+        drive_on(&self.bus, &self.event, self.delivery);
         tell::deliver(&self.bus, &self.event);
     }
 }

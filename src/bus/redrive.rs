@@ -55,7 +55,7 @@ impl BusCore {
             (index, cap)
         };
         if let Some(cap) = capped {
-            crate::bus::ending::watch_cap(self, event, index, cap);
+            crate::bus::deadline::watch_cap(self, event, index, cap);
         }
         tell::deliver(self, event);
         self.note_arrival(false);

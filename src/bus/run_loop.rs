@@ -1,8 +1,8 @@
 //! The loop of a bus: who starts queued events, in which order (`runtime/README.md`, 3.2).
 
 use crate::bus::core::{BusCore, Entry, NOWHERE, Run};
+use crate::bus::deadline::watch_cap;
 use crate::bus::drive::{After, Driver, Via};
-use crate::bus::ending;
 use crate::bus::frame::Under;
 use crate::bus::history::SPENT;
 use crate::bus::permit::{delivery_token, is_active};
@@ -319,7 +319,7 @@ impl BusCore {
         let index = entry.delivery as usize;
         let cap = entry.event.state().lock().deliveries.get(index).map_or(NEVER, |d| d.cap());
         if cap != NEVER {
-            ending::watch_cap(self, &entry.event, index, cap);
+            watch_cap(self, &entry.event, index, cap);
         }
         tell::deliver(self, &entry.event);
     }

@@ -1,7 +1,7 @@
 //! What starting a handler takes: the handlers of a delivery, fixed once, and one locked step for each start.
 
 use crate::bus::core::BusCore;
-use crate::bus::ending;
+use crate::bus::deadline::watch_cap;
 use crate::bus::helpers::starts_alone;
 use crate::bus::recorder::By;
 use crate::bus::registry::{mode_for, plan_for, timing_for};
@@ -62,7 +62,7 @@ impl Begun {
         }
         // From its claim on an event's cap counts.
         if self.fixed.cap != NEVER && !self.fixed.is_up() {
-            ending::watch_cap(bus, event, delivery, self.fixed.cap);
+            watch_cap(bus, event, delivery, self.fixed.cap);
         }
         tell::deliver(bus, event);
     }
@@ -213,7 +213,7 @@ pub(crate) fn fix_handlers(
     };
     tell::deliver(bus, event);
     if capped && !fixed.is_up() {
-        ending::watch_cap(bus, event, index, fixed.cap);
+        watch_cap(bus, event, index, fixed.cap);
     }
     Some((slot, fixed))
 }

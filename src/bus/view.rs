@@ -1,8 +1,8 @@
 //! What an event tells of itself, and waiting for it: the same methods for events with and without a type.
 
+use crate::bus::cancel;
 use crate::bus::core::BusCore;
 use crate::bus::core::EventBus;
-use crate::bus::ending;
 use crate::bus::frame;
 use crate::bus::jump::{self, Waiting};
 use crate::event::{
@@ -169,7 +169,7 @@ macro_rules! on_both_event_types {
             pub fn cancel(&self) -> bool {
                 let event = self.$any();
                 let cause = Cause::new(CauseKind::Cancelled, event.head().id(), event.body().event_type());
-                ending::cancel(event, &cause)
+                cancel::cancel(event, &cause)
             }
         }
     };
