@@ -83,7 +83,7 @@ fn seed() -> u64 {
     number("THREADBUS_SOAK_SEED").unwrap_or(1)
 }
 
-/// The same numbers for the same seed and name.
+/// Numbers at random, which seed and name settle.
 struct Random(u64);
 
 impl Random {

@@ -63,7 +63,7 @@ fn the_recorded_event_comes_in_typed_or_not_and_goes_on_with_its_schema() {
         {
             assert_eq!(json[field], recorded[field], "{field}");
         }
-        // The same instant, in nine digits.
+        // That instant, in nine digits.
         assert_eq!(json["event_created_at"], "2026-11-29T07:32:35.884195000Z");
         assert!(json.get("event_processed_at").is_none(), "what happened there is not told on");
         let back = parsed.to_json_with(JsonStyle::bubus()).unwrap();

@@ -25,7 +25,7 @@ impl Payload for Tick {
     type Output = ();
 }
 
-/// The same name as `Order` in a later shape.
+/// Has `Order`'s name, in a later shape.
 #[derive(Serialize, Deserialize)]
 struct Later {
     customers: Vec<String>,
@@ -148,7 +148,7 @@ fn a_twin_that_is_forwarded_does_not_run() {
         let event = done(&from.emit(order()));
         to.forward(&event).unwrap();
         idle(&to);
-        // The same event by another way.
+        // That event by another way.
         let twin = done(&copy.emit_json(&event.to_json().unwrap()).unwrap());
         assert_eq!(twin.id(), event.id());
         for n in 0..3 {
