@@ -60,7 +60,7 @@ const PROCESSES: &[&[&str]] =
 const LEVELS: &[&str] = &["Level", "LevelFilter"];
 /// And what `process` may: a worker process has a logger of its own.
 const WORKERS_LOGGER: &[&str] = &["Log", "Metadata", "Record", "max_level", "set_logger", "set_max_level"];
-/// The same for names at any place of a path. `Instant` as a type is free.
+/// What only `sys` may name, at any place of a path. `Instant` as a type is free.
 const CLOCKS: &[&[&str]] = &[&["Instant", "now"], &["Utc", "now"], &["SystemTime"]];
 
 #[test]
