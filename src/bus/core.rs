@@ -16,8 +16,8 @@ use crate::bus::tree::Tree;
 use crate::bus::upcasters::Upcasters;
 use crate::event::{AnyEvent, BusIdentity, HistoryPolicy, HomeBus, TurnKind};
 use crate::rules::{BusDefaults, DeadLetters, Lanes, Rarely, TokenBucket};
-use crate::runtime::{Lane, PermitKind, RuntimeCore, Turn};
-use crate::sync::{Bell, Rank, Semaphore, Spin, Token};
+use crate::runtime::{Lane, PermitKind, RuntimeCore, Wakeup};
+use crate::sync::{Bell, Rank, Semaphore, Spin, Token, WhileSetDown};
 use crate::sys::channel::{Receiver, Sender};
 use crate::sys::clock::Stamp;
 use crate::sys::sync::Mutex;
@@ -67,8 +67,8 @@ pub(crate) struct Run {
     pub(crate) lanes: Lanes<Entry>,
     /// Events that need no turn; runners take them.
     pub(crate) free: Lanes<Entry>,
-    pub(crate) event: Semaphore<Turn>,
-    pub(crate) handler: Semaphore<Turn>,
+    pub(crate) event: Semaphore<Wakeup>,
+    pub(crate) handler: Semaphore<Wakeup>,
     /// By `pause()`.
     pub(crate) paused: usize,
     /// Attempts of other buses' handlers that are in a jump onto this one.
@@ -82,7 +82,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) fn semaphore(&mut self, kind: PermitKind) -> &mut Semaphore<Turn> {
+    pub(crate) fn semaphore(&mut self, kind: PermitKind) -> &mut Semaphore<Wakeup> {
         match kind {
             PermitKind::Event => &mut self.event,
             PermitKind::Handler => &mut self.handler,
@@ -295,8 +295,8 @@ impl BusCore {
             run: Mutex::new(Run {
                 lanes: Lanes::new(options.fairness),
                 free: Lanes::new(options.fairness),
-                event: Semaphore::new(1, true),
-                handler: Semaphore::new(1, false),
+                event: Semaphore::new(1, WhileSetDown::Kept),
+                handler: Semaphore::new(1, WhileSetDown::Passed),
                 paused: 0,
                 jumps: SmallVec::new(),
                 loop_set_aside: false,

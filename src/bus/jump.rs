@@ -26,7 +26,7 @@ use crate::event::{
     TurnKind, TypeSlot, Unrun, WaitError, Watcher,
 };
 use crate::runtime::{Needs, PermitKind, RuntimeCore, Serves, Worker};
-use crate::sync::{Bell, Place, Token};
+use crate::sync::{Bell, Position, Token};
 use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::{logging, planted};
 use smallvec::SmallVec;
@@ -152,7 +152,7 @@ fn nobody_for(event: &AnyEvent, worker: &Arc<Worker>) -> Option<usize> {
     }
     let runtime = runtime_of(event)?;
     if runtime.pool.is_deserted() {
-        return Some(runtime.pool.limits().hard_limit);
+        return Some(runtime.pool.settings().hard_limit);
     }
     if !worker.has_pumps() || !worker.lacks_stack_to_serve() {
         return None;
@@ -232,7 +232,7 @@ pub(super) fn run_here(
             for permit in needed {
                 let live = || is_active(event, index);
                 let under = hand::lender(&permit);
-                if !permit.stand(worker, Place::Front, token, under, live) {
+                if !permit.stand(worker, Position::Front, token, under, live) {
                     hand::cut_hand(hand);
                     release_delivery(bus, token, plan.turn);
                     return;
@@ -381,7 +381,7 @@ impl Jump {
             self.pause(&bus);
         }
         if elsewhere {
-            if ensure_turn(&bus, target, index, Place::Front) {
+            if ensure_turn(&bus, target, index, Position::Front) {
                 submit_resume(&bus, target, index);
             }
         } else {
@@ -524,7 +524,7 @@ impl Jump {
                     if rested == Rested::NoThread {
                         // This thread must get back what it set down for them.
                         give_back_grants(runtime, &graph::needs_of(event, in_order, runtime));
-                        result = Err(WaitError::NoThread(runtime.pool.limits().hard_limit));
+                        result = Err(WaitError::NoThread(runtime.pool.settings().hard_limit));
                     }
                 }
             }

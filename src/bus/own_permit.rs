@@ -9,7 +9,7 @@ use crate::bus::permit::{Home, Permit, Taken, attempt_token, is_active};
 use crate::bus::tell;
 use crate::event::{DeliveryPhase, HandlerMode, RecordPhase};
 use crate::runtime::{GoOn, PermitKind};
-use crate::sync::{Place, Token};
+use crate::sync::{Position, Token};
 use crate::sys::clock;
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ impl Driver<'_> {
         let (event, delivery) = (self.event, self.delivery);
         let live = || is_active(event, delivery);
         if self.via != Via::Inline {
-            let place = if self.fixed.manner.jumped { Place::Front } else { Place::Entry };
+            let place = if self.fixed.manner.jumped { Position::Front } else { Position::Entry };
             let job = || self.bus.job(event, delivery, GoOn::WithPermit { invocation, mode, token });
             return match permit.take_or_queue(place, token, None, self.bus.rank(event), live, job) {
                 Taken::Now => self.start_set_aside(invocation, Some((permit, token))),
@@ -52,10 +52,10 @@ impl Driver<'_> {
             return goes_on;
         }
         let lender = hand::lender(&permit);
-        if !permit.try_take(Place::Front, token, lender, live) {
+        if !permit.try_take(Position::Front, token, lender, live) {
             // Nobody stands in line for a handler permit with another one in hand; the turn, which comes before it, stays.
             hand::set_down_all_but(&places);
-            if !permit.stand(self.worker, Place::Front, token, lender, live) {
+            if !permit.stand(self.worker, Position::Front, token, lender, live) {
                 permit.release(token);
                 return is_active(self.event, self.delivery);
             }
