@@ -6,6 +6,7 @@ use crate::bus::frame;
 use crate::bus::limits;
 use crate::bus::recorder::By;
 use crate::bus::registry::retry_for;
+use crate::bus::set_down;
 use crate::bus::start::Attempt;
 use crate::bus::turn::submit_resume;
 use crate::event::{
@@ -212,7 +213,7 @@ pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Return
             }
             if limited {
                 limits::settle(&bus.runtime, event);
-                limits::set_down_in_line(bus, event, delivery);
+                set_down::set_down_in_line(bus, event, delivery);
                 // What is left may stand in a line.
                 let mut state = event.state().lock();
                 if state.deliveries.get_mut(delivery).is_some_and(|d| d.startable().is_none()) {
@@ -225,7 +226,7 @@ pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Return
             if won {
                 ending::end_losers(bus, event, delivery, driver.attempt.invocation, CauseKind::LostFirst);
             } else if sitting {
-                ending::give_up_if_all_sit(bus, event, delivery);
+                set_down::give_up_if_all_sit(bus, event, delivery);
             }
         }
     }

@@ -1,9 +1,12 @@
 //! Settling a bus.
 
 use crate::bus::core::{Alive, BusCore, Doors, Parts};
+use crate::bus::frame;
 use crate::bus::handle::EventBus;
-use crate::bus::manual::{Manual, Wake};
+use crate::bus::kept::{Manual, Wake};
 use crate::bus::middleware::{Middleware, Middlewares};
+use crate::bus::overdue::OverdueHandlers;
+use crate::bus::settings::BusOptions;
 use crate::event::{
     BuildError, BusId, BusIdentity, EventConcurrency, Fairness, HandlerCompletion, HandlerConcurrency, HistoryPolicy,
     JsonLimits, Notices, OnFull, Retry,
@@ -17,48 +20,6 @@ use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-
-/// What the builder settled on.
-#[non_exhaustive]
-#[derive(Clone, Debug)]
-pub struct BusOptions {
-    /// How many events run at once.
-    pub event_concurrency: EventConcurrency,
-    /// How many handlers run at once.
-    pub handler_concurrency: HandlerConcurrency,
-    /// When an event is complete.
-    pub handler_completion: HandlerCompletion,
-    /// Cap on each attempt of each handler; `None`: no cap.
-    pub handler_timeout: Option<Duration>,
-    /// Cap on each event; `None`: no cap.
-    pub event_timeout: Option<Duration>,
-    /// When a handler is worth a warning in the log, or an emit that stands still.
-    pub handler_slow_after: Option<Duration>,
-    /// When an event is worth a warning in the log.
-    pub event_slow_after: Option<Duration>,
-    /// How many events the history keeps; `None`: all.
-    pub max_history: Option<usize>,
-    /// What happens when the history is full.
-    pub history_policy: HistoryPolicy,
-    /// How many events may be queued or wait; `None`: any number.
-    pub queue_capacity: Option<usize>,
-    /// How many parallel events may be in flight; `None`: any number.
-    pub max_in_flight: Option<usize>,
-    /// What `emit` does when the queue is full.
-    pub on_full: OnFull,
-    /// How priorities share the bus.
-    pub fairness: Fairness,
-    /// Whether an event without a handler is refused.
-    pub require_handler: bool,
-    /// How much JSON is taken for an event.
-    pub json_limits: JsonLimits,
-    /// How many final failures of handlers are kept.
-    pub dead_letters: usize,
-    /// By which deliveries its health is judged.
-    pub health_window: HealthWindow,
-    /// Whether the application runs it, by [`EventBus::run_pending`].
-    pub manual: bool,
-}
 
 /// Settles an [`EventBus`]; every option has a default.
 ///
@@ -451,9 +412,7 @@ impl BusBuilder {
         }
         let rate = self.max_emit_rate.map(|(rate, burst)| TokenBucket::new(rate, burst)).transpose()?;
         let runtime = self.runtime.clone().unwrap_or_else(Runtime::global);
-        let taken = |id: BusId| {
-            runtime.core.buses.lock().get(&id).is_some_and(|bus: &Weak<dyn Any + Send + Sync>| bus.strong_count() > 0)
-        };
+        let taken = |id: BusId| runtime.core.buses.lock().get(&id).is_some_and(|bus| bus.link.strong_count() > 0);
         if let Some(id) = self.id.filter(|id| taken(*id)) {
             return Err(BuildError { option: "id", reason: format!("a live bus already has the id {id}") });
         }
@@ -482,6 +441,7 @@ impl BusBuilder {
             retry,
             manual: options.manual,
         };
+        frame::surround_loggers();
         let core = Arc::new_cyclic(|weak: &Weak<BusCore>| {
             let link: Weak<dyn Any + Send + Sync> = weak.clone();
             let notices = (!middlewares.is_empty()).then(Notices::default);
@@ -489,14 +449,14 @@ impl BusBuilder {
             let runtime = Arc::clone(&runtime.core);
             BusCore::new(Parts { identity, options, defaults, runtime, doors, rate, middlewares, manual })
         });
+        runtime.core.watch.tell(&OverdueHandlers);
         if let Some(pump) = pump {
             let weak = Arc::downgrade(&core);
             pump.add_pump(weak);
             runtime.core.pool.list(&pump);
         }
         if doors == Doors::Open {
-            let weak = Arc::downgrade(&core);
-            runtime.core.add_bus(id, weak);
+            runtime.core.add_bus(&core.identity);
         }
         let alive = Alive::new(&core);
         let _ = core.alive.set(Arc::downgrade(&alive));

@@ -1,35 +1,28 @@
 //! A bus from the inside: its locks, its counters, and who keeps it alive.
 
-use crate::bus::builder::BusOptions;
 use crate::bus::counters::{Counters, Until};
-use crate::bus::forward::Forwards;
+use crate::bus::forwards::Forwards;
 use crate::bus::history::{History, SPENT};
-use crate::bus::in_flight::InFlight;
-use crate::bus::letters::drop_gone;
-use crate::bus::limits;
-use crate::bus::manual::Manual;
+use crate::bus::kept::Manual;
 use crate::bus::middleware::Middlewares;
 use crate::bus::observers::Observers;
 use crate::bus::outbox::Outbox;
-use crate::bus::permit::is_active;
 use crate::bus::recorder::Recorder;
 use crate::bus::registry::Registry;
-use crate::bus::seen::SeenIds;
-use crate::bus::seldom::{Seldom, tell_gone};
+use crate::bus::seen_ids::SeenIds;
+use crate::bus::set_aside::{Lingering, SetAside, Waiting};
+use crate::bus::settings::BusOptions;
 use crate::bus::tree::Tree;
 use crate::bus::upcasters::Upcasters;
-use crate::bus::waiting::Waiting;
-use crate::bus::waits_for::Lingering;
-use crate::event::{AnyEvent, BusIdentity, HistoryPolicy, TurnKind, WeakEvent};
-use crate::rules::{BusDefaults, DeadLetters, Lanes, TokenBucket};
+use crate::event::{AnyEvent, BusIdentity, HistoryPolicy, TurnKind};
+use crate::rules::{BusDefaults, DeadLetters, Lanes, Rarely, TokenBucket};
 use crate::runtime::{Lane, PermitKind, RuntimeCore, Turn};
-use crate::sync::{Bell, Granted, Rank, Semaphore, Spin, Sweep, Token};
+use crate::sync::{Bell, Rank, Semaphore, Spin, Token};
 use crate::sys::channel::{Receiver, Sender};
 use crate::sys::clock::Stamp;
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, AtomicUsize};
 use crate::sys::{thread, unwind};
-use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -39,6 +32,9 @@ pub(crate) struct Entry {
     pub(crate) delivery: u32,
     pub(crate) turn: TurnKind,
 }
+
+/// The loop is nowhere.
+pub(crate) const NOWHERE: u8 = 0;
 
 /// What a bus still takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -132,11 +128,12 @@ pub(crate) struct BusCore {
     pub(crate) counters: Counters,
     pub(crate) recorder: Recorder,
     pub(crate) dead_letters: Mutex<DeadLetters>,
-    pub(crate) seldom: Mutex<Seldom>,
+    /// Events that fell out of the full queue, of which the log is still to be told.
+    pub(crate) told_of_drops: Mutex<Rarely>,
     /// What the history had when the bus was shut down, as people read it.
     pub(crate) last_tree: OnceLock<Tree>,
     /// What is to be emitted later.
-    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) outbox: Arc<Outbox<BusCore>>,
     pub(crate) spin: Spin,
     /// What has completed may have to leave the history at once.
     pub(crate) trims: bool,
@@ -147,15 +144,16 @@ pub(crate) struct BusCore {
     /// Slots that threads keep for handlers of this bus.
     pub(crate) locals: AtomicUsize,
     /// Of other buses, to this one.
-    pub(crate) forwards: Mutex<Forwards>,
+    pub(crate) forwards: Mutex<Forwards<BusCore>>,
     pub(crate) upcasters: Upcasters,
     /// A shutdown drains: no delay between two attempts is waited for any more.
     pub(crate) hurries: AtomicBool,
     /// Started deliveries that no thread runs at the moment: in line for a permit, or between two attempts.
-    set_aside: Mutex<SetAside>,
+    pub(super) set_aside: Mutex<SetAside>,
     /// Those of which nothing runs.
     pub(super) waiting: Waiting,
-    pub(super) in_flight: InFlight,
+    /// Deliveries whose handlers wait for what only the queue of this bus can start.
+    pub(super) sitting_in_flight: AtomicUsize,
     /// Who waits for the bus to be idle, or for a delivery to move on.
     pub(super) idlers: Mutex<Vec<(Arc<Bell>, Until)>>,
     pub(super) idlers_count: AtomicUsize,
@@ -165,29 +163,14 @@ pub(crate) struct BusCore {
     pub(crate) alive: OnceLock<Weak<Alive>>,
 }
 
-/// What has no thread, with the number of its delivery; what is over leaves some time later.
-#[derive(Default)]
-struct SetAside {
-    list: Vec<(WeakEvent, usize)>,
-    sweep: Sweep,
-}
-
 /// Dropped with the last handle of a bus.
 pub(crate) struct Alive {
-    core: Weak<BusCore>,
+    pub(super) core: Weak<BusCore>,
 }
 
 impl Alive {
     pub(crate) fn new(core: &Arc<BusCore>) -> Arc<Alive> {
         Arc::new(Alive { core: Arc::downgrade(core) })
-    }
-}
-
-impl Drop for Alive {
-    fn drop(&mut self) {
-        if let Some(core) = self.core.upgrade() {
-            core.last_handle_is_gone();
-        }
     }
 }
 
@@ -205,7 +188,6 @@ pub(crate) struct Parts {
 
 impl BusCore {
     pub(crate) fn new(parts: Parts) -> BusCore {
-        crate::bus::frame::surround_loggers();
         let (queue, arrivals) = crate::sys::channel::unbounded();
         let Parts { identity, options, defaults, runtime, doors, rate, middlewares, manual } = parts;
         let history = History::new(options.max_history, options.history_policy);
@@ -228,7 +210,7 @@ impl BusCore {
                 seen: SeenIds::default(),
                 doors,
                 observers: Observers::default(),
-                active: crate::bus::submit::NOWHERE,
+                active: NOWHERE,
                 rate,
                 latest: 0,
             }),
@@ -248,7 +230,7 @@ impl BusCore {
             counters: Counters::default(),
             recorder: Recorder::new(options.dead_letters > 0, &options.health_window),
             dead_letters: Mutex::new(DeadLetters::new(options.dead_letters)),
-            seldom: Mutex::default(),
+            told_of_drops: Mutex::default(),
             last_tree: OnceLock::new(),
             spin: Spin::new(),
             gives_back,
@@ -259,7 +241,7 @@ impl BusCore {
             hurries: AtomicBool::new(false),
             set_aside: Mutex::default(),
             waiting: Waiting::default(),
-            in_flight: InFlight::default(),
+            sitting_in_flight: AtomicUsize::new(0),
             idlers: Mutex::new(Vec::new()),
             // Each end of a delivery makes room, where that is bounded.
             idlers_count: AtomicUsize::new(usize::from(options.max_in_flight.is_some())),
@@ -277,12 +259,7 @@ impl BusCore {
     /// Those that are still there.
     pub(crate) fn all_of(runtime: &RuntimeCore) -> Vec<Arc<BusCore>> {
         let buses: Vec<_> = runtime.buses.lock().values().cloned().collect();
-        buses.into_iter().filter_map(|bus| bus.upgrade()?.downcast::<BusCore>().ok()).collect()
-    }
-
-    /// What the user's handles share, if there still is one.
-    pub(crate) fn alive(&self) -> Option<Arc<Alive>> {
-        self.alive.get()?.upgrade()
+        buses.iter().filter_map(|identity| BusCore::of(identity)).collect()
     }
 
     /// Where an event stands in a line.
@@ -307,68 +284,9 @@ impl BusCore {
         usize::try_from(emitted.saturating_sub(claimed)).unwrap_or(usize::MAX)
     }
 
-    /// What is queued, by priority: high, normal, low.
-    pub(crate) fn queued_by_band(&self) -> [usize; 3] {
-        if self.pending() == 0 {
-            return [0; 3];
-        }
-        let mut run = self.run.lock();
-        self.fetch(&mut run);
-        let queued = |entry: &Entry| crate::bus::permit::is_queued(&entry.event, entry.delivery as usize);
-        let (serial, free) = (run.lanes.len_by_band(queued), run.free.len_by_band(queued));
-        std::array::from_fn(|band| serial[band] + free[band])
-    }
-
-    /// What stands in whose way, for `Debug` and for a log of a program that hangs.
-    pub(crate) fn describe_permits(&self) -> String {
-        let name = |token: Token| format!("{:x}/{:x}", token.stamp, token.part);
-        let lines: Vec<_> = self.set_aside().iter().flat_map(|event| limits::lines_of(&event.state().lock())).collect();
-        let limits: String = lines
-            .iter()
-            .map(|group| group.step(|cap| (format!("; limit: {}", cap.describe(&name)), Granted::new())))
-            .collect();
-        let pump = self.manual.as_ref().map_or_else(String::new, |manual| manual.describe());
-        let run = self.run.lock();
-        format!(
-            "event permit {}; handler permit {}; paused {} times, by {} jumps; {} in lanes, {} free; loop set aside: {}, in the global line: {}{pump}{limits}",
-            run.event.describe(&name),
-            run.handler.describe(&name),
-            run.paused,
-            run.jumps.len(),
-            run.lanes.len(),
-            run.free.len(),
-            run.loop_set_aside,
-            run.loop_in_global_line,
-        )
-    }
-
-    /// A shutdown must find what has no thread.
-    pub(crate) fn note_set_aside(&self, event: &AnyEvent, delivery: usize) {
-        self.wait_begins(&mut event.state().lock(), event, delivery, None);
-        // Each may be the last hold of its event by now.
-        let mut held = Vec::new();
-        {
-            let mut set_aside = self.set_aside.lock();
-            let SetAside { list, sweep } = &mut *set_aside;
-            if sweep.is_due(list.len()) {
-                // One that is tried again and again comes again and again.
-                let mut seen = FxHashSet::default();
-                list.retain(|(weak, delivery)| {
-                    let Some(event) = weak.upgrade() else { return false };
-                    let stays = is_active(&event, *delivery) && seen.insert((event.head().stamp(), *delivery));
-                    held.push(event);
-                    stays
-                });
-                sweep.has_left(list.len());
-            }
-            list.push((event.downgrade(), delivery));
-        }
-        // The delivery has yet to go on.
-        let _ = crate::bus::frame::callback(|| unwind::drop_each(held));
-    }
-
-    pub(crate) fn set_aside(&self) -> Vec<AnyEvent> {
-        self.set_aside.lock().list.iter().filter_map(|(event, _)| event.upgrade()).collect()
+    /// What the user's handles share, if there still is one.
+    pub(crate) fn alive(&self) -> Option<Arc<Alive>> {
+        self.alive.get()?.upgrade()
     }
 
     /// With a history of 0, a completed event does not stay; where unfinished ones are kept beyond the limit, the oldest completed one goes.
@@ -384,49 +302,5 @@ impl BusCore {
             }
         };
         unwind::drop_quietly(gone);
-    }
-
-    fn last_handle_is_gone(self: &Arc<Self>) {
-        // Nobody can resume it any more.
-        self.close_doors(Doors::Draining);
-        self.ends_pause();
-        self.end_forwards();
-        self.tell_the_rest();
-        if self.manual.is_some() {
-            self.cancel_what_nobody_pumps();
-        }
-    }
-}
-
-impl Drop for BusCore {
-    fn drop(&mut self) {
-        self.runtime.buses.lock().remove(&self.identity.id);
-        self.runtime.pool.close_lane(self.lane);
-        self.outbox.close();
-        self.end_lingering();
-        // Entries hold the event, not the bus: what is left here was never claimed.
-        let mut left = Vec::new();
-        let run = self.run.get_mut();
-        while let Some(entry) = run.lanes.pop().or_else(|| run.free.pop()) {
-            left.push(entry);
-        }
-        while let Ok(entry) = self.arrivals.try_recv() {
-            left.push(entry);
-        }
-        let gone = left.iter().filter(|Entry { event, delivery, .. }| {
-            crate::bus::ending::end_unclaimed(event, *delivery as usize, &self.identity.label)
-                && !event.head().is_from_logger()
-        });
-        tell_gone(&self.identity.label, gone.count());
-        unwind::drop_each(left);
-        std::mem::take(&mut self.inlet.get_mut().observers).close();
-        unwind::drop_each(self.inlet.get_mut().history.clear());
-        drop_gone(self.dead_letters.get_mut().clear());
-        self.upcasters.clear();
-        let handlers = self.registry.close(None);
-        crate::bus::worker_local::forget_handlers(self, &handlers);
-        unwind::drop_each(handlers);
-        unwind::drop_each(self.identity.notices.iter().flat_map(|notices| notices.close()));
-        unwind::drop_each(std::mem::take(&mut self.middlewares).0);
     }
 }

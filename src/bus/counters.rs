@@ -1,12 +1,8 @@
-//! How many deliveries came, were claimed and are over, and who waits for that to change.
+//! How many deliveries came, were claimed and are over.
 
-use crate::bus::core::{BusCore, Run};
-use crate::sync::Bell;
 use crate::sys::clock::Stamp;
-use crate::sys::planted;
 use crate::sys::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
-use std::sync::Arc;
 
 /// Claims that were made under `run`, which makes them cheap to count: one writer at a time.
 #[derive(Default)]
@@ -85,92 +81,30 @@ impl Counters {
         self.under_run.count.load(Ordering::SeqCst) + self.claimed.load(Ordering::SeqCst)
     }
 
-    /// The newest stamp that has been claimed: what is younger cannot be complete.
-    pub(crate) fn latest_claim(&self) -> Stamp {
-        self.under_run.latest.load(Ordering::Acquire).max(self.latest_claim.load(Ordering::Acquire))
-    }
-}
-
-impl BusCore {
-    /// Nothing queued, nothing running, no retry waiting; and its middlewares know.
-    pub(crate) fn is_idle(&self) -> bool {
-        // `done` first: it never passes `emitted`, so equality means that nothing was in progress in between.
-        let done = self.counters.done();
-        done == self.counters.emitted() && self.has_told_all()
-    }
-
-    /// The same under `run`. Only where a queue can be full does anybody wait for it to be shorter.
-    pub(crate) fn note_claim_under_run(&self, _run: &mut Run, stamp: Stamp) {
-        let claims = &self.counters.under_run;
+    /// Under `run`, which makes it cheap: a delivery left the queue. `seen`: somebody may look at the count at this moment.
+    #[inline]
+    pub(crate) fn count_claim_under_run(&self, stamp: Stamp, seen: bool) {
+        let claims = &self.under_run;
         claims.latest.store(claims.latest.load(Ordering::Relaxed).max(stamp), Ordering::Release);
-        if self.options.queue_capacity.is_some() {
+        if seen {
             claims.count.fetch_add(1, Ordering::SeqCst);
-            self.ring_idlers();
         } else {
             claims.count.store(claims.count.load(Ordering::Relaxed) + 1, Ordering::Release);
         }
     }
 
-    /// A delivery left the queue.
-    pub(crate) fn note_claim(&self, stamp: Stamp) {
-        self.counters.claimed.fetch_add(1, Ordering::SeqCst);
-        self.counters.latest_claim.fetch_max(stamp, Ordering::Relaxed);
-        self.ring_idlers();
+    /// A delivery left the queue, by whatever way.
+    pub(crate) fn count_claim(&self, stamp: Stamp) {
+        self.claimed.fetch_add(1, Ordering::SeqCst);
+        self.latest_claim.fetch_max(stamp, Ordering::Relaxed);
     }
 
-    /// A delivery is over, and whatever it completed is complete.
-    pub(crate) fn note_done(&self, how: End) {
-        if planted("idle_told_before_count") {
-            self.ring_idlers();
-        }
-        self.counters.of(how).fetch_add(1, Ordering::SeqCst);
-        if planted("idle_told_before_count") {
-            return;
-        }
-        if self.idlers_count.load(Ordering::SeqCst) > 0 {
-            self.ring_them();
-            self.start_more();
-        }
+    pub(crate) fn count_end(&self, how: End) {
+        self.of(how).fetch_add(1, Ordering::SeqCst);
     }
 
-    #[inline]
-    pub(crate) fn ring_idlers(&self) {
-        if self.idlers_count.load(Ordering::SeqCst) > 0 {
-            self.ring_them();
-        }
-    }
-
-    #[cold]
-    fn ring_them(&self) {
-        let idle = self.is_idle();
-        for (bell, until) in self.idlers.lock().iter() {
-            if idle || *until == Until::Change {
-                bell.ring();
-            }
-        }
-    }
-
-    /// Rings `bell` when that may have come, until the guard goes.
-    pub(crate) fn watch(&self, bell: &Arc<Bell>, until: Until) -> IdleWatch<'_> {
-        self.idlers_count.fetch_add(1, Ordering::SeqCst);
-        self.idlers.lock().push((Arc::clone(bell), until));
-        IdleWatch { bus: self, bell: Arc::clone(bell), until }
-    }
-}
-
-pub(crate) struct IdleWatch<'a> {
-    bus: &'a BusCore,
-    bell: Arc<Bell>,
-    until: Until,
-}
-
-impl Drop for IdleWatch<'_> {
-    fn drop(&mut self) {
-        let mut idlers = self.bus.idlers.lock();
-        if let Some(at) = idlers.iter().position(|(bell, until)| Arc::ptr_eq(bell, &self.bell) && *until == self.until)
-        {
-            idlers.swap_remove(at);
-        }
-        self.bus.idlers_count.fetch_sub(1, Ordering::SeqCst);
+    /// The newest stamp that has been claimed: what is younger cannot be complete.
+    pub(crate) fn latest_claim(&self) -> Stamp {
+        self.under_run.latest.load(Ordering::Acquire).max(self.latest_claim.load(Ordering::Acquire))
     }
 }

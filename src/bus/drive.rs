@@ -4,6 +4,7 @@ use crate::bus::attempt::{self, Ended, Returned};
 use crate::bus::core::BusCore;
 use crate::bus::finish::{Finish, conclude, finish};
 use crate::bus::frame::{self, Frame, Holding, Places, Under};
+use crate::bus::hand;
 use crate::bus::helpers::{other_cores, starts_alone, submit_helper};
 use crate::bus::limits;
 use crate::bus::permit::delivery_token;
@@ -11,9 +12,10 @@ use crate::bus::start::{Attempt, Fixed, Start, fix_handlers, needs_permit};
 use crate::bus::tell;
 use crate::bus::turn::{release_delivery, submit_resume};
 use crate::event::{
-    ALONE, AnyEvent, Cause, CauseKind, ContextMap, Delivery, DeliveryPhase, HandlerFailure, HandlerMode, Outcome,
-    QUICK, RecordPhase, State, TypeSlot,
+    AnyEvent, Cause, CauseKind, ContextMap, Delivery, DeliveryPhase, HandlerFailure, HandlerMode, Outcome, RecordPhase,
+    State, TypeSlot,
 };
+use crate::rules::{ALONE, QUICK};
 use crate::runtime::{Stack, Worker};
 use crate::sys::clock::{self, NEVER, Stamp, Tick};
 use crate::sys::unwind;
@@ -21,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod own_permit;
+pub(crate) use own_permit::go_on_with_permit;
 
 /// Who drives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,7 +247,7 @@ impl<'a> Driver<'a> {
             && let Under::Hand(places) = &self.under
             && let Some(first) = places.first()
         {
-            frame::cut_hand(*first);
+            hand::cut_hand(*first);
         }
         let Ran::Done { carries_loop } = ran else { return After::Left };
         if self.via == Via::Job {
@@ -523,7 +526,7 @@ impl<'a> Driver<'a> {
             Under::Hand(places) => places.clone(),
             Under::Delivery => {
                 let holding = Holding::of(self.fixed.manner);
-                let places = frame::hold(holding, self.bus, self.event, self.delivery);
+                let places = hand::hold(holding, self.bus, self.event, self.delivery);
                 self.under = Under::Hand(places.clone());
                 places
             }

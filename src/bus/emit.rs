@@ -1,7 +1,7 @@
 //! From a payload to an event that everybody can see (`runtime/README.md`, 3.1).
 
 use crate::bus::ask;
-use crate::bus::core::{BusCore, Doors, Entry, Inlet};
+use crate::bus::core::{BusCore, Doors, Entry, Inlet, NOWHERE};
 use crate::bus::counters::Until;
 use crate::bus::frame::{self, Emitter, Surroundings};
 use crate::bus::history::Evicted;
@@ -10,7 +10,7 @@ use crate::bus::observers::Seen;
 use crate::bus::queue::{Room, needs_lanes};
 use crate::bus::run_now::{self, Depth};
 use crate::bus::stands::{Obstacle, Stand};
-use crate::bus::submit::{NOWHERE, USUAL, stands_for};
+use crate::bus::submit::{USUAL, stands_for};
 use crate::bus::tell;
 use crate::event::{
     AnyEvent, Birth, ContextMap, DeliveryPhase, EmitError, Event, EventId, EventOptions, Fresh, LetGo, Manner, OnFull,

@@ -11,6 +11,8 @@ use crate::bus::overdue::give_up_worker;
 use crate::bus::permit::{Home, Permit, attempt_token, delivery_token};
 use crate::bus::recorder::Keeps;
 use crate::bus::registry::mode_for;
+use crate::bus::set_down;
+use crate::bus::set_down::give_up_if_all_sit;
 use crate::bus::tell;
 use crate::bus::turn::{ensure_turn, release_delivery, submit_resume};
 use crate::bus::waits_for;
@@ -19,7 +21,7 @@ use crate::event::{
     Outcome, Pause, RecordPhase, State, TypeSlot, Unrun, note_given_up,
 };
 use crate::runtime::{Job, PermitKind, Turn};
-use crate::sync::{Granted, Place, Token};
+use crate::sync::{Place, Token};
 use crate::sys::clock::{self, Stamp, Tick};
 use crate::sys::sync::atomic::Ordering;
 use crate::sys::{logging, planted, unwind};
@@ -375,7 +377,7 @@ pub(crate) fn drive_on(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
     let (inline, parallel, limited) = (delivery.manner.inline, delivery.manner.parallel, delivery.limited);
     drop(state);
     if limited && !startable {
-        limits::set_down_in_line(bus, event, index);
+        set_down::set_down_in_line(bus, event, index);
     }
     if startable && !inline {
         withdraw(bus, event, index, false);
@@ -384,25 +386,6 @@ pub(crate) fn drive_on(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
         }
     } else if parallel {
         give_up_if_all_sit(bus, event, index);
-    }
-}
-
-/// When the last handler of a delivery that still ran beside suspended ones is gone, the delivery's permits are given up like theirs.
-pub(crate) fn give_up_if_all_sit(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
-    let token = delivery_token(event, index);
-    let turn = event.state().lock().deliveries.get(index).map(|d| d.manner.turn);
-    let home = turn.and_then(|turn| bus.turn_home(turn)).unwrap_or_else(|| bus.home());
-    for permit in [Permit { home, kind: PermitKind::Event }, Permit { home: bus.home(), kind: PermitKind::Handler }] {
-        permit.step(|s| {
-            let state = event.state().lock();
-            let all_sit = state.deliveries.get(index).is_some_and(|d| {
-                d.phase == DeliveryPhase::Active
-                    && d.records.iter().any(|r| r.phase == RecordPhase::Started)
-                    && d.records.iter().all(|r| r.phase != RecordPhase::Started || r.sitting)
-            });
-            drop(state);
-            ((), if all_sit { s.set_down(token) } else { Granted::new() })
-        });
     }
 }
 

@@ -10,9 +10,8 @@ use crate::bus::tell;
 use crate::event::{
     AnyEvent, Delivery, DeliveryPhase, EmitError, HandlerInfo, HandlerOptions, KnownType, Manner, Payload,
 };
-use crate::sync::Sweep;
 use crate::sys::{clock, unwind};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 impl EventBus {
     /// Puts an event that another bus took on this one too. It completes when all of them are done.
@@ -64,24 +63,6 @@ impl EventBus {
     }
 }
 
-/// The registrations that forward to a bus.
-#[derive(Default)]
-pub(crate) struct Forwards {
-    list: Vec<(Weak<BusCore>, HandlerInfo)>,
-    sweep: Sweep,
-}
-
-impl Forwards {
-    /// Ended ones, and those of buses that are gone, leave some time later.
-    fn note(&mut self, source: &Arc<BusCore>, info: &HandlerInfo) {
-        if self.sweep.is_due(self.list.len()) {
-            self.list.retain(|(_, info)| info.is_registered());
-            self.sweep.has_left(self.list.len());
-        }
-        self.list.push((Arc::downgrade(source), info.clone()));
-    }
-}
-
 /// Why a forwarded event does not come.
 enum Forwarded {
     /// It is here.
@@ -95,7 +76,7 @@ impl BusCore {
     /// With the last handle: whoever forwards here stops.
     pub(crate) fn end_forwards(&self) {
         let forwards = std::mem::take(&mut *self.forwards.lock());
-        for (source, info) in forwards.list {
+        for (source, info) in forwards.into_list() {
             let Some(source) = source.upgrade() else { continue };
             let ended = source.registry.remove(info.id(), source.identity.notices.as_ref());
             unwind::drop_quietly(ended);

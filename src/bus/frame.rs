@@ -1,13 +1,13 @@
 //! What a thread carries while it runs handlers: its frames, and the permits it has in hand.
 
 use crate::bus::core::BusCore;
-use crate::bus::permit::{Permit, delivery_token, is_active};
+use crate::bus::permit::{Permit, delivery_token};
 use crate::event::{
-    AnyEvent, ContextMap, EventId, HandlerId, HandlerInfo, Manner, ParentLink, RecordPhase, State, TurnKind, given_up,
-    is_marked, marked,
+    AnyEvent, ContextMap, EventId, HandlerId, HandlerInfo, Manner, ParentLink, State, TurnKind, given_up, is_marked,
+    marked,
 };
 use crate::runtime::{PermitKind, Worker, is_service_thread};
-use crate::sync::{Granted, Place, Token};
+use crate::sync::Token;
 use crate::sys::clock::Tick;
 use crate::sys::logging;
 use crate::sys::thread;
@@ -75,7 +75,7 @@ impl Holding {
     }
 
     /// Into the hand, as the delivery's.
-    fn holds(self, bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize) -> impl Iterator<Item = Hold> {
+    pub(crate) fn holds(self, bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize) -> impl Iterator<Item = Hold> {
         let token = delivery_token(event, delivery);
         self.permits(bus).map(move |permit| Hold {
             permit,
@@ -146,7 +146,7 @@ impl Frame {
         given_up() == self.given_up || self.is_live()
     }
 
-    fn is(&self, event: &AnyEvent, delivery: usize, invocation: usize) -> bool {
+    pub(crate) fn is(&self, event: &AnyEvent, delivery: usize, invocation: usize) -> bool {
         self.event.same(event) && self.delivery == delivery && self.invocation == invocation
     }
 }
@@ -195,7 +195,7 @@ impl Local {
     /// No call of ours may block: it comes from a callback that is not a handler, or from the `Drop` of something that this thread lets go
     /// on its way from one handler to the next.
     #[inline]
-    fn is_in_callback(&self) -> bool {
+    pub(crate) fn is_in_callback(&self) -> bool {
         self.callbacks > 0 || self.frames.len() <= self.floor && self.is_on_its_way()
     }
 
@@ -240,6 +240,23 @@ pub(crate) fn local<R>(body: impl FnOnce(&mut Local) -> R) -> Option<R> {
 /// The handler that runs on this thread, with what it runs under in the hand.
 pub(crate) fn top() -> Option<Frame> {
     local(|local| local.top_in_hand().cloned()).flatten()
+}
+
+/// What the thread carries, put aside until this goes.
+pub(crate) struct Aside(Option<Local>);
+
+impl Aside {
+    pub(crate) fn set(context: Option<Arc<ContextMap>>) -> Aside {
+        Aside(self::local(|local| std::mem::replace(local, Local { context, stands_in: true, ..Local::default() })))
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        let Some(carried) = self.0.take() else { return };
+        let own = self::local(|local| std::mem::replace(local, carried));
+        drop(own);
+    }
 }
 
 /// What the handler on this thread lends to a child that it waits for.
@@ -382,216 +399,4 @@ pub(crate) fn unlogged<R>(body: impl FnOnce() -> R) -> R {
     let inner = outer.and_then(|outer| local(|local| std::mem::replace(&mut local.context, outer)));
     drop(inner);
     result
-}
-
-/// Gives up all that this thread has in hand. Only what is still this thread's to give: whoever ended a frame has seen to its permits.
-pub(crate) fn set_down_all() {
-    set_down_all_but(&[]);
-}
-
-/// The same, but for some places in the hand.
-pub(crate) fn set_down_all_but(kept: &[usize]) {
-    let holds: SmallVec<[(usize, Hold); 2]> = local(|local| {
-        let held =
-            local.hand.iter().enumerate().filter(|(at, hold)| hold.in_hand && !hold.attached && !kept.contains(at));
-        held.map(|(at, hold)| (at, hold.clone())).collect()
-    })
-    .unwrap_or_default();
-    for (at, hold) in holds {
-        let frame = owner_of(&hold);
-        hold.permit.step(|s| {
-            let mut state = hold.event.state().lock();
-            let Some(delivery) = state.deliveries.get_mut(hold.delivery) else { return ((), Granted::new()) };
-            let Some(frame) = frame else { return ((), Granted::new()) };
-            if !delivery.is_live(frame.invocation, frame.attempt) {
-                return ((), Granted::new());
-            }
-            delivery.records[frame.invocation].sitting = true;
-            delivery.has_sat = true;
-            let running = delivery.records.iter().any(|r| r.phase == RecordPhase::Started && !r.sitting);
-            drop(state);
-            ((), if hold.shared && running { Granted::new() } else { s.set_down(hold.token) })
-        });
-        local(|local| local.hand[at].in_hand = false);
-    }
-}
-
-/// The frame of this thread that runs for the delivery a hold belongs to.
-fn owner_of(hold: &Hold) -> Option<Frame> {
-    local(|local| {
-        let owns = |f: &&Frame| f.event.same(&hold.event) && f.delivery == hold.delivery;
-        local.frames.iter().rev().find(owns).cloned()
-    })
-    .flatten()
-}
-
-/// The bus of a handler that this thread is attached to, and another thread runs.
-#[cold]
-pub(crate) fn attached_to(worker: &Worker) -> Option<Arc<BusCore>> {
-    let frames = local(|local| local.frames.clone()).unwrap_or_default();
-    let elsewhere = |frame: &Frame| {
-        let state = frame.event.state().lock();
-        let record = state.deliveries.get(frame.delivery).and_then(|d| d.records.get(frame.invocation));
-        record.is_some_and(|record| record.worker != worker.id)
-    };
-    frames.into_iter().find(elsewhere).map(|frame| frame.bus)
-}
-
-/// Takes back what `frame` runs under. False if the frame was ended meanwhile; then nothing is touched.
-pub(crate) fn take_back(worker: &Arc<Worker>, frame: &Frame) -> bool {
-    for &at in frame.under() {
-        let Some(hold) = local(|local| local.hand.get(at).cloned()).flatten() else { return false };
-        if hold.in_hand {
-            continue;
-        }
-        let Some(owner) = owner_of(&hold) else { return false };
-        let live = || frame.is_live() && (owner.is(&frame.event, frame.delivery, frame.invocation) || owner.is_live());
-        if !stand_again(worker, at, &hold, &owner, live) {
-            if hold.shared {
-                // Its turn may have come for the delivery just when this handler was given up.
-                crate::bus::ending::give_up_if_all_sit(&frame.bus, &hold.event, hold.delivery);
-            }
-            return false;
-        }
-    }
-    frame.is_live()
-}
-
-/// What this thread has in hand now, for [`retake`].
-pub(crate) fn all_in_hand() -> Places {
-    local(|local| (0..local.hand.len()).filter(|&at| local.hand[at].in_hand).collect()).unwrap_or_default()
-}
-
-/// Something ran on top, and may have given up what this thread had in hand. What belongs to an ended handler stays where it is.
-pub(crate) fn retake(worker: &Arc<Worker>, had: &[usize]) {
-    for &at in had {
-        let Some(hold) = local(|local| local.hand.get(at).cloned()).flatten() else { return };
-        if hold.in_hand {
-            continue;
-        }
-        match owner_of(&hold) {
-            Some(owner) => drop(stand_again(worker, at, &hold, &owner, || owner.is_live())),
-            // Nobody's to give up yet.
-            None => drop(local(|local| local.hand[at].in_hand = true)),
-        }
-    }
-}
-
-/// Takes back one hold that was given up in a wait of its owner, or of something above it.
-fn stand_again(worker: &Arc<Worker>, at: usize, hold: &Hold, owner: &Frame, live: impl Fn() -> bool) -> bool {
-    let lender = hold.event.state().lock().deliveries.get(hold.delivery).and_then(|d| d.lender());
-    if !hold.permit.stand(worker, Place::Front, hold.token, lender, live) {
-        if !is_active(&hold.event, hold.delivery) {
-            // The turn may have come after the delivery's end, which found nothing to release.
-            hold.permit.release(hold.token);
-        }
-        return false;
-    }
-    if let Some(delivery) = hold.event.state().lock().deliveries.get_mut(hold.delivery)
-        && delivery.is_live(owner.invocation, owner.attempt)
-    {
-        delivery.records[owner.invocation].sitting = false;
-    }
-    local(|local| local.hand[at].in_hand = true);
-    true
-}
-
-/// Where in the hand a permit lies that this thread may lend to what it runs on top. Not what another thread has borrowed: a handler of a
-/// parallel child that this one went on without.
-pub(crate) fn lendable(permit: &Permit) -> Option<usize> {
-    let (at, token) = local(|local| {
-        let at = local.hand.iter().rposition(|h| h.in_hand && !h.shared && h.permit.is(permit))?;
-        Some((at, local.hand[at].token))
-    })
-    .flatten()?;
-    permit.step(|s| (s.lends(token), Granted::new())).then_some(at)
-}
-
-/// Where in the hand a permit lies, lent or not.
-pub(crate) fn held(permit: &Permit) -> Option<usize> {
-    local(|local| local.hand.iter().rposition(|h| h.in_hand && h.permit.is(permit))).flatten()
-}
-
-/// The token of this thread's that a permit can be borrowed from, under a lock, as long as it holds.
-pub(crate) fn lender(permit: &Permit) -> Option<Token> {
-    local(|local| local.hand.iter().rev().find(|h| h.permit.is(permit)).map(|h| h.token)).flatten()
-}
-
-/// Puts a permit into the hand that a delivery, or an attempt of it, holds; returns the place.
-pub(crate) fn put_in_hand(permit: Permit, token: Token, event: &AnyEvent, delivery: usize, shared: bool) -> usize {
-    let hold = Hold { permit, token, in_hand: true, shared, attached: false, event: event.clone(), delivery };
-    local(|local| {
-        local.hand.push(hold);
-        local.hand.len() - 1
-    })
-    .unwrap_or(0)
-}
-
-/// Puts all that a delivery holds into the hand.
-pub(crate) fn hold(holding: Holding, bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize) -> Places {
-    local(|local| {
-        let first = local.hand.len();
-        local.hand.extend(holding.holds(bus, event, delivery));
-        (first..local.hand.len()).collect()
-    })
-    .unwrap_or_default()
-}
-
-/// How much the hand holds now, to be cut back to later.
-pub(crate) fn hand_len() -> usize {
-    local(|local| local.hand.len()).unwrap_or(0)
-}
-
-/// How much this thread has in the hand, where it is inside nothing and may block.
-pub(crate) fn hand_len_outside() -> Option<usize> {
-    let is_free = |local: &Local| local.frames.is_empty() && local.forbidden.is_empty() && !local.is_in_callback();
-    local(|local| is_free(local).then_some(local.hand.len())).flatten()
-}
-
-/// Forgets what was put in the hand since; who holds it by token is another question.
-#[inline]
-pub(crate) fn cut_hand(len: usize) {
-    if local(|local| local.hand.len() > len).unwrap_or(false) {
-        cut(len);
-    }
-}
-
-#[cold]
-fn cut(len: usize) {
-    let gone = local(|local| local.hand.split_off(len));
-    drop(gone);
-}
-
-/// Makes this thread count as inside a handler that runs on another one, until the guard goes.
-pub(crate) fn attach(frame: &Frame) -> Attached {
-    let manner = frame.event.state().lock().deliveries.get(frame.delivery).map(|d| d.manner);
-    let holding = manner.map(|manner| Holding { shared: true, ..Holding::of(manner) });
-    let holds = holding.into_iter().flat_map(|holding| holding.holds(&frame.bus, &frame.event, frame.delivery));
-    let holds = holds.map(|hold| Hold { attached: true, ..hold });
-    let (hand, context) = local(|local| {
-        let hand = local.hand.len();
-        local.hand.extend(holds);
-        let under = Under::Hand((hand..local.hand.len()).collect());
-        local.frames.push(Frame { under, ..frame.clone() });
-        (hand, std::mem::replace(&mut local.context, frame.event.head().context().cloned()))
-    })
-    .unwrap_or_default();
-    Attached { hand, context }
-}
-
-/// See [`attach`]. Gone also when the body panics.
-pub(crate) struct Attached {
-    hand: usize,
-    context: Option<Arc<ContextMap>>,
-}
-
-impl Drop for Attached {
-    fn drop(&mut self) {
-        let gone = local(|local| {
-            let context = std::mem::replace(&mut local.context, self.context.take());
-            (local.frames.pop(), context)
-        });
-        cut_hand(self.hand);
-        drop(gone);
-    }
 }

@@ -7,10 +7,9 @@ use crate::bus::limits;
 use crate::bus::permit::delivery_token;
 use crate::bus::sits;
 use crate::event::{AnyEvent, BusId, BusIdentity, Delivery, DeliveryPhase, LimitGroup, Placed, RecordPhase, TurnKind};
-use crate::runtime::{Lane, Needs, ParkedWait, RuntimeCore, Worker};
+use crate::runtime::{Needs, ParkedWait, RuntimeCore, Worker};
 use crate::sync::Token;
 use crate::sys::sync::atomic::Ordering;
-use smallvec::SmallVec;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -173,15 +172,9 @@ pub(crate) fn needs_of(event: &AnyEvent, in_order: bool, runtime: &RuntimeCore) 
     }
     if needs.all_holders {
         let holders: Vec<Token> = runtime.global.lock().event.holders().collect();
-        needs.buses.extend(loops_among(&holders, runtime));
+        needs.buses.extend(BusCore::loops_among(&holders, runtime));
     }
     needs
-}
-
-/// The buses whose loops have been granted the runtime's event permit.
-pub(crate) fn loops_among(holders: &[Token], runtime: &RuntimeCore) -> SmallVec<[Lane; 2]> {
-    let buses = BusCore::all_of(runtime);
-    buses.iter().filter(|bus| holders.contains(&bus.loop_token())).map(|bus| bus.lane).collect()
 }
 
 /// A wait of this worker, while it is parked.

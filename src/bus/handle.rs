@@ -1,11 +1,12 @@
 //! The bus as users hold it.
 
-use crate::bus::builder::{BusBuilder, BusOptions};
+use crate::bus::builder::BusBuilder;
 use crate::bus::core::{Alive, BusCore, Doors};
 use crate::bus::emit::Entrance;
 use crate::bus::forbid::may_block_or_log;
 use crate::bus::pattern::never_matches;
 use crate::bus::registry::WILDCARD;
+use crate::bus::settings::BusOptions;
 use crate::bus::tell;
 use crate::bus::worker_local;
 use crate::event::{

@@ -3,6 +3,7 @@
 use crate::bus::core::BusCore;
 use crate::bus::forbid::may_block;
 use crate::bus::frame::{self, Frame};
+use crate::bus::hand;
 use crate::bus::handle::EventBus;
 use crate::bus::sits::Sitting;
 use crate::event::{AnyEvent, AttemptKey, HandlerInfo, WaitError, WeakEvent};
@@ -117,11 +118,11 @@ impl HandlerContext {
             if until != NEVER && clock::now() >= until {
                 return Ok(());
             }
-            if worker.rest(until, Serves::Fronted)
+            if worker.rest(until, Serves::Awaited)
                 && let Some(frame) = frame::top()
             {
                 // What ran on top may have given up what this handler keeps.
-                frame::take_back(worker, &frame);
+                hand::take_back(worker, &frame);
             }
         }
     }
@@ -158,7 +159,7 @@ impl HandlerContext {
         if let Some(worker) = Worker::current() {
             self.frame.bus.runtime.pool.list(&worker);
         }
-        let _attached = frame::attach(&self.frame);
+        let _attached = hand::attach(&self.frame);
         body()
     }
 

@@ -5,10 +5,8 @@
 //! that pace; if it stands still in a handler, the watch does.
 
 use crate::bus::core::BusCore;
-use crate::bus::turn::resume;
 use crate::event::{AnyEvent, Delivery, DeliveryPhase, TypeSlot};
-use crate::runtime::Worker;
-use crate::sys::clock::{self, Tick};
+use crate::runtime::GoOn;
 use crate::sys::thread;
 use std::sync::Arc;
 
@@ -35,46 +33,7 @@ pub(crate) fn call_helpers(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize
 }
 
 pub(crate) fn submit_helper(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize) {
-    let pool = Arc::clone(&bus.runtime.pool);
-    let (own, of) = (Arc::clone(bus), event.clone());
-    let work = move |worker: &Arc<Worker>| {
-        if own.manual.is_none() {
-            stay_out_of_the_way(&own, &of, delivery);
-        }
-        if let Some(d) = of.state().lock().deliveries.get_mut(delivery) {
-            d.helpers = d.helpers.saturating_sub(1);
-        }
-        resume(&own, worker, &of, delivery);
-    };
-    pool.submit(bus.job(event, delivery, Box::new(work)));
-}
-
-/// While handlers end faster than two threads can take turns in claiming them, a second one only holds up the first. One that blocks or
-/// computes is noticed with the next look.
-fn stay_out_of_the_way(bus: &BusCore, event: &AnyEvent, delivery: usize) {
-    const APART: Tick = 2_000;
-    const QUICK: u32 = 5;
-    if thread::cores() < 2 || cfg!(threadbus_shuttle) {
-        return;
-    }
-    let left = || {
-        let mut state = event.state().lock();
-        let delivery = state.deliveries.get_mut(delivery)?;
-        delivery.startable().map(|_| delivery.left)
-    };
-    let mut before = left();
-    loop {
-        let until = clock::now() + APART;
-        while clock::now() < until {
-            std::hint::spin_loop();
-        }
-        let now = left();
-        match (before, now) {
-            (Some(before), Some(now)) if before.saturating_sub(now) >= QUICK && !bus.runtime.pool.is_pressed() => {}
-            _ => return,
-        }
-        before = now;
-    }
+    bus.runtime.pool.submit(bus.job(event, delivery, GoOn::Help));
 }
 
 #[cfg(all(test, not(threadbus_shuttle)))]

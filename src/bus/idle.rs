@@ -5,6 +5,7 @@ use crate::bus::counters::Until;
 use crate::bus::forbid::may_block;
 use crate::bus::frame::{self, Frame};
 use crate::bus::graph;
+use crate::bus::hand;
 use crate::bus::handle::EventBus;
 use crate::bus::sits::Sitting;
 use crate::event::WaitError;
@@ -128,7 +129,7 @@ impl BusCore {
             }
             match frame {
                 Some(frame) => {
-                    frame::set_down_all();
+                    hand::set_down_all();
                     sat = true;
                     if let Some(chain) = graph::never_idle(worker, frame, &self.identity) {
                         break Rested::Never(chain);
@@ -142,7 +143,7 @@ impl BusCore {
         };
         drop(sitting);
         match frame {
-            Some(frame) if sat && !frame::take_back(worker, frame) => Rested::GivenUp,
+            Some(frame) if sat && !hand::take_back(worker, frame) => Rested::GivenUp,
             _ => rested,
         }
     }

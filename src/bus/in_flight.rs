@@ -7,14 +7,8 @@
 use crate::bus::core::BusCore;
 use crate::bus::frame;
 use crate::sys::planted;
-use crate::sys::sync::atomic::{AtomicUsize, Ordering};
+use crate::sys::sync::atomic::Ordering;
 use std::sync::Arc;
-
-#[derive(Debug, Default)]
-pub(crate) struct InFlight {
-    /// Deliveries whose handlers wait for what only the bus's queue can start.
-    sitting: AtomicUsize,
-}
 
 impl BusCore {
     /// Under `run`: another parallel event may start.
@@ -24,7 +18,7 @@ impl BusCore {
 
     fn running_count(&self) -> usize {
         // In this order what ends meanwhile is counted rather too often: who ends it looks again.
-        let sitting = self.in_flight.sitting.load(Ordering::SeqCst);
+        let sitting = self.sitting_in_flight.load(Ordering::SeqCst);
         let done = self.counters.done();
         let in_flight = usize::try_from(self.counters.claimed().saturating_sub(done)).unwrap_or(usize::MAX);
         in_flight.saturating_sub(sitting)
@@ -58,7 +52,7 @@ impl Sitting {
         };
         let buses: Vec<Arc<BusCore>> = frame::local(bounded).unwrap_or_default();
         for bus in &buses {
-            bus.in_flight.sitting.fetch_add(1, Ordering::SeqCst);
+            bus.sitting_in_flight.fetch_add(1, Ordering::SeqCst);
         }
         buses.iter().for_each(|bus| bus.start_more());
         Sitting(buses)
@@ -68,7 +62,7 @@ impl Sitting {
 impl Drop for Sitting {
     fn drop(&mut self) {
         for bus in &self.0 {
-            bus.in_flight.sitting.fetch_sub(1, Ordering::SeqCst);
+            bus.sitting_in_flight.fetch_sub(1, Ordering::SeqCst);
         }
     }
 }

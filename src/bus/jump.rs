@@ -6,9 +6,10 @@ use crate::bus::ending;
 use crate::bus::forbid::may_block;
 use crate::bus::frame::{self, Barred, Frame};
 use crate::bus::graph;
+use crate::bus::hand;
 use crate::bus::helpers::call_helpers;
+use crate::bus::kept::Manual;
 use crate::bus::limits;
-use crate::bus::manual::Manual;
 use crate::bus::permit::{Permit, attempt_token, delivery_token, is_active};
 use crate::bus::recorder::By;
 use crate::bus::registry::{mode_for, plan_for, timing_for};
@@ -157,7 +158,7 @@ fn nobody_for(event: &AnyEvent, worker: &Arc<Worker>) -> Option<usize> {
         let identity = target.state().lock().deliveries.get(index).map(|d| Arc::clone(&d.bus));
         identity.and_then(|identity| BusCore::of(&identity)).is_some_and(|bus| bus.is_stuck(worker))
     };
-    (worker.has_fronted() || graph::claimable(event, &runtime).into_iter().any(mine)).then_some(1)
+    (worker.pump_is_awaited() || graph::claimable(event, &runtime).into_iter().any(mine)).then_some(1)
 }
 
 fn runtime_of(event: &AnyEvent) -> Option<Arc<RuntimeCore>> {
@@ -186,7 +187,7 @@ pub(crate) fn manner(plan: Plan, inline: bool) -> Manner {
 /// Which delivery on this thread's stack could lend the turn.
 pub(super) fn lender(bus: &Arc<BusCore>, plan: Plan) -> Option<Token> {
     let home = bus.turn_home(plan.turn)?;
-    frame::lender(&Permit { home, kind: PermitKind::Event })
+    hand::lender(&Permit { home, kind: PermitKind::Event })
 }
 
 /// Some of its handlers may run on other threads at the same time.
@@ -205,40 +206,40 @@ pub(super) fn run_here(
     plan: Plan,
     parallel: bool,
 ) {
-    let hand = frame::hand_len();
+    let hand = hand::hand_len();
     let token = delivery_token(event, index);
     let turn = bus.turn_home(plan.turn).map(|home| Permit { home, kind: PermitKind::Event });
     let handler = plan.bus_handler.then(|| Permit { home: bus.home(), kind: PermitKind::Handler });
     let needed: SmallVec<[Permit; 2]> = turn.into_iter().chain(handler).collect();
-    let lent: Option<SmallVec<[usize; 2]>> = if parallel { None } else { needed.iter().map(frame::lendable).collect() };
+    let lent: Option<SmallVec<[usize; 2]>> = if parallel { None } else { needed.iter().map(hand::lendable).collect() };
     let same_bus = frame::top().is_none_or(|frame| Arc::ptr_eq(&frame.bus, bus));
     match lent {
         Some(lent) if same_bus || needed.is_empty() => {
             if !same_bus {
-                frame::set_down_all();
+                hand::set_down_all();
             }
             advance_inline(bus, worker, event, index, lent);
         }
         _ => {
             // What it borrows must stay where it is; with nothing to borrow, nothing is kept while in line.
             let borrows = event.state().lock().deliveries.get(index).is_some_and(|d| d.lender().is_some());
-            let lent_from: SmallVec<[usize; 2]> = needed.iter().filter_map(frame::held).collect();
-            frame::set_down_all_but(if borrows { &lent_from } else { &[] });
+            let lent_from: SmallVec<[usize; 2]> = needed.iter().filter_map(hand::held).collect();
+            hand::set_down_all_but(if borrows { &lent_from } else { &[] });
             let mut holds = SmallVec::new();
             for permit in needed {
                 let live = || is_active(event, index);
-                let under = frame::lender(&permit);
+                let under = hand::lender(&permit);
                 if !permit.stand(worker, Place::Front, token, under, live) {
-                    frame::cut_hand(hand);
+                    hand::cut_hand(hand);
                     release_delivery(bus, token, plan.turn);
                     return;
                 }
-                holds.push(frame::put_in_hand(permit, token, event, index, parallel));
+                holds.push(hand::put_in_hand(permit, token, event, index, parallel));
             }
             advance_inline(bus, worker, event, index, holds);
         }
     }
-    frame::cut_hand(hand);
+    hand::cut_hand(hand);
     if !is_active(event, index) {
         release_delivery(bus, token, plan.turn);
     }
@@ -292,7 +293,7 @@ impl Jump {
         if self.frame.bus.has_limits() {
             limits::take_back(&self.worker, &self.frame, event);
         }
-        if !frame::take_back(&self.worker, &self.frame) {
+        if !hand::take_back(&self.worker, &self.frame) {
             // Whoever ended this handler has seen to its permits.
             return Err(WaitError::Aborted);
         }
@@ -352,7 +353,7 @@ impl Jump {
         let elsewhere = foreign || self.must_run_elsewhere(&bus, target, &slot, plan, awaited);
         let lender = lender(&bus, plan);
         let needs = plan.turn != TurnKind::Free || plan.bus_handler;
-        let keeps = || frame::attached_to(&self.worker).is_some_and(|own| Arc::ptr_eq(&own, &bus));
+        let keeps = || hand::attached_to(&self.worker).is_some_and(|own| Arc::ptr_eq(&own, &bus));
         if elsewhere && needs && self.worker.is_deep() && keeps() {
             // It needs the turn of this handler, whose own thread most likely stands still and cannot give it up.
             return Err(WaitError::NoThread(1));
@@ -485,7 +486,7 @@ impl Jump {
         if !register(event, &self.worker.bell) {
             return Ok(());
         }
-        frame::set_down_all();
+        hand::set_down_all();
         let parked = graph::Parked::enter(&self.worker, &self.frame, event, self.waiting.in_order);
         if self.frame.bus.has_limits() {
             limits::lend(runtime);
@@ -498,7 +499,10 @@ impl Jump {
         if !look_again {
             match parked.find_cycle().filter(|_| !planted("cycle_unseen")) {
                 Some(chain) => result = Err(WaitError::Deadlock(chain)),
-                None if self.worker.has_pumps() && self.worker.lacks_stack_to_serve() && self.worker.has_fronted() => {
+                None if self.worker.has_pumps()
+                    && self.worker.lacks_stack_to_serve()
+                    && self.worker.pump_is_awaited() =>
+                {
                     // Nobody but this thread could, and its stack is used up.
                     result = Err(WaitError::NoThread(1));
                 }
@@ -511,7 +515,7 @@ impl Jump {
                             format!("{} parks: {} on {} waits for {event}", worker.name, frame.label(), frame.event)
                         });
                         // In order: what it waits for may be queued on another manual bus of this thread.
-                        let serves = if in_order { Serves::All } else { Serves::Fronted };
+                        let serves = if in_order { Serves::All } else { Serves::Awaited };
                         self.worker.rest(self.deadline, serves)
                     });
                     if rested == Rested::NoThread {

@@ -9,9 +9,11 @@
 use crate::bus::core::BusCore;
 use crate::bus::drive::{Driver, Wanted};
 use crate::bus::ending;
-use crate::bus::frame::{self, Frame, Holding};
+use crate::bus::frame::{self, Frame};
 use crate::bus::graph;
+use crate::bus::hand;
 use crate::bus::permit::attempt_token;
+use crate::bus::set_down::set_down_in_line;
 use crate::bus::tell;
 use crate::bus::turn::submit_resume;
 use crate::event::{
@@ -365,30 +367,6 @@ pub(crate) fn settle(runtime: &RuntimeCore, event: &AnyEvent) {
     }
 }
 
-/// While nothing of a delivery runs but what sits in a wait, and some of it stands in a line, its permits are given up as in a wait.
-pub(crate) fn set_down_in_line(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
-    let Some(manner) = event.state().lock().deliveries.get(index).map(|d| d.manner) else { return };
-    let token = crate::bus::permit::delivery_token(event, index);
-    let permits: Vec<_> = Holding::of(manner).permits(bus).collect();
-    for permit in permits.into_iter().rev() {
-        permit.step(|s| {
-            let in_line = {
-                let state = event.state().lock();
-                state.deliveries.get(index).is_some_and(|d| {
-                    let waits = |at: usize| {
-                        let placed = d.records.get(at).is_some_and(|r| !r.placed && r.phase == RecordPhase::Delayed);
-                        placed && state.limits().iter().any(|p| p.delivery == index && p.invocation == at)
-                    };
-                    d.phase == DeliveryPhase::Active
-                        && d.records.iter().all(|r| r.phase != RecordPhase::Started || r.sitting)
-                        && (0..d.records.len()).any(waits)
-                })
-            };
-            ((), if in_line { s.set_down(token) } else { Granted::new() })
-        });
-    }
-}
-
 /// Whoever is parked lends what it holds to what stands in line of all that it waits for.
 ///
 /// A new wait anywhere may make a handler's wait elsewhere reach further, so all of them look again.
@@ -457,7 +435,7 @@ pub(crate) fn take_back(worker: &Arc<Worker>, frame: &Frame, awaited: &AnyEvent)
             if is_back || !frame.is_live() {
                 break;
             }
-            frame::set_down_all();
+            hand::set_down_all();
             // A borrower without a thread ends in any case.
             let of = borrower.and_then(|borrower| event_on_a_thread(runtime, borrower));
             let of = of.unwrap_or_else(|| awaited.clone());
@@ -468,7 +446,7 @@ pub(crate) fn take_back(worker: &Arc<Worker>, frame: &Frame, awaited: &AnyEvent)
                 runtime.ring_parked(|_| true);
             }
             let needs = || Needs { all_holders: true, ..graph::needs_of(&of, true, runtime) };
-            worker.suspended(runtime, NEVER, needs, || worker.rest(NEVER, Serves::Fronted));
+            worker.suspended(runtime, NEVER, needs, || worker.rest(NEVER, Serves::Awaited));
         }
     }
 }

@@ -7,186 +7,16 @@
 //! *Race: something is put by just when the pump thread leaves.* Seeing that nothing is left takes the announcement back, in one section;
 //! and who leaves announces what has come since. So whichever comes second announces.
 
-use crate::bus::core::BusCore;
+use crate::bus::core::{BusCore, NOWHERE};
 use crate::bus::ending;
 use crate::bus::frame;
-use crate::bus::permit::delivery_token;
+use crate::bus::kept::Manual;
 use crate::bus::seldom::tell_gone;
-use crate::bus::turn::release_delivery;
-use crate::event::{Delivery, RecordPhase};
-use crate::runtime::{Drive, Job, Lane, Pumped, Serves, Work, Worker, is_service_thread};
-use crate::sync::Bell;
-use crate::sys::clock::{self, NEVER, Tick};
-use crate::sys::sync::Mutex;
-use crate::sys::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use crate::sys::{logging, planted, unwind};
-use std::collections::VecDeque;
+use crate::runtime::{Claimed, Job, Pumped, Worker, is_service_thread};
+use crate::sys::clock::Tick;
+use crate::sys::sync::atomic::Ordering;
+use crate::sys::{logging, unwind};
 use std::sync::Arc;
-
-/// The user's `on_ready`.
-pub(crate) type Wake = Box<dyn Fn() + Send + Sync>;
-
-pub(crate) struct Manual {
-    state: Mutex<State>,
-    wake: Option<Wake>,
-    /// Deliveries that have begun to run.
-    starts: AtomicUsize,
-    /// From then on the pump thread starts nothing more from the queue. Written by itself only.
-    until: AtomicU64,
-    /// Nobody but the pump thread has to do with the bus.
-    alone: bool,
-}
-
-struct State {
-    /// The pump thread, by its number.
-    thread: u64,
-    bell: Arc<Bell>,
-    /// How many calls of ours on the pump thread run handlers of the bus, one inside the other.
-    inside: usize,
-    fronted: VecDeque<Claimed>,
-    wants_loop: bool,
-    /// Others wait for the turn that the loop has: it goes on in any park of the pump thread.
-    loop_has_turn: bool,
-    wants_free: bool,
-    announced: bool,
-    /// An event came to the idle bus, and whoever emits it has yet to tell.
-    woken: bool,
-    /// The last handle is gone.
-    closed: bool,
-}
-
-/// A claimed delivery that goes on when the pump thread comes to it.
-struct Claimed {
-    event: crate::event::AnyEvent,
-    delivery: usize,
-    work: Box<Work>,
-}
-
-/// What the pump thread does next.
-pub(crate) enum Due {
-    Loop,
-    Free,
-    Work(Box<Work>),
-}
-
-impl State {
-    fn has_work(&self) -> bool {
-        self.wants_loop || self.wants_free || !self.fronted.is_empty()
-    }
-
-    /// True if the user is to be told; the caller does, after unlocking.
-    fn announces(&mut self) -> bool {
-        self.inside == 0 && self.has_work() && !std::mem::replace(&mut self.announced, true)
-    }
-
-    /// The same where the pump thread may go to sleep: what it was told before may have been what woke it.
-    fn reminds(&mut self) -> bool {
-        self.announced &= self.inside > 0 || planted("leaves_untold");
-        self.announces()
-    }
-}
-
-impl Manual {
-    /// `pump`: the thread that builds the bus.
-    pub(crate) fn new(pump: Option<&Worker>, wake: Option<Wake>, alone: bool) -> Self {
-        let state = State {
-            thread: pump.map_or(0, |worker| worker.id),
-            bell: pump.map_or_else(|| Arc::new(Bell::new()), |worker| Arc::clone(&worker.bell)),
-            inside: 0,
-            fronted: VecDeque::new(),
-            wants_loop: false,
-            loop_has_turn: false,
-            wants_free: false,
-            announced: false,
-            woken: false,
-            closed: false,
-        };
-        let (starts, until) = (AtomicUsize::new(0), AtomicU64::new(NEVER));
-        Manual { state: Mutex::new(state), wake, starts, until, alone }
-    }
-
-    pub(crate) fn count_start(&self) {
-        self.starts.fetch_add(1, Ordering::SeqCst);
-    }
-
-    pub(crate) fn starts(&self) -> usize {
-        self.starts.load(Ordering::SeqCst)
-    }
-
-    /// Nothing more may be started from the queue.
-    pub(crate) fn is_spent(&self) -> bool {
-        let until = self.until.load(Ordering::SeqCst);
-        until != NEVER && (until == 0 || clock::now() >= until)
-    }
-
-    pub(crate) fn thread(&self) -> u64 {
-        self.state.lock().thread
-    }
-
-    pub(crate) fn is_pumped_by(&self, worker: &Worker) -> bool {
-        self.state.lock().thread == worker.id
-    }
-
-    /// What this thread does not do on the bus, nobody does.
-    pub(crate) fn is_alone(&self) -> bool {
-        self.alone && Worker::current().is_some_and(|worker| self.is_pumped_by(&worker))
-    }
-
-    /// Another thread runs handlers of the bus at this moment.
-    pub(crate) fn is_pumped_elsewhere(&self, worker: &Worker) -> bool {
-        let state = self.state.lock();
-        state.thread != worker.id && state.inside > 0
-    }
-
-    pub(crate) fn has_fronted(&self) -> bool {
-        let state = self.state.lock();
-        state.loop_has_turn || !state.fronted.is_empty()
-    }
-
-    /// For `Debug`.
-    pub(crate) fn describe(&self) -> String {
-        let State { thread, inside, fronted, wants_loop, wants_free, .. } = &*self.state.lock();
-        let fronted = fronted.len();
-        format!(
-            "; pump thread {thread}, inside {inside} times, {fronted} claimed, wants loop: {wants_loop}, free: {wants_free}"
-        )
-    }
-
-    /// True if that was put by; it is not any more.
-    pub(crate) fn takes(&self, due: &Due) -> bool {
-        let mut state = self.state.lock();
-        match due {
-            Due::Loop => {
-                state.loop_has_turn = false;
-                std::mem::take(&mut state.wants_loop)
-            }
-            Due::Free => std::mem::take(&mut state.wants_free),
-            Due::Work(_) => false,
-        }
-    }
-
-    /// How much there is that was claimed already.
-    pub(crate) fn fronted(&self) -> usize {
-        self.state.lock().fronted.len()
-    }
-
-    /// What is next; if there is nothing at all, who puts something by announces it.
-    pub(crate) fn due(&self, serves: Serves) -> Option<Due> {
-        let mut state = self.state.lock();
-        if let Some(claimed) = state.fronted.pop_front() {
-            return Some(Due::Work(claimed.work));
-        }
-        if (serves == Serves::All || state.loop_has_turn) && std::mem::take(&mut state.wants_loop) {
-            state.loop_has_turn = false;
-            return Some(Due::Loop);
-        }
-        if serves == Serves::All && std::mem::take(&mut state.wants_free) {
-            return Some(Due::Free);
-        }
-        state.announced &= state.has_work();
-        None
-    }
-}
 
 /// The pump thread runs handlers of the bus, until this goes. It keeps the bus: nothing of it is cancelled under the handlers' feet.
 pub(crate) struct Inside<'a> {
@@ -260,14 +90,13 @@ impl BusCore {
     #[cold]
     pub(crate) fn put_by(self: &Arc<Self>, work: Pumped) {
         let Some(manual) = &self.manual else { return };
-        let unlogged = matches!(&work, Pumped::Delivery { event, .. } if event.head().is_from_logger());
+        let unlogged = matches!(&work, Pumped::Delivery(claimed) if claimed.event.head().is_from_logger());
         let (bell, announces) = {
             let mut state = manual.state.lock();
             match work {
-                Pumped::Delivery { event, delivery, work } if state.closed => {
+                Pumped::Delivery(Claimed { event, delivery, .. }) if state.closed => {
                     drop(state);
                     // Nobody will ever come; who waits for it is told.
-                    drop(work);
                     if ending::drop_delivery(&event, delivery, self.label()) && !event.head().is_from_logger() {
                         tell_gone(&self.identity.label, 1);
                     }
@@ -278,9 +107,7 @@ impl BusCore {
                     return self.give_up_global_turn();
                 }
                 _ if state.closed => return,
-                Pumped::Delivery { event, delivery, work } => {
-                    state.fronted.push_back(Claimed { event, delivery, work });
-                }
+                Pumped::Delivery(claimed) => state.fronted.push_back(claimed),
                 Pumped::Loop => state.wants_loop = true,
                 Pumped::LoopWithTurn => (state.wants_loop, state.loop_has_turn) = (true, true),
                 Pumped::Free => state.wants_free = true,
@@ -312,7 +139,7 @@ impl BusCore {
         let mut state = manual.state.lock();
         if run.lanes.len() == 0 && state.wants_loop && !state.loop_has_turn {
             state.wants_loop = false;
-            inlet.active = crate::bus::submit::NOWHERE;
+            inlet.active = NOWHERE;
         }
         state.wants_free &= run.free.len() > 0;
     }
@@ -343,7 +170,7 @@ impl BusCore {
     }
 
     /// Tells the user that an idle bus has got work; from a thread that may run user code.
-    fn announce(self: &Arc<Self>, unlogged: bool) {
+    pub(crate) fn announce(self: &Arc<Self>, unlogged: bool) {
         if self.manual.as_ref().is_none_or(|manual| manual.wake.is_none()) {
             return;
         }
@@ -380,64 +207,11 @@ impl BusCore {
         if has_turn {
             self.give_up_global_turn();
         }
-        for Claimed { event, delivery, work } in left {
+        for Claimed { event, delivery, .. } in left {
             let ended = ending::drop_delivery(&event, delivery, self.label());
             gone += usize::from(ended && !event.head().is_from_logger());
-            unwind::drop_quietly(work);
+            unwind::drop_quietly(event);
         }
         tell_gone(&self.identity.label, gone);
-    }
-}
-
-impl Drive for BusCore {
-    fn drive(self: Arc<Self>, worker: &Arc<Worker>) {
-        self.run_loop(worker, None);
-    }
-
-    fn lane(&self) -> Lane {
-        self.lane
-    }
-
-    fn keep(self: Arc<Self>, work: Pumped) {
-        self.put_by(work);
-    }
-
-    fn serve(self: Arc<Self>, worker: &Arc<Worker>, serves: Serves) -> Result<bool, crate::runtime::NotHere> {
-        self.serve_one(worker, serves)
-    }
-
-    fn has_fronted(&self) -> bool {
-        self.manual.as_ref().is_some_and(|manual| manual.has_fronted())
-    }
-
-    fn remind(self: Arc<Self>, worker: &Worker) {
-        let Some(manual) = &self.manual else { return };
-        let reminds = {
-            let mut state = manual.state.lock();
-            state.thread == worker.id && state.reminds()
-        };
-        if reminds {
-            self.announce(true);
-        }
-    }
-
-    fn set_down_fronted(self: Arc<Self>) {
-        let Some(manual) = &self.manual else { return };
-        let (fronted, had_turn) = {
-            let mut state = manual.state.lock();
-            let fronted: Vec<_> =
-                state.fronted.iter().map(|claimed| (claimed.event.clone(), claimed.delivery)).collect();
-            (fronted, std::mem::take(&mut state.loop_has_turn))
-        };
-        for (event, delivery) in fronted {
-            let unstarted = |d: &&Delivery| d.records.iter().all(|record| record.phase != RecordPhase::Started);
-            let turn = event.state().lock().deliveries.get(delivery).filter(unstarted).map(|d| d.manner.turn);
-            if let Some(turn) = turn {
-                release_delivery(&self, delivery_token(&event, delivery), turn);
-            }
-        }
-        if had_turn {
-            self.give_up_global_turn();
-        }
     }
 }

@@ -10,37 +10,33 @@
 //! *Race: cancelled when due.* The plan is looked up under the lock when its turn comes: gone, and nothing happens. *Race: armed while it
 //! fires or is cancelled.* A timer is put down only in the plan's round that armed it, and taken back if that is over.
 
-use crate::bus::core::BusCore;
-use crate::bus::frame::{self, Local};
-use crate::bus::handle::EventBus;
 use crate::event::{ContextMap, EmitError};
-use crate::runtime::{Job, Watch};
+use crate::runtime::Watch;
 use crate::sys::clock::{self, Tick, Timer};
 use crate::sys::sync::Mutex;
-use crate::sys::{logging, unwind};
+use crate::sys::unwind;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 /// Emits once. The user's code, for a pool thread.
-pub(crate) type Emission = Box<dyn FnMut(&EventBus) -> Result<(), EmitError> + Send>;
+pub(crate) type Emission<B> = Box<dyn FnMut(&Arc<B>) -> Result<(), EmitError> + Send>;
 
-pub(crate) struct Outbox {
-    state: Mutex<State>,
+pub(crate) struct Outbox<B> {
+    state: Mutex<State<B>>,
     watch: Arc<Watch>,
 }
 
-#[derive(Default)]
-struct State {
+struct State<B> {
     closed: bool,
-    plans: BTreeMap<u64, Plan>,
+    plans: BTreeMap<u64, Plan<B>>,
     next: u64,
-    due: VecDeque<Due>,
+    due: VecDeque<Due<B>>,
     /// A job empties `due`.
     emptied: bool,
 }
 
-struct Plan {
+struct Plan<B> {
     at: Tick,
     /// In nanoseconds, of what repeats.
     period: Option<u64>,
@@ -48,42 +44,68 @@ struct Plan {
     round: u64,
     timer: Option<Timer>,
     /// With the job while that emits.
-    emission: Option<Emission>,
+    emission: Option<Emission<B>>,
     context: Option<Arc<ContextMap>>,
 }
 
 /// It keeps the bus, so that the aftermath thread is never the one to drop it.
-struct Due {
-    plan: u64,
-    bus: Arc<BusCore>,
+pub(crate) struct Due<B> {
+    pub(crate) plan: u64,
+    pub(crate) bus: Arc<B>,
 }
 
 /// What it takes to emit, with the context of the call that planned it.
-type Ready = (Emission, Option<Arc<ContextMap>>);
+pub(crate) type Ready<B> = (Emission<B>, Option<Arc<ContextMap>>);
 
-impl Outbox {
-    pub(crate) fn new(watch: &Arc<Watch>) -> Arc<Outbox> {
-        Arc::new(Outbox { state: Mutex::new(State::default()), watch: Arc::clone(watch) })
+impl<B> Outbox<B> {
+    pub(crate) fn new(watch: &Arc<Watch>) -> Arc<Outbox<B>> {
+        let (plans, due) = (BTreeMap::new(), VecDeque::new());
+        let state = State { closed: false, plans, next: 0, due, emptied: false };
+        Arc::new(Outbox { state: Mutex::new(state), watch: Arc::clone(watch) })
     }
 
-    /// From `at` on, once or every `period` nanoseconds. `None` if the bus takes nothing any more.
-    pub(crate) fn plan(&self, bus: &Arc<BusCore>, at: Tick, period: Option<u64>, emission: Emission) -> Option<u64> {
-        let context = frame::local(|local| local.context.clone()).flatten();
-        let number = {
-            let mut state = self.state.lock();
-            if state.closed {
-                drop(state);
-                unwind::drop_quietly(emission);
-                return None;
-            }
-            let number = state.next;
-            state.next += 1;
-            let plan = Plan { at, period, round: 0, timer: None, emission: Some(emission), context };
-            state.plans.insert(number, plan);
-            number
-        };
-        self.arm(&Arc::downgrade(bus), number, 0, at);
+    /// From `at` on, once or every `period` nanoseconds. Its number; `None` if the bus takes nothing any more.
+    pub(crate) fn add(
+        &self,
+        at: Tick,
+        period: Option<u64>,
+        emission: Emission<B>,
+        context: Option<Arc<ContextMap>>,
+    ) -> Option<u64> {
+        let mut state = self.state.lock();
+        if state.closed {
+            drop(state);
+            unwind::drop_quietly(emission);
+            return None;
+        }
+        let number = state.next;
+        state.next += 1;
+        state.plans.insert(number, Plan { at, period, round: 0, timer: None, emission: Some(emission), context });
         Some(number)
+    }
+
+    /// A plan's timer is armed; it is taken back if that round of the plan is over.
+    pub(crate) fn keep_timer(&self, number: u64, round: u64, timer: Timer) {
+        let stale = {
+            let mut state = self.state.lock();
+            match state.plans.get_mut(&number) {
+                Some(plan) if plan.round == round => {
+                    plan.timer = Some(timer);
+                    false
+                }
+                _ => true,
+            }
+        };
+        if stale {
+            self.watch.cancel(timer);
+        }
+    }
+
+    /// A plan's time has come. True if the caller submits the job that empties the outbox.
+    pub(crate) fn is_due(&self, due: Due<B>) -> bool {
+        let mut state = self.state.lock();
+        state.due.push_back(due);
+        !std::mem::replace(&mut state.emptied, true)
     }
 
     /// Takes a plan back; false if there is nothing left of it.
@@ -104,34 +126,15 @@ impl Outbox {
         }
     }
 
-    fn discard(&self, plan: Plan) {
+    fn discard(&self, plan: Plan<B>) {
         if let Some(timer) = plan.timer {
             self.watch.cancel(timer);
         }
         unwind::drop_quietly(plan);
     }
 
-    /// Outside of the lock, since the watch may start a thread.
-    fn arm(&self, bus: &Weak<BusCore>, number: u64, round: u64, at: Tick) {
-        let weak = Weak::clone(bus);
-        let timer = self.watch.at(at, move || is_due(&weak, number));
-        let stale = {
-            let mut state = self.state.lock();
-            match state.plans.get_mut(&number) {
-                Some(plan) if plan.round == round => {
-                    plan.timer = Some(timer);
-                    false
-                }
-                _ => true,
-            }
-        };
-        if stale {
-            self.watch.cancel(timer);
-        }
-    }
-
     /// What is due next, with what it takes to emit it. `None`: nothing is, and the job is over.
-    fn next(&self) -> Option<(Due, Option<Ready>)> {
+    pub(crate) fn next(&self) -> Option<(Due<B>, Option<Ready<B>>)> {
         let mut state = self.state.lock();
         let Some(due) = state.due.pop_front() else {
             state.emptied = false;
@@ -150,8 +153,8 @@ impl Outbox {
         Some((due, found))
     }
 
-    /// After an emission: the next time of what repeats.
-    fn again(&self, due: &Due, emission: Emission, closed: bool) {
+    /// After an emission: the round and the time at which what repeats is to be armed again.
+    pub(crate) fn again(&self, due: &Due<B>, emission: Emission<B>, closed: bool) -> Option<(u64, Tick)> {
         let mut emission = Some(emission);
         let next = {
             let mut state = self.state.lock();
@@ -168,47 +171,10 @@ impl Outbox {
         };
         // Cancelled meanwhile, closed, or not to be repeated.
         unwind::drop_quietly(emission);
-        match next {
-            Some((round, at)) => self.arm(&Arc::downgrade(&due.bus), due.plan, round, at),
-            None => {
-                self.cancel(due.plan);
-            }
+        if next.is_none() {
+            self.cancel(due.plan);
         }
-    }
-}
-
-/// On the aftermath thread.
-fn is_due(bus: &Weak<BusCore>, plan: u64) {
-    let Some(bus) = bus.upgrade() else { return };
-    let (outbox, pool, lane) = (Arc::clone(&bus.outbox), Arc::clone(&bus.runtime.pool), bus.lane);
-    let start = {
-        let mut state = outbox.state.lock();
-        state.due.push_back(Due { plan, bus });
-        !std::mem::replace(&mut state.emptied, true)
-    };
-    if start {
-        pool.submit_granted(Job::new(lane, move |_| empty(&outbox)));
-    }
-}
-
-/// On a pool thread.
-fn empty(outbox: &Outbox) {
-    while let Some((due, found)) = outbox.next() {
-        if let Some((mut emission, context)) = found {
-            let bus = EventBus::of(Arc::clone(&due.bus), None);
-            let emitted = {
-                // Whatever this thread is inside of has nothing to do with it.
-                let _aside = Aside::set(context);
-                unwind::catch(|| emission(&bus)).map_err(|panic| {
-                    let of = Arc::clone(&due.bus.identity.label);
-                    logging::later!(Error, move || format!("a scheduled emit on {of} panicked: {panic}"));
-                })
-            };
-            let closed = matches!(emitted, Ok(Err(EmitError::Closed { .. })));
-            outbox.again(&due, emission, closed);
-        }
-        // It may be the last that kept the bus.
-        unwind::drop_quietly(due);
+        next
     }
 }
 
@@ -218,24 +184,7 @@ fn next_beat(at: Tick, period: u64, now: Tick) -> Tick {
     at.saturating_add(beats.saturating_mul(period))
 }
 
-/// What the thread carries, put aside until this goes.
-pub(crate) struct Aside(Option<Local>);
-
-impl Aside {
-    pub(crate) fn set(context: Option<Arc<ContextMap>>) -> Aside {
-        Aside(frame::local(|local| std::mem::replace(local, Local { context, stands_in: true, ..Local::default() })))
-    }
-}
-
-impl Drop for Aside {
-    fn drop(&mut self) {
-        let Some(carried) = self.0.take() else { return };
-        let own = frame::local(|local| std::mem::replace(local, carried));
-        drop(own);
-    }
-}
-
-impl fmt::Debug for Outbox {
+impl<B> fmt::Debug for Outbox<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state.lock();
         f.debug_struct("Outbox").field("plans", &state.plans.len()).field("due", &state.due.len()).finish()

@@ -13,7 +13,7 @@ use crate::event::{
     AnyEvent, AttemptKey, Cause, CauseKind, Delay, DeliveryPhase, HandlerFailure, HandlerInfo, Outcome, RecordPhase,
     note_given_up,
 };
-use crate::runtime::{Job, Overdue, Running, Slot, Worker};
+use crate::runtime::{Job, Overdue, Overseer, Running, Slot, Worker};
 use crate::sys::clock::{self, Tick};
 use crate::sys::sync::atomic::Ordering;
 use crate::sys::{logging, planted};
@@ -60,6 +60,15 @@ fn describe_stack(slots: &[Slot], now: Tick) -> String {
         text.push(format!("and {} more above", slots.len() - 8));
     }
     text.join(", above it ")
+}
+
+/// Answers the watch, for the handlers of all buses.
+pub(crate) struct OverdueHandlers;
+
+impl Overseer for OverdueHandlers {
+    fn overdue(&self, worker: &Arc<Worker>, slot: &Slot, what: Overdue) {
+        overdue(worker, slot, what);
+    }
 }
 
 /// The watch found something on a worker's stack. Decides here; everything else is the aftermath's.

@@ -1,6 +1,7 @@
 //! Parking in a call that is no wait for an event: a future find, a `recv`, a full subscription, a batch's last report.
 
 use crate::bus::frame::{self, Frame};
+use crate::bus::hand;
 use crate::bus::rest::Rested;
 use crate::bus::sits::Sitting;
 use crate::runtime::{Needs, Serves, SitFor, Worker};
@@ -81,11 +82,11 @@ impl Seat {
                 self.worker.rest(deadline, Serves::All);
                 continue;
             };
-            let rest = || self.worker.rest(deadline, Serves::Fronted);
+            let rest = || self.worker.rest(deadline, Serves::Awaited);
             // What it waits for may come from anywhere, so there is nothing that it could run itself.
             let rested = self.worker.suspended(&frame.bus.runtime, deadline, Needs::default, rest);
             // What ran on top may have given up what this handler keeps.
-            if rested == Rested::Served && !frame::take_back(&self.worker, frame) {
+            if rested == Rested::Served && !hand::take_back(&self.worker, frame) {
                 return Parked::GivenUp;
             }
         }

@@ -1,14 +1,9 @@
 //! A permit as a thing that can be taken, yielded and given back, wherever it lives: in a bus's `run` or in the runtime's `global`.
 
 use crate::bus::core::BusCore;
-use crate::bus::frame;
-use crate::bus::graph;
-use crate::bus::rest::Rested;
 use crate::event::{AnyEvent, DeliveryPhase, TurnKind};
-use crate::runtime::{Job, Needs, PermitKind, RuntimeCore, Serves, Turn, Worker, hand_over};
+use crate::runtime::{Job, PermitKind, RuntimeCore, Turn, hand_over};
 use crate::sync::{Granted, Place, Rank, Semaphore, Ticket, Token};
-use crate::sys::clock::NEVER;
-use crate::sys::sync::atomic::Ordering;
 use std::sync::Arc;
 
 /// Which lock a permit lives under.
@@ -68,7 +63,7 @@ impl Permit {
             }
     }
 
-    fn runtime(&self) -> &Arc<RuntimeCore> {
+    pub(crate) fn runtime(&self) -> &Arc<RuntimeCore> {
         match &self.home {
             Home::Bus(bus) => &bus.runtime,
             Home::Runtime(runtime) => runtime,
@@ -133,102 +128,6 @@ impl Permit {
             let granted = s.stand(place, Ticket { token, under: None, rank, turn: Turn::Job(job()) });
             (Taken::Later, granted)
         })
-    }
-
-    /// A thread in line runs what others wait for and only it can run, since that may be who has the permit. It leaves the line first, so
-    /// that the permit does not come to a thread that is busy with something else, which may need it too. `None`: there is nothing of the
-    /// kind, and it is in line as before; else whether anything ran.
-    #[cold]
-    fn serves_meanwhile(&self, worker: &Arc<Worker>, token: Token) -> Option<bool> {
-        let runtime = self.runtime();
-        let pumps = worker.has_pumps() && worker.has_fronted();
-        if pumps && worker.lacks_stack_to_serve() {
-            worker.set_down_fronted();
-            return None;
-        }
-        if !pumps && !runtime.pool.is_starved() {
-            return None;
-        }
-        let mine = |turn: &Turn| matches!(turn, Turn::Ring(bell) if Arc::ptr_eq(bell, &worker.bell));
-        let came = self.step(|s| {
-            let granted = s.forget_ticket(token, mine);
-            (s.holds(token), granted)
-        });
-        if came {
-            return Some(true);
-        }
-        let had = frame::all_in_hand();
-        let needs = || {
-            let holders: Vec<Token> = self.step(|s| (s.holders().collect(), Granted::new()));
-            Needs {
-                events: holders.iter().map(|holder| holder.stamp).collect(),
-                buses: graph::loops_among(&holders, runtime),
-                last_resort: true,
-                ..Needs::default()
-            }
-        };
-        let served =
-            pumps && worker.serve(Serves::Fronted) || worker.serve_if_starved(runtime, needs) == Rested::Served;
-        if served {
-            frame::retake(worker, &had);
-        }
-        Some(served)
-    }
-
-    /// Stands in line on the calling thread until the permit is there, or `live` is not any more.
-    pub(crate) fn stand(
-        &self,
-        worker: &Arc<Worker>,
-        place: Place,
-        token: Token,
-        under: Option<Token>,
-        live: impl Fn() -> bool,
-    ) -> bool {
-        let (mut parked, mut in_vain) = (false, false);
-        loop {
-            let taken = self.step(|s| {
-                let mine = |turn: &Turn| matches!(turn, Turn::Ring(bell) if Arc::ptr_eq(bell, &worker.bell));
-                if !live() {
-                    return (Taken::Dead, s.forget_ticket(token, mine));
-                }
-                let in_line = s.in_line(token, mine);
-                if in_line {
-                    return (Taken::Later, Granted::new());
-                }
-                if s.try_take(place, token, under) {
-                    return (Taken::Now, Granted::new());
-                }
-                // The first time; or a sibling's end took all tickets of the token out of the line.
-                let ticket = Ticket { token, under, rank: Rank::NONE, turn: Turn::Ring(Arc::clone(&worker.bell)) };
-                (Taken::Later, s.stand(place, ticket))
-            });
-            match taken {
-                Taken::Now => break,
-                Taken::Dead => {
-                    if parked {
-                        self.runtime().pool.resume(worker);
-                    }
-                    return false;
-                }
-                Taken::Later => {
-                    if !parked {
-                        worker.serves.store(true, Ordering::Relaxed);
-                        self.runtime().pool.suspend(worker);
-                        parked = true;
-                    }
-                    if !in_vain && let Some(served) = self.serves_meanwhile(worker, token) {
-                        in_vain = !served;
-                        continue;
-                    }
-                    in_vain = false;
-                    worker.listen(NEVER);
-                }
-            }
-        }
-        if parked {
-            self.runtime().pool.resume(worker);
-        }
-        true
     }
 }
 

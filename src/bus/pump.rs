@@ -2,10 +2,11 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::frame;
+use crate::bus::hand;
 use crate::bus::handle::EventBus;
-use crate::bus::manual::{Due, Manual};
+use crate::bus::kept::{Due, Manual};
 use crate::bus::rest::apart;
-use crate::runtime::{Drive, NotHere, Serves, Worker};
+use crate::runtime::{Bus, NotHere, Serves, Worker};
 use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::{logging, unwind};
 use std::sync::Arc;
@@ -141,7 +142,7 @@ impl BusCore {
         drop(inside);
         if let Some(frame) = frame {
             // What ran on top may have given up what this handler keeps.
-            frame::take_back(&worker, &frame);
+            hand::take_back(&worker, &frame);
         }
         ran
     }
@@ -149,7 +150,7 @@ impl BusCore {
     /// What has been put by so far: each piece once, and the loop and the runner of free events again if they were asked for in vain.
     fn run_round(self: &Arc<Self>, worker: &Arc<Worker>, manual: &Manual) {
         for _ in 0..manual.fronted() {
-            if let Some(due) = manual.due(Serves::Fronted) {
+            if let Some(due) = manual.due(Serves::Awaited) {
                 self.run_due(worker, due);
             }
         }
@@ -176,9 +177,9 @@ impl BusCore {
 
     fn run_due(self: &Arc<Self>, worker: &Arc<Worker>, due: Due) {
         let ran = apart(&self.runtime, worker, || match due {
-            Due::Loop => Arc::clone(self).drive(worker),
+            Due::Loop => self.run_loop(worker, None),
             Due::Free => self.run_free(worker),
-            Due::Work(work) => work(worker),
+            Due::Delivery(claimed) => Arc::clone(self).resume_on(worker, claimed),
         });
         if let Err(panic) = ran {
             unwind::tell_outside_of_handlers("a pump thread", panic);

@@ -35,6 +35,18 @@ pub(crate) enum Room {
 }
 
 impl BusCore {
+    /// What is queued, by priority: high, normal, low.
+    pub(crate) fn queued_by_band(&self) -> [usize; 3] {
+        if self.pending() == 0 {
+            return [0; 3];
+        }
+        let mut run = self.run.lock();
+        self.fetch(&mut run);
+        let queued = |entry: &Entry| is_queued(&entry.event, entry.delivery as usize);
+        let (serial, free) = (run.lanes.len_by_band(queued), run.free.len_by_band(queued));
+        std::array::from_fn(|band| serial[band] + free[band])
+    }
+
     /// Nothing pauses the bus any more: starts what waited for that.
     pub(crate) fn go_on(self: &Arc<Self>, mut run: MutexGuard<'_, Run>) {
         let wake = run.takes_loop_up();

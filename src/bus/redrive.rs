@@ -8,7 +8,9 @@ use crate::bus::registry::plan_for;
 use crate::bus::run_now::{self, Depth};
 use crate::bus::start;
 use crate::bus::tell;
-use crate::event::{AnyEvent, Delivery, DeliveryPhase, HandlerInfo, Manner, Outcome};
+use crate::event::{
+    AnyEvent, Delivery, DeliveryPhase, HandlerId, HandlerInfo, Manner, Outcome, Pace, Roster, TypeSlot,
+};
 use crate::sys::{clock, unwind};
 use std::sync::Arc;
 
@@ -39,7 +41,7 @@ impl BusCore {
     /// **Blocking**: until the handler has ended, with all its attempts.
     pub(crate) fn run_again(self: &Arc<Self>, event: &AnyEvent, handler: &HandlerInfo) -> Redriven {
         let all = self.registry.slot(event.body(), &self.defaults);
-        let Some(slot) = all.only(handler.id()).map(Arc::new) else { return Redriven::Left };
+        let Some(slot) = only(&all, handler.id()).map(Arc::new) else { return Redriven::Left };
         let plan = plan_for(event, &slot, &self.defaults);
         let (index, capped) = {
             let mut delivery = Delivery::new(Arc::clone(&self.identity), DeliveryPhase::Active, Manner::of(plan));
@@ -66,4 +68,19 @@ impl BusCore {
             _ => Redriven::Left,
         }
     }
+}
+
+/// The slot with one of its handlers only.
+fn only(all: &TypeSlot, handler: HandlerId) -> Option<TypeSlot> {
+    let entry = all.handlers.iter().find(|other| other.id == handler)?;
+    let handlers = Box::new([entry.clone()]);
+    Some(TypeSlot {
+        options: Arc::clone(&all.options),
+        priority: all.priority,
+        plan: all.plan,
+        slow_event: all.slow_event,
+        pace: Pace::of(&*handlers),
+        roster: Arc::new(Roster(Box::new([entry.entry.info.clone()]))),
+        handlers,
+    })
 }

@@ -1,6 +1,6 @@
 //! The loop of a bus: who starts queued events, in which order (`runtime/README.md`, 3.2).
 
-use crate::bus::core::{BusCore, Entry, Run};
+use crate::bus::core::{BusCore, Entry, NOWHERE, Run};
 use crate::bus::drive::{After, Driver, Via};
 use crate::bus::ending;
 use crate::bus::frame::Under;
@@ -9,7 +9,6 @@ use crate::bus::permit::{delivery_token, is_active};
 use crate::bus::recorder::By;
 use crate::bus::registry::plan_for;
 use crate::bus::start::{Begun, Start};
-use crate::bus::submit::NOWHERE;
 use crate::bus::tell;
 use crate::bus::turn::{release_delivery, resume_job};
 use crate::event::{AnyEvent, DeliveryPhase, Priority, TurnKind, TypeSlot};

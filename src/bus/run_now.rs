@@ -5,6 +5,7 @@ use crate::bus::counters::Until;
 use crate::bus::drive::{After, Driver, Via};
 use crate::bus::frame::{self, Under};
 use crate::bus::graph;
+use crate::bus::hand;
 use crate::bus::jump::{Jump, Waiting, is_parallel, lender, manner, run_here};
 use crate::bus::kind;
 use crate::bus::permit::{delivery_token, is_active};
@@ -91,7 +92,7 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, de
             let attached = if bus.runs_on(&jump.worker) { Ok(()) } else { jump.check_attached(bus, event) };
             let waited = attached.and_then(|()| jump.until_done(event, index));
             jump.end_pauses();
-            frame::take_back(&jump.worker, &jump.frame);
+            hand::take_back(&jump.worker, &jump.frame);
             if let Err(error) = waited {
                 logging::warn!(of event; "{event} is left to others: {error}");
             }
@@ -112,7 +113,7 @@ fn run_alone(
     if bus.manual.is_some() || plan.turn == TurnKind::Global {
         return None;
     }
-    let hand = frame::hand_len_outside()?;
+    let hand = hand::hand_len_outside()?;
     let (now, token) = (clock::now(), delivery_token(event, index));
     let start = Start { bus, worker, event, delivery: index, slot, now };
     let begun = {
@@ -137,7 +138,7 @@ fn run_alone(
     begun.tell(bus, worker, event, index);
     let mut driver = Driver::new(bus, worker, event, index, slot, begun.fixed, Via::Inline, Under::Delivery, now);
     let after = driver.drive(begun.first());
-    frame::cut_hand(hand);
+    hand::cut_hand(hand);
     if after != After::Left || !is_active(event, index) {
         release_delivery(bus, token, plan.turn);
     }
@@ -170,7 +171,7 @@ impl BusCore {
         if self.manual.is_some() {
             return self.runs_on(&worker);
         }
-        self.runtime.pool.is_last(&worker) || frame::attached_to(&worker).is_some()
+        self.runtime.pool.is_last(&worker) || hand::attached_to(&worker).is_some()
     }
 
     /// Nobody else runs what this bus has queued, and the calling thread, which waits outside of handlers, has no stack left for it.

@@ -8,19 +8,6 @@ use crate::bus::content;
 use crate::bus::core::{BusCore, Inlet};
 use crate::event::{AnyEvent, EmitError, EventId, Head};
 use crate::sys::random;
-use std::collections::{HashSet, VecDeque};
-
-/// How many are remembered: those of an endless stream must not fill the memory.
-const KEPT: usize = 1 << 16;
-
-/// Lives inside the bus's inlet lock.
-#[derive(Default)]
-pub(crate) struct SeenIds {
-    /// Made elsewhere.
-    foreign: Newest,
-    /// Made here, of events that were refused.
-    refused: Newest,
-}
 
 impl BusCore {
     /// Whether it has taken an event of that id, as far as it remembers.
@@ -29,7 +16,7 @@ impl BusCore {
         if self.identity.ids.has_made(id.0) {
             return !ids.refused.contains(&id);
         }
-        ids.foreign.contains(&id) || ids.foreign.has_forgotten && inlet.history.get(id).is_some()
+        ids.foreign.contains(&id) || ids.foreign.has_forgotten() && inlet.history.get(id).is_some()
     }
 
     /// It takes one whose id was set, or given by another bus.
@@ -63,65 +50,16 @@ impl BusCore {
     }
 }
 
-#[derive(Default)]
-struct Newest {
-    ids: HashSet<EventId>,
-    /// Oldest first.
-    order: VecDeque<EventId>,
-    has_forgotten: bool,
-}
-
-impl Newest {
-    fn contains(&self, id: &EventId) -> bool {
-        self.ids.contains(id)
-    }
-
-    fn insert(&mut self, id: EventId) {
-        if !self.ids.insert(id) {
-            return;
-        }
-        self.order.push_back(id);
-        if self.order.len() > KEPT
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.ids.remove(&oldest);
-            self.has_forgotten = true;
-        }
-    }
-
-    /// It keeps its place among them, and does not come again.
-    fn remove(&mut self, id: &EventId) {
-        self.ids.remove(id);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::bus::EventBus;
+    use crate::bus::seen_ids::Newest;
     use crate::event::{Event, Payload};
-    use uuid::Uuid;
 
     struct Tick;
     impl Payload for Tick {
         type Output = ();
-    }
-
-    #[test]
-    fn the_newest_are_remembered() {
-        let id = |n: usize| EventId(Uuid::from_u128(n as u128));
-        let mut seen = Newest::default();
-        (0..KEPT).for_each(|n| seen.insert(id(n)));
-        assert!(seen.contains(&id(0)) && !seen.has_forgotten);
-        seen.insert(id(0));
-        assert_eq!((seen.ids.len(), seen.order.len()), (KEPT, KEPT));
-        seen.insert(id(KEPT));
-        assert!(!seen.contains(&id(0)) && seen.contains(&id(1)) && seen.contains(&id(KEPT)) && seen.has_forgotten);
-        assert_eq!((seen.ids.len(), seen.order.len()), (KEPT, KEPT));
-        seen.remove(&id(1));
-        assert!(!seen.contains(&id(1)) && seen.contains(&id(2)));
-        seen.insert(id(KEPT + 1));
-        assert!(seen.contains(&id(2)));
     }
 
     #[test]
@@ -137,7 +75,6 @@ mod tests {
         let core = bus.core();
         let inlet = core.inlet.lock();
         assert!(events.iter().all(|event| core.has_seen(&inlet, event.id())));
-        let memory = [&inlet.seen.foreign, &inlet.seen.refused].map(|ids| (ids.ids.capacity(), ids.order.capacity()));
-        assert_eq!(memory, [(0, 0); 2]);
+        assert_eq!([&inlet.seen.foreign, &inlet.seen.refused].map(Newest::memory), [(0, 0); 2]);
     }
 }

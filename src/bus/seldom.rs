@@ -2,16 +2,9 @@
 
 use crate::bus::core::BusCore;
 use crate::event::{AnyEvent, EmitError};
-use crate::rules::Rarely;
 use crate::sys::sync::atomic::Ordering;
 use crate::sys::{clock, logging};
 use std::sync::Arc;
-
-/// Each with what is still untold.
-#[derive(Debug, Default)]
-pub(crate) struct Seldom {
-    dropped: Rarely,
-}
 
 impl BusCore {
     /// An event has fallen out of the full queue. With nothing locked, and nothing owed.
@@ -19,7 +12,7 @@ impl BusCore {
         if event.head().is_from_logger() || !logging::takes(log::Level::Warn) {
             return;
         }
-        let Some(before) = self.seldom.lock().dropped.note(clock::now()) else { return };
+        let Some(before) = self.told_of_drops.lock().note(clock::now()) else { return };
         let (of, label) = (event.clone(), Arc::clone(&self.identity.label));
         let capacity = self.options.queue_capacity.unwrap_or(usize::MAX);
         logging::later!(Warn, of event; move || match before {
@@ -80,7 +73,7 @@ impl BusCore {
             let label = Arc::clone(&self.identity.label);
             logging::later!(Warn, move || format!("{evicted} more left the full history of {label} unfinished"));
         }
-        let dropped = self.seldom.lock().dropped.rest();
+        let dropped = self.told_of_drops.lock().rest();
         if dropped > 0 {
             let label = Arc::clone(&self.identity.label);
             logging::later!(Warn, move || format!("{dropped} more were dropped from the full queue of {label}"));

@@ -187,7 +187,7 @@ impl Runtime {
         let readers = self.core.readers.lock().all();
         for reader in readers {
             while reader.is_awaited(&worker.bell) && clock::now() < deadline {
-                worker.rest(deadline, Serves::Fronted);
+                worker.rest(deadline, Serves::Awaited);
             }
         }
     }
@@ -228,7 +228,7 @@ impl Runtime {
         for worker in self.core.pool.all_workers() {
             for (slot, what) in worker.look(clock::NEVER - 1).0 {
                 if what == crate::runtime::Overdue::Deadline && slot.running.deadline != clock::NEVER {
-                    (slot.overdue)(&worker, &slot, what);
+                    crate::bus::overdue::overdue(&worker, &slot, what);
                 }
             }
         }
@@ -480,7 +480,7 @@ impl BusCore {
         let Some(worker) = Worker::current() else { return };
         let _watch = self.watch(&worker.bell, Until::Change);
         while self.abandoned_here() > 0 && clock::now() < deadline {
-            worker.rest(deadline, Serves::Fronted);
+            worker.rest(deadline, Serves::Awaited);
         }
         worker.ends_wait();
     }

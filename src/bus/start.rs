@@ -3,15 +3,12 @@
 use crate::bus::core::BusCore;
 use crate::bus::ending;
 use crate::bus::helpers::starts_alone;
-use crate::bus::overdue;
 use crate::bus::recorder::By;
 use crate::bus::registry::{mode_for, plan_for, timing_for};
 use crate::bus::tell;
-use crate::event::{
-    ALONE, AnyEvent, Delivery, DeliveryPhase, HandlerMode, Manner, RecordPhase, State, TypeSlot, given_up,
-};
-use crate::rules;
-use crate::runtime::{Overdue, Running, Slot, Stack, Worker};
+use crate::event::{AnyEvent, Delivery, DeliveryPhase, HandlerMode, Manner, RecordPhase, State, TypeSlot, given_up};
+use crate::rules::{self, ALONE};
+use crate::runtime::{Running, Slot, Stack, Worker};
 use crate::sys::clock::{self, NEVER, Stamp, Tick};
 use std::sync::Arc;
 
@@ -176,7 +173,6 @@ impl Start<'_> {
                 } else {
                     NEVER
                 },
-                overdue: overdue::overdue as fn(&_, &_, Overdue),
             };
             self.worker.push(stack, slot)
         } else {

@@ -1,14 +1,14 @@
 //! What a bus has the pool do: its loop, runners of parallel events, and jobs that go on with a delivery. Each stands among the jobs by the
 //! priority of the event that it is for.
 
-use crate::bus::core::BusCore;
+use crate::bus::core::{BusCore, NOWHERE};
 use crate::event::{AnyEvent, Priority};
-use crate::runtime::{Drive, Job, Pumped, Work};
+use crate::runtime::{Bus, Claimed, GoOn, Job, Lane, Pumped, RuntimeCore};
+use crate::sync::Token;
 use crate::sys::sync::atomic::Ordering;
+use smallvec::SmallVec;
 use std::sync::Arc;
 
-/// The loop is nowhere.
-pub(crate) const NOWHERE: u8 = 0;
 /// It stands for an event of normal priority, or of a higher one, or no emit needs to know.
 pub(crate) const USUAL: u8 = Priority::NORMAL.0 + 1;
 
@@ -32,7 +32,7 @@ impl BusCore {
 
     /// The loop as a job: for the pool, or the pump thread.
     pub(crate) fn loop_job(self: &Arc<Self>, priority: Priority) -> Job {
-        let bus = Arc::clone(self) as Arc<dyn Drive>;
+        let bus = Arc::clone(self) as Arc<dyn Bus>;
         if self.manual.is_some() { Job::Pumped(bus, Pumped::Loop) } else { Job::Loop(bus, priority) }
     }
 
@@ -50,13 +50,11 @@ impl BusCore {
     }
 
     /// A job that drives a claimed delivery of this bus on: for the pool, or the pump thread.
-    pub(crate) fn job(self: &Arc<Self>, event: &AnyEvent, delivery: usize, work: Box<Work>) -> Job {
+    pub(crate) fn job(self: &Arc<Self>, event: &AnyEvent, delivery: usize, how: GoOn) -> Job {
+        let bus = Arc::clone(self) as Arc<dyn Bus>;
         match &self.manual {
-            None => Job::drives(event, delivery, self.lane, work),
-            Some(_) => {
-                let work = Pumped::Delivery { event: event.clone(), delivery, work };
-                Job::Pumped(Arc::clone(self) as Arc<dyn Drive>, work)
-            }
+            None => Job::drives(bus, event, delivery, how),
+            Some(_) => Job::Pumped(bus, Pumped::Delivery(Claimed { event: event.clone(), delivery, how })),
         }
     }
 
@@ -72,5 +70,11 @@ impl BusCore {
         }
         let bus = Arc::clone(self);
         self.runtime.pool.submit(Job::at(priority, self.lane, move |worker| bus.run_free(worker)));
+    }
+
+    /// The buses whose loops have been granted the runtime's event permit.
+    pub(crate) fn loops_among(holders: &[Token], runtime: &RuntimeCore) -> SmallVec<[Lane; 2]> {
+        let buses = BusCore::all_of(runtime);
+        buses.iter().filter(|bus| holders.contains(&bus.loop_token())).map(|bus| bus.lane).collect()
     }
 }

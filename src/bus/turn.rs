@@ -1,14 +1,10 @@
 //! The permits of a whole delivery: getting them back, giving them up, and the jobs that go on with it.
 
 use crate::bus::core::BusCore;
-use crate::bus::drive::{Via, advance};
-use crate::bus::ending;
 use crate::bus::frame::Holding;
-use crate::bus::limits;
 use crate::bus::permit::{Home, Permit, Taken, delivery_token, is_active};
-use crate::bus::start::needs_permit;
 use crate::event::{AnyEvent, Delivery, DeliveryPhase, RecordPhase, TurnKind};
-use crate::runtime::{Job, Needs, PermitKind, RuntimeCore, Worker, hand_over};
+use crate::runtime::{GoOn, Job, Needs, PermitKind, RuntimeCore, hand_over};
 use crate::sync::{Granted, Place, Token};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -31,8 +27,7 @@ pub(crate) fn release_delivery(bus: &Arc<BusCore>, token: Token, turn: TurnKind)
 
 /// A job that drives a delivery on.
 pub(crate) fn resume_job(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize) -> Job {
-    let (own, of) = (Arc::clone(bus), event.clone());
-    bus.job(event, delivery, Box::new(move |worker| resume(&own, worker, &of, delivery)))
+    bus.job(event, delivery, GoOn::Resume)
 }
 
 pub(crate) fn submit_resume(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize) {
@@ -41,42 +36,6 @@ pub(crate) fn submit_resume(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usiz
         bus.note_set_aside(event, delivery);
     }
     bus.runtime.pool.submit_granted(resume_job(bus, event, delivery));
-}
-
-/// Drives a delivery on, with its turn, or queues for that.
-pub(crate) fn resume(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent, delivery: usize) {
-    let (has_work, waits_on) = {
-        let mut state = event.state().lock();
-        state.deliveries.get_mut(delivery).map_or((false, false), |d| {
-            let next = d.startable();
-            let has_work = d.phase == DeliveryPhase::Active && (!d.is_fixed() || d.left == 0 || next.is_some());
-            (has_work, next.is_none_or(|next| needs_more(d, next)))
-        })
-    };
-    if has_work && ensure_turn(bus, event, delivery, Place::Front) {
-        if !waits_on {
-            bus.wait_ends(event, delivery);
-        }
-        advance(bus, worker, event, delivery, Via::Job);
-    }
-    if is_active(event, delivery) {
-        // The turn may have come while all its handlers sit in waits that need it given up.
-        ending::give_up_if_all_sit(bus, event, delivery);
-        if bus.has_limits() {
-            limits::set_down_in_line(bus, event, delivery);
-        }
-    } else {
-        // Or after the delivery's end, which found nothing to release.
-        let turn = event.state().lock().deliveries.get(delivery).map_or(TurnKind::Free, |d| d.manner.turn);
-        release_delivery(bus, delivery_token(event, delivery), turn);
-    }
-}
-
-/// A place under a limit, or a permit of its own.
-fn needs_more(delivery: &Delivery, invocation: usize) -> bool {
-    let Some(handler) = delivery.slot().and_then(|slot| slot.handlers.get(invocation)) else { return true };
-    let record = &delivery.records[invocation];
-    handler.limited && !record.placed || needs_permit(record.mode, delivery.manner.bus_handler)
 }
 
 /// The turns of deliveries that have not begun, and for which no thread comes, go back to whoever waited for them and goes on without. Their

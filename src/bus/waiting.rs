@@ -5,26 +5,46 @@
 //! delivery cannot start, and ends with the start of a handler or with the delivery.
 
 use crate::bus::core::BusCore;
+use crate::bus::frame;
+use crate::bus::permit::is_active;
 use crate::bus::recorder::By;
-use crate::event::{AnyEvent, DeliveryPhase, OnFull, Priority, RecordPhase, State, Wait, WeakEvent};
-use crate::sys::clock::{self, Stamp, Tick};
-use crate::sys::sync::Mutex;
-use crate::sys::sync::atomic::{AtomicUsize, Ordering};
-use std::collections::BTreeMap;
-
-/// Lowest priority first, oldest first: in the order in which a full queue drops.
-type Age = (Priority, Stamp, usize);
-
-#[derive(Default)]
-pub(crate) struct Waiting {
-    count: AtomicUsize,
-    /// Of which some handler has started.
-    tried: AtomicUsize,
-    /// Those of which no handler has started, where a full queue drops such.
-    unstarted: Mutex<BTreeMap<Age, WeakEvent>>,
-}
+use crate::bus::set_aside::{Age, SetAside};
+use crate::event::{AnyEvent, DeliveryPhase, OnFull, RecordPhase, State, Wait};
+use crate::sys::clock::{self, Tick};
+use crate::sys::sync::atomic::Ordering;
+use crate::sys::unwind;
+use rustc_hash::FxHashSet;
 
 impl BusCore {
+    /// A shutdown must find what has no thread.
+    pub(crate) fn note_set_aside(&self, event: &AnyEvent, delivery: usize) {
+        self.wait_begins(&mut event.state().lock(), event, delivery, None);
+        // Each may be the last hold of its event by now.
+        let mut held = Vec::new();
+        {
+            let mut set_aside = self.set_aside.lock();
+            let SetAside { list, sweep } = &mut *set_aside;
+            if sweep.is_due(list.len()) {
+                // One that is tried again and again comes again and again.
+                let mut seen = FxHashSet::default();
+                list.retain(|(weak, delivery)| {
+                    let Some(event) = weak.upgrade() else { return false };
+                    let stays = is_active(&event, *delivery) && seen.insert((event.head().stamp(), *delivery));
+                    held.push(event);
+                    stays
+                });
+                sweep.has_left(list.len());
+            }
+            list.push((event.downgrade(), delivery));
+        }
+        // The delivery has yet to go on.
+        let _ = frame::callback(|| unwind::drop_each(held));
+    }
+
+    pub(crate) fn set_aside(&self) -> Vec<AnyEvent> {
+        self.set_aside.lock().list.iter().filter_map(|(event, _)| event.upgrade()).collect()
+    }
+
     pub(crate) fn waiting_count(&self) -> usize {
         self.waiting.count.load(Ordering::SeqCst)
     }

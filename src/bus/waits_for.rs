@@ -3,11 +3,10 @@
 use crate::bus::core::BusCore;
 use crate::bus::frame;
 use crate::bus::limits;
-use crate::event::{AnyEvent, DeliveryPhase, RecordPhase, State, TypeSlot, WeakEvent};
+use crate::event::{AnyEvent, DeliveryPhase, RecordPhase, State, TypeSlot};
 use crate::rules::own_slow_event;
 use crate::runtime::{Job, RuntimeCore, Slot, Worker};
-use crate::sync::Sweep;
-use crate::sys::clock::{self, NEVER, Tick, Timer};
+use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::sync::atomic::Ordering;
 use crate::sys::{logging, unwind};
 use std::sync::Arc;
@@ -199,26 +198,5 @@ impl BusCore {
         if let Some(timer) = timer {
             self.runtime.watch.cancel(timer);
         }
-    }
-}
-
-/// Events of which only children run, with when to warn about each.
-#[derive(Default)]
-pub(crate) struct Lingering {
-    list: Vec<(Tick, WeakEvent)>,
-    sweep: Sweep,
-    armed: Option<Timer>,
-    closed: bool,
-}
-
-impl Lingering {
-    /// What it looked at is dropped by the caller, outside of the lock.
-    fn forget_complete(&mut self, held: &mut Vec<AnyEvent>) {
-        self.list.retain(|(_, weak)| {
-            let Some(event) = weak.upgrade() else { return false };
-            let stays = !event.is_complete();
-            held.push(event);
-            stays
-        });
     }
 }

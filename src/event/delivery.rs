@@ -1,204 +1,16 @@
-//! An event on one bus, and its handlers there: phases, attempts, how it runs. Pure transitions, under the event's lock.
+//! The transitions of a delivery and of its handlers' records. Pure, under the event's lock.
 
-use crate::event::info::{HandlerEntry, HandlerInfo};
-use crate::event::slot::{Plan, Roster, TypeSlot};
-use crate::event::state::BusIdentity;
-use crate::event::{AnyOutput, HandlerFailure};
+use crate::event::record::Deadline;
+use crate::event::structure::Handlers;
+use crate::event::{
+    BusIdentity, Delivery, DeliveryPhase, HandlerEntry, HandlerInfo, HandlerMode, Manner, Outcome, Record, RecordPhase,
+    TypeSlot, Unrun,
+};
 use crate::sync::Token;
 use crate::sys::clock::{NEVER, Stamp, Tick, Timer};
-use crate::sys::count::Count;
 use crate::sys::planted;
 use smallvec::SmallVec;
 use std::sync::Arc;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DeliveryPhase {
-    Queued,
-    Active,
-    Done,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RecordPhase {
-    Pending,
-    Started,
-    /// Between two attempts.
-    Delayed,
-    Ended,
-}
-
-/// How an invocation ended.
-#[derive(Debug, Default)]
-pub(crate) enum Outcome {
-    #[default]
-    None,
-    Value(AnyOutput),
-    Failed(Arc<HandlerFailure>),
-}
-
-/// One handler on one delivery.
-#[derive(Debug)]
-pub(crate) struct Record {
-    pub(crate) mode: HandlerMode,
-    pub(crate) phase: RecordPhase,
-    /// Counts the starts; the lease of the thread that runs it.
-    pub(crate) attempt: u32,
-    /// Which worker runs it, for diagnostics and the wait graph.
-    pub(crate) worker: u64,
-    /// Its thread sits in a wait, and has given up what it holds.
-    pub(crate) sitting: bool,
-    /// It has its place under the handler's limit, until it ends.
-    pub(crate) placed: bool,
-    /// It failed with an error that no retry follows.
-    pub(crate) permanent: bool,
-    pub(crate) started: Stamp,
-    pub(crate) ended: Stamp,
-    pub(crate) outcome: Outcome,
-}
-
-impl Record {
-    const PENDING: Record = Record {
-        mode: HandlerMode::EventSerial,
-        phase: RecordPhase::Pending,
-        attempt: 0,
-        worker: 0,
-        sitting: false,
-        placed: false,
-        permanent: false,
-        started: 0,
-        ended: 0,
-        outcome: Outcome::None,
-    };
-}
-
-/// Which event permit a delivery needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TurnKind {
-    Free,
-    Bus,
-    Global,
-}
-
-/// Whether a delivery ended before any handler of it started, and how.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Unrun {
-    #[default]
-    No,
-    Cancelled,
-    /// From a full queue, or with its bus.
-    Dropped,
-}
-
-/// How one handler runs beside others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum HandlerMode {
-    GlobalSerial,
-    BusSerial,
-    EventSerial,
-    Parallel,
-}
-
-/// How a delivery runs, settled when it is claimed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Manner {
-    pub(crate) turn: TurnKind,
-    /// The bus's handler permit belongs to the delivery, not to its invocations.
-    pub(crate) bus_handler: bool,
-    /// Some handlers may run beside others.
-    pub(crate) parallel: bool,
-    pub(crate) first: bool,
-    /// Whoever ends the delivery goes on as the bus's loop.
-    pub(crate) carries_loop: bool,
-    /// Claimed by a jump: its tickets go before what has not started.
-    pub(crate) jumped: bool,
-    /// Driven on the stack of a handler that waits for it: that thread goes on driving when a handler was given up.
-    pub(crate) inline: bool,
-}
-
-impl Manner {
-    /// As planned, before anybody claimed it.
-    pub(crate) fn of(plan: Plan) -> Self {
-        Manner { turn: plan.turn, first: plan.first, bus_handler: plan.bus_handler, ..Manner::PLAIN }
-    }
-
-    pub(crate) const PLAIN: Manner = Manner {
-        turn: TurnKind::Free,
-        bus_handler: false,
-        parallel: false,
-        first: false,
-        carries_loop: false,
-        jumped: false,
-        inline: false,
-    };
-}
-
-/// Which handlers a delivery has.
-#[derive(Debug)]
-pub(crate) enum Handlers {
-    /// Not claimed yet.
-    Unknown,
-    /// Kept while it runs, so that one removed meanwhile still runs.
-    Live(Arc<TypeSlot>),
-    /// Only their names, for results.
-    Past(Arc<Roster>),
-}
-
-/// When the event ends on this bus, whatever it is at.
-#[derive(Debug)]
-struct Cap {
-    at: Tick,
-    /// To be taken back when the delivery is over.
-    timer: Option<Timer>,
-}
-
-/// An event on one bus.
-#[derive(Debug)]
-pub(crate) struct Delivery {
-    pub(crate) bus: Arc<BusIdentity>,
-    pub(crate) phase: DeliveryPhase,
-    /// Counts for the event's completion; not so if it was added afterwards.
-    pub(crate) counted: bool,
-    pub(crate) manner: Manner,
-    pub(crate) unrun: Unrun,
-    /// Index of the first record that may be `Pending`.
-    pub(crate) next: u32,
-    /// Records not ended.
-    pub(crate) left: u32,
-    /// A serial handler is running, or waits for its permit or its next attempt.
-    pub(crate) serial_busy: bool,
-    /// A handler of it has sat in a wait, so that somebody has to look whether all do.
-    pub(crate) has_sat: bool,
-    /// A record has ended in failure.
-    pub(crate) any_failed: bool,
-    /// One handler again, of an event that this bus had already: no number counts it.
-    pub(crate) redrive: bool,
-    /// A handler of it has or waits for a place under a limit, to be given back when it ends.
-    pub(crate) limited: bool,
-    /// Helpers on their way to claim parallel handlers.
-    pub(crate) helpers: u32,
-    /// Who lends the turn: the delivery whose handler waits for this one, while that holds it.
-    /// The stamp of the lender's event, 0 for none, and its number there.
-    lender: Stamp,
-    lender_delivery: u16,
-    /// Few events have one.
-    cap: Option<Box<Cap>>,
-    pub(crate) begun: Tick,
-    pub(crate) handlers: Handlers,
-    pub(crate) records: SmallVec<[Record; 1]>,
-}
-
-/// How many attempts of the process were ended by somebody else than their own thread.
-static GIVEN_UP: Count = Count::new();
-
-/// While this stays what it was when an attempt started, nobody has given that up.
-pub(crate) fn given_up() -> u64 {
-    GIVEN_UP.read()
-}
-
-/// Under the lock of the event of an attempt that is running, by who ends it.
-pub(crate) fn note_given_up() {
-    GIVEN_UP.add_one();
-}
 
 impl Delivery {
     #[inline(always)]
@@ -219,7 +31,7 @@ impl Delivery {
             helpers: 0,
             lender: 0,
             lender_delivery: 0,
-            cap: None,
+            deadline: None,
             begun: 0,
             handlers: Handlers::Unknown,
             records: SmallVec::new(),
@@ -244,25 +56,25 @@ impl Delivery {
     }
 
     pub(crate) fn cap(&self) -> Tick {
-        self.cap.as_ref().map_or(NEVER, |cap| cap.at)
+        self.deadline.as_ref().map_or(NEVER, |deadline| deadline.at)
     }
 
     pub(crate) fn set_cap(&mut self, at: Tick) {
-        self.cap = Some(Box::new(Cap { at, timer: None }));
+        self.deadline = Some(Box::new(Deadline { at, timer: None }));
     }
 
     pub(crate) fn set_cap_timer(&mut self, timer: Timer) {
-        if let Some(cap) = &mut self.cap {
-            cap.timer = Some(timer);
+        if let Some(deadline) = &mut self.deadline {
+            deadline.timer = Some(timer);
         }
     }
 
     pub(crate) fn has_cap_timer(&self) -> bool {
-        self.cap.as_ref().is_some_and(|cap| cap.timer.is_some())
+        self.deadline.as_ref().is_some_and(|deadline| deadline.timer.is_some())
     }
 
     pub(crate) fn take_cap_timer(&mut self) -> Option<Timer> {
-        self.cap.as_mut()?.timer.take()
+        self.deadline.as_mut()?.timer.take()
     }
 
     /// Fixes the handlers. Once.

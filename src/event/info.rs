@@ -1,6 +1,6 @@
 //! A registration: what users see of it, and what the bus runs.
 
-use crate::event::{AnyEvent, HandlerError, HandlerId, HandlerOptions, LimitGroup, Outcome};
+use crate::event::HandlerId;
 use crate::sys::clock::{self, Stamp};
 use crate::sys::sync::atomic::{AtomicBool, Ordering};
 use chrono::{DateTime, Utc};
@@ -110,34 +110,5 @@ impl fmt::Debug for HandlerInfo {
             .field("bus", &self.bus_label())
             .field("registered", &self.is_registered())
             .finish_non_exhaustive()
-    }
-}
-
-/// What a handler's closure looks like to the bus, whatever it was registered as.
-pub(crate) type Call = dyn Fn(&AnyEvent, &mut Outcome) -> Result<(), HandlerError> + Send + Sync;
-
-/// One registered handler.
-pub(crate) struct HandlerEntry {
-    pub(crate) info: HandlerInfo,
-    pub(crate) options: HandlerOptions,
-    /// Who shares its limit within the runtime.
-    pub(crate) limit: Option<Arc<LimitGroup>>,
-    pub(crate) call: Arc<Call>,
-    /// Its outputs are of the event's type by construction.
-    pub(crate) typed: bool,
-}
-
-impl HandlerEntry {
-    /// Its registration is over. Under no lock.
-    pub(crate) fn has_ended(&self) {
-        if let Some(hook) = &self.options.on_end {
-            (hook.0)();
-        }
-    }
-}
-
-impl fmt::Debug for HandlerEntry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.info.fmt(f)
     }
 }

@@ -3,65 +3,64 @@
 //! Data only: nothing here starts a thread, waits, or knows a bus. The room imports `sys` and `sync`, and `exact`, by which a payload is written for a worker process.
 //! Rooms that know a bus hang their verbs on `Event` and `AnyEvent` from above.
 
-mod chain;
+mod any_event;
+mod body;
+mod context_map;
 mod delivery;
-mod envelope;
-mod error;
-mod failure;
+mod errors;
 mod handler;
+mod head;
+mod identity;
 mod ids;
 mod info;
-mod known_type;
-mod limit;
-mod lossless;
+mod json;
 mod modes;
 mod notices;
 mod options;
-mod origin;
 mod output;
 mod payload;
-mod place;
+mod plan;
+mod record;
 mod result;
-mod retry;
 mod slot;
 mod state;
+mod structure;
 mod type_name;
-mod whole;
+mod typed;
 
-pub use envelope::{AnyEvent, Event};
-pub use error::{BuildError, EmitError, JsonError, ResultError, TryEmitError, WaitError};
-pub use failure::{BoxError, Cause, CauseKind, HandlerError, HandlerFailure};
+pub use errors::{
+    BoxError, BuildError, Cause, CauseKind, EmitError, HandlerError, HandlerFailure, JsonError, ResultError,
+    TryEmitError, WaitError,
+};
 #[doc(hidden)]
 pub use handler::{ArcMarker, Diverges, FnMarker, FnOut, Opt, Plain, Res, ResOpt};
 pub use handler::{Handler, IntoAnyOutcome, IntoOutcome};
 pub use ids::{BusId, EventId, HandlerId};
 pub use info::HandlerInfo;
-pub use limit::{Limit, LimitTimeout};
-pub(crate) use limit::{LimitGroup, LimitNames, LimitTurn};
+pub use json::{Json, JsonLimits};
 pub use modes::{
     EventConcurrency, EventStatus, Fairness, HandlerCompletion, HandlerConcurrency, HistoryPolicy, OnFull, OnLag,
     Priority,
 };
-pub use options::{EventOptions, HandlerOptions};
-pub use origin::JsonLimits;
+pub use options::{HandlerOptions, Limit, LimitTimeout, Retry};
 pub use output::AnyOutput;
-pub use payload::{Codec, Json, Payload};
+pub use payload::{Codec, Payload};
 pub use result::{HandlerResult, ResultStatus};
-pub use retry::Retry;
+pub use structure::{AnyEvent, EventOptions};
+pub use typed::Event;
 
-pub(crate) use delivery::{
-    Delivery, DeliveryPhase, HandlerMode, Manner, Outcome, Record, RecordPhase, TurnKind, Unrun, given_up,
-    note_given_up,
-};
-pub(crate) use envelope::{Birth, Body, ContextMap, Fresh, Head, ParentLink, Rare, WeakEvent, is_marked, marked};
-pub(crate) use info::HandlerEntry;
-pub(crate) use known_type::{KnownType, MakeEvent, described, name_of};
+pub(crate) use body::Fresh;
+pub(crate) use context_map::{ContextMap, is_marked, marked};
+pub(crate) use identity::BusIdentity;
+pub(crate) use json::{Fields, Origin, unsigned};
 pub(crate) use notices::{Lane, Notice, Notices, Of};
-pub(crate) use options::Knob;
-pub(crate) use origin::{Fields, Origin};
-pub(crate) use slot::{ALONE, Pace, Plan, QUICK, Roster, SlotEntry, Timing, TypeSlot};
-pub(crate) use state::{
-    AttemptKey, BusIdentity, Completion, CompletionHook, Delay, Hook, LetGo, Pause, Placed, State, Wait, Watcher,
+pub(crate) use options::{Knob, LimitGroup, LimitNames, LimitTurn};
+pub(crate) use payload::{described, name_of};
+pub(crate) use plan::{HandlerMode, Manner, Pace, Plan, Timing, TurnKind};
+pub(crate) use record::{DeliveryPhase, Outcome, Record, RecordPhase, Unrun};
+pub(crate) use state::{AttemptKey, Completion, Delay, Hook, LetGo, Pause, Placed, Wait, given_up, note_given_up};
+pub(crate) use structure::{
+    Birth, Body, CompletionHook, Delivery, HandlerEntry, Head, KnownType, MakeEvent, ParentLink, Rare, Roster,
+    SlotEntry, State, TypeSlot, Watcher, WeakEvent,
 };
 pub(crate) use type_name::short_type_name;
-pub(crate) use whole::unsigned;

@@ -1,11 +1,10 @@
 //! What a handler returned, when its type is not known at compile time.
 
+use crate::event::type_name::shorten;
+use crate::event::{Json, JsonError};
 use std::any::{Any, TypeId};
 use std::fmt;
 use std::sync::Arc;
-
-use super::type_name::shorten;
-use super::{Json, JsonError, Payload};
 
 /// What an untyped handler returned, or what an untyped look at results shows.
 ///
@@ -46,7 +45,7 @@ impl Held {
 }
 
 /// Gets a value of the output type that it was made for.
-type Encode = fn(&dyn Any) -> Result<Json, JsonError>;
+pub(super) type Encode = fn(&dyn Any) -> Result<Json, JsonError>;
 
 /// `Any` that knows its type's name.
 trait OutputObject: Any + Send + Sync {
@@ -93,14 +92,14 @@ impl AnyOutput {
         }
     }
 
-    /// The output of an event of a known type: its codec, if there is one, gives the JSON.
-    pub(crate) fn of<P: Payload>(output: P::Output) -> Self {
-        Self { value: Held::new(output), encode: Some(encode_output::<P>) }
+    /// As an output of an event, whose type says by `encode` how it becomes JSON.
+    pub(super) fn encoded_by(self, encode: Encode) -> Self {
+        Self { encode: Some(encode), ..self }
     }
 
-    /// A value of such an event's output type, by whomever it was made.
-    pub(crate) fn known_as<P: Payload>(self) -> Self {
-        Self { encode: Some(encode_output::<P>), ..self }
+    /// As [`new`](Self::new), for an output type of the user's.
+    pub(super) fn holding<T: Any + Send + Sync>(value: T) -> Self {
+        Self { value: Held::new(value), encode: None }
     }
 
     pub(crate) fn as_json(&self) -> Option<&Json> {
@@ -146,13 +145,6 @@ fn common(value: &dyn Any) -> Option<Json> {
     value.downcast_ref::<()>().map(|()| Json::Null)
 }
 
-fn encode_output<P: Payload>(output: &dyn Any) -> Result<Json, JsonError> {
-    let no_codec = || JsonError::NoCodec { event_type: crate::event::name_of::<P>().to_owned() };
-    let codec = P::codec().ok_or_else(no_codec)?;
-    let output = output.downcast_ref::<P::Output>().ok_or_else(no_codec)?;
-    Ok(codec.output_to_json(output)?)
-}
-
 /// The type's name and not the value, which may be large, secret or have no `Debug`.
 impl fmt::Debug for AnyOutput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -166,6 +158,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::event::Payload;
 
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     struct Page(u8);

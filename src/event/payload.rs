@@ -1,21 +1,19 @@
 //! What a user defines: a type that can travel as an event, and how it becomes JSON.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::lossless;
-use super::place::{self, Unfit};
-use super::type_name::short_type_name;
-use super::whole;
-use super::{EventOptions, name_of};
+use crate::event::json::place::{self, Unfit};
+use crate::event::json::{lossless, whole};
+use crate::event::options::label_of;
+use crate::event::type_name::short_type_name;
+use crate::event::{EventOptions, Json};
 #[cfg(feature = "process")]
 use crate::exact;
-use crate::sys::unwind;
-
-/// JSON as this crate reads and writes it.
-pub type Json = serde_json::Value;
+use crate::sys::{logging, unwind};
 
 /// A type that can travel as an event.
 ///
@@ -90,6 +88,30 @@ pub trait Payload: Sized + Send + Sync + 'static {
     /// [`JsonError::NoCodec`](crate::JsonError::NoCodec).
     fn codec() -> Option<Codec<Self>> {
         None
+    }
+}
+
+/// What a type says that its events are called. If that panics, its own name: nothing that asks may panic for it.
+#[inline]
+pub(crate) fn name_of<P: Payload>() -> &'static str {
+    unwind::catch(P::event_type).unwrap_or_else(|_| std::any::type_name::<P>())
+}
+
+/// The same of the version of its payloads.
+pub(crate) fn version_of<P: Payload>() -> &'static str {
+    unwind::catch(P::version).unwrap_or("0.0.1")
+}
+
+/// What the payload says which one it is. Types that say nothing cost nothing.
+#[inline(always)]
+pub(crate) fn described<P: Payload>(payload: &P) -> Option<Arc<str>> {
+    match unwind::catch(|| payload.describe()) {
+        Ok(None) => None,
+        Ok(Some(text)) => label_of(&text),
+        Err(panic) => {
+            logging::later!(Error, move || format!("the describe of a {} panicked: {panic}", name_of::<P>()));
+            None
+        }
     }
 }
 
@@ -262,7 +284,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::event::{Priority, options::Knob};
+    use crate::event::{Knob, Priority};
     use serde::Deserialize;
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]

@@ -5,6 +5,7 @@
 mod dead_letters;
 mod health_window;
 mod lanes;
+mod pace;
 mod rarely;
 mod rate;
 mod resolve;
@@ -13,6 +14,7 @@ pub use dead_letters::DeadLetter;
 pub(crate) use dead_letters::{Below, DeadLetters, Failed, Gone, Later};
 pub use health_window::HealthWindow;
 pub(crate) use lanes::Lanes;
+pub(crate) use pace::{ALONE, QUICK};
 pub(crate) use rarely::Rarely;
 pub(crate) use rate::TokenBucket;
 pub(crate) use resolve::{BusDefaults, handler_mode, own_slow_event, plan, slow_event, timing};

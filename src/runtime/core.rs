@@ -11,10 +11,9 @@ use crate::sync::{Bell, Semaphore};
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sys::{planted, thread, unwind};
-use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Which of the two permits of a bus, or of the runtime.
@@ -107,7 +106,8 @@ pub(crate) struct RuntimeCore {
     /// The same for what is no event.
     pub(crate) sits: Mutex<HashMap<u64, Sit>>,
     pub(crate) sits_count: AtomicUsize,
-    pub(crate) buses: Mutex<HashMap<BusId, Weak<dyn Any + Send + Sync>>>,
+    /// Those that are neither gone nor shut down.
+    pub(crate) buses: Mutex<HashMap<BusId, Arc<BusIdentity>>>,
     /// Of subscriptions to its buses.
     pub(crate) readers: Mutex<Readers>,
     pub(crate) limits: LimitNames,
@@ -142,9 +142,9 @@ impl RuntimeCore {
     }
 
     /// A bus is there: threads may wait for work again.
-    pub(crate) fn add_bus(&self, id: BusId, bus: Weak<dyn Any + Send + Sync>) {
+    pub(crate) fn add_bus(&self, bus: &Arc<BusIdentity>) {
         let mut buses = self.buses.lock();
-        buses.insert(id, bus);
+        buses.insert(bus.id, Arc::clone(bus));
         self.crew.flow();
     }
 

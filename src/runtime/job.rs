@@ -1,41 +1,28 @@
 //! What a thread of the pool does next: the loop of a bus, or some other work of one; and what a thread that waits needs of that.
 
 use crate::event::{AnyEvent, Priority};
-use crate::runtime::drive::{Drive, Pumped, Work};
-use crate::runtime::worker::Worker;
+use crate::runtime::lane::Lane;
+use crate::runtime::worker::{Bus, Claimed, GoOn, Pumped, Work, Worker};
 use smallvec::SmallVec;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// Whose turn a job waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Lane(pub(super) usize);
-
-impl Lane {
-    /// Of what belongs to no bus.
-    pub(crate) const SHARED: Lane = Lane(0);
-}
-
 pub(crate) enum Job {
     /// The loop of a bus, and the priority of its next event.
-    Loop(Arc<dyn Drive>, Priority),
+    Loop(Arc<dyn Bus>, Priority),
+    /// A delivery of a bus goes on.
+    Delivery(Arc<dyn Bus>, Claimed),
     Work(Errand),
     /// Not for a thread of the pool: the bus's pump thread runs it.
-    Pumped(Arc<dyn Drive>, Pumped),
+    Pumped(Arc<dyn Bus>, Pumped),
 }
 
 pub(crate) struct Errand {
     lane: Lane,
     priority: Priority,
     /// What it goes on with. A thread that waits for this event may run it when no other thread can.
-    of: Option<Of>,
+    of: Option<AnyEvent>,
     work: Box<Work>,
-}
-
-struct Of {
-    event: AnyEvent,
-    /// `None`: it drives none.
-    delivery: Option<usize>,
 }
 
 impl Job {
@@ -49,19 +36,18 @@ impl Job {
 
     /// One that goes on with an event.
     pub(crate) fn of(event: &AnyEvent, lane: Lane, work: Box<Work>) -> Job {
-        let of = Some(Of { event: event.clone(), delivery: None });
-        Job::Work(Errand { lane, priority: event.head().priority, of, work })
+        Job::Work(Errand { lane, priority: event.head().priority, of: Some(event.clone()), work })
     }
 
     /// One that drives a delivery.
-    pub(crate) fn drives(event: &AnyEvent, delivery: usize, lane: Lane, work: Box<Work>) -> Job {
-        let of = Some(Of { event: event.clone(), delivery: Some(delivery) });
-        Job::Work(Errand { lane, priority: event.head().priority, of, work })
+    pub(crate) fn drives(bus: Arc<dyn Bus>, event: &AnyEvent, delivery: usize, how: GoOn) -> Job {
+        Job::Delivery(bus, Claimed { event: event.clone(), delivery, how })
     }
 
     pub(crate) fn run(self, worker: &Arc<Worker>) {
         match self {
-            Job::Loop(bus, _) => bus.drive(worker),
+            Job::Loop(bus, _) => bus.run_loop_on(worker),
+            Job::Delivery(bus, claimed) => bus.resume_on(worker, claimed),
             Job::Work(errand) => (errand.work)(worker),
             Job::Pumped(bus, work) => bus.keep(work),
         }
@@ -70,14 +56,14 @@ impl Job {
     /// What it drives.
     pub(super) fn delivery(&self) -> Option<(AnyEvent, usize)> {
         match self {
-            Job::Work(Errand { of: Some(of), .. }) => Some((of.event.clone(), of.delivery?)),
+            Job::Delivery(_, claimed) => Some((claimed.event.clone(), claimed.delivery)),
             _ => None,
         }
     }
 
     pub(super) fn lane(&self) -> Lane {
         match self {
-            Job::Loop(bus, _) | Job::Pumped(bus, _) => bus.lane(),
+            Job::Loop(bus, _) | Job::Delivery(bus, _) | Job::Pumped(bus, _) => bus.lane(),
             Job::Work(errand) => errand.lane,
         }
     }
@@ -85,6 +71,7 @@ impl Job {
     pub(super) fn priority(&self) -> Priority {
         match self {
             Job::Loop(_, priority) => *priority,
+            Job::Delivery(_, claimed) => claimed.event.head().priority,
             Job::Work(errand) => errand.priority,
             Job::Pumped(..) => Priority::NORMAL,
         }
@@ -119,7 +106,9 @@ impl Needs {
         if self.buses.contains(&lane) {
             return true;
         }
-        let Job::Work(Errand { of: Some(of), .. }) = job else { return false };
-        self.events.contains(&of.event.head().stamp()) || granted && (self.all_holders || self.holders.contains(&lane))
+        let (Job::Work(Errand { of: Some(event), .. }) | Job::Delivery(_, Claimed { event, .. })) = job else {
+            return false;
+        };
+        self.events.contains(&event.head().stamp()) || granted && (self.all_holders || self.holders.contains(&lane))
     }
 }

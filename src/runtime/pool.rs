@@ -4,10 +4,11 @@
 
 use crate::event::{AnyEvent, Fairness, Priority};
 use crate::runtime::crew::Crew;
-use crate::runtime::job::{Job, Lane, Needs};
+use crate::runtime::job::{Job, Needs};
 use crate::runtime::jobs::Jobs;
+use crate::runtime::lane::Lane;
 use crate::runtime::watch::Watch;
-use crate::runtime::worker::Worker;
+use crate::runtime::worker::{Activity, Worker};
 use crate::sync::refused::{self, Wish};
 use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::sync::Mutex;
@@ -17,25 +18,6 @@ use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-
-/// Where a worker stands. Changed only under the pool's lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// Not a thread of the pool.
-    Outside,
-    /// Starting or woken, on its way to a job: has a place.
-    Coming,
-    /// Has a place and runs a job.
-    Busy,
-    /// Suspended in a wait of ours.
-    Waiting,
-    /// Its wait is over, and it waits for a place.
-    Returning,
-    /// Inside a handler whose result was given up.
-    Abandoned,
-    /// Waits for a job.
-    Idle,
-}
 
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
@@ -95,7 +77,7 @@ impl State {
 
     /// The worker keeps no thread from others any more: its job is over, waits, or was given up.
     fn served(&mut self, worker: &Worker) {
-        let turn = worker.turn.lock().take();
+        let turn = worker.serving.lock().take();
         if let Some((lane, since)) = turn {
             self.jobs.served(lane, clock::now().saturating_sub(since));
         }
@@ -220,12 +202,12 @@ impl Pool {
     /// The calling worker is about to park in a wait of ours.
     pub(crate) fn suspend(self: &Arc<Self>, worker: &Worker) {
         let mut state = self.state.lock();
-        let mut place = worker.place.lock();
-        if *place != Place::Busy {
+        let mut activity = worker.activity.lock();
+        if *activity != Activity::Busy {
             return;
         }
-        *place = Place::Waiting;
-        drop(place);
+        *activity = Activity::Waiting;
+        drop(activity);
         state.served(worker);
         state.waiting += 1;
         state.busy -= 1;
@@ -247,21 +229,21 @@ impl Pool {
         let mut state = self.state.lock();
         state.stuck.retain(|(other, _)| !Arc::ptr_eq(other, worker));
         {
-            let mut place = worker.place.lock();
-            if *place != Place::Waiting {
+            let mut activity = worker.activity.lock();
+            if *activity != Activity::Waiting {
                 return;
             }
             if state.busy < state.max_threads {
-                *place = Place::Busy;
+                *activity = Activity::Busy;
                 state.busy += 1;
                 state.waiting -= 1;
                 return;
             }
-            *place = Place::Returning;
+            *activity = Activity::Returning;
         }
         state.returning.push_back(Arc::clone(worker));
         drop(state);
-        while *worker.place.lock() == Place::Returning {
+        while *worker.activity.lock() == Activity::Returning {
             worker.bell.wait(NEVER);
         }
     }
@@ -270,17 +252,17 @@ impl Pool {
     pub(crate) fn abandon(self: &Arc<Self>, worker: &Arc<Worker>) -> bool {
         let mut state = self.state.lock();
         let was = {
-            let mut place = worker.place.lock();
-            let was = *place;
-            if !matches!(was, Place::Busy | Place::Waiting | Place::Returning) {
+            let mut activity = worker.activity.lock();
+            let was = *activity;
+            if !matches!(was, Activity::Busy | Activity::Waiting | Activity::Returning) {
                 return false;
             }
-            *place = Place::Abandoned;
+            *activity = Activity::Abandoned;
             was
         };
         match was {
-            Place::Busy => state.busy -= 1,
-            Place::Returning => {
+            Activity::Busy => state.busy -= 1,
+            Activity::Returning => {
                 state.returning.retain(|other| !Arc::ptr_eq(other, worker));
                 state.waiting -= 1;
             }
@@ -352,7 +334,7 @@ impl Pool {
     /// With this worker parked nobody would come for a job: it is the last thread that runs anything, and there can be no more.
     pub(crate) fn is_last(&self, worker: &Worker) -> bool {
         let state = self.state.lock();
-        let own = usize::from(*worker.place.lock() == Place::Busy);
+        let own = usize::from(*worker.activity.lock() == Activity::Busy);
         state.busy == own
             && state.idle.is_empty()
             && state.returning.is_empty()
@@ -378,9 +360,9 @@ impl Pool {
         } else {
             state.jobs.take(needs)?
         };
-        let mut place = worker.place.lock();
-        if *place == Place::Waiting {
-            *place = Place::Busy;
+        let mut activity = worker.activity.lock();
+        if *activity == Activity::Waiting {
+            *activity = Activity::Busy;
             state.waiting -= 1;
             state.busy += 1;
         }
@@ -420,8 +402,8 @@ impl Pool {
             self.all_workers().into_iter().filter(|worker| !is_stuck(worker)).collect()
         };
         for worker in waiting.iter().filter(|worker| but.is_none_or(|but| worker.id != but.id)) {
-            let place = *worker.place.lock();
-            if place == Place::Outside || place == Place::Waiting && worker.serves.load(Ordering::Relaxed) {
+            let activity = *worker.activity.lock();
+            if activity == Activity::Outside || activity == Activity::Waiting && worker.serves.load(Ordering::Relaxed) {
                 worker.bell.ring();
             }
         }
@@ -433,7 +415,7 @@ impl Pool {
         let may_ask = !state.refused || state.threads == 0 || clock::now() >= state.ask_again_at;
         while state.busy < state.max_threads {
             if let Some(worker) = state.returning.pop_front() {
-                *worker.place.lock() = Place::Busy;
+                *worker.activity.lock() = Activity::Busy;
                 state.busy += 1;
                 state.waiting -= 1;
                 staffing.ring.push(worker);
@@ -443,7 +425,7 @@ impl Pool {
                 break;
             }
             if let Some(worker) = state.idle.pop() {
-                *worker.place.lock() = Place::Coming;
+                *worker.activity.lock() = Activity::Coming;
                 staffing.ring.push(worker);
             } else if state.threads < self.limits.hard_limit && may_ask {
                 state.threads += 1;
@@ -491,7 +473,7 @@ impl Pool {
                     state.refused = false;
                     state.peak = state.peak.max(state.threads);
                 }
-                pool.work(&Worker::new(Place::Coming, Some(size)));
+                pool.work(&Worker::new(Activity::Coming, Some(size)));
             };
             if let Err(error) = self.crew.spawn(numbered(&self.limits.thread_name, number), size, body) {
                 return self.is_refused(left + 1, &error);
@@ -595,21 +577,21 @@ impl Pool {
     fn next_job(self: &Arc<Self>, worker: &Arc<Worker>) -> Option<Job> {
         let mut state = self.state.lock();
         state.served(worker);
-        let was = std::mem::replace(&mut *worker.place.lock(), Place::Idle);
+        let was = std::mem::replace(&mut *worker.activity.lock(), Activity::Idle);
         match was {
-            Place::Coming => {
+            Activity::Coming => {
                 state.coming -= 1;
                 state.busy -= 1;
             }
-            Place::Busy => state.busy -= 1,
-            Place::Abandoned => {
+            Activity::Busy => state.busy -= 1,
+            Activity::Abandoned => {
                 state.abandoned -= 1;
                 if planted("log_under_the_pools_lock") && worker.tells_return.swap(false, Ordering::Relaxed) {
                     logging::warn!("abandoned worker {} is back", worker.name);
                 }
             }
-            Place::Waiting | Place::Returning => state.waiting -= 1,
-            Place::Outside | Place::Idle => {}
+            Activity::Waiting | Activity::Returning => state.waiting -= 1,
+            Activity::Outside | Activity::Idle => {}
         }
         let keep_alive = self.limits.keep_alive;
         let models = cfg!(threadbus_shuttle) && keep_alive < Duration::MAX;
@@ -621,8 +603,8 @@ impl Pool {
                 && let now = clock::now()
                 && let Some((job, lane)) = state.jobs.pop(now)
             {
-                *worker.turn.lock() = Some((lane, now));
-                *worker.place.lock() = Place::Busy;
+                *worker.serving.lock() = Some((lane, now));
+                *worker.activity.lock() = Activity::Busy;
                 state.busy += 1;
                 // There may be more jobs than this one, and places left.
                 let staffing = self.staff(&mut state);
@@ -631,18 +613,18 @@ impl Pool {
                 return Some(job);
             }
             let staffing = self.staff(&mut state);
-            *worker.place.lock() = Place::Idle;
+            *worker.activity.lock() = Activity::Idle;
             state.idle.push(Arc::clone(worker));
             drop(state);
             self.carry_out(staffing);
             let mut expired = false;
-            while *worker.place.lock() == Place::Idle && !expired {
+            while *worker.activity.lock() == Activity::Idle && !expired {
                 expired = is_over() || !worker.bell.wait(refused::come_back(idle_until)) && is_over();
                 worker.do_chores();
             }
             state = self.state.lock();
-            let place = *worker.place.lock();
-            if place == Place::Idle {
+            let activity = *worker.activity.lock();
+            if activity == Activity::Idle {
                 state.idle.retain(|other| !Arc::ptr_eq(other, worker));
                 if state.jobs.len() > 0 && state.busy < state.max_threads {
                     continue;

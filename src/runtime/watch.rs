@@ -6,6 +6,7 @@
 //! comes again only to those on which an alarm is left.
 
 use crate::runtime::crew::Crew;
+use crate::runtime::slot::{Overdue, Slot};
 use crate::runtime::worker::Worker;
 use crate::sync::refused::{self, Wish};
 use crate::sys::clock::{self, NEVER, Tick, Timer};
@@ -13,16 +14,12 @@ use crate::sys::sync::{Condvar, Mutex, MutexGuard};
 use crate::sys::{logging, planted, thread, unwind};
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
-/// What the watch found on a worker's stack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Overdue {
-    Deadline,
-    SlowHandler,
-    SlowEvent,
-    /// One thread is alone with the parallel handlers of an event, and stands still.
-    Alone,
+/// Says what follows when the watch finds a handler overdue: for every bus alike, since handlers of several can be on one stack.
+pub(crate) trait Overseer: Sync {
+    /// On the watch's thread: it must not block, nor run user code.
+    fn overdue(&self, worker: &Arc<Worker>, slot: &Slot, what: Overdue);
 }
 
 type Action = Box<dyn FnOnce() + Send>;
@@ -91,6 +88,8 @@ struct Aftermath {
 pub(crate) struct Watch {
     name: String,
     crew: Arc<Crew>,
+    /// Set before the first handler of any bus of the runtime starts.
+    overseer: OnceLock<&'static dyn Overseer>,
     state: Mutex<State>,
     changed: Condvar,
     aftermath: Mutex<Aftermath>,
@@ -120,11 +119,17 @@ impl Watch {
         Arc::new(Watch {
             name: name.to_owned(),
             crew: Arc::clone(crew),
+            overseer: OnceLock::new(),
             state: Mutex::new(State::default()),
             changed: Condvar::new(),
             aftermath: Mutex::new(Aftermath::default()),
             due: Condvar::new(),
         })
+    }
+
+    /// From now on the watch tells `overseer` what it finds. The first one stays.
+    pub(crate) fn tell(&self, overseer: &'static dyn Overseer) {
+        let _ = self.overseer.set(overseer);
     }
 
     /// The watch will look at the worker's stack no later than `at`.
@@ -347,7 +352,9 @@ impl Watch {
             self.look_at(bound, &worker);
         }
         for (slot, overdue) in due {
-            (slot.overdue)(&worker, &slot, overdue);
+            if let Some(overseer) = self.overseer.get() {
+                overseer.overdue(&worker, &slot, overdue);
+            }
         }
     }
 
@@ -400,54 +407,4 @@ fn run(action: Action) {
 }
 
 #[cfg(all(test, not(any(threadbus_loom, threadbus_shuttle))))]
-mod tests {
-    use super::*;
-    use crate::runtime::pool::Place;
-    use std::time::Duration;
-
-    const HOUR: Duration = Duration::from_secs(3600);
-
-    #[test]
-    fn what_is_taken_back_leaves_nothing_and_the_rest_stays_in_order() {
-        let watch = Watch::new("taken-back", &Arc::default());
-        let now = clock::now();
-        let at = |n: u64| clock::after(now, HOUR) + n * 7919 % 1000;
-        let timers: Vec<Timer> = (0..100_000).map(|n| watch.at(at(n), || ())).collect();
-        let (go, stay): (Vec<Timer>, Vec<Timer>) = timers.iter().partition(|timer| timer.number % 3 > 0);
-        assert!(go.iter().all(|timer| watch.cancel(*timer)));
-        assert!(go.iter().all(|timer| !watch.cancel(*timer)), "only once");
-        {
-            let state = watch.state.lock();
-            assert_eq!(state.agenda.len(), stay.len());
-            assert!(state.agenda.keys().is_sorted());
-        }
-        assert!(stay.iter().all(|timer| watch.cancel(*timer)));
-        assert!(watch.state.lock().agenda.is_empty());
-        assert!(!watch.cancel(watch.at(NEVER, || ())), "what never comes is not kept");
-        watch.crew.ebb(false);
-        watch.let_go();
-    }
-
-    #[test]
-    fn a_worker_has_one_look_at_the_earliest_time() {
-        let watch = Watch::new("one-look", &Arc::default());
-        let workers: Vec<_> = (0..3).map(|_| Worker::new(Place::Outside, None)).collect();
-        let at = |n: u64| clock::after(clock::now(), HOUR) + n;
-        let first = at(0);
-        for n in (0..1000).rev() {
-            workers.iter().for_each(|worker| watch.look_at(first + n, worker));
-        }
-        (0..1000).for_each(|n| watch.look_at(first + n, &workers[0]));
-        watch.look_at(NEVER, &workers[0]);
-        {
-            let state = watch.state.lock();
-            assert!(state.agenda.keys().all(|timer| timer.at == first));
-            assert_eq!((state.agenda.len(), state.looks.len()), (3, 3));
-        }
-        // Nothing is on their stacks, and one has gone.
-        drop(workers.into_iter().next());
-        watch.sweep(clock::now());
-        let state = watch.state.lock();
-        assert_eq!((state.agenda.len(), state.looks.len()), (0, 0));
-    }
-}
+mod tests;

@@ -1,102 +1,115 @@
-//! A thread while it is inside ours: its bell, and the stack of handlers it runs, shared with the watch and with diagnostics.
+//! A thread while it is inside ours, and what a bus is to it: each knows the other, so both stand in this file.
 
-use crate::event::{ALONE, AnyEvent, HandlerId, State};
-use crate::runtime::drive::{Drive, NotHere, Serves};
-use crate::runtime::job::Lane;
-use crate::runtime::pool::Place;
-use crate::runtime::watch::Overdue;
+use crate::event::{AnyEvent, HandlerId, HandlerMode};
+use crate::runtime::lane::Lane;
+use crate::runtime::panics::LastPanic;
+use crate::runtime::slot::{Stack, Top};
 use crate::sync::Bell;
+use crate::sync::Token;
 use crate::sync::refused;
-use crate::sys::clock::{self, NEVER, Tick};
+use crate::sys::clock::{NEVER, Tick};
 use crate::sys::stack::StackBounds;
-use crate::sys::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sys::sync::{Mutex, MutexGuard};
-use crate::sys::{planted, thread};
+use crate::sys::sync::Mutex;
+use crate::sys::sync::atomic::{AtomicBool, AtomicU64};
+use crate::sys::thread;
 use std::cell::RefCell;
 use std::sync::{Arc, Weak};
 
-/// What the watch and diagnostics see of a delivery on a thread's stack.
-#[derive(Clone)]
-pub(crate) struct Slot {
+/// What a bus is to the threads that work for it.
+pub(crate) trait Bus: Send + Sync {
+    /// Where its jobs wait for threads.
+    fn lane(&self) -> Lane;
+
+    /// Runs its queued events, in their order, until none may start or another bus has a turn.
+    fn run_loop_on(self: Arc<Self>, worker: &Arc<Worker>);
+
+    /// Drives a delivery of it that was claimed.
+    fn resume_on(self: Arc<Self>, worker: &Arc<Worker>, claimed: Claimed);
+
+    /// Keeps work that only the bus's pump thread may run.
+    fn keep(self: Arc<Self>, work: Pumped);
+
+    /// On the pump thread, inside a call of ours that waits: runs what may not wait any longer, or one queued event. False if there is
+    /// nothing of the kind. `Err` on any other thread.
+    fn serve(self: Arc<Self>, worker: &Arc<Worker>, serves: Serves) -> Result<bool, NotHere>;
+
+    /// Another thread waits for what only the pump thread may run.
+    fn pump_is_awaited(&self) -> bool;
+
+    /// At the end of a wait on its pump thread: calls `on_ready` if there is work left.
+    fn remind(self: Arc<Self>, worker: &Worker);
+
+    /// The pump thread has no stack left for what others wait for: that gives its turns back, and stands in line for them again when it
+    /// is run.
+    fn give_back_turns(self: Arc<Self>);
+}
+
+/// The thread is not the bus's pump thread any more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NotHere;
+
+/// What a pump thread runs while it waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Serves {
+    /// What another thread waits for, or has begun.
+    Awaited,
+    /// That, and what is queued, in its order.
+    All,
+}
+
+/// A delivery that was claimed, and how it goes on.
+pub(crate) struct Claimed {
     pub(crate) event: AnyEvent,
     pub(crate) delivery: usize,
-    pub(crate) running: Running,
-    /// When to warn that the event is slow; `NEVER` once done.
-    pub(crate) slow_event: Tick,
-    /// When to look whether others must be called to its parallel handlers, since the one that runs stands still; `NEVER` once done.
-    pub(crate) help: Tick,
-    /// The bus room's answer to a deadline or a slow handler.
-    pub(crate) overdue: fn(&Arc<Worker>, &Slot, Overdue),
+    pub(crate) how: GoOn,
 }
 
-impl Slot {
-    fn alarm(&self) -> Tick {
-        self.running.alarm().min(self.slow_event).min(self.help)
-    }
-
-    /// What runs has not been ended from outside.
-    pub(crate) fn is_live(&self, state: &State) -> bool {
-        let Running { invocation, attempt, .. } = self.running;
-        state.deliveries.get(self.delivery).is_some_and(|d| d.is_live(invocation, attempt))
-    }
-}
-
-/// An attempt that a thread runs.
+/// How a claimed delivery goes on.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Running {
-    pub(crate) invocation: usize,
-    /// 0: none, the one before has just ended.
-    pub(crate) attempt: u32,
-    pub(crate) since: Tick,
-    /// When it must have ended; the event's cap included.
-    pub(crate) deadline: Tick,
-    /// When to warn that it is slow; `NEVER` once done.
-    pub(crate) slow: Tick,
+pub(crate) enum GoOn {
+    /// With its turn, for which it stands in line if it must.
+    Resume,
+    /// As one more thread for its parallel handlers.
+    Help,
+    /// With this invocation, under a permit of its own, which the token holds.
+    WithPermit { invocation: usize, mode: HandlerMode, token: Token },
 }
 
-impl Running {
-    fn alarm(&self) -> Tick {
-        self.deadline.min(self.slow)
-    }
+/// What a job does once it has a thread.
+pub(crate) type Work = dyn FnOnce(&Arc<Worker>) + Send;
+
+/// Work of a manual bus, for its pump thread.
+pub(crate) enum Pumped {
+    /// Its loop may go on.
+    Loop,
+    /// Its loop may go on, and holds the runtime's event permit, for which others wait.
+    LoopWithTurn,
+    /// There are events that need no turn.
+    Free,
+    /// A claimed delivery goes on.
+    Delivery(Claimed),
 }
 
-/// The topmost [`Running`]. Its thread writes it under the lock of the event that it runs, so that handlers of one delivery follow each
-/// other without the stack's lock; everybody else reads it under both.
-#[derive(Default)]
-struct Top {
-    invocation: AtomicU64,
-    attempt: AtomicU64,
-    since: AtomicU64,
-    deadline: AtomicU64,
-    slow: AtomicU64,
+/// What a worker does at the moment. Changed only under the pool's lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Activity {
+    /// Not a thread of the pool.
+    Outside,
+    /// Starting or woken, on its way to a job: has a place.
+    Coming,
+    /// Has a place and runs a job.
+    Busy,
+    /// Suspended in a wait of ours.
+    Waiting,
+    /// Its wait is over, and it waits for a place.
+    Returning,
+    /// Inside a handler whose result was given up.
+    Abandoned,
+    /// Waits for a job.
+    Idle,
 }
 
-impl Top {
-    #[inline]
-    fn show(&self, running: Running) {
-        self.invocation.store(running.invocation as u64, Ordering::Relaxed);
-        self.attempt.store(u64::from(running.attempt), Ordering::Relaxed);
-        self.since.store(running.since, Ordering::Relaxed);
-        self.deadline.store(running.deadline, Ordering::Relaxed);
-        self.slow.store(running.slow, Ordering::Relaxed);
-    }
-
-    fn read(&self) -> Running {
-        Running {
-            invocation: self.invocation.load(Ordering::Relaxed) as usize,
-            attempt: self.attempt.load(Ordering::Relaxed) as u32,
-            since: self.since.load(Ordering::Relaxed),
-            deadline: self.deadline.load(Ordering::Relaxed),
-            slow: self.slow.load(Ordering::Relaxed),
-        }
-    }
-}
-
-/// The deliveries on a thread's stack. Of the topmost one, what runs is in [`Top`].
-pub(crate) struct Stack {
-    slots: Vec<Slot>,
-}
-
+/// A thread while it is inside ours: its bell, and the stack of handlers it runs, which the watch and diagnostics see.
 pub(crate) struct Worker {
     /// Unique in the process, never 0.
     pub(crate) id: u64,
@@ -104,17 +117,16 @@ pub(crate) struct Worker {
     pub(crate) bell: Arc<Bell>,
     /// Not a thread of the pool.
     outside: bool,
-    /// The pool that listed it last.
-    pub(crate) listed: AtomicU64,
-    /// The pool's business, changed under the pool's lock only.
-    pub(crate) place: Mutex<Place>,
+    /// The number of the pool that listed it last.
+    pub(super) listed: AtomicU64,
+    pub(super) activity: Mutex<Activity>,
     /// The lane whose job it runs, and since when it has kept a place for it. Changed only under the pool's lock.
-    pub(crate) turn: Mutex<Option<(Lane, Tick)>>,
+    pub(super) serving: Mutex<Option<(Lane, Tick)>>,
     bounds: StackBounds,
-    stack: Mutex<Stack>,
-    top: Top,
+    pub(super) stack: Mutex<Stack>,
+    pub(super) top: Top,
     /// The watch looks at the stack no later than this.
-    bound: AtomicU64,
+    pub(super) bound: AtomicU64,
     /// It was abandoned, and the log is to hear when it is back. Set under its stack's lock.
     pub(crate) tells_return: AtomicBool,
     /// The log has heard that it runs others' jobs inside a wait of this one.
@@ -123,14 +135,11 @@ pub(crate) struct Worker {
     chores: Mutex<Vec<Chore>>,
     /// The handlers that its thread keeps something for.
     keeps: Mutex<Vec<HandlerId>>,
-    /// When the last panic on this thread began.
-    panic_begun: AtomicU64,
-    /// When that had been told; `NEVER`: it is.
-    panic_told: AtomicU64,
+    last_panic: LastPanic,
     /// Manual buses whose pump thread this is, or was.
-    pumps: Mutex<Vec<Weak<dyn Drive>>>,
-    /// There are any. Changed and read on its own thread only.
-    has_pumps: AtomicBool,
+    pub(super) pumps: Mutex<Vec<Weak<dyn Bus>>>,
+    /// `pumps` has any. Changed and read on its own thread only.
+    pub(super) has_pumps: AtomicBool,
     /// Its park has no end of its own, so it may run what it waits for itself. Changed on its own thread only, before it parks.
     pub(crate) serves: AtomicBool,
     /// It parks in a wait that no thread can ever go on with; the pool says so.
@@ -147,27 +156,26 @@ thread::local! {
 
 impl Worker {
     /// For the calling thread. `stack_size`: what a thread of the pool was made with.
-    pub(crate) fn new(place: Place, stack_size: Option<usize>) -> Arc<Worker> {
+    pub(crate) fn new(activity: Activity, stack_size: Option<usize>) -> Arc<Worker> {
         let bell = Arc::new(Bell::new());
         refused::list(&bell);
         Arc::new(Worker {
             id: thread::next_number(),
             name: thread::name(),
             bell,
-            outside: place == Place::Outside,
+            outside: activity == Activity::Outside,
             listed: AtomicU64::new(0),
-            place: Mutex::new(place),
-            turn: Mutex::new(None),
+            activity: Mutex::new(activity),
+            serving: Mutex::new(None),
             bounds: StackBounds::here(stack_size),
-            stack: Mutex::new(Stack { slots: Vec::new() }),
+            stack: Mutex::new(Stack::default()),
             top: Top::default(),
             bound: AtomicU64::new(NEVER),
             tells_return: AtomicBool::new(false),
             told_starved: AtomicBool::new(false),
             chores: Mutex::new(Vec::new()),
             keeps: Mutex::new(Vec::new()),
-            panic_begun: AtomicU64::new(0),
-            panic_told: AtomicU64::new(0),
+            last_panic: LastPanic::default(),
             pumps: Mutex::new(Vec::new()),
             has_pumps: AtomicBool::new(false),
             serves: AtomicBool::new(false),
@@ -181,50 +189,24 @@ impl Worker {
         CURRENT
             .try_with(|current| {
                 let mut current = current.borrow_mut();
-                Arc::clone(current.get_or_insert_with(|| Worker::new(Place::Outside, None)))
+                Arc::clone(current.get_or_insert_with(|| Worker::new(Activity::Outside, None)))
             })
             .ok()
     }
 
-    /// As [`is_deep`](Worker::is_deep) of the calling thread, without a hold of it.
+    /// On a thread of the pool, before anything else.
+    pub(super) fn become_current(self: &Arc<Self>) {
+        let _ = CURRENT.try_with(|current| *current.borrow_mut() = Some(Arc::clone(self)));
+    }
+
+    /// [`is_deep`](Worker::is_deep) of the calling thread, without a hold of its worker.
     pub(crate) fn is_deep_here() -> bool {
         CURRENT
             .try_with(|current| {
                 let mut current = current.borrow_mut();
-                current.get_or_insert_with(|| Worker::new(Place::Outside, None)).is_deep()
+                current.get_or_insert_with(|| Worker::new(Activity::Outside, None)).is_deep()
             })
             .unwrap_or(false)
-    }
-
-    /// The calling thread panics, or has told of that.
-    pub(crate) fn note_panic(begins: bool) {
-        let _ = CURRENT.try_with(|current| {
-            // In the middle of a panic nothing may panic.
-            if let Ok(current) = current.try_borrow()
-                && let Some(worker) = &*current
-            {
-                let now = clock::now();
-                worker.panic_told.store(if begins { NEVER } else { now }, Ordering::SeqCst);
-                if begins {
-                    worker.panic_begun.store(now, Ordering::SeqCst);
-                }
-            }
-        });
-    }
-
-    /// A panic on this thread, which began after `since`, is being told, or has just been: when to look again whether it has ended the handler. Not for ever: who tells may
-    /// stand still, and a handler may have caught it.
-    pub(crate) fn told_of_panic(&self, since: Tick) -> Option<Tick> {
-        const LONGEST: Tick = 10_000_000_000;
-        const UNWINDS: Tick = 100_000_000;
-        const SOON: Tick = 5_000_000;
-        let (begun, told) = (self.panic_begun.load(Ordering::SeqCst), self.panic_told.load(Ordering::SeqCst));
-        if begun == 0 || begun < since {
-            return None;
-        }
-        let until = if told == NEVER { begun.saturating_add(LONGEST) } else { told.saturating_add(UNWINDS) };
-        let now = clock::now();
-        (now < until).then(|| now.saturating_add(SOON))
     }
 
     /// The calling thread is one of the pool's.
@@ -233,10 +215,24 @@ impl Worker {
         CURRENT.try_with(|current| current.borrow().as_ref().is_some_and(pooled)).unwrap_or(false)
     }
 
-    pub(crate) fn become_current(self: &Arc<Self>) {
-        let _ = CURRENT.try_with(|current| *current.borrow_mut() = Some(Arc::clone(self)));
+    /// The calling thread panics (`begins`), or has told of that.
+    pub(super) fn note_panic(begins: bool) {
+        let _ = CURRENT.try_with(|current| {
+            // In the middle of a panic nothing may panic.
+            if let Ok(current) = current.try_borrow()
+                && let Some(worker) = &*current
+            {
+                worker.last_panic.note(begins);
+            }
+        });
     }
 
+    /// `Some` while a panic that began on this thread after `since` may still be on its way to end its handler: when to look again.
+    pub(crate) fn told_of_panic(&self, since: Tick) -> Option<Tick> {
+        self.last_panic.look_again(since)
+    }
+
+    /// Not a thread of the pool.
     pub(crate) fn is_outside(&self) -> bool {
         self.outside
     }
@@ -249,7 +245,7 @@ impl Worker {
         }
     }
 
-    /// Those handlers are gone: of which it keeps something, until it has done a chore.
+    /// Of the handlers that are `gone`, those for which it keeps something, until it has done a chore.
     pub(crate) fn forget_kept(&self, gone: &[HandlerId]) -> Vec<HandlerId> {
         self.keeps.lock().extract_if(.., |handler| gone.contains(handler)).collect()
     }
@@ -259,6 +255,7 @@ impl Worker {
         self.chores.lock().len()
     }
 
+    /// Its thread does this when it is next between handlers.
     pub(crate) fn add_chore(&self, chore: Chore) {
         self.chores.lock().push(chore);
         self.bell.ring();
@@ -271,259 +268,25 @@ impl Worker {
         }
     }
 
-    /// On its own thread: from now on it is the pump thread of `bus`.
-    pub(crate) fn add_pump(&self, bus: Weak<dyn Drive>) {
-        let mut pumps = self.pumps.lock();
-        pumps.retain(|other| other.strong_count() > 0 && !other.ptr_eq(&bus));
-        pumps.push(bus);
-        self.has_pumps.store(true, Ordering::SeqCst);
-    }
-
-    /// A park, on its own thread: until it is rung, or `until`. True if it ran something of a manual bus instead; as after a ring, whoever
-    /// parks looks again.
-    pub(crate) fn rest(self: &Arc<Self>, until: Tick, serves: Serves) -> bool {
-        if self.has_pumps.load(Ordering::SeqCst) && self.serve(serves) {
-            return true;
-        }
-        self.listen(until);
-        false
-    }
-
-    /// Parks until it is rung, or `until`; sooner while the system refuses a thread, to ask for it again.
-    pub(crate) fn listen(&self, until: Tick) {
-        self.bell.wait(refused::come_back(until));
-    }
-
-    /// Runs one thing of a manual bus, if this is its pump thread and it has any. Not when the stack is nearly used up.
-    #[cold]
-    pub(crate) fn serve(self: &Arc<Self>, serves: Serves) -> bool {
-        self.do_chores();
-        if self.is_out_of_stack() {
-            return false;
-        }
-        let buses: Vec<Weak<dyn Drive>> = self.pumps.lock().clone();
-        let mut moved = Vec::new();
-        let mut served = false;
-        for weak in buses {
-            match weak.upgrade().map(|bus| bus.serve(self, serves)) {
-                Some(Ok(false)) => {}
-                Some(Ok(true)) => {
-                    served = true;
-                    break;
-                }
-                Some(Err(NotHere)) | None => moved.push(weak),
-            }
-        }
-        if !moved.is_empty() {
-            let mut pumps = self.pumps.lock();
-            pumps.retain(|bus| !moved.iter().any(|gone| gone.ptr_eq(bus)));
-            self.has_pumps.store(!pumps.is_empty(), Ordering::SeqCst);
-        }
-        served
-    }
-
-    pub(crate) fn has_pumps(&self) -> bool {
-        self.has_pumps.load(Ordering::SeqCst)
-    }
-
-    /// At the end of a call of ours that may have parked: whoever sleeps until it is woken hears of what this call has left. With nothing
-    /// locked.
-    #[inline]
-    pub(crate) fn ends_wait(&self) {
-        if self.has_pumps() {
-            self.remind();
-        }
-    }
-
-    #[cold]
-    fn remind(&self) {
-        let buses: Vec<Weak<dyn Drive>> = self.pumps.lock().clone();
-        for bus in buses.iter().filter_map(Weak::upgrade) {
-            bus.remind(self);
-        }
-    }
-
-    /// A park that begins here could serve nothing any more. It asks that again a few frames down, and must not get another answer there.
-    pub(crate) fn lacks_stack_to_serve(&self) -> bool {
-        const FRAMES: usize = 8 << 10;
-        self.bounds.is_used_up_within(FRAMES)
-    }
-
-    /// Not even what somebody else waits for can run on top any more.
-    pub(crate) fn is_out_of_stack(&self) -> bool {
-        self.bounds.is_used_up()
-    }
-
-    /// On its own thread: so much is left below the caller.
-    pub(crate) fn assume_stack(&self, left: usize) {
-        self.bounds.assume(left);
-    }
-
-    /// Somebody waits for what only this thread may run.
-    pub(crate) fn has_fronted(&self) -> bool {
-        let buses: Vec<Weak<dyn Drive>> = self.pumps.lock().clone();
-        buses.iter().filter_map(Weak::upgrade).any(|bus| bus.has_fronted())
-    }
-
-    /// What only this thread could run, and has no stack for, keeps no turn from it.
-    #[cold]
-    pub(crate) fn set_down_fronted(&self) {
-        let buses: Vec<Weak<dyn Drive>> = self.pumps.lock().clone();
-        for bus in buses.iter().filter_map(Weak::upgrade) {
-            bus.set_down_fronted();
-        }
-    }
-
     /// True when the stack is nearly used up.
     pub(crate) fn is_deep(&self) -> bool {
         self.bounds.is_deep()
     }
 
-    /// May be taken under `run`, and before an event's lock.
-    pub(crate) fn stack(&self) -> MutexGuard<'_, Stack> {
-        self.stack.lock()
+    /// Not even what another thread waits for can run on top any more.
+    pub(crate) fn is_out_of_stack(&self) -> bool {
+        self.bounds.is_used_up()
     }
 
-    /// Shows a delivery and its first handler to the watch, under the event's lock too. `Some`: the watch must be told, after unlocking.
-    /// An alarm that is not earlier than what the watch has promised costs nothing more.
-    #[must_use]
-    #[inline(always)]
-    pub(crate) fn push(&self, stack: &mut Stack, slot: Slot) -> Option<Tick> {
-        if let Some(below) = stack.slots.last_mut() {
-            below.running = self.top.read();
-        }
-        let alarm = slot.alarm();
-        self.top.show(slot.running);
-        stack.slots.push(slot);
-        self.promise(alarm)
+    /// A park that begins here could serve nothing any more. The pump thread asks that again a few frames down, and must not get another
+    /// answer there.
+    pub(crate) fn lacks_stack_to_serve(&self) -> bool {
+        const FRAMES: usize = 8 << 10;
+        self.bounds.is_used_up_within(FRAMES)
     }
 
-    /// The next handler of the delivery on top, under its event's lock.
-    #[must_use]
-    #[inline]
-    pub(crate) fn change(&self, running: Running) -> Option<Tick> {
-        self.top.show(running);
-        self.promise(running.alarm())
-    }
-
-    /// No handler of the delivery on top runs any more, which is about to go; under its event's lock.
-    #[inline]
-    pub(crate) fn rest_top(&self) {
-        self.top.attempt.store(0, Ordering::Relaxed);
-    }
-
-    pub(crate) fn pop(&self) -> Option<Slot> {
-        let mut stack = self.stack.lock();
-        let gone = stack.slots.pop();
-        if let Some(slot) = stack.slots.last() {
-            self.top.show(slot.running);
-        }
-        gone
-    }
-
-    #[inline]
-    fn promise(&self, alarm: Tick) -> Option<Tick> {
-        let earlier = alarm < self.bound.load(Ordering::Relaxed);
-        if earlier {
-            self.bound.fetch_min(alarm, Ordering::Relaxed);
-        }
-        earlier.then_some(alarm)
-    }
-
-    /// If the bottom handler was ended from outside, acts before that can leave the stack.
-    pub(crate) fn if_bottom_is_dead(&self, act: impl FnOnce()) {
-        let mut stack = self.stack.lock();
-        let is_top = stack.slots.len() == 1;
-        let Some(slot) = stack.slots.first_mut() else { return };
-        let event = slot.event.clone();
-        let state = event.state().lock();
-        if is_top {
-            slot.running = self.top.read();
-        }
-        let dead = slot.running.attempt != 0 && !slot.is_live(&state);
-        drop(state);
-        if dead {
-            act();
-        }
-    }
-
-    /// The event that one of its handlers waits for, since it runs on top of that.
-    pub(crate) fn above(&self, event: &AnyEvent, delivery: usize) -> Option<AnyEvent> {
-        let stack = self.stack.lock();
-        let at = stack.slots.iter().rposition(|slot| slot.event.same(event) && slot.delivery == delivery)?;
-        stack.slots.get(at + 1).map(|above| above.event.clone())
-    }
-
-    /// Bottom first; not under any event's lock.
-    pub(crate) fn slots(&self) -> Vec<Slot> {
-        let stack = self.stack.lock();
-        let mut slots = stack.slots.clone();
-        if let Some(top) = slots.last_mut() {
-            let state = top.event.state().lock();
-            let running = self.top.read();
-            drop(state);
-            top.running = running;
-            if running.attempt == 0 {
-                // Its thread has a hold of the event, too.
-                drop(slots.pop());
-            }
-        }
-        slots
-    }
-
-    /// The watch's look: everything whose alarm has come, bottom first; the next alarm, `NEVER` if there is none. May come too early.
-    pub(crate) fn look(self: &Arc<Self>, now: Tick) -> (Vec<(Slot, Overdue)>, Tick) {
-        let mut due = Vec::new();
-        let mut stack = self.stack.lock();
-        // Before the look: whoever starts a handler that this does not see finds nothing promised, and tells the watch.
-        if !planted("promise_withdrawn_late") {
-            self.bound.store(NEVER, Ordering::Relaxed);
-        }
-        let mut bound = NEVER;
-        let count = stack.slots.len();
-        for (at, slot) in stack.slots.iter_mut().enumerate() {
-            let event = slot.event.clone();
-            let state = event.state().lock();
-            let is_top = at + 1 == count;
-            if is_top {
-                slot.running = self.top.read();
-            }
-            if slot.running.attempt == 0 || !slot.is_live(&state) {
-                // Nobody has to be told of an attempt that is over, however long its thread stays.
-                continue;
-            }
-            if slot.running.deadline <= now {
-                due.push((slot.clone(), Overdue::Deadline));
-                slot.running.deadline = NEVER;
-                slot.running.slow = NEVER;
-                slot.slow_event = NEVER;
-            }
-            if slot.running.slow <= now {
-                due.push((slot.clone(), Overdue::SlowHandler));
-                slot.running.slow = NEVER;
-            }
-            if slot.slow_event <= now {
-                due.push((slot.clone(), Overdue::SlowEvent));
-                slot.slow_event = NEVER;
-            }
-            if slot.help <= now {
-                slot.help = slot.running.since.saturating_add(ALONE);
-            }
-            if slot.help <= now {
-                due.push((slot.clone(), Overdue::Alone));
-                slot.help = NEVER;
-            }
-            bound = bound.min(slot.alarm());
-            if is_top {
-                self.top.show(slot.running);
-            }
-        }
-        if planted("promise_withdrawn_late") {
-            drop(stack);
-            self.bound.store(bound, Ordering::Relaxed);
-            return (due, bound);
-        }
-        self.bound.fetch_min(bound, Ordering::Relaxed);
-        (due, bound)
+    /// On its own thread: so much is left below the caller.
+    pub(super) fn assume_stack(&self, left: usize) {
+        self.bounds.assume(left);
     }
 }

@@ -3,7 +3,7 @@
 //! How it works is told in `bus/outbox.rs`. Imports `sys`, `event` and `bus`. Exports [`Scheduled`], and hangs [`EventBus::emit_after`] and
 //! [`EventBus::emit_every`] on the bus from above.
 
-use crate::bus::{EventBus, Outbox, callback};
+use crate::bus::{BusCore, EventBus, Outbox, callback};
 use crate::event::{AnyEvent, DeliveryPhase, EmitError, EventOptions, Payload, TryEmitError, WeakEvent};
 use crate::sys::{clock, logging, unwind};
 use std::sync::{Arc, Weak};
@@ -16,7 +16,7 @@ const SHORTEST: Duration = Duration::from_millis(1);
 /// same schedule. It does not keep the bus.
 #[derive(Clone, Debug)]
 pub struct Scheduled {
-    outbox: Weak<Outbox>,
+    outbox: Weak<Outbox<BusCore>>,
     /// `None` if the bus was closed already.
     plan: Option<u64>,
 }
@@ -119,7 +119,7 @@ impl EventBus {
             emitted
         };
         let at = clock::after(clock::now(), delay);
-        let plan = self.core().outbox.plan(self.core(), at, None, Box::new(emission));
+        let plan = self.core().plan(at, None, emission);
         self.scheduled(plan)
     }
 
@@ -241,7 +241,7 @@ impl EventBus {
         };
         let at = clock::after(clock::now(), period);
         let nanos = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
-        let plan = self.core().outbox.plan(self.core(), at, Some(nanos), Box::new(emission));
+        let plan = self.core().plan(at, Some(nanos), emission);
         self.scheduled(plan)
     }
 

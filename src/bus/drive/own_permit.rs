@@ -1,37 +1,58 @@
 //! Handlers that run under a permit of their own: what their event holds is not enough.
 
 use crate::bus::attempt::{self, Returned};
+use crate::bus::core::BusCore;
 use crate::bus::drive::{Driver, Ran, Via, Wanted};
-use crate::bus::frame::{self, Under};
+use crate::bus::frame::Under;
+use crate::bus::hand;
 use crate::bus::permit::{Home, Permit, Taken, attempt_token, is_active};
 use crate::bus::start::fix_handlers;
 use crate::bus::tell;
-use crate::event::{DeliveryPhase, HandlerMode, RecordPhase};
-use crate::runtime::{Job, PermitKind, Worker};
+use crate::event::{AnyEvent, DeliveryPhase, HandlerMode, RecordPhase};
+use crate::runtime::{GoOn, PermitKind, Worker};
 use crate::sync::{Place, Token};
 use crate::sys::clock;
 use std::sync::Arc;
 
-impl Driver<'_> {
-    fn permit_for(&self, mode: HandlerMode) -> Permit {
-        let home = match mode {
-            HandlerMode::GlobalSerial => Home::Runtime(Arc::clone(&self.bus.runtime)),
-            _ => self.bus.home(),
-        };
-        Permit { home, kind: PermitKind::Handler }
-    }
+fn permit_for(bus: &Arc<BusCore>, mode: HandlerMode) -> Permit {
+    let home = match mode {
+        HandlerMode::GlobalSerial => Home::Runtime(Arc::clone(&bus.runtime)),
+        _ => bus.home(),
+    };
+    Permit { home, kind: PermitKind::Handler }
+}
 
+/// A ticket's turn has come, on a thread of the pool: the invocation's permit, which `token` holds, is there.
+pub(crate) fn go_on_with_permit(
+    bus: &Arc<BusCore>,
+    worker: &Arc<Worker>,
+    (event, delivery): (&AnyEvent, usize),
+    (invocation, mode): (usize, HandlerMode),
+    token: Token,
+) {
+    let (now, permit) = (clock::now(), permit_for(bus, mode));
+    let Some((slot, fixed)) = fix_handlers(bus, event, delivery, now) else {
+        permit.release(token);
+        return;
+    };
+    let mut driver = Driver::new(bus, worker, event, delivery, &slot, fixed, Via::Job, Under::Delivery, now);
+    let goes_on = driver.start_set_aside(invocation, Some((permit, token)));
+    let ran = if goes_on { driver.run(None) } else { Ran::Left };
+    driver.leave(ran);
+}
+
+impl Driver<'_> {
     /// Gets an invocation's own permit, and runs it. True if this thread goes on driving.
     pub(super) fn with_permit(&mut self, wanted: Wanted) -> bool {
         let Wanted { invocation, attempt, mode } = wanted;
-        let permit = self.permit_for(mode);
+        let permit = permit_for(self.bus, mode);
         let token = attempt_token(self.event, self.delivery, invocation, attempt + 1);
         let places = self.places();
         let (event, delivery) = (self.event, self.delivery);
         let live = || is_active(event, delivery);
         if self.via != Via::Inline {
             let place = if self.fixed.manner.jumped { Place::Front } else { Place::Entry };
-            let job = || self.job_with_permit(wanted, token);
+            let job = || self.bus.job(event, delivery, GoOn::WithPermit { invocation, mode, token });
             return match permit.take_or_queue(place, token, None, self.bus.rank(event), live, job) {
                 Taken::Now => self.start_set_aside(invocation, Some((permit, token))),
                 Taken::Later => {
@@ -42,7 +63,7 @@ impl Driver<'_> {
                 Taken::Dead => false,
             };
         }
-        if let Some(lent) = frame::lendable(&permit) {
+        if let Some(lent) = hand::lendable(&permit) {
             let mut with = places.clone();
             with.push(lent);
             self.under = Under::Hand(with);
@@ -50,10 +71,10 @@ impl Driver<'_> {
             self.under = Under::Hand(places);
             return goes_on;
         }
-        let lender = frame::lender(&permit);
+        let lender = hand::lender(&permit);
         if !permit.try_take(Place::Front, token, lender, live) {
             // Nobody stands in line for a handler permit with another one in hand; the turn, which comes before it, stays.
-            frame::set_down_all_but(&places);
+            hand::set_down_all_but(&places);
             if !permit.stand(self.worker, Place::Front, token, lender, live) {
                 permit.release(token);
                 return is_active(self.event, self.delivery);
@@ -61,25 +82,6 @@ impl Driver<'_> {
             self.now = clock::now();
         }
         self.start_set_aside(invocation, Some((permit, token)))
-    }
-
-    /// A ticket's turn has come, on a thread of the pool.
-    fn job_with_permit(&self, wanted: Wanted, token: Token) -> Job {
-        let permit = self.permit_for(wanted.mode);
-        let (bus, event, delivery) = (Arc::clone(self.bus), self.event.clone(), self.delivery);
-        let work = move |worker: &Arc<Worker>| {
-            let now = clock::now();
-            let Some((slot, fixed)) = fix_handlers(&bus, &event, delivery, now) else {
-                permit.release(token);
-                return;
-            };
-            let under = Under::Delivery;
-            let mut driver = Driver::new(&bus, worker, &event, delivery, &slot, fixed, Via::Job, under, now);
-            let goes_on = driver.start_set_aside(wanted.invocation, Some((permit, token)));
-            let ran = if goes_on { driver.run(None) } else { Ran::Left };
-            driver.leave(ran);
-        };
-        self.bus.job(self.event, self.delivery, Box::new(work))
     }
 
     /// Runs an invocation that was set aside for its permit. True if this thread goes on driving.
@@ -117,9 +119,9 @@ impl Driver<'_> {
         }
         self.settle();
         let places = self.places();
-        let hand = frame::hand_len();
+        let hand = hand::hand_len();
         if let Some((permit, token)) = &permit {
-            let own = frame::put_in_hand(permit.clone(), *token, self.event, self.delivery, false);
+            let own = hand::put_in_hand(permit.clone(), *token, self.event, self.delivery, false);
             self.under = Under::Hand(places.iter().copied().chain([own]).collect());
         }
         let mut returned = Returned::default();
@@ -136,7 +138,7 @@ impl Driver<'_> {
         };
         let goes_on = attempt::follow_up(self, ended, &mut returned);
         self.under = Under::Hand(places);
-        frame::cut_hand(hand);
+        hand::cut_hand(hand);
         if let Some((permit, token)) = permit {
             permit.release(token);
         }

@@ -1,11 +1,10 @@
 //! When a failed attempt is made again, and how long after. Pure: the caller brings the random number.
 
+use crate::event::HandlerFailure;
 use crate::sys::logging;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-
-use super::HandlerFailure;
 
 /// How often a failing handler is tried, and the delays in between.
 ///

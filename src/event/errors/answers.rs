@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{EventId, HandlerFailure, chain};
+use crate::event::{EventId, HandlerFailure};
 
 /// Why a bus did not take an event. Nothing of the event is left on the bus.
 #[non_exhaustive]
@@ -120,6 +120,9 @@ impl<P> fmt::Display for TryEmitError<P> {
 
 impl<P> std::error::Error for TryEmitError<P> {}
 
+/// How a refusal begins where a wait tells it.
+pub(super) const REJECTED: &str = "event was rejected: ";
+
 /// Why a wait ended without what it waited for. A failed handler is no reason: the event is complete all the same.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -131,7 +134,7 @@ pub enum WaitError {
     #[error("this wait can never end: {0}")]
     Deadlock(String),
     /// No bus ever took the event.
-    #[error("{rejected}{0}", rejected = chain::REJECTED)]
+    #[error("{rejected}{0}", rejected = REJECTED)]
     Rejected(EmitError),
     /// The event was given up before any handler started, on any bus: by [`cancel`](crate::AnyEvent::cancel), a timeout above it, or a shutdown.
     #[error("event was cancelled")]
@@ -196,37 +199,6 @@ pub enum ResultError {
 impl From<WaitError> for ResultError {
     fn from(error: WaitError) -> Self {
         ResultError::Wait(error)
-    }
-}
-
-impl fmt::Display for ResultError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ResultError::Wait(_) | ResultError::Handler { .. } => chain::show(self, f),
-            ResultError::NoHandler { event_type } => write!(f, "no handler is registered for {event_type}"),
-            ResultError::Empty => f.write_str("no handler returned a value"),
-        }
-    }
-}
-
-impl fmt::Debug for ResultError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ResultError::Wait(error) => f.debug_tuple("Wait").field(error).finish(),
-            ResultError::Handler { handler, failure } => {
-                f.debug_struct("Handler").field("handler", handler).field("failure", failure).finish()
-            }
-            ResultError::NoHandler { event_type } => {
-                f.debug_struct("NoHandler").field("event_type", event_type).finish()
-            }
-            ResultError::Empty => f.write_str("Empty"),
-        }
-    }
-}
-
-impl std::error::Error for ResultError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        chain::source_behind(self)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whole numbers that others write as floats: Python and JavaScript libraries write `7.0` where a type here wants an integer.
 
-use super::Json;
+use crate::event::Json;
 use serde_json::Number;
 
 /// From here on a float may be the rounded form of another integer.

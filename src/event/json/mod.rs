@@ -1,27 +1,19 @@
-//! What an event brings along that another process wrote, and how much of it is let in.
+//! JSON as this crate knows it: how much of it is let in, what an event that came as JSON keeps (`origin`), and how a payload becomes JSON
+//! and comes back (`lossless`, `whole`, and `place` for where it does not fit).
 
-use crate::event::{EventId, HandlerId, Json};
-use chrono::{DateTime, Utc};
+pub(super) mod lossless;
+mod origin;
+pub(super) mod place;
+pub(super) mod whole;
+
+pub(crate) use origin::Origin;
+pub(crate) use whole::unsigned;
+
+/// JSON as this crate reads and writes it.
+pub type Json = serde_json::Value;
 
 /// The fields of a JSON object.
 pub(crate) type Fields = serde_json::Map<String, Json>;
-
-/// What such an event keeps, beside what its options say. Hangs on those, so that an event emitted here carries nothing of it.
-#[derive(Debug)]
-pub(crate) struct Origin {
-    pub(crate) created_at: Option<DateTime<Utc>>,
-    pub(crate) version: Option<String>,
-    /// Whether or not that event is known here.
-    pub(crate) parent: Option<EventId>,
-    pub(crate) emitted_by: Option<HandlerId>,
-    /// Labels of the buses it was on.
-    pub(crate) path: Vec<String>,
-    /// An object, as it was written: also what the payload's type does not know. None if it did not come as JSON.
-    pub(crate) payload: Option<Json>,
-    /// Fields of the event that come out again as they were: what they mean is not our business, or there is more than one way
-    /// to write it.
-    pub(crate) kept: Fields,
-}
 
 /// How much JSON a bus takes for an event: what is more is refused, by an error that names the limit.
 ///

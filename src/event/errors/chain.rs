@@ -1,7 +1,8 @@
 //! Errors that go up through many handlers: each of our links shows what it carries, and a chain of them may be thousands long. So nothing here walks one by recursion: not
 //! showing, not looking for a type, not dropping.
 
-use super::{BoxError, HandlerFailure, ResultError, WaitError};
+use crate::event::errors::answers::REJECTED;
+use crate::event::{BoxError, HandlerFailure, ResultError, WaitError};
 use crate::sys::{thread, unwind};
 use std::cell::{Cell, RefCell};
 use std::error::Error;
@@ -48,13 +49,13 @@ fn shown_last(first: &Link) -> &Link {
 }
 
 /// The source of one of our links: what comes after all that it has shown.
-pub(crate) fn source_behind(first: &Link) -> Option<&Link> {
+pub(super) fn source_behind(first: &Link) -> Option<&Link> {
     let last = shown_last(first);
     if std::ptr::addr_eq(last, first) { None } else { last.source() }
 }
 
 /// The first error of that type, in what our links carry and in sources.
-pub(crate) fn find<E: Error + 'static>(first: &Link) -> Option<&E> {
+pub(super) fn find<E: Error + 'static>(first: &Link) -> Option<&E> {
     let mut next = Some(first);
     while let Some(link) = next {
         if let Some(found) = link.downcast_ref::<E>() {
@@ -85,7 +86,7 @@ fn unless_deep(body: impl FnOnce() -> fmt::Result) -> Option<fmt::Result> {
 }
 
 /// `a failed: b failed: no network`; of a long chain the ends.
-pub(crate) fn show(first: &Link, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+pub(super) fn show(first: &Link, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let mut handlers = 0;
     let mut at = Some(first);
     while let Some(link) = at {
@@ -114,8 +115,6 @@ pub(crate) fn show(first: &Link, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
 }
 
-pub(crate) const REJECTED: &str = "event was rejected: ";
-
 fn handler_of(link: &Link) -> Option<&str> {
     match link.downcast_ref() {
         Some(ResultError::Handler { handler, .. }) => Some(handler),
@@ -124,7 +123,7 @@ fn handler_of(link: &Link) -> Option<&str> {
 }
 
 /// The `Debug` of what a handler returned: of a chain the first links.
-pub(crate) fn debug(error: &Link, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+pub(super) fn debug(error: &Link, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match unless_deep(|| f.debug_tuple("Failed").field(&error).finish()) {
         Some(shown) => shown,
         None => f.write_str("Failed(…)"),
@@ -132,7 +131,7 @@ pub(crate) fn debug(error: &Link, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 /// Drops what a failure carries; inside of another such drop not before that is over.
-pub(crate) fn let_go(error: BoxError) {
+pub(super) fn let_go(error: BoxError) {
     let mut error = Some(error);
     let under_way = LEFT.try_with(|left| {
         let mut left = left.borrow_mut();
@@ -169,7 +168,7 @@ impl Drop for Rest {
 
 /// What stands where a failure's error was, while that is dropped.
 #[derive(Debug)]
-pub(crate) struct Gone;
+pub(super) struct Gone;
 
 impl fmt::Display for Gone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,7 +3,7 @@
 //! Serde's JSON writes three things in a way that reads as something else: NaN and infinities, and `Some` of nothing (`Some(None)`, `Some(())`), which all become null. So only
 //! a value whose JSON has a null is looked at once more.
 
-use super::place::{self, Unfit};
+use crate::event::json::place::{self, Unfit};
 use serde::{Serialize, Serializer, ser};
 use serde_json::Value as Json;
 use std::fmt;

@@ -1,0 +1,22 @@
+//! A bus as its events know it.
+
+use crate::event::{BusId, Notices};
+use crate::sys::random::IdMaker;
+use crate::sys::sync::atomic::AtomicU64;
+use std::any::Any;
+use std::sync::{Arc, Weak};
+
+/// What a bus's events keep of it; the bus itself only weakly.
+#[derive(Debug)]
+pub(crate) struct BusIdentity {
+    pub(crate) id: BusId,
+    pub(crate) name: String,
+    pub(crate) label: Arc<str>,
+    pub(crate) link: Weak<dyn Any + Send + Sync>,
+    /// Of the events that are emitted there.
+    pub(crate) ids: IdMaker,
+    /// Of a bus with middlewares.
+    pub(crate) notices: Option<Notices>,
+    /// A bit for each reason for which a refused emit was told of. A stand-in for a bus that is gone has that bus's.
+    pub(crate) refusals: Arc<AtomicU64>,
+}

@@ -1,0 +1,83 @@
+//! How far a delivery is, and each of its handlers: phases, outcomes, and the record of one handler.
+
+use crate::event::{AnyOutput, HandlerFailure, HandlerMode};
+use crate::sys::clock::{Stamp, Tick, Timer};
+use std::sync::Arc;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DeliveryPhase {
+    Queued,
+    Active,
+    Done,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RecordPhase {
+    Pending,
+    Started,
+    /// Between two attempts.
+    Delayed,
+    Ended,
+}
+
+/// How an invocation ended.
+#[derive(Debug, Default)]
+pub(crate) enum Outcome {
+    #[default]
+    None,
+    Value(AnyOutput),
+    Failed(Arc<HandlerFailure>),
+}
+
+/// Whether a delivery ended before any handler of it started, and how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Unrun {
+    #[default]
+    No,
+    Cancelled,
+    /// From a full queue, or with its bus.
+    Dropped,
+}
+
+/// One handler on one delivery.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) mode: HandlerMode,
+    pub(crate) phase: RecordPhase,
+    /// Counts the starts; the lease of the thread that runs it.
+    pub(crate) attempt: u32,
+    /// Which worker runs it, for diagnostics and the wait graph.
+    pub(crate) worker: u64,
+    /// Its thread sits in a wait, and has given up what it holds.
+    pub(crate) sitting: bool,
+    /// It has its place under the handler's limit, until it ends.
+    pub(crate) placed: bool,
+    /// It failed with an error that no retry follows.
+    pub(crate) permanent: bool,
+    pub(crate) started: Stamp,
+    pub(crate) ended: Stamp,
+    pub(crate) outcome: Outcome,
+}
+
+impl Record {
+    pub(super) const PENDING: Record = Record {
+        mode: HandlerMode::EventSerial,
+        phase: RecordPhase::Pending,
+        attempt: 0,
+        worker: 0,
+        sitting: false,
+        placed: false,
+        permanent: false,
+        started: 0,
+        ended: 0,
+        outcome: Outcome::None,
+    };
+}
+
+/// When the event ends on a bus, whatever it is at.
+#[derive(Debug)]
+pub(super) struct Deadline {
+    pub(super) at: Tick,
+    /// To be taken back when the delivery is over.
+    pub(super) timer: Option<Timer>,
+}

@@ -1,0 +1,81 @@
+//! Who waits for an event's end, and how they are told of it.
+
+use crate::event::{AnyEvent, State, Watcher};
+use crate::sync::Bell;
+use crate::sys::clock::Stamp;
+use std::ptr;
+use std::sync::Arc;
+
+/// What completing an event leaves to do, outside its lock.
+pub(crate) struct Completion {
+    pub(in crate::event) bell: Option<Arc<Bell>>,
+    #[expect(clippy::box_collection, reason = "few events have some, and every end moves this")]
+    pub(in crate::event) watchers: Option<Box<Vec<Watcher>>>,
+    pub(crate) parent: Option<AnyEvent>,
+    /// When.
+    pub(crate) at: Stamp,
+}
+
+impl Completion {
+    /// Wakes whoever waits for the event; its parent. Outside all locks.
+    pub(crate) fn tell(self, event: &AnyEvent) -> Option<AnyEvent> {
+        if let Some(bell) = self.bell {
+            bell.ring();
+        }
+        if let Some(watchers) = self.watchers {
+            for watcher in *watchers {
+                match watcher {
+                    Watcher::Bell(bell) => bell.ring(),
+                    Watcher::Hook(hook) => hook.completed(event),
+                }
+            }
+        }
+        self.parent
+    }
+}
+
+impl State {
+    pub(crate) fn has_watchers(&self) -> bool {
+        self.bell.is_some() || self.links.as_ref().is_some_and(|links| !links.watchers.is_empty())
+    }
+
+    pub(crate) fn watch(&mut self, watcher: Watcher) {
+        match watcher {
+            Watcher::Bell(bell) if self.bell.is_none() => self.bell = Some(bell),
+            watcher => self.links().watchers.push(watcher),
+        }
+    }
+
+    /// Once, however often it was added.
+    pub(crate) fn unwatch(&mut self, bell: &Arc<Bell>) {
+        if self.bell.as_ref().is_some_and(|own| Arc::ptr_eq(own, bell)) {
+            self.bell = None;
+        } else if let Some(links) = &mut self.links {
+            let ours = |w: &Watcher| matches!(w, Watcher::Bell(other) if Arc::ptr_eq(other, bell));
+            if let Some(at) = links.watchers.iter().position(ours) {
+                links.watchers.swap_remove(at);
+            }
+        }
+    }
+
+    /// Its completion means nothing to the hook any more. The caller keeps the hook, so that it is not dropped here.
+    pub(crate) fn unwatch_hook(&mut self, hook: *const ()) {
+        let Some(links) = &mut self.links else { return };
+        let ours = |w: &Watcher| matches!(w, Watcher::Hook(other) if ptr::addr_eq(Arc::as_ptr(other), hook));
+        if let Some(at) = links.watchers.iter().position(ours) {
+            links.watchers.swap_remove(at);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn watchers(&self) -> usize {
+        usize::from(self.bell.is_some()) + self.links.as_ref().map_or(0, |links| links.watchers.len())
+    }
+
+    /// Threads that wait look again.
+    pub(crate) fn ring(&self) {
+        let more = self.links.iter().flat_map(|links| &links.watchers);
+        let bells = more.filter_map(|watcher| if let Watcher::Bell(bell) = watcher { Some(bell) } else { None });
+        self.bell.iter().chain(bells).for_each(|bell| bell.ring());
+    }
+}
