@@ -2,15 +2,7 @@
 //!
 //! A program of its own, since an allocator that counts is one that costs: its shared counters would be in every time measured beside it.
 //! `headline` runs it and judges what it prints: a figure per line, with its value.
-#![allow(
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "a benchmark"
-)]
-#![allow(dead_code, unreachable_pub, reason = "modules of the headline benchmark, of which a part is used")]
+#![allow(dead_code, reason = "modules of the headline benchmark, of which a part is used")]
 
 #[path = "headline/machine.rs"]
 mod machine;

@@ -3,14 +3,6 @@
 //! Each row is a kind of flood, with what one of its handlers takes: nobody takes a thread from a running handler, so that is added to the
 //! bound of 5 ms. With `--check`, a row whose 95th percentile is beyond its bound fails: it is measured again first, twice at most, since
 //! another program may have had the cores, and each time is printed.
-#![allow(
-    clippy::print_stdout,
-    clippy::expect_used,
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    missing_docs,
-    reason = "a benchmark"
-)]
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -1,5 +1,4 @@
 //! The parts of the bus beside the headline figures, by criterion: `cargo bench --bench parts [-- FILTER]`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, missing_docs, reason = "a benchmark")]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;

@@ -95,6 +95,11 @@
 //! Every method that may block says so under **Blocking**. The crate logs through the `log` facade, target `threadbus`: with nothing locked
 //! or owed, a logger's panics contained, and never on a thread that keeps deadlines. A logger may emit, but not wait; what it emits
 //! when the crate calls it, and what comes of that, is not logged. There is no `unsafe` code.
+// For all targets of the package see Cargo.toml.
+#![deny(missing_docs, missing_debug_implementations, unreachable_pub)]
+#![deny(clippy::missing_errors_doc, clippy::missing_panics_doc)]
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 #![allow(clippy::missing_const_for_thread_local, reason = "the model checker's thread-locals have no const form")]
 
 mod batch;

@@ -1,12 +1,4 @@
 //! Conformance, tasks.md BF-80 to BF-84, and what else a batch promises.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,12 +1,4 @@
 //! Conformance, buffered.md BJ-26, BJ-60 to BJ-70, BJ-80, BJ-82 and BJ-90 to BJ-92: more and fewer threads, draining, rates.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

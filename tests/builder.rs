@@ -1,12 +1,4 @@
 //! Conformance, buffered.md BJ-17 and tasks.md BF-08: values that make no sense are refused by name, or mended where a setter cannot fail.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

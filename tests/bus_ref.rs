@@ -1,12 +1,4 @@
 //! BUSREF: what `event.bus()` answers, inside of handlers and outside.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,12 +1,4 @@
 //! `Event::cancel`: what is queued, what runs, what is below, and races. Timeouts are in `given_up.rs`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

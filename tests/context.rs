@@ -1,12 +1,4 @@
 //! Conformance, section CTX: values that travel from the emitting thread to handlers, and on to their children.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

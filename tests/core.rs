@@ -1,12 +1,4 @@
 //! Conformance, section CORE: construction and defaults, who knows which bus, the life of an event, idle and stop.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

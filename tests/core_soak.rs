@@ -2,14 +2,6 @@
 //!
 //! Memory is measured from outside, by the process's resident anonymous pages: a counting allocator of our own needs
 //! `unsafe`, which the package forbids to its tests too.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

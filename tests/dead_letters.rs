@@ -1,12 +1,4 @@
 //! Conformance, buffered.md BJ-24 and BJ-30 to BJ-38: failures that are kept, and their redrive.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

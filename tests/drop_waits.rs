@@ -1,5 +1,4 @@
 //! A wait in the `Drop` of something that a bus lets go of: on the bus's own worker it answers `Deadlock`, and elsewhere it is a wait like any other; the bus goes on.
-#![allow(clippy::disallowed_types, clippy::disallowed_methods, clippy::unwrap_used, reason = "a test")]
 
 #[macro_use]
 mod common;

@@ -1,12 +1,4 @@
 //! What falls out of a full queue, and what goes with a bus's last handle: its cause, its letter, its line in the log. And what is no drop.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

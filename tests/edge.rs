@@ -1,12 +1,4 @@
 //! EDGE: waits that could never end, permits, odd registrations, odd failures, refusals.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,12 +1,4 @@
 //! Issue 6: `max_emit_rate`. The bucket itself is tested where it is; here, that emits meet it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,12 +1,4 @@
 //! Conformance, section ERR: a failing handler harms nobody but itself, and every failure says what it was.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

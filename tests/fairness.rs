@@ -1,12 +1,4 @@
 //! Conformance, buffered.md BJ-02 to BJ-05 and tasks.md BF-31 to BF-34: which of the queued events goes first.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

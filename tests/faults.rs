@@ -1,15 +1,6 @@
 //! Panics in every place where user code is called, durations of zero and for ever, and waits from strange threads. What other files
 //! have of it: middlewares in `middleware_own.rs`, hooks in `given_up.rs`, trackers in `batch.rs`, retry filters in `retry_delays.rs`,
 //! payloads in subscriptions in `streams.rs`, clones in `schedule.rs`, threads that cannot be had in `short_of_threads.rs`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::panic,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "tests"
-)]
 #![cfg(not(threadbus_shuttle))]
 
 #[path = "common/mod.rs"]

@@ -1,12 +1,4 @@
 //! FIFO: a serial bus runs its events one after another, in emit order, also behind forwards.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

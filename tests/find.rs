@@ -1,12 +1,4 @@
 //! Conformance, sections FIND and DEB: looking for events in the history and among those to come.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,5 +1,4 @@
 //! Finds by status: `Completed` are events that ran, not those that were given up before.
-#![allow(clippy::unwrap_used, clippy::disallowed_types, clippy::disallowed_methods, missing_docs, reason = "tests")]
 
 mod common;
 

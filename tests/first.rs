@@ -1,12 +1,4 @@
 //! FIRST: an event that is complete on the first value, by option or by `first()`. Losers stand at a gate that opens at the end.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,12 +1,4 @@
 //! `first()` of an event that has started: it gives up what is left, however far the event is.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

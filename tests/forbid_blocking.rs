@@ -1,12 +1,4 @@
 //! Under `forbid_blocking` no call of ours stands still: each says where, at once.
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stderr,
-    reason = "a test"
-)]
 
 #[macro_use]
 mod common;

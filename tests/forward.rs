@@ -1,12 +1,4 @@
 //! FWD: one event on several buses, once on each; it completes when all of them are done with it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,12 +1,4 @@
 //! Forwards to buses that are gone are gone: by type, for all, in chains and circles, and whoever drops the last handle.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,12 +1,4 @@
 //! Handlers that were given up, cooperative or not (BF): what they see, their hooks, their late results and late emits.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

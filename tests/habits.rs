@@ -1,5 +1,4 @@
 //! What people ask, as it is documented: who inherits what, what runs while a bus is paused, and failures that are values.
-#![allow(clippy::disallowed_types, clippy::disallowed_methods, clippy::unwrap_used, reason = "a test")]
 
 #[macro_use]
 mod common;

@@ -1,12 +1,4 @@
 //! By what the health of a bus is judged: what happened lately, enough of it, and nothing that is another bus's.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,12 +1,4 @@
 //! Conformance, section HIST: how long a bus remembers its events, and what happens to those it forgets.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

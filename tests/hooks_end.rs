@@ -1,12 +1,4 @@
 //! An ended attempt keeps nothing: the hooks of handlers that returned are dropped, unheard, at every end.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,5 +1,4 @@
 //! Handlers that wait for another bus to be idle, where that can never be: told, and the rest goes on.
-#![allow(clippy::disallowed_types, clippy::disallowed_methods, clippy::unwrap_used, reason = "a test")]
 
 #[macro_use]
 mod common;

@@ -1,14 +1,5 @@
 //! The program of API.md's "In use", word for word but for the name of its `main`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    clippy::collapsible_if,
-    missing_docs,
-    reason = "tests"
-)]
+#![allow(clippy::collapsible_if, reason = "tests")]
 
 mod common;
 

@@ -1,13 +1,5 @@
 //! Conformance, sections TYPE and RES on events in JSON, and the lines of CORE, REG, FIRST, PARENT and FIND that need an event from
 //! elsewhere.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -2,16 +2,6 @@
 //!
 //! A second by default; `THREADBUS_FUZZ_SECONDS` says how long, `THREADBUS_SEED` where to begin. The same check under
 //! libFuzzer, which follows the code: `fuzz/README.md`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::print_stderr,
-    missing_docs,
-    unreachable_pub,
-    reason = "tests"
-)]
 
 mod common;
 #[path = "common/json_check.rs"]

@@ -1,12 +1,4 @@
 //! JSON that is not an event: refused by an error that names what is wrong, in bounded time and memory, and without a trace.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

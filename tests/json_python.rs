@@ -1,14 +1,5 @@
 //! Events for the Python package `bubus` as it is released, and from it: by a recorded file, by what its reader takes, and with the
 //! package itself where Python and the package are to be had.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::print_stderr,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 mod python;

@@ -1,12 +1,4 @@
 //! Events from elsewhere: when they are typed, what handlers get of them, and which are the same.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

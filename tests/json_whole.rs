@@ -1,5 +1,4 @@
 //! Whole numbers that others write as floats are taken where a type wants integers, and nothing else is.
-#![allow(clippy::unwrap_used, clippy::disallowed_types, clippy::disallowed_methods, missing_docs, reason = "tests")]
 
 mod common;
 #[path = "common/random.rs"]

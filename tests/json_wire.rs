@@ -1,12 +1,4 @@
 //! Conformance, section SER: whole events and buses in JSON, and the files of two other implementations (`data/wire`).
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

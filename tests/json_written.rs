@@ -2,16 +2,6 @@
 //!
 //! A second of the property test by default, and a hundred rounds; `THREADBUS_FUZZ_SECONDS` says how long, `THREADBUS_SEED` where to begin. The same check under libFuzzer:
 //! `fuzz/README.md`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::print_stderr,
-    missing_docs,
-    unreachable_pub,
-    reason = "tests"
-)]
 
 mod common;
 #[path = "common/json_written.rs"]

@@ -1,12 +1,4 @@
 //! What writers of tomorrow add to an event, readers of today keep; what does not fit a type goes to those who need none.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

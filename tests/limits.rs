@@ -1,12 +1,4 @@
 //! Conformance, section RETRY, lines about semaphores: here a `Limit` on a handler. And issue 6: lent within a call chain.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,12 +1,4 @@
 //! Issue 6: a limit is lent to whatever its holder waits for, by whichever way that is.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,12 +1,4 @@
 //! Circles over a limit: a delivery keeps its serial bus's turn while it stands in line for a place. Told where they are, and only there.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,12 +1,4 @@
 //! Limits whose holders are given up: who has a place that was lent on, and when it is free.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,12 +1,4 @@
 //! Lines behind the queue: limits, handler permits, global turns. Who is next there, what counts as waiting, and what a full queue makes of it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,12 +1,4 @@
 //! LOCK: which events and handlers run at once, and who decides that. With BF-20 to BF-23. Permits are in `lock_permits.rs`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

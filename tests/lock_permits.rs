@@ -1,12 +1,4 @@
 //! LOCK: how permits go from hand to hand, pauses, idle buses; handlers that meet. Modes are in `lock.rs`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,14 +1,5 @@
 //! The program's logger is the user's code: it may emit, wait, stand still, panic, register, end a bus. Nothing of that reaches those
 //! who had something to say, and no program logs without end.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "tests"
-)]
 
 mod common;
 #[path = "common/logger.rs"]

@@ -1,15 +1,6 @@
 //! Property: whatever a logger emits, and whatever comes of that, on whichever thread, is never heard of in the log.
 //!
 //! Each program is made from a seed: `THREADBUS_SEED=17 THREADBUS_SEEDS=1 cargo test --test logger_marks`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::print_stderr,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "tests"
-)]
 #![cfg(not(threadbus_shuttle))]
 
 mod common;

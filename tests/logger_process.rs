@@ -1,16 +1,6 @@
 //! The program's logger and worker processes: what they log and print comes by the log thread, so that their keepers keep their deadlines;
 //! and of what a logger has emitted nothing is logged, there or here.
 #![cfg(target_os = "linux")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 #[path = "common/logger.rs"]

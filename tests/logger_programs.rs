@@ -2,16 +2,6 @@
 //! falls silent.
 //!
 //! Each program is made from a seed: `THREADBUS_SEED=17 THREADBUS_SEEDS=1 cargo test --test logger_programs`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::print_stderr,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "tests"
-)]
 #![cfg(not(threadbus_shuttle))]
 
 mod common;

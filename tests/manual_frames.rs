@@ -1,13 +1,5 @@
 //! How manual buses keep time. What is measured is ignored by default, since a busy machine keeps no time:
 //! `cargo test --release --test manual_frames -- --ignored --test-threads=1`.
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stderr,
-    reason = "a test"
-)]
 
 #[macro_use]
 mod common;

@@ -1,11 +1,4 @@
 //! `run_pending_once`: a round ends, whatever its handlers emit.
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test"
-)]
 
 #[macro_use]
 mod common;

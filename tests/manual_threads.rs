@@ -1,12 +1,4 @@
 //! Manual and threaded buses together: who waits for whom, and that none of it hangs.
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stderr,
-    reason = "a test"
-)]
 
 #[macro_use]
 mod common;

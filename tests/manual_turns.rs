@@ -1,5 +1,4 @@
 //! The runtime's one turn for global-serial events, and buses that only their pump thread runs.
-#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "a test")]
 
 #[macro_use]
 mod common;

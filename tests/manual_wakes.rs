@@ -1,7 +1,6 @@
 //! `on_ready`: a loop that sleeps until it is woken handles all, whatever it calls and whatever others do meanwhile.
 //!
 //! `THREADBUS_SOAK_SECONDS=30 cargo test --release --test manual_wakes` runs the loop for longer; without it, for a second.
-#![allow(clippy::disallowed_types, clippy::disallowed_methods, clippy::unwrap_used, reason = "a test")]
 
 #[macro_use]
 mod common;

@@ -1,14 +1,5 @@
 //! Every event mode × handler mode × {ok, error, panic, timeout, event cap} × {plain, queue-jump, forwarded}: order, final states, all permits
 //! back, idle buses. One runtime per test, so that a global permit that leaks stops what comes after it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::print_stderr,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

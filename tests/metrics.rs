@@ -1,12 +1,4 @@
 //! Conformance, buffered.md BJ-40 to BJ-54: the numbers of a bus, and what they say of its health.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

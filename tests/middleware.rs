@@ -1,7 +1,5 @@
 //! conformance/bus.md, section MW: middlewares.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_types, clippy::disallowed_methods, missing_docs, reason = "tests")]
-
 mod common;
 #[path = "common/recorder.rs"]
 mod recorder;

@@ -1,5 +1,4 @@
 //! What a middleware may do in its calls: emit and register, not wait.
-#![allow(clippy::unwrap_used, clippy::disallowed_types, clippy::disallowed_methods, missing_docs, reason = "tests")]
 
 mod common;
 #[path = "common/recorder.rs"]

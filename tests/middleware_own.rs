@@ -1,5 +1,4 @@
 //! Middlewares beyond the conformance lines: refusing, order between threads, panics, blocking, the end.
-#![allow(clippy::unwrap_used, clippy::disallowed_types, clippy::disallowed_methods, missing_docs, reason = "tests")]
 
 mod common;
 #[path = "common/recorder.rs"]

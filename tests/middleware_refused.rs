@@ -1,7 +1,5 @@
 //! Middlewares that were asked about an event hear how it ended: `on_refused`, and panics in `on_emit`.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_types, clippy::disallowed_methods, missing_docs, reason = "tests")]
-
 mod common;
 
 use common::{PATIENCE, done, eventually, idle, lock, payload, warnings_naming, within};

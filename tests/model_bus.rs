@@ -2,15 +2,6 @@
 //!
 //! `THREADBUS_SCHEDULES` sets how many schedules each model runs (default 2,000). A failure prints the schedule to replay.
 #![cfg(threadbus_shuttle)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "tests"
-)]
 
 #[path = "common/schedules.rs"]
 mod schedules;

@@ -1,15 +1,6 @@
 //! How handlers and deliveries end, under shuttle: once, whoever ends them, and with everything given back that they held.
 //! `RUSTFLAGS="--cfg threadbus_shuttle" cargo test --release --test model_ends`, with `THREADBUS_SCHEDULES` (default 2,000).
 #![cfg(threadbus_shuttle)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "tests"
-)]
 
 #[path = "common/schedules.rs"]
 mod schedules;

@@ -2,15 +2,6 @@
 //! several threads at once. It gives up what is left, always.
 //! `RUSTFLAGS="--cfg threadbus_shuttle" cargo test --release --test model_first`, with `THREADBUS_SCHEDULES` (default 2,000).
 #![cfg(threadbus_shuttle)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "tests"
-)]
 
 #[path = "common/schedules.rs"]
 mod schedules;

@@ -1,15 +1,6 @@
 //! What is kept and what is taken back, under shuttle: permits of attempts, turns over delays and lines, timers, the history, the queue.
 //! `RUSTFLAGS="--cfg threadbus_shuttle" cargo test --release --test model_kept`, with `THREADBUS_SCHEDULES` (default 2,000).
 #![cfg(threadbus_shuttle)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "tests"
-)]
 
 #[path = "common/schedules.rs"]
 mod schedules;

@@ -1,15 +1,6 @@
 //! Turns that are lent to what a handler waits for, under shuttle: who may come between, who runs beside whom, and on which thread.
 //! `RUSTFLAGS="--cfg threadbus_shuttle" cargo test --release --test model_lending`, with `THREADBUS_SCHEDULES` (default 2,000).
 #![cfg(threadbus_shuttle)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "tests"
-)]
 
 #[path = "common/schedules.rs"]
 mod schedules;

@@ -1,15 +1,6 @@
 //! Limits under shuttle: never more inside than allowed, places lent to what their holder waits for, and given back whatever ends it.
 //! `RUSTFLAGS="--cfg threadbus_shuttle" cargo test --release --test model_limits`, with `THREADBUS_SCHEDULES` (default 2,000).
 #![cfg(threadbus_shuttle)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "tests"
-)]
 
 #[path = "common/schedules.rs"]
 mod schedules;

@@ -1,15 +1,6 @@
 //! A logger that makes an event of every record, under shuttle: whenever it is called, nobody holds what it needs.
 //! `RUSTFLAGS="--cfg threadbus_shuttle" cargo test --release --test model_logger`, with `THREADBUS_SCHEDULES` (default 2,000).
 #![cfg(threadbus_shuttle)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "tests"
-)]
 
 #[path = "common/schedules.rs"]
 mod schedules;

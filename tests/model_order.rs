@@ -1,15 +1,6 @@
 //! What goes before what, under shuttle: jumps, lines for permits and limits, first values, events of a pump.
 //! `RUSTFLAGS="--cfg threadbus_shuttle" cargo test --release --test model_order`, with `THREADBUS_SCHEDULES` (default 2,000).
 #![cfg(threadbus_shuttle)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "tests"
-)]
 
 #[path = "common/schedules.rs"]
 mod schedules;

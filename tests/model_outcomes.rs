@@ -1,15 +1,6 @@
 //! What comes out, under shuttle: who had started when an event ended and who had not, what is counted, what goes first, what runs beside what.
 //! `RUSTFLAGS="--cfg threadbus_shuttle" cargo test --release --test model_outcomes`, with `THREADBUS_SCHEDULES` (default 2,000).
 #![cfg(threadbus_shuttle)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "tests"
-)]
 
 #[path = "common/schedules.rs"]
 mod schedules;

@@ -6,16 +6,6 @@
 //! A failure prints the program's seed, and how it was made smaller: `THREADBUS_SEED=17 THREADBUS_BOUNDS="buses=1"` runs that one on every
 //! schedule.
 #![cfg(threadbus_shuttle)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::panic,
-    clippy::print_stdout,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "tests"
-)]
 
 #[path = "common/random.rs"]
 mod random;

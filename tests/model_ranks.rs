@@ -1,15 +1,6 @@
 //! Lines by priority under shuttle: who is next, those that leave, what a full queue drops of them, how many may be in flight, and places of
 //! handlers that were given up. `RUSTFLAGS="--cfg threadbus_shuttle" cargo test --release --test model_ranks`.
 #![cfg(threadbus_shuttle)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "tests"
-)]
 
 #[path = "common/schedules.rs"]
 mod schedules;

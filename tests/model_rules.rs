@@ -1,16 +1,7 @@
 //! Semaphore and cap, the files of `src/sync` themselves, against their rules in the plainest form: every step in every state that three tokens
 //! can bring them to, with up to two in line. `RUSTFLAGS="--cfg threadbus_loom" cargo test --release --test model_rules exhaustive`.
 #![cfg(threadbus_loom)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    unreachable_pub,
-    dead_code,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "tests; the included files are used in part"
-)]
+#![allow(dead_code, reason = "tests; the included files are used in part")]
 
 #[path = "../src/sync/cap.rs"]
 mod cap;

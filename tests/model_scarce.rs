@@ -1,15 +1,6 @@
 //! Few places, few threads or none, full queues, and pump threads, under shuttle: who serves whom, where handlers run, what falls out.
 //! `RUSTFLAGS="--cfg threadbus_shuttle" cargo test --release --test model_scarce`, with `THREADBUS_SCHEDULES` (default 2,000).
 #![cfg(threadbus_shuttle)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "tests"
-)]
 
 #[path = "common/schedules.rs"]
 mod schedules;

@@ -3,15 +3,6 @@
 //! `THREADBUS_SCHEDULES` sets how many schedules each model runs (default 2,000). A lost wake-up shows as a deadlock: timed waits never
 //! expire here.
 #![cfg(threadbus_shuttle)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "tests"
-)]
 
 #[path = "common/schedules.rs"]
 mod schedules;

@@ -1,16 +1,7 @@
 //! Bell, semaphore and cap under loom: the files of `src/sync` themselves, on every schedule and with every ordering that the language allows.
 //! `RUSTFLAGS="--cfg threadbus_loom" cargo test --release --test model_sync`.
 #![cfg(threadbus_loom)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    unreachable_pub,
-    dead_code,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "tests; the included files are used in part"
-)]
+#![allow(dead_code, reason = "tests; the included files are used in part")]
 
 #[path = "../src/sync/bell.rs"]
 mod bell;

@@ -1,15 +1,6 @@
 //! Who watches, and who leaves, under shuttle: sweeps of the watch against starts, shutdowns and last handles against emits.
 //! `RUSTFLAGS="--cfg threadbus_shuttle" cargo test --release --test model_threads`, with `THREADBUS_SCHEDULES` (default 2,000).
 #![cfg(threadbus_shuttle)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "tests"
-)]
 
 #[path = "common/schedules.rs"]
 mod schedules;

@@ -1,15 +1,6 @@
 //! Waiting under shuttle: what a wait gives up and takes back, who is claimed by whom, and that nobody waits for ever.
 //! `RUSTFLAGS="--cfg threadbus_shuttle" cargo test --release --test model_waits`, with `THREADBUS_SCHEDULES` (default 2,000).
 #![cfg(threadbus_shuttle)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "tests"
-)]
 
 #[path = "common/schedules.rs"]
 mod schedules;

@@ -1,5 +1,4 @@
 //! `off`: once it has answered true, no invocation of the handler starts, on any thread; one that has started goes on with its attempts.
-#![allow(clippy::disallowed_types, clippy::disallowed_methods, clippy::unwrap_used, reason = "a test")]
 
 #[macro_use]
 mod common;

@@ -1,14 +1,6 @@
 //! Text of others in log records and trees: whatever it is, it tears no line, shows nothing in another order than it is written, and a `Display` that panics is contained.
 //!
 //! `THREADBUS_SEED` says where the property test begins, `THREADBUS_ROUNDS` how long it goes on.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 #[path = "common/logger.rs"]

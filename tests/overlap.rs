@@ -1,12 +1,4 @@
 //! Beats of `emit_every` that come while the handlers of the one before are not through; and schedules with options of their own.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,5 +1,4 @@
 //! A panic whose trace takes longer to print than its handler has is a panic, not a timeout. With a panic hook of its own, so it is a binary of its own.
-#![allow(clippy::disallowed_types, clippy::disallowed_methods, clippy::unwrap_used, reason = "a test")]
 
 #[macro_use]
 mod common;

@@ -1,12 +1,4 @@
 //! PARENT: who emitted an event, and what it waits for before it is complete.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,5 +1,4 @@
 //! A bus whose last handle goes while it is paused.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, reason = "tests")]
 
 mod common;
 

@@ -1,14 +1,5 @@
 //! How commands start: their signals, their session and terminal, their files.
 #![cfg(target_os = "linux")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests use what they like"
-)]
 
 mod common;
 mod workers;

@@ -1,14 +1,5 @@
 //! Ends of all kinds: BF-119 and what it means for commands, crash after crash, and what reaches the log meanwhile.
 #![cfg(target_os = "linux")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests use what they like"
-)]
 
 mod common;
 mod workers;

@@ -1,14 +1,5 @@
 //! Workers that are killed at any moment: of their start, while they handle something, while they end.
 #![cfg(target_os = "linux")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests use what they like"
-)]
 
 mod common;
 #[path = "common/random.rs"]

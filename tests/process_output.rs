@@ -1,14 +1,5 @@
 //! What commands write: how much is kept, lines as they come, what failures show of it, and where it may not go.
 #![cfg(target_os = "linux")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests use what they like"
-)]
 
 mod common;
 mod workers;

@@ -2,15 +2,6 @@
 //!
 //! `cargo test --features process --test process_shapes -- --nocapture` prints the table. `THREADBUS_SEEDS`: how many random ones (300).
 #![cfg(target_os = "linux")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests use what they like"
-)]
 
 mod common;
 #[path = "common/random.rs"]

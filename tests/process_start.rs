@@ -1,14 +1,5 @@
 //! Workers that start slowly, or not at all; how long a handler has then, and who is kept.
 #![cfg(target_os = "linux")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests use what they like"
-)]
 
 mod common;
 mod workers;

@@ -1,12 +1,4 @@
 //! What a batch's numbers mean: what failed, what never ran, each event once; and when its reports come.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,12 +1,4 @@
 //! Conformance, buffered.md BJ-10 to BJ-15 and what issue 6 says of full queues: all that `OnFull` can do, and who is exempt.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

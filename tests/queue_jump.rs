@@ -1,13 +1,5 @@
 //! QJ: what a handler waits for runs now, ahead of the queue, and nothing else does. Lines on one bus; those
 //! about several are in `queue_jump_buses.rs`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,13 +1,4 @@
 //! QJ-015 with helper threads inside `HandlerContext::attach`, and what else such threads may do.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::panic,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

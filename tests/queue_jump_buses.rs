@@ -1,12 +1,4 @@
 //! QJ, continued: jumps beside other buses, jumps for an event on several buses, and buses that share a permit.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -2,15 +2,6 @@
 //!
 //! `THREADBUS_PROGRAMS=100000 cargo test --release --test random_order`. A program that differs is made smaller, step by step, and printed
 //! with its seed (`THREADBUS_SEED`).
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::panic,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "tests"
-)]
 #![cfg(not(threadbus_shuttle))]
 
 #[path = "common/random.rs"]

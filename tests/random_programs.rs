@@ -2,18 +2,6 @@
 //!
 //! Each program is made from a seed. One that fails is made smaller as long as it still does, now and then; what is printed then runs it again:
 //! `THREADBUS_SEED=17 THREADBUS_BOUNDS="buses=2 depth=1" THREADBUS_PROGRAMS=1 cargo test --test random_programs`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "tests"
-)]
 #![cfg(not(threadbus_shuttle))]
 
 #[path = "common/random.rs"]

@@ -1,6 +1,5 @@
 //! README.md is made from `docs/readme.md`: the same without the lines that rustdoc hides, since a web page would show them.
 //! `THREADBUS_WRITE_README=1 cargo test --test readme` makes it anew.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 
 /// What a reader of the web page sees.
 fn shown(source: &str) -> String {

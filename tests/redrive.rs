@@ -1,13 +1,5 @@
 //! Redrives beyond the plain one (which is in `dead_letters.rs`): whose turn it is, who is left out, handlers that were registered anew, what
 //! fails below, one letter, and the background.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

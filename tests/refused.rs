@@ -2,15 +2,6 @@
 //!
 //! Each test runs its body in a process of its own, as a user without other processes, so that the limit on threads has an effect.
 #![cfg(target_os = "linux")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::print_stderr,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,12 +1,4 @@
 //! An `emit` that a bus refuses, and whose answer nobody looks at: the log says so, once for each reason.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

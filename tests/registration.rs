@@ -1,12 +1,4 @@
 //! Conformance, section REG: registering handlers by type, by name and for everything, and taking them off again.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,12 +1,4 @@
 //! Conformance, section RES: what handlers return, how it is typed, and the ways to read it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,12 +1,4 @@
 //! Conformance, section RETRY: what is tried again, how often and how long after. Lines about semaphores are in limits.rs.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,12 +1,4 @@
 //! Issue 6, and the retry lines of tasks.md and buffered.md: delays, precedence, and what cuts a retry short.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

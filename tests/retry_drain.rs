@@ -1,12 +1,4 @@
 //! A shutdown that drains waits for no retry's delay: no further attempt is made, and the last failure is the result.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,12 +1,4 @@
 //! Issue 6: `emit_after` and `emit_every`. Times are lower bounds only, or told apart by what else was due.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,12 +1,4 @@
 //! An id runs once on a bus, whoever gave it and whichever way it comes back; what was refused has not run, and may come again.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,12 +1,4 @@
 //! Two events of one id on one bus: the second one does not run, and where the first is still there, what it says is compared.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

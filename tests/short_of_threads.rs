@@ -1,13 +1,4 @@
 //! Programs on one thread, at the hard limit, and on a system that refuses threads: nothing hangs, nothing is lost.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::print_stderr,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,12 +1,4 @@
 //! What `{:?}` shows of the public types: it ends at any time, also inside of handlers and while others wait, and names what it is.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,12 +1,4 @@
 //! `Shutdown::Now`: what has not started does not start meanwhile, whatever kept it: a pause, the queue, a limit, a permit, a delay.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

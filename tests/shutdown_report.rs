@@ -1,12 +1,4 @@
 //! What a shutdown says: what was completed, what subscriptions have not read, and for whom it waits.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,5 +1,4 @@
 //! An emitter that stands still for longer than the bus's slow-warning time is told in the log, once, and by what it stands before.
-#![allow(clippy::unwrap_used, clippy::disallowed_types, clippy::disallowed_methods, missing_docs, reason = "tests")]
 
 #[macro_use]
 mod common;

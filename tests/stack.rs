@@ -1,13 +1,5 @@
 //! Stacks of all sizes: what would run on top of one that is nearly used up goes elsewhere or is answered, and the process goes on. A stack
 //! that overflows ends the whole test.
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stderr,
-    reason = "a test"
-)]
 
 #[macro_use]
 mod common;

@@ -1,13 +1,5 @@
 //! The main thread, whose stack the system bounds as `ulimit -s` says: it pumps a chain of events that wait for each other, and runs one by
 //! `emit_now`. The test is this program once more, with limits from small to none.
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a test"
-)]
 
 use std::process::Command;
 use threadbus::{Event, EventBus, Payload, ResultError, ResultStatus};

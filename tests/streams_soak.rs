@@ -1,14 +1,6 @@
 //! Four producers, three subscriptions, a great many events: the same sequence for all, nothing lost, nothing left behind.
 //!
 //! Measures the whole process, so this file has one test. The memory is read from `/proc/self/status`, as in `core_soak.rs`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

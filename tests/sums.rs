@@ -1,5 +1,4 @@
 //! Sums of numbers that the program gives: they saturate, and nothing else comes of numbers beyond all measure.
-#![allow(clippy::unwrap_used, clippy::disallowed_types, clippy::disallowed_methods, missing_docs, reason = "tests")]
 
 mod common;
 

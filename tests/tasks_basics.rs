@@ -1,12 +1,4 @@
 //! Conformance, tasks.md BF-01 to BF-14 and BF-60 to BF-74: emitting, running inline, results, history and waiting.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

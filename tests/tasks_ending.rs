@@ -1,12 +1,4 @@
 //! Conformance, tasks.md BF-90 to BF-93 and BF-151 to BF-156: state per thread, and how a bus ends.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

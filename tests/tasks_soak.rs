@@ -3,15 +3,6 @@
 //!
 //! `THREADBUS_SOAK_SECONDS=60 cargo test --release --test tasks_soak -- --nocapture`; without it, a few seconds, in which a process still
 //! grows to the threads it needs at once: what it holds is then printed, and compared from half a minute on.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

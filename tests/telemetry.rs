@@ -1,13 +1,5 @@
 //! Conformance, telemetry.md: shared payloads, lag, chained handlers, rates.
 #![cfg(not(threadbus_shuttle))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,12 +1,4 @@
 //! `threadbus::testing`: one handler, one event, no bus running.
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stderr,
-    reason = "a test"
-)]
 
 #[macro_use]
 mod common;

@@ -1,5 +1,4 @@
 //! Warnings, timeouts and deadlocks say what is waited for.
-#![allow(clippy::disallowed_types, clippy::disallowed_methods, clippy::unwrap_used, reason = "a test")]
 
 #[macro_use]
 mod common;

@@ -1,14 +1,6 @@
 //! Which threads of a runtime are still there: none to watch nothing, none after `Runtime::shutdown`, none of a runtime that is gone.
 //! Linux: threads are counted by their names in `/proc`.
 #![cfg(target_os = "linux")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,13 +1,5 @@
 //! TMO on one event: which timeout holds, what it leaves, and slow warnings. Trees of events are in `timeout_nested.rs`.
 //! Handlers that must overstay stand at a gate that opens at the end of the test.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

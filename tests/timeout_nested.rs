@@ -1,13 +1,5 @@
 //! TMO over several events: what a timeout does to what its handler emitted and waited for, and to the permits on the way.
 //! Handlers that must overstay stand at a gate that opens at the end of the test.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 #[path = "common/overtime.rs"]

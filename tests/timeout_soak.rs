@@ -1,12 +1,4 @@
 //! Timeouts by the thousand, handlers that ignore them, and buses that wait for each other without end.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

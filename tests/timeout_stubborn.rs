@@ -1,12 +1,4 @@
 //! Handlers that ignore their timeouts, and what that costs others. A test binary of its own, since it takes the time.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

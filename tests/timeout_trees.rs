@@ -1,13 +1,5 @@
 //! TMO over trees of events: who ends how, and whose timeout is named as the cause, when some level times out.
 //! Handlers that must overstay stand at a gate that opens at the end of the test.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 #[path = "common/overtime.rs"]

@@ -1,14 +1,5 @@
 //! What timers leave that were taken back before their time: nothing. A test binary of its own, since it measures memory. Linux.
 #![cfg(target_os = "linux")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

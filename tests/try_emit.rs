@@ -1,5 +1,4 @@
 //! `try_emit` waits for nothing: not for room in a queue, not for a token, not for the reader of a subscription.
-#![allow(clippy::unwrap_used, clippy::disallowed_types, clippy::disallowed_methods, missing_docs, reason = "tests")]
 
 mod common;
 

@@ -1,12 +1,4 @@
 //! Nobody keeps a thread while others stand in line: buses, parallel events, deliveries and schedules take turns.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,12 +1,4 @@
 //! Conformance, section TYPE: what a payload type says about its events. Its JSON lines are elsewhere.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "tests"
-)]
 
 mod common;
 

@@ -1,5 +1,4 @@
 //! Handlers that wait, each for the event of the next: a chain without end is told, soon and in words; and what such errors look like on their way up.
-#![allow(clippy::disallowed_types, clippy::disallowed_methods, clippy::unwrap_used, reason = "a test")]
 
 #[macro_use]
 mod common;

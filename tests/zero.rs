@@ -1,5 +1,4 @@
 //! Times of zero, one rule: a wait looks once, a limit is up at once. And types that cannot say what they are called.
-#![allow(clippy::disallowed_types, clippy::disallowed_methods, clippy::unwrap_used, reason = "a test")]
 
 #[macro_use]
 mod common;

@@ -9,16 +9,6 @@
 //! - `--rounds N`: rounds of each figure (default 11; a figure to be quoted needs 9).
 //! - `--idle`: processor time of ten idle buses over ten seconds, instead of the table.
 //! - `--flat`: cost and memory from 1,000 to 10,000,000 events as CSV, for `benches/plot.py`, instead of the table.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_methods,
-    missing_docs,
-    unreachable_pub,
-    reason = "a benchmark"
-)]
 
 mod crowd;
 mod duration;

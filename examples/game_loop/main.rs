@@ -19,7 +19,7 @@
 //! Nothing blocks the loop while it plays in real time, and `forbid_blocking` would tell if something did. Fast-forward has no clock to
 //! keep to, so there the loop waits for each path before the tick that is to follow it: a game then depends on its seed only. Exit code 1:
 //! a bus failed; 2: bad arguments.
-#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "a program beside the crate uses std's own")]
+#![deny(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 mod args;
 mod frames;

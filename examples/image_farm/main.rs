@@ -15,7 +15,7 @@
 //! - `picture`: the arithmetic and the file. `args`: the command line.
 //!
 //! Exit code 1: it could not be drawn or written, or `--check` has found a difference; 2: bad arguments.
-#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "a program beside the crate uses std's own")]
+#![deny(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 #[cfg(not(unix))]
 compile_error!("worker processes are for Unix");

@@ -18,7 +18,7 @@
 //! A file that cannot be read, or is not UTF-8, is a failed handler and no more: the run goes on and shows the reason. Memory holds
 //! the files in flight, and per indexed file its hash and its path. Symlinks are not followed (but DIR itself may be one); hard links
 //! count as copies. Ctrl-C lets what is in flight finish and reports what was indexed (exit code 130); a second one ends at once.
-#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "a program beside the crate uses std's own")]
+#![deny(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 mod args;
 mod events;

@@ -19,7 +19,7 @@
 //!
 //! Handlers are awaited by nobody here: the replay only emits. At the end the bus is drained, the subscriptions end with it, and every
 //! number is final. Exit code 1: a file could not be read or written, or the recorder lost a frame; 2: bad arguments.
-#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "a program beside the crate uses std's own")]
+#![deny(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 mod args;
 mod csv;

@@ -14,9 +14,9 @@ use std::sync::Arc;
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RedriveReport {
-    /// Handlers that succeeded this time; their letters are gone.
+    /// How many handlers succeeded this time; their letters are gone.
     pub succeeded: usize,
-    /// Handlers that failed once more, after all their attempts; their letters stay.
+    /// How many handlers failed once more, after all their attempts; their letters stay.
     pub failed: usize,
 }
 
@@ -67,7 +67,8 @@ impl EventBus {
         self.redrive_wanted(max, |letter| !letter.permanent)
     }
 
-    /// The same for the letters that `filter` picks, permanent failures as well if it picks them.
+    /// Runs the failed handlers again of `max` letters that `filter` picks, permanent failures as well if it picks them. Else as
+    /// [`redrive`](Self::redrive).
     ///
     /// A filter that panics picks nothing. It is asked while nothing is locked, letter by letter.
     ///
@@ -97,7 +98,7 @@ impl EventBus {
         })
     }
 
-    /// The same for one letter, permanent or not. Nothing is run if it is gone, or being redriven elsewhere.
+    /// Runs the failed handler of one letter again, permanent or not. Nothing is run if the letter is gone, or being redriven elsewhere.
     ///
     /// **Blocking**: as [`redrive`](Self::redrive).
     ///
@@ -126,10 +127,11 @@ impl EventBus {
         report
     }
 
-    /// [`redrive`](Self::redrive) on threads of the runtime, letter by letter; `then` is called there with the report once it is through.
+    /// Redrives letters on threads of the runtime, as [`redrive`](Self::redrive) does on the caller's. `then` is called there with the report at the
+    /// end.
     ///
     /// Does not hold the caller, and may be called anywhere. Handlers of a [manual](crate::BusBuilder::manual) bus run on its pump thread all
-    /// the same. It ends early when the bus shuts down or its last handle goes. Between two letters others have their turn.
+    /// the same. It ends early when the bus shuts down or its last handle goes. Between two letters other events have their turn.
     ///
     /// ```
     /// use std::sync::mpsc::channel;
@@ -149,7 +151,7 @@ impl EventBus {
         Background { pass, report: RedriveReport::default(), then: Box::new(then) }.submit(self.core());
     }
 
-    /// Forgets one failure that is kept; false if it was gone.
+    /// Forgets one failure that is kept. False if it was gone.
     ///
     /// One that is just being redriven is forgotten too, and kept anew if it fails again.
     pub fn remove_dead_letter(&self, letter: &DeadLetter) -> bool {
@@ -159,7 +161,7 @@ impl EventBus {
         was_there
     }
 
-    /// Forgets all failures that are kept; how many there were.
+    /// Forgets all failures that are kept. Returns how many there were.
     ///
     /// One that is just being redriven is forgotten too, and kept anew if it fails again.
     pub fn clear_dead_letters(&self) -> usize {
@@ -186,7 +188,7 @@ impl EventBus {
 }
 
 impl RedriveReport {
-    /// True if a handler was run.
+    /// Counts one letter's outcome. True if a handler was run.
     fn count(&mut self, how: Option<Redriven>) -> bool {
         match how {
             Some(Redriven::Succeeded) => self.succeeded += 1,
@@ -197,7 +199,7 @@ impl RedriveReport {
     }
 }
 
-/// Goes once through the letters that are there when it begins; those that fail again stand behind them.
+/// Goes once through the letters that are there when it begins. A letter that fails again is put behind them.
 struct Pass {
     at: u64,
     end: u64,
@@ -241,7 +243,7 @@ impl Background {
             let how = if letter.permanent {
                 None
             } else {
-                // As on a thread of the user's: it may wait here for who runs the handler.
+                // As on a thread of the user's: the pass may wait for another thread that runs the handler.
                 let _aside = Aside::set(None);
                 run_again(core, &letter)
             };
@@ -258,7 +260,7 @@ impl Background {
     }
 }
 
-/// `None`: nothing was run.
+/// Runs a letter's handler again. `None` if nothing was run.
 fn run_again(core: &Arc<BusCore>, letter: &DeadLetter) -> Option<Redriven> {
     let (event, handler) = (&letter.event, core.handler_in_place_of(&letter.event, &letter.handler)?);
     let now = clock::unique_stamp(clock::now());
@@ -275,7 +277,7 @@ fn run_again(core: &Arc<BusCore>, letter: &DeadLetter) -> Option<Redriven> {
                 below.into_iter().for_each(|later| later());
             }
         }
-        // The end of its delivery has noted it.
+        // The end of its delivery has noted the failure.
         Redriven::Failed => {}
         Redriven::Left => {
             let gone = core.dead_letters.lock().release(event, &handler);

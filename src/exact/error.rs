@@ -6,13 +6,13 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Error {
     reason: Reason,
-    /// From the inside out.
+    /// The way to the value that is wrong, from the inside out.
     place: Vec<Step>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Reason {
-    /// More bytes than it may have.
+    /// There are more bytes than there may be.
     TooLong,
     Said(String),
 }
@@ -41,7 +41,7 @@ impl Error {
         self.within(Step::Name(name.to_owned()))
     }
 
-    /// It would have been all right, but for its length.
+    /// Whether nothing but the length is wrong.
     pub(crate) fn is_too_long(&self) -> bool {
         self.reason == Reason::TooLong
     }
@@ -49,7 +49,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// So many steps at each end of a long way.
+        /// How many steps are shown at each end of a long way.
         const SHOWN: usize = 8;
         let steps = self.place.len();
         for (at, step) in self.place.iter().rev().enumerate() {

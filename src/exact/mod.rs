@@ -25,7 +25,7 @@ pub(crate) use write::append;
 /// How deep values may be nested: a thread with a stack of 8 MiB drops them, 2 KiB a level.
 pub(crate) const MAX_DEPTH: usize = 4_000;
 
-/// What the next bytes are.
+/// The bytes that say what the next value is.
 mod tag {
     pub(super) const UNIT: u8 = 0;
     pub(super) const NONE: u8 = 1;
@@ -37,17 +37,17 @@ mod tag {
     pub(super) const BYTE: u8 = 5;
     /// A length-prefixed integer, see [`write`](super::write): 0 and above.
     pub(super) const POSITIVE: u8 = 6;
-    /// The same for its complement: below 0.
+    /// A length-prefixed integer, whose complement is the value: below 0.
     pub(super) const NEGATIVE: u8 = 7;
     /// Four bytes, little end first.
     pub(super) const F32: u8 = 8;
-    /// Eight.
+    /// Eight bytes, little end first.
     pub(super) const F64: u8 = 9;
     /// UTF-8, with its length.
     pub(super) const CHAR: u8 = 10;
     /// UTF-8, with its length.
     pub(super) const TEXT: u8 = 11;
-    /// With their length.
+    /// Bytes, with their length.
     pub(super) const BYTES: u8 = 12;
     /// Values follow.
     pub(super) const LIST: u8 = 13;
@@ -58,13 +58,13 @@ mod tag {
     pub(super) const BARE_VARIANT: u8 = 16;
     /// The name follows, with its length, and what the variant holds as a value.
     pub(super) const VARIANT: u8 = 17;
-    /// With the value in the other seven bits.
+    /// The highest bit of a small unsigned integer, whose other seven bits are the value.
     pub(super) const SMALL: u8 = 0x80;
 }
 
-/// With room on the stack for one level more.
+/// Runs `body` with room on the stack for one level more.
 fn grown<T>(body: impl FnOnce() -> T) -> T {
-    /// One level of a debug build, with what the user's code does on top.
+    /// What one level of a debug build takes, with what the user's code takes on top.
     const RED_ZONE: usize = 128 << 10;
     const PIECE: usize = 2 << 20;
     stacker::maybe_grow(RED_ZONE, PIECE, body)

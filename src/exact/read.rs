@@ -20,7 +20,7 @@ pub(crate) fn from_start<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<(
     Ok((value, reader.rest))
 }
 
-/// What a map's key is called where a place is named.
+/// A map's key in the name of a place.
 pub(super) fn key_in_words(key: &[u8]) -> String {
     let mut reader = Reader { rest: key, depth: 0 };
     match reader.next() {
@@ -142,7 +142,7 @@ impl<'de> Reader<'de> {
         self.rest.first().copied()
     }
 
-    /// Takes the end of a list or a map, if that is next.
+    /// Takes the end of a list or a map if it is next.
     fn takes_end(&mut self) -> bool {
         let ends = self.peek() == Some(tag::END);
         if ends {
@@ -151,7 +151,7 @@ impl<'de> Reader<'de> {
         ends
     }
 
-    /// One level further in.
+    /// Runs `body` one level further in.
     fn inner<T>(&mut self, body: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
         if self.depth == MAX_DEPTH {
             return Err(Error::said(format_args!("nested deeper than {MAX_DEPTH} levels")));
@@ -201,7 +201,7 @@ impl<'de> de::Deserializer<'de> for &mut Reader<'de> {
             Token::Bytes(value) => visitor.visit_borrowed_bytes(value),
             Token::List => self.parts(|parts| visitor.visit_seq(parts)),
             Token::Map => self.parts(|parts| visitor.visit_map(parts)),
-            // As text and as a map of one entry, which is how serde's buffers take them.
+            // A visitor of any value gets a variant as text or as a map of one entry, which is what serde's buffers take.
             Token::BareVariant(name) => visitor.visit_borrowed_str(name),
             Token::Variant(name) => {
                 let mut entry = OneEntry { reader: self, name: Some(name), of: name, read: false };
@@ -300,7 +300,7 @@ impl<'de> de::MapAccess<'de> for &mut Parts<'_, 'de> {
     }
 }
 
-/// A variant that holds something, for who wants to see any value.
+/// A variant that holds something, for a visitor of any value.
 struct OneEntry<'reader, 'de> {
     reader: &'reader mut Reader<'de>,
     name: Option<&'de str>,

@@ -11,7 +11,7 @@ fn bytes_of<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Error> {
     append(&mut bytes, value, usize::MAX).map(|()| bytes)
 }
 
-/// By its `Debug`, since NaN is not equal to itself.
+/// Asserts that a value comes back; compared by its `Debug`, since NaN is not equal to itself.
 #[track_caller]
 fn same<T: Serialize + DeserializeOwned + Debug>(value: T) {
     let bytes = bytes_of(&value).unwrap_or_else(|error| panic!("{value:?} cannot be written: {error}"));
@@ -234,7 +234,7 @@ fn what_does_not_fit_names_its_place() -> Result<(), Error> {
     let odd = serde_json::json!({ "shapes": [{ "corners": {} }, { "corners": { "-3": { "At": { "x": "seven" } } } }] });
     let text = bytes_of(&odd)?;
     let error = from_whole::<Shapes>(&text).err().map(|error| error.to_string());
-    // JSON has no integers as keys, so that is what is wrong first.
+    // JSON has no integers as keys, so the key is what is wrong first.
     assert_eq!(
         error.as_deref(),
         Some("shapes[1].corners.a key: invalid type: string \"-3\", expected i8"),

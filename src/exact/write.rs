@@ -5,7 +5,7 @@ use super::read::key_in_words;
 use super::{MAX_DEPTH, grown, tag};
 use serde::ser::{self, Serialize};
 
-/// Appends the value's bytes, if there are no more than `max` bytes then. On an error the bytes are of no use.
+/// Appends the value's bytes, if there are no more than `max` bytes in all then. After an error the bytes are of no use.
 pub(crate) fn append<T: Serialize + ?Sized>(bytes: &mut Vec<u8>, value: &T, max: usize) -> Result<(), Error> {
     let mut writer = Writer { bytes, max, depth: 0, some: 0 };
     value.serialize(&mut writer)?;
@@ -16,7 +16,7 @@ struct Writer<'out> {
     bytes: &'out mut Vec<u8>,
     max: usize,
     depth: usize,
-    /// As many times `Some` is what comes next, and not written yet.
+    /// How many times `Some` comes next, and is not written yet.
     some: usize,
 }
 
@@ -33,7 +33,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Seven bits a byte, the lowest first, the highest bit set on all but the last.
+    /// Writes seven bits a byte, the lowest first, the highest bit set on all but the last.
     fn number(&mut self, mut number: u128) {
         while number >= 0x80 {
             self.bytes.push(number as u8 | 0x80);
@@ -63,7 +63,7 @@ impl Writer<'_> {
             Ok(value) => self.unsigned(value),
             Err(_) => {
                 self.tag(tag::NEGATIVE)?;
-                // Of a negative number this is not negative.
+                // The complement of a negative number is not negative.
                 self.number(!value as u128);
                 Ok(())
             }
@@ -80,7 +80,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// One level further in.
+    /// Writes a value one level further in.
     fn inner<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
         if self.depth == MAX_DEPTH {
             return Err(Error::said(format_args!("nested deeper than {MAX_DEPTH} levels")));
@@ -285,7 +285,7 @@ impl<'writer, 'out> Parts<'writer, 'out> {
     }
 }
 
-/// Elements of a list, or fields of a structure by their names.
+/// Implements the writing of parts: elements of a list, or fields of a structure by their names.
 macro_rules! parts {
     ($($of:ident::$method:ident($($name:ident)?),)*) => { $(
         impl ser::$of for Parts<'_, '_> {

@@ -8,23 +8,24 @@ use crate::sys::unwind;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+/// Collects the events that a find has to look at, and rings the finding thread.
 pub(crate) struct Waiter {
     bell: Arc<Bell>,
-    /// It waits for events of that name.
+    /// The find waits for events of that name.
     named: Option<Box<str>>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Not looked at yet.
+    /// The find has not looked at these yet.
     events: VecDeque<AnyEvent>,
-    /// Those that have it for a hook; complete ones leave some time later.
+    /// The events that have this waiter for a hook; complete ones leave the list some time later.
     watched: Vec<WeakEvent>,
     sweep: Sweep,
-    /// The bus takes nothing more.
+    /// The bus takes no more events.
     closed: bool,
-    /// Nobody waits any more.
+    /// The find is over.
     ended: bool,
 }
 
@@ -33,7 +34,7 @@ impl Waiter {
         Arc::new(Waiter { bell: Arc::clone(bell), named, state: Mutex::default() })
     }
 
-    /// What has come since, in order.
+    /// The events that have come since the last call, in order.
     pub(crate) fn take(&self) -> VecDeque<AnyEvent> {
         std::mem::take(&mut self.state.lock().events)
     }
@@ -43,12 +44,12 @@ impl Waiter {
         !state.events.is_empty() || state.is_over()
     }
 
-    /// Nothing is there, and nothing will come.
+    /// Whether no event is there, and none will come.
     pub(crate) fn is_over(&self) -> bool {
         self.state.lock().is_over()
     }
 
-    /// Comes back as soon as it is complete; the event does not keep anything but this small waiter for it.
+    /// Has the event come back as soon as it is complete. The event keeps no more than this small waiter for that.
     pub(crate) fn await_completion(self: &Arc<Self>, event: &AnyEvent) {
         let registered = {
             let mut state = event.state().lock();
@@ -60,7 +61,7 @@ impl Waiter {
         if !registered {
             return self.completed(event);
         }
-        // Each may be the last hold of its event by now.
+        // Each may be its event's last owner by now, so it is dropped with nothing locked.
         let mut held = Vec::new();
         {
             let mut state = self.state.lock();
@@ -79,7 +80,7 @@ impl Waiter {
         held.into_iter().for_each(unwind::drop_quietly);
     }
 
-    /// Takes nothing more, and lets go of what it has; by who has waited with it.
+    /// Takes no more events, and lets go of those it has. Called by the finding thread.
     pub(crate) fn end(self: &Arc<Self>) {
         let (left, watched) = {
             let mut state = self.state.lock();

@@ -1,19 +1,22 @@
 //! An event as the Python package `bubus` reads it, in its released form.
 
 use super::spelling::{self, name, optional, time};
+use super::style::JsonStyle;
 use super::write;
 use crate::bus::Look;
 use crate::event::{AnyEvent, AnyOutput, BusIdentity, Fields, HandlerResult, Json, JsonError, Knob};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// What tells of the run here: the package takes it as an extra field, keeps it through a run of its own, and writes it again.
+/// Fields that tell of the run on this bus. Left out: the package would take each for an extra field, keep it through a run of its own, and write
+/// it again.
 const OF_THE_RUN: &[&str] = &["event_status", "event_started_at", "event_completed_at", "event_pending_bus_count"];
-/// Written by the package as text, like `<class 'str'>`; where it reads that, its handlers fail.
+/// Left out: the package writes it as text, like `<class 'str'>`, and its handlers fail where it reads that.
 const RESULT_TYPE: &str = "event_result_type";
 const TYPE_CHARACTERS: usize = 64;
 
-pub(crate) fn event(event: &AnyEvent, with_results: bool) -> Result<Fields, JsonError> {
+/// The event's fields in the style for the package.
+pub(crate) fn event(event: &AnyEvent, style: JsonStyle) -> Result<Fields, JsonError> {
     check_type(event.event_type())?;
     let mut fields = write::payload(event)?;
     let look = Look::at(event);
@@ -25,7 +28,7 @@ pub(crate) fn event(event: &AnyEvent, with_results: bool) -> Result<Fields, Json
     if look.options.timeout == Knob::Off {
         own.insert("event_timeout".to_owned(), Json::Null);
     }
-    if with_results {
+    if style.results {
         own.insert("event_results".to_owned(), Json::Object(results(event, &look)?));
         own.insert("event_processed_at".to_owned(), optional(look.completed_at.map(time)));
     }
@@ -37,7 +40,7 @@ fn results(event: &AnyEvent, look: &Look) -> Result<Fields, JsonError> {
     look.results.iter().map(|(bus, shown)| Ok((digits(shown.handler.id().0), result(event, bus, shown)?))).collect()
 }
 
-/// Its reader refuses every field that it does not know.
+/// One result. The package refuses a result with a field that it does not know.
 fn result(event: &AnyEvent, bus: &Arc<BusIdentity>, shown: &HandlerResult<AnyOutput>) -> Result<Json, JsonError> {
     let value = shown.value.as_ref().map(AnyOutput::to_json).transpose()?;
     let fields = [
@@ -55,7 +58,7 @@ fn result(event: &AnyEvent, bus: &Arc<BusIdentity>, shown: &HandlerResult<AnyOut
     Ok(Json::Object(Fields::from_iter(fields.map(|(name, value)| (name.to_owned(), value)))))
 }
 
-/// The package's ids of handlers and buses are numbers.
+/// An id as the package writes those of handlers and buses: as a number.
 fn digits(id: Uuid) -> String {
     id.as_u128().to_string()
 }
@@ -68,7 +71,7 @@ fn bus_name(label: &str) -> String {
     prefix.chars().chain(mended).collect()
 }
 
-/// Without `#17aa` at its end.
+/// A label without `#17aa` at its end.
 fn without_suffix(label: &str) -> &str {
     match label.rsplit_once('#') {
         Some((name, id)) if id.len() == 4 && id.bytes().all(|digit| digit.is_ascii_hexdigit()) => name,
@@ -76,7 +79,7 @@ fn without_suffix(label: &str) -> &str {
     }
 }
 
-/// Refuses what is an identifier in no version of Python. Which letters beyond ASCII are allowed depends on that.
+/// Refuses what is an identifier in no version of Python. Which letters beyond ASCII are allowed depends on the version.
 fn check_type(event_type: &str) -> Result<(), JsonError> {
     let refused = |reason: &str| {
         let shown = spelling::shortened(event_type);
@@ -122,7 +125,7 @@ mod tests {
         let taken = ["Login", "a_1", "Größe", &"x".repeat(64)].map(check_type);
         assert!(taken.iter().all(Result::is_ok), "{taken:?}");
         let refused = ["", "_Login", "1st", "a.b", "Page<String>", "a b", "a\n", &"x".repeat(65)].map(check_type);
-        // An empty one cannot be emitted; it is Python that would refuse it.
+        // An event with an empty type cannot be emitted, so `check_type` need not refuse it.
         assert!(refused[1..].iter().all(Result::is_err), "{refused:?}");
     }
 }

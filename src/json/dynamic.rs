@@ -3,7 +3,7 @@
 use crate::event::{AnyOutput, Body, EventOptions, HandlerFailure, Json, JsonError, KnownType};
 use std::any::TypeId;
 
-/// Its name is all there is: version and payload are in the event's origin, like those of every event that came as JSON.
+/// The body of an event whose type is known by name only. Version and payload are in the event's origin, as for every event that came as JSON.
 pub(crate) struct Dynamic {
     event_type: String,
 }
@@ -39,7 +39,7 @@ impl Body for Dynamic {
         Err(JsonError::NoCodec { event_type: self.event_type.clone() })
     }
 
-    /// Nobody here knows what its handlers return, so they may return what they like.
+    /// No type says what the handlers return, so they may return anything.
     fn accept(&self, output: AnyOutput) -> Result<AnyOutput, HandlerFailure> {
         Ok(output)
     }

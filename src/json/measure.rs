@@ -9,25 +9,25 @@ pub(crate) fn check(event: &Json, limits: &JsonLimits) -> Result<(), JsonError> 
         return Ok(());
     }
     let mut count = Count { left: limits.event_bytes };
-    // Only a full counter fails: names are text, and text is UTF-8.
+    // Only a full counter fails: all names are UTF-8, which always can be written.
     serde_json::to_writer(&mut count, event).map_err(|_| JsonError::TooLarge { limit: limits.event_bytes })
 }
 
-/// What is in one object or array and has not been looked at.
+/// The values of one object or array that have not been looked at.
 enum Rest<'json> {
     Array(std::slice::Iter<'json, Json>),
     Object(serde_json::map::Iter<'json>),
 }
 
-/// Goes through with a list of its own, so that no depth can exhaust the stack; no further than an event can be long. An upper bound of its length, which spares most
-/// events from being written for it.
+/// Measures the depth with a list of its own, so that no depth can exhaust the stack, and gives up where an event would be too long. Returns an
+/// upper bound of the length, which spares most events from being written to measure it.
 fn nesting(event: &Json, limits: &JsonLimits) -> Result<usize, JsonError> {
-    /// A number has no more characters, and nothing else that is no text; with what is around it.
+    /// No value but text has more characters, with what separates it from others.
     const SCALAR: usize = 32;
-    /// Of a character that is written as an escape.
+    /// The most characters for one that is written as an escape.
     const ESCAPED: usize = 6;
     let too_large = JsonError::TooLarge { limit: limits.event_bytes };
-    // A lower bound: two brackets or one character each, and what separates them.
+    // A lower bound: two brackets or one character for each value, and what separates them.
     let mut length = 0_usize;
     let mut at_most = 0_usize;
     let mut field = None;
@@ -41,7 +41,7 @@ fn nesting(event: &Json, limits: &JsonLimits) -> Result<usize, JsonError> {
                 length = length.saturating_add(text.len());
                 at_most = at_most.saturating_add(text.len().saturating_mul(ESCAPED));
             }
-            // Only possible where the program has made serde_json keep them as text.
+            // Possible only if the program has serde_json keep numbers as text.
             Some(Json::Number(number)) if !(number.is_i64() || number.is_u64() || number.is_f64()) => {
                 let reason = "an integer beyond 64 bits".to_owned();
                 return Err(JsonError::InvalidField { field: field.map_or_else(String::new, shortened), reason });
@@ -131,7 +131,7 @@ mod tests {
             check(&tower, &JsonLimits::new()).map_err(|e| e.to_string()),
             Err("an event is nested deeper than 120 levels".to_owned())
         );
-        // Dropping it would recurse, and is not ours to do.
+        // Taken apart level by level: dropping the whole would recurse.
         while let Json::Array(mut items) = tower {
             tower = items.pop().unwrap_or_default();
         }

@@ -1,10 +1,10 @@
-//! An event whose payload does not fit the type that its bus knows by that name: for those who need no type it is as good as any.
+//! An event whose payload does not fit the type that its bus knows by that name: handlers and subscriptions that need no type take it.
 
 use super::dynamic::Dynamic;
 use crate::event::{AnyOutput, Body, EventOptions, HandlerFailure, Json, JsonError, KnownType};
 use std::any::TypeId;
 
-/// It has the handlers and the options of its type; those who want a payload of that type are told why there is none.
+/// The body of such an event. It has the options of its type, and handlers that want a payload of that type fail with why there is none.
 pub(crate) struct Misfit {
     dynamic: Dynamic,
     known: KnownType,

@@ -1,8 +1,8 @@
 //! Events as JSON: what another process, in another language, writes and reads.
 //!
 //! The way in: text is looked over (`scan`) before it is parsed, parsed JSON is measured (`measure`), then its fields are read (`read`), an
-//! older payload is made one of today (`upcast`), and the event is let in: typed if the bus knows the type, else as a [`Dynamic`], and as a
-//! [`Misfit`] if it does not fit its type and somebody needs none. The way out: `write` for events, `bubus` for those that the Python
+//! older payload is made one of the current version (`upcast`), and the event is emitted: typed if the bus knows the type, else as a [`Dynamic`],
+//! and as a [`Misfit`] if it does not fit its type and a handler, subscription, forward or find needs none. The way out: `write` for events, `bubus` for those that the Python
 //! package reads (`style` says which), `snapshot` for buses. How a field is spelled is in `spelling`, for both ways. What `measure` and `read`
 //! refuse is not written either: the way out goes through them.
 //!
@@ -35,7 +35,7 @@ use style::Reader;
 impl EventBus {
     /// Emits an event as another process wrote it, by [`to_json`](Event::to_json) or in another language.
     ///
-    /// Also one of the Python package `bubus`; for the way there see [`JsonStyle`](crate::JsonStyle::bubus).
+    /// Events that the Python package `bubus` wrote are taken, too; for the way there see [`JsonStyle`](crate::JsonStyle::bubus).
     ///
     /// It needs `event_type`. Kept are id, creation time, version, parent id, emitting handler's id, path, options, and the payload
     /// as it was written, with fields that its type does not know; so is any other field `event_*`, which a later writer may have added.
@@ -110,10 +110,10 @@ impl EventBus {
         self.arrive(read::object(event)?.clone())
     }
 
-    /// The same from text. The length is checked before anything else is done, and duplicate fields are refused, where
-    /// parsed JSON has lost one of them.
+    /// Emits an event from JSON text, as [`emit_json`](EventBus::emit_json) does from parsed JSON. The length is checked before anything else is
+    /// done, and duplicate fields are refused, where parsed JSON has lost one of them.
     ///
-    /// Made for text that nobody has looked at: whatever it is, this ends after time and memory in proportion to the limit.
+    /// Made for text from untrusted sources: whatever it is, this ends after time and memory in proportion to the limit.
     ///
     /// ```
     /// use threadbus::{EventBus, JsonError};
@@ -133,7 +133,7 @@ impl EventBus {
         self.emit_json_slice(text.as_bytes())
     }
 
-    /// The same from bytes, which should be UTF-8.
+    /// Emits an event from the bytes of JSON text, which should be UTF-8, as [`emit_json_str`](EventBus::emit_json_str) does.
     ///
     /// ```
     /// use threadbus::{EventBus, JsonError};
@@ -168,7 +168,7 @@ impl EventBus {
 
         let mut options = arrival.options;
         if let Some(id) = arrival.origin.parent {
-            // It belongs to that one, be it known here or not, and not to the handler that brings it in.
+            // The event belongs to the parent that it names, be it known on this bus or not, and not to the handler that emits it.
             options.detached = true;
             options.parent = self.event(id);
         }
@@ -185,7 +185,7 @@ impl EventBus {
         }
     }
 
-    /// Whether somebody here takes an event whatever its payload is, though this one does not fit its type.
+    /// Whether a handler, subscription, forward or find of this bus takes the event though its payload does not fit its type.
     fn takes_misfit(&self, event_type: &str, error: &JsonError) -> bool {
         let core = self.core();
         !matches!(error, JsonError::NoCodec { .. })
@@ -278,8 +278,8 @@ impl AnyEvent {
     /// As [`AnyEvent::to_json`], and what the [style](JsonStyle) refuses.
     pub fn to_json_with(&self, style: JsonStyle) -> Result<Json, JsonError> {
         let fields = match style.reader {
-            Reader::Threadbus => write::event(self, style.results),
-            Reader::Bubus => bubus::event(self, style.results),
+            Reader::Threadbus => write::event(self, style),
+            Reader::Bubus => bubus::event(self, style),
         };
         let json = Json::Object(fields?);
         write::check(&json, self)?;

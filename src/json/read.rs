@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// An event as another process wrote it, before it is let in.
+/// An event as another process wrote it, before it is emitted.
 pub(crate) struct Arrival {
     pub(crate) event_type: String,
     pub(crate) options: EventOptions,
-    /// But for its payload.
+    /// Where it comes from, without its payload.
     pub(crate) origin: Origin,
     pub(crate) payload: Json,
 }
@@ -23,13 +23,14 @@ pub(crate) fn object(event: &Json) -> Result<&Fields, JsonError> {
 
 pub(crate) fn arrival(mut fields: Fields, limits: &JsonLimits) -> Result<Arrival, JsonError> {
     let mut arrival = envelope(&fields, limits)?;
-    // What is left is the payload.
+    // The fields that are left are the payload's.
     fields.retain(|name, _| !is_reserved(name));
     arrival.payload = Json::Object(fields);
     Ok(arrival)
 }
 
-/// The one function that says what JSON takes as an event, but for size and depth: who reads one asks it, and so does who writes one. All but the payload.
+/// Reads all of an event but its payload. The one function that says which JSON is an event, but for size and depth: reading and writing both
+/// go through it.
 pub(crate) fn envelope(fields: &Fields, limits: &JsonLimits) -> Result<Arrival, JsonError> {
     let mut fields = Reader { fields, looked_at: Vec::new(), kept: Fields::new(), limits };
     let event_type = match fields.name("event_type")? {
@@ -68,14 +69,14 @@ pub(crate) fn envelope(fields: &Fields, limits: &JsonLimits) -> Result<Arrival, 
 
 struct Reader<'json> {
     fields: &'json Fields,
-    /// The event's own fields that were asked for.
+    /// The event's own fields that were read.
     looked_at: Vec<&'static str>,
     kept: Fields,
     limits: &'json JsonLimits,
 }
 
 impl<'json> Reader<'json> {
-    /// Absent and null are the same.
+    /// A field's value; none if it is absent or null.
     fn look(&mut self, field: &'static str) -> Option<&'json Json> {
         self.looked_at.push(field);
         self.fields.get(field).filter(|value| !value.is_null())
@@ -95,7 +96,7 @@ impl<'json> Reader<'json> {
         Ok(Some(name))
     }
 
-    /// What comes from elsewhere ends up in logs.
+    /// Refuses a name that would spoil a log: names from other processes end up there.
     fn check_name(&self, field: &str, name: &str) -> Result<(), JsonError> {
         if name.len() > self.limits.name_bytes {
             return Err(JsonError::NameTooLong { field: field.to_owned(), limit: self.limits.name_bytes });
@@ -111,7 +112,7 @@ impl<'json> Reader<'json> {
 
     fn id(&mut self, field: &'static str) -> Result<Option<Uuid>, JsonError> {
         let Some(text) = self.text(field)? else { return Ok(None) };
-        // Of the ways to write one, the others are shorter or longer.
+        // Only the way to write an id with hyphens has 36 characters.
         match Uuid::try_parse(text).ok().filter(|_| text.len() == 36) {
             Some(id) if id.is_nil() => Err(invalid(field, "the nil UUID is no id")),
             Some(id) => Ok(Some(id)),
@@ -125,7 +126,7 @@ impl<'json> Reader<'json> {
         time.map(Some).ok_or_else(|| invalid(field, "not a time like 2025-01-02T03:04:05.678901234Z"))
     }
 
-    /// Comes out again as it was written: 20 and 20.0 are the same time.
+    /// Reads a timeout, and keeps it as it was written, 20 or 20.0, so that it comes out as it came.
     fn seconds(&mut self, field: &'static str) -> Result<Knob, JsonError> {
         let Some(value) = self.look(field) else { return Ok(Knob::Unset) };
         let Some(seconds) = value.as_f64() else { return Err(not_a(field, "number", value)) };
@@ -171,7 +172,7 @@ impl<'json> Reader<'json> {
         path.iter().map(label).collect()
     }
 
-    /// A schema: others check results by it, here types do.
+    /// Keeps the schema by which other processes check results. On this bus types do that.
     fn keep_result_type(&mut self, field: &'static str) -> Result<(), JsonError> {
         match self.look(field) {
             None => {}
@@ -183,7 +184,7 @@ impl<'json> Reader<'json> {
         Ok(())
     }
 
-    /// How far it came elsewhere is not told on, so a later writer may say that in other words.
+    /// Skips how far the event had come elsewhere, whatever is said there: a later writer may use other words.
     fn skip_the_past(&mut self) {
         const PAST: [&str; 6] = [
             "event_started_at",
@@ -196,7 +197,8 @@ impl<'json> Reader<'json> {
         self.looked_at.extend(PAST);
     }
 
-    /// All other fields are the payload's, beside what later writers say of an event.
+    /// Checks the names of all fields, and returns the event's own that come out as they came, those that later writers may have added among
+    /// them. All others are the payload's.
     fn rest(mut self) -> Result<Fields, JsonError> {
         for (name, value) in self.fields {
             if is_of_event(name) && !self.looked_at.contains(&name.as_str()) {

@@ -24,11 +24,11 @@ struct Scan<'text> {
     at: usize,
     depth: usize,
     open: Vec<Open<'text>>,
-    /// Name of the event's field that this is in.
+    /// The name of the event's field in which the scan is.
     field: Option<Name<'text>>,
 }
 
-/// Without its quotes and escapes.
+/// A field's name without quotes and escapes.
 type Name<'text> = Cow<'text, [u8]>;
 
 enum Open<'text> {
@@ -91,7 +91,7 @@ impl<'text> Scan<'text> {
             plain if !escaped => Cow::Borrowed(plain),
             _ => match serde_json::from_slice::<String>(&self.text[start - 1..=end]) {
                 Ok(name) => Cow::Owned(name.into_bytes()),
-                // The parser will say the same.
+                // The parser would refuse it for the same reason.
                 Err(error) => return Err(error.into()),
             },
         };
@@ -104,7 +104,7 @@ impl<'text> Scan<'text> {
         Err(JsonError::DuplicateField { field: shortened(&String::from_utf8_lossy(&name)) })
     }
 
-    /// A parser would make a rounded number of an integer beyond 64 bits.
+    /// Refuses an integer beyond 64 bits, which the parser would round.
     fn number(&mut self) -> Result<(), JsonError> {
         let start = self.at - 1;
         let rest = &self.text[self.at..];

@@ -40,7 +40,7 @@ pub(crate) fn bus(bus: &EventBus) -> Json {
     })
 }
 
-/// By id, and the ids by pattern, each in the order of registration.
+/// The handlers by id, and the ids by pattern, each in the order of registration.
 fn handlers(bus: &EventBus) -> (Fields, Fields) {
     let (mut handlers, mut by_key) = (Fields::new(), Fields::new());
     for entry in bus.core().registry.entries() {

@@ -5,7 +5,7 @@ use crate::sys::one_line::on_one_line;
 use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 use std::time::Duration;
 
-/// Values of one kind, each with its name.
+/// The values of an option, each with its name in JSON.
 pub(crate) type Names<T> = &'static [(T, &'static str)];
 
 pub(crate) const STATUS: Names<EventStatus> =
@@ -21,7 +21,8 @@ pub(crate) const EVENT_CONCURRENCY: Names<EventConcurrency> = &[
     (EventConcurrency::BusSerial, "bus-serial"),
     (EventConcurrency::Parallel, "parallel"),
 ];
-/// The other implementations know `serial`, and mean within an event, and `parallel`; their older versions know the other two.
+/// Other implementations write `serial`, by which they mean one at a time within an event, and `parallel`; their older versions write the
+/// other two.
 pub(crate) const HANDLER_CONCURRENCY: Names<HandlerConcurrency> = &[
     (HandlerConcurrency::GlobalSerial, "global-serial"),
     (HandlerConcurrency::BusSerial, "bus-serial"),
@@ -39,19 +40,19 @@ pub(crate) fn value<T: Copy>(names: Names<T>, name: &str) -> Option<T> {
     names.iter().find(|(_, known)| *known == name).map(|(value, _)| *value)
 }
 
-/// UTC, nine fractional digits, `Z`.
+/// A time in UTC, with nine fractional digits and `Z`.
 pub(crate) fn time(time: DateTime<Utc>) -> Json {
     Json::from(time.to_rfc3339_opts(SecondsFormat::Nanos, true))
 }
 
-/// RFC 3339, up to nanoseconds; the years that four digits can write.
+/// Reads a time by RFC 3339, up to nanoseconds, in the years that four digits can write.
 pub(crate) fn read_time(text: &str) -> Option<DateTime<Utc>> {
     let digits = text.split_once('.').map_or(0, |(_, rest)| rest.bytes().take_while(u8::is_ascii_digit).count());
     let time = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
     (digits <= 9 && (0..=9999).contains(&time.year())).then_some(time)
 }
 
-/// Seconds; turned off and unset are the same here.
+/// A timeout in seconds. Null if it is turned off or not set.
 pub(crate) fn seconds(limit: Knob) -> Json {
     duration(limit.get())
 }
@@ -64,7 +65,7 @@ pub(crate) fn optional(value: Option<impl Into<Json>>) -> Json {
     value.map_or(Json::Null, Into::into)
 }
 
-/// Enough of a name to recognise it, for a message: others choose how long it is, and what is in it.
+/// Enough of a name to recognise it in a message: another process chose how long it is, and what is in it.
 pub(crate) fn shortened(name: &str) -> String {
     const ENOUGH: usize = 80;
     let name = &*on_one_line(name);
@@ -79,7 +80,7 @@ pub(crate) fn is_reserved(field: &str) -> bool {
     is_of_event(field) || field.starts_with("model_")
 }
 
-/// Whether a field says something of the event, be it known here or not.
+/// Whether a field says something of the event, be it known to this version or not.
 pub(crate) fn is_of_event(field: &str) -> bool {
     field.starts_with("event_")
 }

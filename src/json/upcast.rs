@@ -1,4 +1,4 @@
-//! Older payloads become those of today on their way in.
+//! Payloads of older versions become those of the current version on their way in.
 
 use super::read::Arrival;
 use super::spelling::is_reserved;
@@ -6,15 +6,15 @@ use crate::bus::{EventBus, Upcaster, callback};
 use crate::event::{BuildError, Fields, HandlerError, Json, JsonError, KnownType};
 use std::sync::Arc;
 
-/// What an event says that names no version, as [`Payload::version`](crate::Payload::version) does.
+/// The version of an event that names none, as in [`Payload::version`](crate::Payload::version).
 const UNSAID: &str = "0.0.1";
 
 impl EventBus {
-    /// Registers an upcaster: it makes a payload of an older version one of a later version, before anybody on this bus sees it.
+    /// Registers an upcaster: it makes a payload of an older version one of a later version, before any handler of this bus sees it.
     ///
     /// It is called for each event of that type that comes as JSON with that `event_version`; one without counts as `0.0.1`, as in
     /// [`Payload::version`](crate::Payload::version). Upcasters chain: what comes out goes through the one that takes that version, until the version
-    /// of the type that this bus knows is reached, or nobody takes it. The event then has the payload and the version that came out, also where
+    /// of the type that this bus knows is reached, or no upcaster takes it. The event then has the payload and the version that came out, also where
     /// it is passed on. `upcaster` gets the payload without the event's own fields, and returns an object as well. An error or a panic in it
     /// counts as a payload that does not fit its type: see [`emit_json`](EventBus::emit_json).
     ///
@@ -65,7 +65,7 @@ impl EventBus {
         self.core().upcasters.add(event_type, from, Upcaster { to: to.into(), call: Arc::new(upcaster) })
     }
 
-    /// Payload and version of what has arrived, as they are to be here. After an error they are as they came.
+    /// Makes payload and version of an arrival those that this bus is to have. After an error they are as they came.
     pub(super) fn upcast_arrival(&self, arrival: &mut Arrival, known: Option<&KnownType>) -> Result<(), JsonError> {
         let event_type = &arrival.event_type;
         let mut reached: Option<(Arc<str>, Json)> = None;
@@ -96,7 +96,7 @@ impl EventBus {
 }
 
 fn call(upcaster: &Upcaster, payload: Json) -> Result<Fields, String> {
-    // The error's text is the user's code as well.
+    // An error's text is written by the user's code as well.
     let called = callback(|| (upcaster.call)(payload).map_err(|error| error.to_string()));
     match called.map_err(|panic| format!("it panicked: {panic}"))?? {
         Json::Object(fields) => match fields.keys().find(|field| is_reserved(field)) {

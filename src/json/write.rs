@@ -1,6 +1,7 @@
 //! An event as one flat object.
 
 use super::spelling::{self, is_reserved, name, optional, seconds, shortened, time};
+use super::style::JsonStyle;
 use super::{measure, read};
 use crate::bus::{Look, callback, json_limits};
 use crate::event::{
@@ -11,18 +12,19 @@ use std::sync::Arc;
 
 const RESULTS: &str = "event_results";
 
-/// Nothing is written that would be refused when it is read again: by a bus with default limits, and by the event's own, which may take more.
+/// Refuses what would be refused when it is read again, by a bus with default limits and by the event's own, which may take more.
 pub(crate) fn check(json: &Json, event: &AnyEvent) -> Result<(), JsonError> {
     let limits = json_limits(event).or_larger(JsonLimits::new());
     measure::check(json, &limits)?;
     read::envelope(read::object(json)?, &limits).map(drop)
 }
 
-pub(crate) fn event(event: &AnyEvent, with_results: bool) -> Result<Fields, JsonError> {
+/// The event's fields in the style of this crate.
+pub(crate) fn event(event: &AnyEvent, style: JsonStyle) -> Result<Fields, JsonError> {
     let mut fields = payload(event)?;
     let look = Look::at(event);
     own_fields(event, &look, &mut fields);
-    if with_results {
+    if style.results {
         let results = look.results.iter().map(|(bus, shown)| {
             let value = shown.value.as_ref().map(AnyOutput::to_json).transpose()?;
             Ok(Json::Object(result(event, bus, shown, optional(value))))
@@ -33,7 +35,7 @@ pub(crate) fn event(event: &AnyEvent, with_results: bool) -> Result<Fields, Json
     Ok(fields)
 }
 
-/// For a snapshot, where one event that cannot be JSON must not keep the others from being shown: it bears the reason.
+/// The event for a snapshot. One that cannot be JSON must not keep the others from being shown, so it has the reason in `json_error`.
 pub(crate) fn event_or_reason(event: &AnyEvent) -> Json {
     let payload = payload(event);
     let is_whole = payload.is_ok();
@@ -69,7 +71,7 @@ pub(crate) fn payload(event: &AnyEvent) -> Result<Fields, JsonError> {
     }
 }
 
-/// All but the results.
+/// Adds the event's own fields, but for the results.
 pub(crate) fn own_fields(event: &AnyEvent, look: &Look, fields: &mut Fields) {
     let options = &look.options;
     let own = [
@@ -126,7 +128,7 @@ fn result(event: &AnyEvent, bus: &Arc<BusIdentity>, shown: &HandlerResult<AnyOut
     fields
 }
 
-/// What a result and a bus's list of handlers say of a handler alike.
+/// The fields of a handler, for a result and for a bus's list of handlers.
 pub(crate) fn handler(handler: &HandlerInfo, bus: &BusIdentity) -> Fields {
     let place = handler.location();
     let fields = [
@@ -150,7 +152,7 @@ fn failure(failure: &HandlerFailure) -> Json {
         HandlerFailure::Worker(_) => "Worker",
         HandlerFailure::WorkerStart(_) => "WorkerStart",
     };
-    // The user's `Display`.
+    // The failure's text may be written by the user's code.
     let message = callback(|| failure.to_string()).unwrap_or_else(|panic| format!("its Display panicked: {panic}"));
     json!({ "type": kind, "message": message })
 }

@@ -7,7 +7,7 @@ use metrics::{counter, gauge};
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-/// By name.
+/// What was published, by name.
 static PUBLISHED: LazyLock<Mutex<BTreeMap<String, Series>>> = LazyLock::new(|| Mutex::new(BTreeMap::new()));
 
 impl BusMetrics {
@@ -56,7 +56,8 @@ impl BusMetrics {
             for ((name, _), total) in counters.iter().zip(total) {
                 counter!(*name, "bus" => bus.to_owned()).absolute(total);
             }
-            // The recorder is called under no lock: whoever set it while another one published sets it again.
+            // The recorder is called under no lock, so another thread may have set a lower number since: the total is read once more, and set if
+            // it has grown.
             let now = PUBLISHED.lock().get(bus).map_or(total, Series::total);
             if now == total {
                 break;
@@ -102,7 +103,7 @@ mod tests {
 
     type Seen = Arc<Mutex<BTreeMap<String, f64>>>;
 
-    /// Keeps what was set last, by name and labels.
+    /// A recorder that keeps the last value of each series, by name and labels.
     #[derive(Default)]
     struct Keeping(Seen);
     struct Set(String, Seen);
@@ -180,7 +181,7 @@ mod tests {
         assert_eq!(seen.len(), 13 + 3 + 4 + 8);
     }
 
-    /// What a recorder has of a counter, published for `bus`.
+    /// Publishes `bus`, and returns what the recorder then has of a counter.
     fn published(recorder: &Keeping, name: &str, bus: &EventBus) -> Option<f64> {
         metrics::with_local_recorder(recorder, || bus.metrics().publish(name));
         recorder
@@ -202,7 +203,7 @@ mod tests {
         assert_eq!(published(&recorder, "twins", &one), Some(8.0));
         one.emit(Tick);
         assert_eq!(published(&recorder, "twins", &one), Some(9.0));
-        // What is gone stays counted, and one that comes later adds to it.
+        // A bus that is gone stays counted, and a later one of its name adds to it.
         drop(one);
         let third = EventBus::new("twins");
         third.emit(Tick);

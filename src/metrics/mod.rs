@@ -40,51 +40,51 @@ use std::time::Duration;
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct BusMetrics {
-    /// Deliveries taken.
+    /// How many deliveries were taken.
     pub emitted: u64,
-    /// Of which a handler started, or that had none, and whose handlers have all ended, well or not.
+    /// How many deliveries are complete: a handler started, or there was none, and all handlers have ended, well or not.
     pub completed: u64,
-    /// Of the completed ones those with a handler that failed for good: an error, a panic, a timeout, a wrong type. Being given up for
+    /// How many of the completed ones had a handler that failed for good: an error, a panic, a timeout, a wrong type. Being given up for
     /// a reason outside of it (`cancel`, a lost `first`, a parent's timeout, a shutdown) is no failure of a handler.
     pub failed: u64,
-    /// Of the failed ones those in which a handler's or the event's own timeout passed.
+    /// How many of the failed ones had a handler's or the event's own timeout pass.
     pub timed_out: u64,
-    /// Ended before any handler started, other than fallen out of a full queue.
+    /// How many ended before any handler started, those that fell out of a full queue apart.
     pub cancelled: u64,
-    /// Refused, for whatever reason.
+    /// How many were refused, for whatever reason.
     pub rejected: u64,
-    /// Fallen out of a full queue, under [`OnFull::DropOldest`](crate::OnFull::DropOldest).
+    /// How many fell out of a full queue, under [`OnFull::DropOldest`](crate::OnFull::DropOldest).
     pub dropped: u64,
-    /// Run on the emitting thread, under [`OnFull::RunInline`](crate::OnFull::RunInline).
+    /// How many ran on the emitting thread, under [`OnFull::RunInline`](crate::OnFull::RunInline).
     pub ran_inline: u64,
-    /// Completed without a handler.
+    /// How many completed without a handler.
     pub unhandled: u64,
-    /// Attempts after the first.
+    /// How many attempts were made after a handler's first.
     pub retries: u64,
-    /// Handlers that succeeded after a failed attempt.
+    /// How many handlers succeeded after a failed attempt.
     pub recovered: u64,
-    /// Handlers that came back after they had been given up; what they returned was dropped.
+    /// How many handlers came back after they had been given up; what they returned was dropped.
     pub late_results: u64,
-    /// Queued and not started.
+    /// How many are queued and not started.
     pub queued: usize,
-    /// The same by priority: 8 to 10, 4 to 7, 0 to 3.
+    /// How many are queued by priority: 8 to 10, 4 to 7, 0 to 3.
     pub queued_by_band: [usize; 3],
-    /// Started, with handlers that have not ended. Children do not count.
+    /// How many are started and have handlers that have not ended. Children do not count.
     pub in_flight: usize,
-    /// Of `in_flight` those of which nothing runs: in line for a place under a [`Limit`](crate::Limit), for a worker process or for the permit of a
+    /// How many of `in_flight` have no handler that runs: they are in line for a place under a [`Limit`](crate::Limit), for a worker process or for the permit of a
     /// serial handler, or between two attempts. They count against the queue's capacity, like what is queued.
     pub waiting: usize,
-    /// `queued` and `waiting` as a part of the queue's capacity; 0 if that is not bounded.
+    /// How full the queue is: `queued` and `waiting` as a part of its capacity; 0 if that is not bounded.
     pub utilization: f64,
-    /// Failures kept.
+    /// How many failures are kept.
     pub dead_letters: usize,
-    /// Failures that had to go for later ones.
+    /// How many failures had to go for later ones.
     pub dead_letters_evicted: u64,
-    /// From the emit, or the forward, to the start of the first handler: queued and waiting.
+    /// The time from the emit, or the forward, to the start of the first handler: queued and waiting.
     pub queue_time: LatencySummary,
-    /// Of each attempt of each handler.
+    /// The time of each attempt of each handler.
     pub handler_time: LatencySummary,
-    /// Whose numbers they are.
+    /// The bus whose numbers they are.
     #[cfg(feature = "metrics")]
     #[serde(skip)]
     pub(crate) source: totals::Source,
@@ -96,17 +96,17 @@ pub struct BusMetrics {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct LatencySummary {
-    /// How often it was measured.
+    /// How many times were measured.
     pub count: u64,
-    /// On average. Zero if it was never measured, as the others.
+    /// The average. Zero if there is none, as the others.
     pub mean: Duration,
-    /// Half of them took no longer.
+    /// Half of the times are no longer.
     pub p50: Duration,
-    /// 95 of 100 took no longer.
+    /// 95 of 100 times are no longer.
     pub p95: Duration,
-    /// 99 of 100 took no longer.
+    /// 99 of 100 times are no longer.
     pub p99: Duration,
-    /// The longest.
+    /// The longest time.
     pub max: Duration,
 }
 
@@ -124,7 +124,7 @@ impl LatencySummary {
 }
 
 impl EventBus {
-    /// Its numbers at this moment. Never waits for handlers; takes as long as it takes to look through the queue.
+    /// The numbers of the bus at this moment. Never waits for handlers; looks through the queue.
     ///
     /// ```
     /// use threadbus::{EventBus, OnFull, Payload};
@@ -146,7 +146,7 @@ impl EventBus {
         };
         let recorded = core.recorder.read();
         let queued_by_band = core.queued_by_band();
-        // In this order each is at least the one before it, so what lies between them is never negative.
+        // Read in this order, each number is at least the one before it, so no difference is negative.
         let counters = &core.counters;
         let [completed, cancelled, dropped] =
             [End::Completed, End::Cancelled, End::Dropped].map(|end| counters.ended(end));

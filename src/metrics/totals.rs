@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 /// How many counters a bus has.
 pub(crate) const COUNTERS: usize = 13;
 
-/// Which bus a snapshot is of; none for one that was made up. Two snapshots are equal if their numbers are.
+/// The bus of a snapshot; none for a snapshot that a test made up. All are equal, so that two snapshots are if their numbers are.
 #[derive(Default)]
 pub(crate) struct Source(Option<(BusId, AssertUnwindSafe<Weak<BusIdentity>>)>);
 
@@ -22,7 +22,7 @@ impl Source {
         self.0.as_ref().map(|(id, _)| *id)
     }
 
-    /// Snapshots of it may still come.
+    /// Whether snapshots of the bus may still be published.
     fn is_there(&self) -> bool {
         self.0.as_ref().is_none_or(|(_, bus)| bus.strong_count() > 0)
     }
@@ -49,7 +49,7 @@ impl fmt::Debug for Source {
 /// What was published under one name.
 #[derive(Default)]
 pub(crate) struct Series {
-    /// Of all its buses, those that are gone included.
+    /// The sums over all buses of the name, those that are gone included.
     total: [u64; COUNTERS],
     buses: Vec<Published>,
     sweep: Sweep,

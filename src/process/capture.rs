@@ -1,17 +1,15 @@
-//! What a command writes: the end of it, its lines as they come, and what a failure shows of it.
+//! What a command writes, as it comes: the end of each stream is kept, and a callback gets the lines.
 
 use super::command::Command;
-use super::output::{Captured, OutputLine};
+use super::excerpt::{SHOWN, show};
+use super::output::{Captured, OutputLine, Stream};
 use super::text::{self, LONGEST_LINE, Lines};
 use crate::sys::sync::Mutex;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-/// How much of each stream a failure shows.
-const SHOWN: usize = 4 * 1024;
-
-/// The last bytes of many.
+/// The last bytes of a stream.
 #[derive(Debug, Default)]
 pub(crate) struct Tail {
     bytes: VecDeque<u8>,
@@ -32,7 +30,7 @@ impl Tail {
         self.lost += (too_many + bytes.len() - fits.len()) as u64;
     }
 
-    /// It, and how many bytes came before it. Begins with a whole character.
+    /// The bytes kept, from the beginning of a character on, and how many came before them.
     fn take(&mut self) -> (Vec<u8>, u64) {
         let mut bytes = Vec::from(std::mem::take(&mut self.bytes));
         if self.lost > 0 {
@@ -44,7 +42,7 @@ impl Tail {
     }
 }
 
-/// What a failure shows of both streams, kept up to date while a command runs: the watch reads it when the handler's time is up.
+/// The ends of both streams for a failure's text, kept up to date while the command runs: the watch reads them when the handler's time is up.
 pub(crate) struct Said {
     program: String,
     ends: [Mutex<Tail>; 2],
@@ -63,32 +61,10 @@ impl fmt::Display for Said {
     }
 }
 
-/// `, which wrote "…"`, each stream by its end; nothing if nothing was written.
-pub(crate) fn show(
-    f: &mut fmt::Formatter<'_>,
-    who: &str,
-    (stdout, lost): (&[u8], u64),
-    (stderr, lost_errors): (&[u8], u64),
-) -> fmt::Result {
-    let mut and = who;
-    for (bytes, lost, what) in [(stdout, lost, "wrote"), (stderr, lost_errors, "wrote to its error output")] {
-        if bytes.is_empty() {
-            continue;
-        }
-        let cut = bytes.len().saturating_sub(SHOWN);
-        let end = &bytes[cut..];
-        let end = if cut > 0 { &end[text::first_whole(end)..] } else { end };
-        let more = if cut > 0 || lost > 0 { "…" } else { "" };
-        write!(f, "{and} {what} {more}{:?}", String::from_utf8_lossy(end))?;
-        and = " and";
-    }
-    Ok(())
-}
-
-/// Who is told of each line.
+/// Called with each line.
 pub(crate) type OnLine<'l> = &'l mut dyn FnMut(OutputLine<'_>);
 
-/// Takes what a command writes to its two streams.
+/// Takes what a command writes to its two streams, for the thread that runs it.
 pub(crate) struct Capture<'l> {
     kept: [Tail; 2],
     lines: [Lines; 2],
@@ -110,30 +86,31 @@ impl<'l> Capture<'l> {
         }
     }
 
-    /// What a failure shows.
+    /// The ends of both streams, for a failure's text.
     pub(crate) fn said(&self) -> Arc<Said> {
         Arc::clone(&self.said)
     }
 
-    /// `stream`: 0 is the output, 1 the error output.
-    pub(crate) fn push(&mut self, stream: usize, bytes: &[u8]) {
-        self.kept[stream].push(bytes);
-        self.said.ends[stream].lock().push(bytes);
+    /// More of what the command has written.
+    pub(crate) fn push(&mut self, stream: Stream, bytes: &[u8]) {
+        let number = stream as usize;
+        self.kept[number].push(bytes);
+        self.said.ends[number].lock().push(bytes);
         if let Some(on_line) = &mut self.on_line {
-            self.lines[stream].push(bytes, |line| on_line(OutputLine::new(line, stream == 1)));
+            self.lines[number].push(bytes, |line| on_line(OutputLine::new(line, stream)));
         }
     }
 
-    /// Lines that have no end.
+    /// Hands on the last lines, which have no end.
     pub(crate) fn finish(&mut self) {
         if let Some(on_line) = &mut self.on_line {
-            for (stream, lines) in self.lines.iter_mut().enumerate() {
-                lines.finish(|line| on_line(OutputLine::new(line, stream == 1)));
+            for (stream, lines) in Stream::BOTH.into_iter().zip(&mut self.lines) {
+                lines.finish(|line| on_line(OutputLine::new(line, stream)));
             }
         }
     }
 
-    /// Of each stream what was kept, and how much came before that.
+    /// What was kept of each stream, and how many bytes came before that.
     pub(crate) fn take(&mut self) -> [(Captured, u64); 2] {
         self.kept.each_mut().map(|tail| {
             let (bytes, lost) = tail.take();

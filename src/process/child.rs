@@ -14,7 +14,7 @@ use std::time::Duration;
 /// How often to look for an exit where the system cannot announce it.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// How much is read at once.
+/// How many bytes are read at once.
 pub(crate) const CHUNK: usize = 64 * 1024;
 
 /// To whom a child's signals go.
@@ -26,7 +26,7 @@ pub(crate) enum Target {
     Alone,
 }
 
-/// A child whose end is announced. Dropped alive, it is killed with its group.
+/// A child process whose end can be waited for. Dropped alive, it is killed with its group.
 #[derive(Debug)]
 pub(crate) struct Watched {
     pid: Pid,
@@ -42,7 +42,7 @@ impl Watched {
         Watched::of(pid, Target::Group(pid))
     }
 
-    /// A child of ours that nobody else waits for.
+    /// A child of this process that no other thread reaps.
     pub(crate) fn of(pid: Pid, target: Target) -> Self {
         Watched { pid, target, exit: announcement(pid), reaped: false }
     }
@@ -51,36 +51,36 @@ impl Watched {
         self.pid
     }
 
-    /// Readable from its end on. None where the system has no such thing.
+    /// Readable from the child's end on. None where the system has no such thing.
     pub(crate) fn exit_fd(&self) -> Option<BorrowedFd<'_>> {
         self.exit.as_ref().map(AsFd::as_fd)
     }
 
-    /// Until when to sleep at most, so that its end is not missed.
+    /// The latest time at which to look at the child again, if `until` is when there is something else to do.
     pub(crate) fn look_again(&self, until: Tick) -> Tick {
         if self.exit.is_some() { until } else { until.min(clock::after(clock::now(), LOOK)) }
     }
 
-    /// Whether it has ended; it stays a zombie, so that its group keeps its number.
+    /// Whether the child has ended; it stays a zombie, so that its group keeps its number.
     pub(crate) fn has_exited(&self) -> bool {
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        // An error means that it is not there any more, because the program has the system reap its children.
+        // An error means that there is no such child any more, because the program has the system reap its children.
         self.reaped || !matches!(rustix::process::waitid(WaitId::Pid(self.pid), look), Ok(None))
     }
 
-    /// To all of its group.
+    /// Sends a signal to the child's target.
     pub(crate) fn signal(&self, signal: Signal) {
         if self.reaped {
             return;
         }
-        // That nobody is there any more is fine.
+        // An error means that no process is there any more, which is fine.
         let _ = match self.target {
             Target::Group(group) => rustix::process::kill_process_group(group, signal),
             Target::Alone => rustix::process::kill_process(self.pid, signal),
         };
     }
 
-    /// Kills what is left of its group, and itself, which may have left the group.
+    /// Kills what is left of the child's group, and the child, which may have left the group.
     pub(crate) fn kill(&self) {
         self.signal(Signal::KILL);
         if !self.has_exited() {
@@ -88,7 +88,7 @@ impl Watched {
         }
     }
 
-    /// Ends what is left of its group, waits for it and takes it off the system's list. Blocks until it has ended.
+    /// Kills the child with its group and reaps it. Blocks until it has ended. None if the system does not know how it ended.
     pub(crate) fn reap(&mut self) -> Option<ExitStatus> {
         self.kill();
         self.reaped = true;
@@ -136,6 +136,7 @@ pub(crate) fn describe(status: Option<ExitStatus>) -> String {
     }
 }
 
+/// For [`poll`]: until there is something to read.
 pub(crate) fn readable<'fd>(fd: &'fd impl AsFd) -> PollFd<'fd> {
     PollFd::new(fd, PollFlags::IN)
 }
@@ -147,24 +148,24 @@ pub(crate) fn is_writable(fd: &impl AsFd) -> bool {
     matches!(rustix::event::poll(&mut fds, Some(&now)), Ok(1..))
 }
 
-/// Sleeps until one of them is ready (or broken), or until then; also returns early for no reason.
+/// Sleeps until one of the files is ready (or broken), or until `until`; also returns early for no reason.
 pub(crate) fn poll(fds: &mut [PollFd<'_>], until: Tick) {
     let left = until.saturating_sub(clock::now());
     let timeout = Timespec { tv_sec: (left / 1_000_000_000).cast_signed(), tv_nsec: (left % 1_000_000_000) as _ };
     let _ = rustix::event::poll(fds, (until != NEVER).then_some(&timeout));
 }
 
-/// What reading from a pipe or socket gave, without waiting.
+/// What reading from a pipe or socket gave.
 pub(crate) enum Got {
     /// So many bytes.
     Some(usize),
-    /// Nothing now.
+    /// Nothing is there now.
     Nothing,
     /// Its other end is closed.
     End,
 }
 
-/// Reads once if there is something.
+/// Reads once, if there is something to read. Never blocks.
 pub(crate) fn read_ready(mut source: impl Read + AsFd, buffer: &mut [u8]) -> Got {
     let mut fds = [readable(&source)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };

@@ -1,9 +1,8 @@
-//! A program as a payload, and what became of it.
+//! A program to run, as a payload.
 
-use super::capture::OnLine;
-use super::output::{Captured, CommandError, CommandOutput, OutputLine};
+use super::output::{Captured, CommandError, CommandOutput};
 use super::spelling;
-use crate::event::{BoxError, Event, HandlerError};
+use crate::event::BoxError;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -11,7 +10,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A program to run, as a payload; [`run_command`] is its handler.
+/// A program to run, as a payload; [`run_command`](super::run_command) is its handler.
 ///
 /// No shell is involved: the program gets its arguments as they are. (A script that does not say what runs it is run by `/bin/sh`.) It runs in a session and a process group of its own, which is ended as
 /// a whole when the handler times out or is cancelled (terminated, and killed after [`kill_grace`](Command::kill_grace)), when this process
@@ -46,34 +45,34 @@ use std::time::Duration;
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
-    /// A path, or a name to look for in `PATH`.
+    /// What to run: a path, or a name to look for in `PATH`.
     #[serde(with = "spelling::program")]
     pub program: OsString,
-    /// Each is one argument, whatever characters it has.
+    /// Its arguments: each is one, whatever characters it has.
     #[serde(default, with = "spelling::args")]
     pub args: Vec<OsString>,
-    /// Where it runs. Default: where this process does.
+    /// The directory in which the command runs. Default: this process's.
     #[serde(default)]
     pub cwd: Option<PathBuf>,
-    /// Changes to the environment that it inherits: a value, or `None` to remove the variable.
+    /// Changes to the environment that the command inherits: a value, or `None` to remove the variable.
     #[serde(default, with = "spelling::env")]
     pub env: BTreeMap<OsString, Option<OsString>>,
-    /// Whether it inherits nothing but what `env` says. Default false.
+    /// Whether the command's environment is nothing but what `env` says. Default false.
     #[serde(default)]
     pub clear_env: bool,
-    /// What it reads. Default: nothing.
+    /// What the command reads. Default: nothing.
     #[serde(default)]
     pub stdin: Input,
-    /// Where its output goes. Default: captured.
+    /// Where the command's output goes. Default: captured.
     #[serde(default)]
     pub stdout: Sink,
-    /// Where its error output goes. Default: captured.
+    /// Where the command's error output goes. Default: captured.
     #[serde(default)]
     pub stderr: Sink,
-    /// How long it may take to end once it was asked to (`SIGTERM`), before it is killed. Default 2 s.
+    /// How long the command may take to end once it was asked to (`SIGTERM`), before it is killed. Default 2 s.
     #[serde(default = "default_grace", with = "spelling::seconds")]
     pub kill_grace: Duration,
-    /// How many bytes of each captured stream are kept, the last ones. Default 16 MiB.
+    /// How many bytes of each captured stream are kept at most: the last ones. Default 16 MiB.
     #[serde(default = "default_capture")]
     pub max_capture: usize,
     /// Whether an end by a signal or with another code than 0 is an error. Default false: it is a value.
@@ -96,14 +95,14 @@ crate::event!(Command => CommandOutput);
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Input {
-    /// Nothing: the end of input at once.
+    /// No input: its end comes at once.
     #[default]
     Null,
     /// These bytes. A command may end without having read them.
     Bytes(Captured),
     /// The content of this file.
     File(PathBuf),
-    /// What this process would read, and its terminal, if it has one.
+    /// This process's own input, and its terminal, if it has one.
     ///
     /// Where this process is in the foreground of a terminal, so is the command: it may ask there, and Ctrl-C reaches both. Then it is in this
     /// process's group, and what it has started itself is not ended with it. Where this process is in the background, the system stops the
@@ -123,16 +122,16 @@ pub enum Sink {
     File(PathBuf),
     /// To the end of this file, which is made if need be.
     Append(PathBuf),
-    /// Nowhere.
+    /// Nowhere: it is dropped.
     Null,
-    /// To this process's own.
+    /// To this process's own output.
     Inherit,
-    /// Of `stderr`: to wherever `stdout` goes, in the order in which it was written.
+    /// For `stderr` only: to wherever `stdout` goes, in the order in which both were written.
     Stdout,
 }
 
 impl Command {
-    /// That program, without arguments.
+    /// A command that runs `program` without arguments.
     pub fn new(program: impl Into<OsString>) -> Self {
         Command {
             program: program.into(),
@@ -149,67 +148,67 @@ impl Command {
         }
     }
 
-    /// One more argument.
+    /// Adds an argument.
     pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
         self.args.push(arg.into());
         self
     }
 
-    /// More arguments.
+    /// Adds arguments.
     pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
         self
     }
 
-    /// Where it runs. Default: where this process does.
+    /// Sets the directory in which the command runs. Default: this process's.
     pub fn cwd(mut self, dir: impl Into<PathBuf>) -> Self {
         self.cwd = Some(dir.into());
         self
     }
 
-    /// Sets a variable of its environment.
+    /// Sets a variable in the command's environment.
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.env.insert(name.into(), Some(value.into()));
         self
     }
 
-    /// Removes a variable from its environment.
+    /// Removes a variable from the environment that the command inherits.
     pub fn env_remove(mut self, name: impl Into<OsString>) -> Self {
         self.env.insert(name.into(), None);
         self
     }
 
-    /// It inherits no environment: only what [`env`](Command::env) sets. Default: it inherits.
+    /// Gives the command no environment but what [`env`](Command::env) sets. Default: it inherits this process's.
     pub fn clear_env(mut self) -> Self {
         self.clear_env = true;
         self
     }
 
-    /// What it reads. Default: nothing.
+    /// Sets what the command reads. Default: nothing.
     pub fn stdin(mut self, input: Input) -> Self {
         self.stdin = input;
         self
     }
 
-    /// Where its output goes. Default: captured.
+    /// Sets where the command's output goes. Default: captured.
     pub fn stdout(mut self, sink: Sink) -> Self {
         self.stdout = sink;
         self
     }
 
-    /// Where its error output goes. Default: captured.
+    /// Sets where the command's error output goes. Default: captured.
     pub fn stderr(mut self, sink: Sink) -> Self {
         self.stderr = sink;
         self
     }
 
-    /// How long it may take to end once it was asked to, before it is killed. Default 2 s.
+    /// Sets how long the command may take to end once it was asked to, before it is killed. Default 2 s.
     pub fn kill_grace(mut self, grace: Duration) -> Self {
         self.kill_grace = grace;
         self
     }
 
-    /// How many bytes of each captured stream are kept. Default 16 MiB; `usize::MAX` keeps all, 0 nothing.
+    /// Sets how many bytes of each captured stream are kept. Default 16 MiB; `usize::MAX` keeps all, 0 nothing.
     ///
     /// Of a command that writes more, the last ones are kept, from the beginning of a character on, and how many came before is in
     /// [`CommandOutput::stdout_lost`] and [`stderr_lost`](CommandOutput::stderr_lost). However much it writes, it takes no more memory.
@@ -228,7 +227,7 @@ impl Command {
         self
     }
 
-    /// Whether an end by a signal or with another code than 0 is an error, with what was captured. Default false: it is a value.
+    /// Sets whether an end by a signal or with another code than 0 is an error, with what was captured. Default false: it is a value.
     ///
     /// As the failure of an event's handler it counts as any other: it is retried, kept as a dead letter, and counted.
     ///
@@ -246,63 +245,8 @@ impl Command {
         self
     }
 
-    /// Runs it here and now, without a bus.
-    ///
-    /// **Blocking**: until it has ended. Inside a handler it ends, at the latest, when that handler is given up.
-    ///
-    /// ```
-    /// use threadbus::process::Command;
-    ///
-    /// # #[cfg(unix)] {
-    /// let output = Command::new("sh").args(["-c", "exit 42"]).run()?;
-    /// assert_eq!(output.code, Some(42)); // a value, not an error
-    /// let error = Command::new("no-such-program").run().unwrap_err();
-    /// assert_eq!(error.io_kind(), Some(std::io::ErrorKind::NotFound));
-    /// # }
-    /// # Ok::<(), threadbus::process::CommandError>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`CommandError`], if it could not be started, or was given up, or failed and is to be [checked](Command::check). What was captured is
-    /// in [`CommandError::output`].
-    pub fn run(&self) -> Result<CommandOutput, CommandError> {
-        self.run_with(None)
-    }
-
-    /// The same, and `on_line` is called with each line of its captured streams as it comes, on this thread.
-    ///
-    /// The lines are captured as well, unless [`max_capture`](Command::max_capture) is 0. Lines of one stream come in their order; between
-    /// the two streams there is none. While `on_line` runs nothing is read: a command that writes more than a pipe holds waits for it, and
-    /// one whose handler is given up is ended after it.
-    ///
-    /// ```
-    /// use threadbus::process::Command;
-    ///
-    /// # #[cfg(unix)] {
-    /// let mut seen = Vec::new();
-    /// let build = Command::new("sh").args(["-c", "echo compiling; echo a warning >&2"]);
-    /// build.run_by_line(|line| seen.push(format!("{} {line}", if line.is_error() { "!" } else { " " })))?;
-    /// seen.sort();
-    /// assert_eq!(seen, ["  compiling", "! a warning"]);
-    /// # }
-    /// # Ok::<(), threadbus::process::CommandError>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`run`](Command::run).
-    ///
-    /// # Panics
-    /// If `on_line` does; the command is ended then.
-    pub fn run_by_line(&self, mut on_line: impl FnMut(OutputLine<'_>)) -> Result<CommandOutput, CommandError> {
-        self.run_with(Some(&mut on_line))
-    }
-
-    fn run_with(&self, on_line: Option<OnLine<'_>>) -> Result<CommandOutput, CommandError> {
-        self.make_sense()?;
-        super::run::run(self, on_line)
-    }
-
-    fn make_sense(&self) -> Result<(), CommandError> {
+    /// Refuses what cannot be run, before anything is opened.
+    pub(crate) fn make_sense(&self) -> Result<(), CommandError> {
         if self.program.is_empty() {
             return Err(self.error("program", "is empty"));
         }
@@ -310,7 +254,7 @@ impl Command {
             return Err(self.error("stdout", "cannot go to itself"));
         }
         match &self.cwd {
-            // The system would not tell a missing directory from a missing program.
+            // Asked here, since the system's error for a missing directory is that for a missing program.
             Some(dir) => match std::fs::metadata(dir) {
                 Ok(found) if found.is_dir() => Ok(()),
                 Ok(_) => Err(self.error("cwd", format!("{dir:?} is not a directory"))),
@@ -320,74 +264,14 @@ impl Command {
         }
     }
 
+    /// An error about `what` of the command, which was not started.
     pub(crate) fn error(&self, what: impl Into<String>, error: impl Into<BoxError>) -> CommandError {
         CommandError::new(&self.program, what, error)
     }
 
-    /// For the system's own errors about this field.
+    /// Makes the system's error one about `what` of the command.
     pub(crate) fn about(&self, what: impl Into<String>) -> impl FnOnce(io::Error) -> CommandError {
         let what = what.into();
         move |error| self.error(what, error)
     }
-}
-
-/// The handler of [`Command`]: runs it, and waits for its end.
-///
-/// A program that ends with a code other than 0, or by a signal, is a value like any other, and not retried, unless
-/// [`Command::check`] says that it is an error. What could not be started is an error, in which
-/// [`HandlerFailure::downcast_ref`](crate::HandlerFailure::downcast_ref) finds the `std::io::Error`, and the [`CommandError`] with what was captured.
-/// The detail of a [`TimedOut`](crate::HandlerFailure::TimedOut), and of the [`Cause`](crate::Cause) of an event that was given up, shows the end
-/// of what it has written.
-///
-/// When the handler times out or its event is cancelled, the command's whole group is terminated, and killed after its
-/// [`kill_grace`](Command::kill_grace). The handler's thread sees to that, so until then it counts as abandoned, and `shutdown` waits for
-/// it within its timeout.
-///
-/// ```
-/// use std::time::Duration;
-/// use threadbus::process::{Command, Sink, run_command};
-/// use threadbus::{EventBus, EventOptions, HandlerFailure};
-///
-/// # #[cfg(unix)] {
-/// let bus = EventBus::new("tools");
-/// bus.on(run_command);
-/// let both = bus.emit(Command::new("sh").args(["-c", "echo out; echo err >&2"]).stderr(Sink::Stdout)).result()?;
-/// assert_eq!(both.stdout.text(), "out\nerr\n");
-///
-/// let short = EventOptions::new().handler_timeout(Duration::from_millis(50));
-/// let slow = bus.emit_with(Command::new("sleep").arg("30"), short).wait()?;
-/// assert!(matches!(*slow.errors()[0], HandlerFailure::TimedOut { .. })); // and `sleep` is ended
-/// # }
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-///
-/// # Errors
-/// Whatever [`Command::run`] fails with.
-pub fn run_command(event: &Event<Command>) -> Result<CommandOutput, HandlerError> {
-    Ok(event.run()?)
-}
-
-/// The same handler, which calls `on_line` with each line of the command's captured streams as it comes, on the handler's thread
-/// ([`Command::run_by_line`]).
-///
-/// ```
-/// use threadbus::process::{Command, run_command_by_line};
-/// use threadbus::{EventBus, Payload};
-///
-/// /// A line of a build's output.
-/// struct Said(String);
-/// impl Payload for Said { type Output = (); }
-///
-/// # #[cfg(unix)] {
-/// let bus = EventBus::new("builds");
-/// bus.on(run_command_by_line(|build, line| { build.bus().emit(Said(line.to_string())); }));
-/// let build = bus.emit(Command::new("sh").args(["-c", "echo compiling; echo linking"])).wait()?;
-/// assert_eq!(build.children().len(), 2);
-/// # }
-/// # Ok::<(), threadbus::WaitError>(())
-/// ```
-pub fn run_command_by_line(
-    on_line: impl Fn(&Event<Command>, OutputLine<'_>) + Send + Sync + 'static,
-) -> impl Fn(&Event<Command>) -> Result<CommandOutput, HandlerError> + Send + Sync + 'static {
-    move |event: &Event<Command>| Ok(event.run_by_line(|line| on_line(event, line))?)
 }

@@ -1,20 +1,22 @@
-//! What ends a command when we cannot: a shell that reads a pipe which only we hold (README.md).
+//! What ends a command if this process cannot: a shell that reads a pipe which only this process holds (README.md).
 //!
-//! We die, by whatever: the pipe ends, and the shell ends the command. All is well: we end the command, and then the shell. The shell is there
-//! before the command, so there is no moment without it.
+//! If this process dies, by whatever, the pipe ends, and the shell ends the command. Else this process ends the command, and then the shell.
+//! The shell is there before the command, so there is no moment without it.
 
 use super::child::{Target as To, Watched};
 use super::command::Command;
-use super::start::{self, Join, Mark};
+use super::place::{Join, Mark, Place};
+use super::start;
 use super::streams::Target;
 use rustix::process::Pid;
 use std::io::{self, PipeWriter, Write};
 use std::time::Duration;
 
-/// Its arguments: the seconds between the two signals; to whom they go, unless that is told by the first line (`0`: its own group); the inode
-/// of a pipe by which to find that if we die before we have told; what comes before a number that was found so (`-`: it leads a group).
+/// What the shell runs. Its arguments: the seconds between the two signals; to whom they go, unless the first line that it reads says so (`0`:
+/// its own group); the inode of a pipe by which to find the command if no such line comes; what stands before a number that was found so (`-`: it
+/// leads a group).
 ///
-/// Deaf to what it sends to its own group, but for the last signal. A command that joins the group late is met by that one.
+/// The shell is deaf to what it sends to its own group, but for the last signal, which meets a command that joins the group late as well.
 const SCRIPT: &str = r#"
 trap '' HUP INT QUIT TERM
 cd /
@@ -39,17 +41,7 @@ done
 kill -s KILL -- $to
 "#;
 
-/// Where a command lives, and by what it is ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// A session of its own.
-    Session,
-    /// This session, in the guardian's group.
-    Guarded,
-    /// This session and this process's group, in the foreground of its terminal.
-    Foreground,
-}
-
+/// A command's guardian, which ends it when this is dropped without [`end`](Guardian::end).
 #[derive(Debug)]
 pub(crate) struct Guardian {
     shell: Watched,
@@ -58,7 +50,7 @@ pub(crate) struct Guardian {
 }
 
 impl Guardian {
-    /// `grace`: between the two signals, in whole seconds, since not every `sleep` knows others.
+    /// Starts the shell. `grace` is the time between the two signals; rounded up to whole seconds, since not every `sleep` knows others.
     pub(crate) fn start(grace: Duration, place: Place, mark: &Mark) -> io::Result<Guardian> {
         let (end, lifeline) = io::pipe()?;
         // No shell counts further.
@@ -78,7 +70,7 @@ impl Guardian {
         Ok(Guardian { shell: Watched::of(pid, To::Group(pid)), place, lifeline })
     }
 
-    /// Where the command is to go.
+    /// Where the command is to be started.
     pub(crate) fn join(&self) -> Join {
         match self.place {
             Place::Session => Join::Session,
@@ -87,19 +79,19 @@ impl Guardian {
         }
     }
 
-    /// The command runs: from now on it is known by its number.
+    /// The command has been started: tells the guardian its number.
     pub(crate) fn watch(&mut self, pid: Pid) -> Watched {
         let (to, line) = match self.place {
             Place::Session => (To::Group(pid), format!("-{}\n", pid.as_raw_pid())),
             Place::Guarded => (To::Group(self.shell.pid()), String::new()),
             Place::Foreground => (To::Alone, format!("{}\n", pid.as_raw_pid())),
         };
-        // Who does not read is gone, and cannot be told.
+        // An error means that the shell is gone, and cannot be told.
         let _ = self.lifeline.write_all(line.as_bytes());
         Watched::of(pid, to)
     }
 
-    /// Ends both, and what is left of the command's group. Whose number is the group's is reaped last.
+    /// Ends the command with what is left of its group, and the guardian. The one whose number is the group's is reaped last.
     pub(crate) fn end(mut self, command: &mut Watched) -> Option<std::process::ExitStatus> {
         if self.place == Place::Guarded {
             let status = command.reap();
@@ -119,21 +111,28 @@ mod tests {
     use crate::process::streams;
     use std::time::Instant;
 
-    /// A command that is started; its guardian is told of it or not, and then has nobody.
-    fn ends(command: Command, place: Place, told: bool) {
+    /// What the guardian has been told when this process dies.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Told {
+        Number,
+        Nothing,
+    }
+
+    /// Asserts that a command and its guardian end when this process's end of the lifeline goes, within 10 s.
+    fn ends(command: Command, place: Place, told: Told) {
         let (streams, theirs) = streams::prepare(&command).unwrap();
         let mark = Mark::of(&theirs).unwrap();
         let mut guardian = Guardian::start(Duration::from_secs(1), place, &mark).unwrap();
         let pid = start::start(&command, &theirs, guardian.join(), &mark).unwrap();
         drop((theirs, mark));
-        let child = if told { guardian.watch(pid) } else { Watched::of(pid, To::Alone) };
+        let child = if told == Told::Number { guardian.watch(pid) } else { Watched::of(pid, To::Alone) };
         // What this process holds goes with it.
         drop(streams);
         let Guardian { mut shell, lifeline, .. } = guardian;
         drop(lifeline);
         let began = Instant::now();
         while !(child.has_exited() && shell.has_exited()) {
-            assert!(began.elapsed() < Duration::from_secs(10), "{place:?}, told: {told}");
+            assert!(began.elapsed() < Duration::from_secs(10), "{place:?}, told: {told:?}");
             std::thread::sleep(Duration::from_millis(5));
         }
         drop(child);
@@ -156,26 +155,30 @@ mod tests {
         std::thread::scope(|scope| {
             for place in [Place::Session, Place::Foreground, Place::Guarded] {
                 for command in commands() {
-                    scope.spawn(move || ends(command, place, true));
+                    scope.spawn(move || ends(command, place, Told::Number));
                 }
             }
         });
     }
 
-    /// We have died between the two.
+    /// As if this process had died after the command's start.
     #[test]
     #[cfg(target_os = "linux")]
     fn ends_what_it_was_not_told_of_yet() {
         for command in commands() {
-            ends(command.clone(), Place::Session, false);
-            ends(command, Place::Foreground, false);
+            ends(command.clone(), Place::Session, Told::Nothing);
+            ends(command, Place::Foreground, Told::Nothing);
         }
         let elsewhere = Command::new("sleep").arg("300").cwd("/");
-        ends(elsewhere.clone(), Place::Session, false);
-        ends(elsewhere.stdout(crate::process::Sink::Null).stderr(crate::process::Sink::Null), Place::Session, false);
+        ends(elsewhere.clone(), Place::Session, Told::Nothing);
+        ends(
+            elsewhere.stdout(crate::process::Sink::Null).stderr(crate::process::Sink::Null),
+            Place::Session,
+            Told::Nothing,
+        );
     }
 
-    /// We have died before there was a command.
+    /// As if this process had died before there was a command.
     #[test]
     fn ends_itself_where_there_is_nothing_to_end() {
         for place in [Place::Session, Place::Guarded, Place::Foreground] {

@@ -1,6 +1,6 @@
 //! What became of a command: how it ended, what it wrote, or why it did not run.
 
-use super::capture;
+use super::excerpt;
 use super::spelling;
 use super::text;
 use crate::event::BoxError;
@@ -17,27 +17,27 @@ use std::time::Duration;
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandOutput {
-    /// With which code. `None` if a signal ended it.
+    /// The code with which the command exited. `None` if a signal ended it.
     pub code: Option<i32>,
-    /// The number of that signal.
+    /// The number of the signal that ended the command, if one did.
     pub signal: Option<i32>,
-    /// What was captured of its output: the last [`max_capture`](super::Command::max_capture) bytes at most.
+    /// What was captured of the command's output: the last [`max_capture`](super::Command::max_capture) bytes at most.
     pub stdout: Captured,
-    /// What was captured of its error output, as much at most.
+    /// What was captured of the command's error output, as much at most.
     pub stderr: Captured,
-    /// How many bytes of its output came before those and were not kept. 0: `stdout` is all of it.
+    /// How many bytes of the output came before `stdout` and were not kept. 0: `stdout` is all of it.
     #[serde(default)]
     pub stdout_lost: u64,
-    /// The same of its error output.
+    /// How many bytes of the error output came before `stderr` and were not kept.
     #[serde(default)]
     pub stderr_lost: u64,
-    /// From its start to its end.
+    /// The time from the command's start to its end.
     #[serde(with = "spelling::seconds")]
     pub elapsed: Duration,
 }
 
 impl CommandOutput {
-    /// Whether it ended by itself, with code 0.
+    /// Whether the command ended by itself, with code 0.
     pub fn success(&self) -> bool {
         self.code == Some(0)
     }
@@ -48,7 +48,7 @@ impl CommandOutput {
 pub struct Captured(Arc<Vec<u8>>);
 
 impl Captured {
-    /// As text, with a replacement character for whatever is not UTF-8.
+    /// The bytes as text, with a replacement character for whatever is not UTF-8.
     pub fn text(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.0)
     }
@@ -73,7 +73,7 @@ impl From<&str> for Captured {
     }
 }
 
-/// The beginning, as text, and how much there is.
+/// The beginning of the bytes, as text, and how many there are.
 impl fmt::Debug for Captured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 200;
@@ -99,6 +99,17 @@ impl<'de> Deserialize<'de> for Captured {
     }
 }
 
+/// Which of a command's two streams; as a number, its place in lists of both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stream {
+    Output,
+    Error,
+}
+
+impl Stream {
+    pub(crate) const BOTH: [Stream; 2] = [Stream::Output, Stream::Error];
+}
+
 /// A line of what a command writes, as it comes: without its end, and as text, with a replacement character for whatever is not UTF-8. One
 /// that is longer than 64 KiB comes in pieces, none of which ends within a character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,8 +119,8 @@ pub struct OutputLine<'a> {
 }
 
 impl<'a> OutputLine<'a> {
-    pub(crate) fn new(text: &'a str, is_error: bool) -> Self {
-        OutputLine { text, is_error }
+    pub(crate) fn new(text: &'a str, stream: Stream) -> Self {
+        OutputLine { text, is_error: stream == Stream::Error }
     }
 
     /// The line, without its end.
@@ -117,13 +128,13 @@ impl<'a> OutputLine<'a> {
         self.text
     }
 
-    /// Whether it is of the error output.
+    /// Whether the line is of the error output.
     pub fn is_error(&self) -> bool {
         self.is_error
     }
 }
 
-/// The line.
+/// The line's text.
 impl fmt::Display for OutputLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.text)
@@ -135,14 +146,14 @@ impl fmt::Display for OutputLine<'_> {
 #[derive(Debug, thiserror::Error)]
 pub struct CommandError {
     program: OsString,
-    /// What of it; none if it ran to its end.
+    /// What could not be done, or had (`start`, `cwd "/x"`); none if the command ran to its end.
     what: Option<String>,
     #[source]
     error: BoxError,
     output: Option<Box<CommandOutput>>,
 }
 
-/// With the end of what it wrote.
+/// Why the command failed, and the end of what it wrote.
 impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.what {
@@ -152,7 +163,7 @@ impl fmt::Display for CommandError {
         match &self.output {
             Some(output) => {
                 let (stdout, stderr) = ((&*output.stdout, output.stdout_lost), (&*output.stderr, output.stderr_lost));
-                capture::show(f, "; it", stdout, stderr)
+                excerpt::show(f, "; it", stdout, stderr)
             }
             None => Ok(()),
         }
@@ -160,12 +171,12 @@ impl fmt::Display for CommandError {
 }
 
 impl CommandError {
-    /// It was not started.
+    /// The command was not started, or not waited for to its end.
     pub(crate) fn new(program: &OsStr, what: impl Into<String>, error: impl Into<BoxError>) -> Self {
         CommandError { program: program.to_owned(), what: Some(what.into()), error: error.into(), output: None }
     }
 
-    /// It ran to its end, which was not good: `exited with code 3`.
+    /// The command ran to its end, which was not good: `exited with code 3`.
     pub(crate) fn ended(program: &OsStr, how: String, output: CommandOutput) -> Self {
         CommandError { program: program.to_owned(), what: None, error: how.into(), output: Some(Box::new(output)) }
     }
@@ -179,7 +190,7 @@ impl CommandError {
         &self.program
     }
 
-    /// How it ended, and what was captured of it: `None` if it did not start.
+    /// How the command ended, and what was captured of it: `None` if it did not start.
     pub fn output(&self) -> Option<&CommandOutput> {
         self.output.as_deref()
     }

@@ -1,11 +1,12 @@
-//! Running a command on the calling thread: one loop over its pipes, its end, and our own being given up.
+//! Running a command on the calling thread: one loop that waits for its pipes, its end, and the end of the handler that runs it.
 
 use super::capture::{Capture, OnLine};
 use super::child::{self, CHUNK, Got, Watched, poll, read_ready, readable};
 use super::command::{Command, Input};
-use super::guardian::{Guardian, Place};
-use super::output::{Captured, CommandError, CommandOutput};
-use super::start::{self, Mark};
+use super::guardian::Guardian;
+use super::output::{Captured, CommandError, CommandOutput, Stream};
+use super::place::{Mark, Place};
+use super::start;
 use super::streams::{self, Theirs};
 use crate::bus::{CancelGuard, HandlerContext, at_process_that_says};
 use crate::event::WaitError;
@@ -17,7 +18,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-/// More than a pipe holds.
+/// How much of each stream is read after the command's end: more than a pipe holds.
 const PIPE: usize = 4 << 20;
 /// How much of one stream is read before everything else is looked at again.
 const TURN: usize = 1 << 20;
@@ -38,7 +39,7 @@ pub(crate) fn run(command: &Command, on_line: Option<OnLine<'_>>) -> Result<Comm
     let began = clock::now();
     let pid = start(command, &theirs, &guardian, &mark, &given_up)?;
     let child = guardian.watch(pid);
-    // Our copies of what is the child's.
+    // This process's copies of the command's ends go.
     drop((theirs, mark));
     let mut running = Running {
         child,
@@ -106,7 +107,7 @@ fn start(
     }
 }
 
-/// Ended and reaped when dropped, whatever happens.
+/// A command that runs. Dropped, it is ended and reaped.
 struct Running<'l> {
     child: Watched,
     guardian: Option<Guardian>,
@@ -116,7 +117,7 @@ struct Running<'l> {
 }
 
 impl Running<'_> {
-    /// Whether the handler that runs it was given up before.
+    /// Serves the pipes until the command has exited. Whether the handler that runs it was given up before that.
     fn until_exit(&mut self, given_up: &GivenUp, grace: Duration) -> bool {
         let mut ending = false;
         let mut kill_at = NEVER;
@@ -149,9 +150,9 @@ impl Running<'_> {
         poll(&mut fds, self.child.look_again(until));
     }
 
-    /// What there is, up to so much of each stream.
+    /// Reads what there is of each stream, up to `most` bytes.
     fn read(&mut self, buffer: &mut [u8], most: usize) {
-        for (stream, output) in self.outputs.iter_mut().enumerate() {
+        for (stream, output) in Stream::BOTH.into_iter().zip(&mut self.outputs) {
             let mut read = 0;
             while read < most
                 && let Some(pipe) = output
@@ -170,8 +171,8 @@ impl Running<'_> {
 
     fn end(&mut self) -> Option<ExitStatus> {
         let status = self.guardian.take().and_then(|guardian| guardian.end(&mut self.child));
-        // What was written is in the pipes, which hold a MiB at most. Their ends may be long in coming: who has left the group may keep
-        // them open, and may even go on writing.
+        // What the command wrote is in the pipes, which hold a MiB at most. Their ends are not waited for: a process that has left the
+        // group may keep them open, and even go on writing.
         self.read(&mut vec![0; CHUNK], PIPE);
         status
     }
@@ -179,7 +180,7 @@ impl Running<'_> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        // A line's callback has panicked.
+        // Still there if a line's callback has panicked.
         if let Some(guardian) = self.guardian.take() {
             guardian.end(&mut self.child);
         }
@@ -195,7 +196,7 @@ struct Feed {
 
 impl Feed {
     fn new(pipe: PipeWriter, bytes: Captured) -> io::Result<Self> {
-        // A reader that is slower than we are must not stop us.
+        // A command that reads slowly must not block this thread.
         rustix::io::ioctl_fionbio(&pipe, true)?;
         Ok(Feed { pipe, bytes, written: 0 })
     }
@@ -204,7 +205,7 @@ impl Feed {
         PollFd::new(&self.pipe, PollFlags::OUT)
     }
 
-    /// Writes as much as it takes now. Done if that was all, or if it does not want more.
+    /// Writes as much as the pipe takes now. True if that was all, or if the command reads no more.
     fn is_done(&mut self) -> bool {
         while self.written < self.bytes.len() {
             match self.pipe.write(&self.bytes[self.written..]) {
@@ -218,11 +219,11 @@ impl Feed {
     }
 }
 
-/// A pipe whose writing end goes when the handler that calls us is given up. Outside of handlers that never happens.
+/// A pipe whose writing end is closed when the handler that runs the command is given up. Outside of handlers that never happens.
 struct GivenUp {
     heard: PipeReader,
     _kept: Option<PipeWriter>,
-    /// With it goes the other end, whether or not the handler has ended: it may run a thousand commands.
+    /// Drops the writing end when it is dropped, whether or not the handler has ended: one handler may run a thousand commands.
     _guard: Option<CancelGuard>,
 }
 

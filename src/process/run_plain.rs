@@ -1,10 +1,10 @@
-//! Running a command where there are no process groups and no `poll`: the program alone is ended, and its pipes have threads.
+//! Running a command on systems without process groups and `poll`: the program alone is ended, and its pipes have threads.
 //!
-//! What it has started itself stays, and so does the program if this process is killed.
+//! What the program has started itself stays, and so does the program if this process is killed.
 
 use super::capture::{Capture, OnLine};
 use super::command::Command;
-use super::output::{CommandError, CommandOutput};
+use super::output::{CommandError, CommandOutput, Stream};
 use super::streams;
 use crate::bus::{HandlerContext, at_process_that_says};
 use crate::event::WaitError;
@@ -16,11 +16,11 @@ use std::process::{Child, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often to look whether it has ended, or should, and what it has written.
+/// How often to look whether the program has ended, or is to end, and what it has written.
 const LOOK: Duration = Duration::from_millis(10);
-/// How long its pipes may stay open beyond its end: whom it has left behind may keep them.
+/// How long the pipes are read beyond the program's end: a process that it has left behind may keep them open.
 const PIPES: Duration = Duration::from_secs(1);
-/// How much of a stream is read ahead.
+/// How many bytes of a stream are read ahead.
 const AHEAD: usize = 4 << 20;
 const STACK: usize = 256 * 1024;
 
@@ -29,11 +29,11 @@ pub(crate) fn run(command: &Command, on_line: Option<OnLine<'_>>) -> Result<Comm
     let mut program = streams::program(command, &theirs).map_err(command.about("start"))?;
     let began = clock::now();
     let child = program.spawn().map_err(command.about("start"))?;
-    // With them go our copies of what is the child's.
+    // With them go this process's copies of the program's ends.
     drop((program, theirs));
     let mut child = Running(child);
     if let Some((mut pipe, bytes)) = streams.input {
-        // It may end without having read all of it.
+        // An error means that the program has ended without having read all of it.
         let feed = move || drop(pipe.write_all(&bytes));
         thread::spawn("command-input".to_owned(), STACK, feed).map_err(command.about("stdin"))?;
     }
@@ -41,10 +41,10 @@ pub(crate) fn run(command: &Command, on_line: Option<OnLine<'_>>) -> Result<Comm
     let mut capture = Capture::new(command, on_line);
     let said = capture.said();
     let status = at_process_that_says(|| said, || child.wait(&outputs, &mut capture)).map_err(command.about("wait"))?;
-    // Ended, if it was given up.
+    // Kills the program, if the handler was given up.
     drop(child);
     let deadline = clock::after(clock::now(), PIPES);
-    for (stream, output) in outputs.iter().enumerate() {
+    for (stream, output) in Stream::BOTH.into_iter().zip(&outputs) {
         while let Some(bytes) = output.take(deadline) {
             capture.push(stream, &bytes);
         }
@@ -67,12 +67,12 @@ pub(crate) fn run(command: &Command, on_line: Option<OnLine<'_>>) -> Result<Comm
 struct Running(Child);
 
 impl Running {
-    /// None if the handler that runs it was given up before.
+    /// Waits for the program's end. None if the handler that runs it was given up before.
     fn wait(&mut self, outputs: &[Collected; 2], capture: &mut Capture<'_>) -> io::Result<Option<ExitStatus>> {
         let context = HandlerContext::current();
         let (never, nobody) = (Mutex::new(()), Condvar::new());
         loop {
-            for (stream, output) in outputs.iter().enumerate() {
+            for (stream, output) in Stream::BOTH.into_iter().zip(outputs) {
                 capture.push(stream, &output.take(clock::now()).unwrap_or_default());
             }
             if let Some(status) = self.0.try_wait()? {
@@ -109,7 +109,7 @@ struct Shared {
 struct Bytes {
     bytes: Vec<u8>,
     ended: bool,
-    /// Nobody takes any more.
+    /// The thread that runs the command takes no more.
     closed: bool,
 }
 
@@ -146,7 +146,7 @@ impl Collected {
         }
     }
 
-    /// What has come, waiting for it until then. None: there is no more.
+    /// What has come, waiting for it until the deadline. None: nothing has.
     fn take(&self, deadline: clock::Tick) -> Option<Vec<u8>> {
         let shared = self.0.as_ref()?;
         let mut bytes = shared.bytes.lock();

@@ -1,7 +1,7 @@
-//! Starting a program by `posix_spawn`, which sets its signals, session and group without touching ours. Linux.
+//! Starting a program by `posix_spawn`, which sets its signals, session and group without touching this process's. Linux only.
 
 use super::command::Command;
-use super::start::{Join, Mark};
+use super::place::{Join, Mark};
 use super::streams::{Target, Theirs};
 use crate::sys::sync::Mutex;
 use crate::sys::thread;
@@ -24,7 +24,7 @@ use std::sync::Arc;
 const PATH: &str = "/bin:/usr/bin";
 const STACK: usize = 256 * 1024;
 
-/// None: it has to be started in another way.
+/// Starts the command. None if it has to be started in another way.
 pub(crate) fn start(command: &Command, streams: &Theirs, join: Join, mark: &Mark) -> Option<io::Result<Pid>> {
     match &command.cwd {
         Some(dir) => start_in(dir, command, streams, join, mark).transpose(),
@@ -32,8 +32,8 @@ pub(crate) fn start(command: &Command, streams: &Theirs, join: Join, mark: &Mark
     }
 }
 
-/// `posix_spawn` starts a program in the directory of the thread that calls it: a thread with one of its own. None if the system refuses
-/// such a thread, as many containers do.
+/// Starts the command from a thread that has a directory of its own, since `posix_spawn` takes that of the thread that calls it. None if the
+/// system refuses such a thread, as many containers do.
 fn start_in(
     dir: &Path,
     command: &Command,
@@ -94,7 +94,7 @@ fn start_here(command: &Command, streams: &Theirs, join: Join, mark: &Mark) -> i
             started => return started,
         };
         match error.raw_os_error() {
-            // One that may not be run does not hide one that comes later.
+            // A file that may not be run does not hide one in a later directory.
             Some(libc::EACCES) => refused = Some(error),
             Some(libc::ENOENT | libc::ENOTDIR) => {}
             _ => return Err(error),
@@ -124,7 +124,7 @@ fn places<'a>(program: &'a OsStr, path: &'a OsStr) -> Vec<Cow<'a, Path>> {
         return vec![Path::new(program).into()];
     }
     let dirs = path.as_bytes().split(|byte| *byte == b':');
-    // An empty one is the current directory.
+    // An empty entry is the current directory.
     let found = |dir: &[u8]| PathBuf::from(OsString::from_vec(dir.to_vec())).join(program);
     let is_there = |path: &PathBuf| !matches!(path.try_exists(), Ok(false));
     dirs.map(found).filter(is_there).map(Cow::from).collect()
@@ -151,7 +151,7 @@ fn attributes(join: Join) -> io::Result<PosixSpawnAttr> {
     Ok(attributes)
 }
 
-/// What becomes the new process's streams. Open until it has started.
+/// The files that become the new process's streams. Open until it has started.
 struct Files {
     actions: PosixSpawnFileActions,
     open: Vec<OwnedFd>,
@@ -176,7 +176,7 @@ impl Files {
         Ok(files)
     }
 
-    /// A copy above all that are put, so that none overwrites another.
+    /// Puts a copy of the file under `number`. The copy has a higher number than all that are put, so that none overwrites another.
     fn put(&mut self, file: BorrowedFd<'_>, number: i32) -> io::Result<()> {
         let copy = rustix::io::fcntl_dupfd_cloexec(file, 4)?;
         self.actions.add_dup2(copy.as_raw_fd(), number)?;

@@ -1,6 +1,7 @@
 //! Starting a program with clean signals, in a session or group of its own: what was weighed is in README.md.
 
 use super::command::Command;
+use super::place::{Join, Mark};
 #[cfg(target_os = "linux")]
 use super::spawn;
 use super::streams::{self, Theirs};
@@ -9,20 +10,7 @@ use rustix::process::Pid;
 use std::io;
 use std::os::unix::process::CommandExt;
 
-/// Where it is to live.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Join {
-    /// A session of its own, which has no terminal.
-    Session,
-    /// A group of its own, in this session.
-    Own,
-    /// A group of this session.
-    Group(Pid),
-    /// This process's group.
-    Here,
-}
-
-/// Starts it. An error is the system's own, as of `exec`.
+/// Starts the command. An error is the system's own, as of `exec`.
 pub(crate) fn start(command: &Command, streams: &Theirs, join: Join, mark: &Mark) -> io::Result<Pid> {
     #[cfg(target_os = "linux")]
     if let Some(started) = spawn::start(command, streams, join, mark) {
@@ -32,7 +20,7 @@ pub(crate) fn start(command: &Command, streams: &Theirs, join: Join, mark: &Mark
     by_hooks(command, streams, join)
 }
 
-/// With hooks between `fork` and `exec`: everywhere, but what this process ignores stays ignored.
+/// Starts the command with hooks between `fork` and `exec`. Works on every Unix, but signals that this process ignores stay ignored.
 fn by_hooks(command: &Command, streams: &Theirs, join: Join) -> io::Result<Pid> {
     let mut program = streams::program(command, streams)?;
     match join {
@@ -50,42 +38,6 @@ fn by_hooks(command: &Command, streams: &Theirs, join: Join) -> io::Result<Pid> 
     pid.ok_or_else(|| io::Error::other("the new process has no number"))
 }
 
-/// A pipe by which the guardian finds the command, should we die before it is told (README.md).
-#[derive(Debug, Default)]
-pub(crate) struct Mark {
-    pub(crate) inode: Option<u64>,
-    /// A pipe for nothing else, for a command that has none.
-    #[cfg(target_os = "linux")]
-    pub(crate) pipe: Option<io::PipeReader>,
-}
-
-impl Mark {
-    #[cfg(target_os = "linux")]
-    pub(crate) fn of(streams: &Theirs) -> io::Result<Mark> {
-        use streams::Target;
-        let own = streams.iter().find_map(|stream| match stream {
-            Target::Source(pipe) => Some(rustix::fs::fstat(pipe)),
-            Target::Pipe(pipe) => Some(rustix::fs::fstat(pipe)),
-            Target::File(_) | Target::Null | Target::Own(_) => None,
-        });
-        if own.is_some() {
-            return Ok(Mark { inode: own.transpose()?.map(|pipe| pipe.st_ino), pipe: None });
-        }
-        let (pipe, _) = io::pipe()?;
-        Ok(Mark { inode: Some(rustix::fs::fstat(&pipe)?.st_ino), pipe: Some(pipe) })
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    pub(crate) fn of(_: &Theirs) -> io::Result<Mark> {
-        Ok(Mark::default())
-    }
-
-    #[cfg(target_os = "linux")]
-    pub(crate) fn try_clone(&self) -> io::Result<Mark> {
-        Ok(Mark { inode: self.inode, pipe: self.pipe.as_ref().map(io::PipeReader::try_clone).transpose()? })
-    }
-}
-
 #[cfg(all(test, target_os = "linux"))]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -93,7 +45,7 @@ mod tests {
     use crate::process::child::{Target as To, Watched};
     use nix::sys::signal::{SigSet, Signal};
 
-    /// Where `posix_spawn` cannot be used.
+    /// What is used where `posix_spawn` cannot be.
     #[test]
     fn hooks_give_a_clean_mask_and_a_session() {
         let mut set = SigSet::empty();

@@ -6,24 +6,24 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, PipeReader, PipeWriter};
 use std::process::Stdio;
 
-/// Our ends of the pipes.
+/// This process's ends of the pipes.
 pub(crate) struct Streams {
-    /// With what is to go into it.
+    /// Where the command's input is written, and the bytes that are to go there.
     pub(crate) input: Option<(PipeWriter, Captured)>,
-    /// Of stdout and stderr.
+    /// Where the command's stdout and stderr are read.
     pub(crate) outputs: [Option<PipeReader>; 2],
 }
 
 /// The command's own streams: stdin, stdout, stderr.
 pub(crate) type Theirs = [Target; 3];
 
-/// What a stream of a command is.
+/// What one stream of a command is connected to.
 pub(crate) enum Target {
     Source(PipeReader),
     Pipe(PipeWriter),
     File(File),
     Null,
-    /// What this process has under that number.
+    /// This process's own stream of that number.
     Own(u8),
 }
 
@@ -53,7 +53,7 @@ impl From<Target> for Stdio {
     }
 }
 
-/// All but how it is started.
+/// The command for the standard library: program, arguments, directory, environment and streams.
 pub(crate) fn program(command: &Command, streams: &Theirs) -> io::Result<std::process::Command> {
     let mut program = std::process::Command::new(&command.program);
     program.args(&command.args);
@@ -74,7 +74,7 @@ pub(crate) fn program(command: &Command, streams: &Theirs) -> io::Result<std::pr
     Ok(program)
 }
 
-/// Opens what is to be opened.
+/// Opens the command's files and pipes.
 pub(crate) fn prepare(command: &Command) -> Result<(Streams, Theirs), CommandError> {
     let (stdin, input) = source(command)?;
     let (stdout, captured) = sink(command, "stdout", &command.stdout, 1)?;
@@ -83,7 +83,7 @@ pub(crate) fn prepare(command: &Command) -> Result<(Streams, Theirs), CommandErr
         _ => sink(command, "stderr", &command.stderr, 2)?,
     };
     one_file_is_not_written_twice(command, &stdout, &stderr)?;
-    // Not before both are known to be right.
+    // Files are emptied only when both are known to be right.
     for (sink, target, name) in [(&command.stdout, &stdout, "stdout"), (&command.stderr, &stderr, "stderr")] {
         if let (Sink::File(path), Target::File(file)) = (sink, target) {
             empty(file).map_err(command.about(format!("{name} {path:?}")))?;
@@ -109,7 +109,7 @@ fn source(command: &Command) -> Result<(Target, Fed), CommandError> {
     }
 }
 
-/// Its end, and ours if it is captured. A file is not emptied yet.
+/// The command's end of a stream, and this process's if it is captured. A file is not emptied yet.
 fn sink(command: &Command, name: &str, sink: &Sink, own: u8) -> Result<(Target, Option<PipeReader>), CommandError> {
     let file = |path, options: &mut OpenOptions| {
         let file = options.create(true).open(path).map_err(command.about(format!("{name} {path:?}")))?;
@@ -128,13 +128,13 @@ fn sink(command: &Command, name: &str, sink: &Sink, own: u8) -> Result<(Target, 
     }
 }
 
-/// Only regular files have a length to lose.
+/// Empties a file, if it is a regular one: others have no length.
 fn empty(file: &File) -> io::Result<()> {
     let found = file.metadata()?;
     if found.is_file() && found.len() > 0 { file.set_len(0) } else { Ok(()) }
 }
 
-/// Two places to write in one file: each stream would overwrite the other's bytes.
+/// Refuses one file for both streams, unless both append: each would overwrite the other's bytes.
 fn one_file_is_not_written_twice(command: &Command, stdout: &Target, stderr: &Target) -> Result<(), CommandError> {
     let path = match (&command.stdout, &command.stderr) {
         (Sink::Append(_), Sink::Append(_)) => return Ok(()),

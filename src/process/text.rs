@@ -1,9 +1,9 @@
-//! Where bytes may be cut so that no character is.
+//! Text in bytes that come in pieces: where it may be cut so that no character is, and its lines.
 
-/// A longer line is handed on in pieces.
+/// A command's line that is longer is handed on in pieces. In bytes.
 pub(crate) const LONGEST_LINE: usize = 64 * 1024;
 
-/// Of the bytes of a character in UTF-8, all but the first.
+/// Whether the byte is one of a character in UTF-8, but not its first.
 fn is_continuation(byte: u8) -> bool {
     byte & 0b1100_0000 == 0b1000_0000
 }
@@ -18,7 +18,7 @@ fn length(first: u8) -> usize {
     }
 }
 
-/// How much of it there is without a character that is begun at the end and not complete. All of it, where it is no UTF-8.
+/// How many of the bytes there are without a character that begins at their end and is not complete. All, where they are not UTF-8.
 pub(crate) fn complete(bytes: &[u8]) -> usize {
     let (at, first) = match bytes.iter().enumerate().rev().take(4).find(|(_, byte)| !is_continuation(**byte)) {
         Some(found) => found,
@@ -27,13 +27,13 @@ pub(crate) fn complete(bytes: &[u8]) -> usize {
     if at + length(*first) > bytes.len() { at } else { bytes.len() }
 }
 
-/// Where the first whole character begins, of bytes whose beginning was cut off. At 0, where it is no UTF-8.
+/// Where the first whole character begins in bytes whose beginning was cut off. At 0, where they are not UTF-8.
 pub(crate) fn first_whole(bytes: &[u8]) -> usize {
     let cut = bytes.iter().take_while(|byte| is_continuation(**byte)).take(4).count();
     if cut < 4 { cut } else { 0 }
 }
 
-/// Bytes come in, lines come out: without their ends, as text, with a replacement character for whatever is not UTF-8.
+/// Takes bytes and gives lines: without their ends, as text, with a replacement character for whatever is not UTF-8.
 pub(crate) struct Lines {
     longest: usize,
     begun: Vec<u8>,
@@ -51,7 +51,7 @@ impl Lines {
                 Some(piece) => (piece, true),
                 None => (piece, false),
             };
-            // A carriage return may belong to the end of the line, which is not there yet.
+            // A carriage return may belong to the end of the line, whose other half is not there yet.
             while self.begun.len() + piece.len() > self.longest + usize::from(ends_with_return(&self.begun, piece)) {
                 let (now, later) = piece.split_at((self.longest.saturating_sub(self.begun.len())).min(piece.len()));
                 self.begun.extend_from_slice(now);
@@ -68,7 +68,7 @@ impl Lines {
         }
     }
 
-    /// What there is of a line, as one.
+    /// Gives what there is of a last line without an end.
     pub(crate) fn finish(&mut self, mut line: impl FnMut(&str)) {
         if !self.begun.is_empty() {
             line(&String::from_utf8_lossy(&std::mem::take(&mut self.begun)));

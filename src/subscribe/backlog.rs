@@ -11,13 +11,13 @@ use std::sync::Arc;
 
 /// How many events an unbounded reader takes at once, so that it and the emitters seldom meet at the lock.
 const HANDFUL: usize = 64;
-/// Queues up to this capacity keep their memory when they empty.
+/// A queue with room for more events than this gives half of it back when it is less than a quarter full.
 const KEPT: usize = 1024;
 
 pub(crate) struct Backlog {
     capacity: usize,
     on_lag: OnLag,
-    /// Taken out by the reader, and not read; the one that its own thread is at among them.
+    /// How many events the reader has taken out and not read, with the one that its own thread is at.
     in_hand: AtomicUsize,
     state: Mutex<State>,
 }
@@ -25,26 +25,27 @@ pub(crate) struct Backlog {
 #[derive(Default)]
 struct State {
     unread: VecDeque<AnyEvent>,
-    /// Dropped since the reader was last told, and in total.
+    /// How many events were dropped since the reader was last told.
     missed: u64,
+    /// How many events were dropped in total.
     lagged: u64,
     closed: bool,
     /// The reader, if it is parked or about to.
     reader: Option<Arc<Bell>>,
-    /// Emitters that found no room.
+    /// Emitters that wait for room.
     emitters: Vec<Arc<Bell>>,
     own_thread: OwnThread,
-    /// Shutdowns that wait for the end of that.
+    /// Shutdowns that wait until the reader's thread has ended.
     awaiting: Vec<Arc<Bell>>,
 }
 
-/// Whether a thread does nothing but read it.
+/// Whether a thread of its own reads the backlog, and nothing else.
 #[derive(Default)]
 enum OwnThread {
     #[default]
     None,
     Coming,
-    /// By its bell.
+    /// The thread parks with this bell.
     Reads(Arc<Bell>),
 }
 
@@ -65,8 +66,8 @@ impl Backlog {
         Backlog { capacity: capacity.max(1), on_lag, in_hand: AtomicUsize::new(0), state: Mutex::default() }
     }
 
-    /// The next event, or the news that some were dropped before it. `handful` takes a few more of an unbounded queue.
-    /// `at_it`: how many the reader is at when it has it.
+    /// The next event, or how many were dropped before it. `handful` takes a few more of an unbounded queue. `at_it`: how many events the
+    /// reader's own thread is at once it has this one.
     pub(crate) fn next(&self, handful: &mut VecDeque<AnyEvent>, at_it: usize) -> Next {
         let mut state = self.state.lock();
         if state.missed > 0 {
@@ -93,7 +94,7 @@ impl Backlog {
         Next::Event(event)
     }
 
-    /// True if `next` has an answer. If not, `bell` rings when it has.
+    /// Whether `next` has an answer. If not, `bell` rings when it has.
     pub(crate) fn is_ready(&self, bell: &Arc<Bell>) -> bool {
         let mut state = self.state.lock();
         let ready = state.missed > 0 || !state.unread.is_empty() || state.closed;
@@ -105,12 +106,12 @@ impl Backlog {
         self.state.lock().unread.len()
     }
 
-    /// The reader has so many left of what it took out.
+    /// Notes how many the reader has left of the events that it took out.
     pub(crate) fn has_in_hand(&self, count: usize) {
         self.in_hand.store(count, Ordering::Relaxed);
     }
 
-    /// A thread that does nothing else reads it from now on, until the guard goes.
+    /// Notes that a thread of its own will read the backlog, until the guard goes.
     pub(crate) fn is_read_apart(self: &Arc<Self>) -> ReadApart {
         self.state.lock().own_thread = OwnThread::Coming;
         ReadApart(Arc::clone(self))
@@ -120,17 +121,17 @@ impl Backlog {
         self.state.lock().lagged
     }
 
-    /// Takes everything out; the caller drops it.
+    /// Takes all events out; the caller drops them with nothing locked.
     pub(crate) fn clear(&self) -> VecDeque<AnyEvent> {
         std::mem::take(&mut self.state.lock().unread)
     }
 }
 
-/// Goes when the thread has read to the end, and what it read with is dropped.
+/// Held by a reader's own thread, and dropped there last: after the subscription and the closure that got its events.
 pub(crate) struct ReadApart(Arc<Backlog>);
 
 impl ReadApart {
-    /// On that thread.
+    /// Called on the reader's thread before it reads.
     pub(crate) fn begins(&self) {
         if let Some(worker) = Worker::current() {
             self.0.state.lock().own_thread = OwnThread::Reads(Arc::clone(&worker.bell));
@@ -213,7 +214,7 @@ impl Observer for Backlog {
         Reader::unread(self)
     }
 
-    /// Takes nothing more; what is there may still be read.
+    /// Takes no more events; those that are there may still be read.
     fn close(&self) {
         let bells = {
             let mut state = self.state.lock();

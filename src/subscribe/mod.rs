@@ -1,8 +1,8 @@
 //! Seeing events without handling them: subscriptions, each a cursor of its own over what comes later.
 //!
 //! A subscription is an observer of its bus: under the inlet's lock it gets every event in the order of the bus, so all of them
-//! see the same order, and an event is in all of them or in none. It is never part of an event's completion. What it has not been
-//! read yet is its backlog, freed event by event as it is read, or all at once when it is dropped.
+//! see the same order, and an event is in all of them or in none. It is never part of an event's completion. The events that it has
+//! not read yet are its backlog, freed event by event as it is read, or all at once when it is dropped.
 //!
 //! Imports `sys`, `sync`, `event`, `runtime` and `bus`. Exports [`Subscription`], [`SubscriptionCloser`], [`RecvError`], and hangs `subscribe*`
 //! on [`EventBus`] from above.
@@ -39,8 +39,9 @@ impl EventBus {
         self.subscribe_to(Some(KnownType::of::<P>()), Backlog::unbounded(), |event| event.downcast::<P>())
     }
 
-    /// The same with room for `capacity` unread events (0 becomes 1), and what happens beyond: [`OnLag::Block`] makes emitters wait for
-    /// the reader, [`OnLag::DropOldest`] drops the oldest unread one, which the reader is told as [`RecvError::Lagged`].
+    /// Sees events with payload `P` as [`subscribe`](EventBus::subscribe) does, with room for `capacity` unread ones (0 becomes 1). Beyond that
+    /// [`OnLag::Block`] makes emitters wait for the reader, and [`OnLag::DropOldest`] drops the oldest unread event, which the reader is told as
+    /// [`RecvError::Lagged`].
     ///
     /// **Blocking**: with [`OnLag::Block`] every `emit` and `forward` of such an event waits for room, outside of handlers and before
     /// the event is visible to anybody; a closed or dropped subscription lets it go on. So a reader must not emit such events on its
@@ -88,7 +89,7 @@ impl EventBus {
         self.subscribe_to(Some(KnownType::of::<P>()), backlog, |event| event.downcast::<P>())
     }
 
-    /// [`subscribe`](EventBus::subscribe) for events of every type.
+    /// Sees every event that this bus takes from now on, of whatever type, as [`subscribe`](EventBus::subscribe) does those of one.
     ///
     /// ```
     /// use threadbus::{EventBus, Payload};
@@ -108,7 +109,7 @@ impl EventBus {
         self.subscribe_to(None, Backlog::unbounded(), Some)
     }
 
-    /// [`subscribe_bounded`](EventBus::subscribe_bounded) for events of every type.
+    /// Sees events of every type, with room for `capacity` unread ones, as [`subscribe_bounded`](EventBus::subscribe_bounded) does those of one.
     ///
     /// **Blocking**: as there, for every event of the bus.
     pub fn subscribe_any_bounded(&self, capacity: usize, on_lag: OnLag) -> Subscription<AnyEvent> {

@@ -36,9 +36,9 @@ use std::time::Duration;
 pub struct Subscription<E> {
     backlog: Arc<Backlog>,
     bus: Weak<BusCore>,
-    /// Taken out already, to be read next.
+    /// Events that are taken out of the backlog already, to be read next.
     handful: VecDeque<AnyEvent>,
-    /// How many its own thread is at: none, where it has none.
+    /// How many events the subscription's own thread is at: 1, or 0 where it has none.
     at_it: usize,
     cast: fn(AnyEvent) -> Option<E>,
 }
@@ -53,7 +53,7 @@ pub enum RecvError {
     /// Nothing came in time.
     #[error("no event within the timeout")]
     Timeout,
-    /// So many were dropped since the last one received; the next call goes on behind the gap.
+    /// So many events were dropped since the last one received; the next call goes on behind the gap.
     #[error("{0} events were dropped since the last one received")]
     Lagged(u64),
     /// Nothing will come any more.
@@ -131,7 +131,7 @@ impl<E> Subscription<E> {
         }
     }
 
-    /// The next event; waits for one so long at most.
+    /// The next event; waits for one no longer than `timeout`.
     ///
     /// **Blocking**: as [`recv`](Subscription::recv).
     ///
@@ -182,8 +182,8 @@ impl<E> Subscription<E> {
         }
     }
 
-    /// What is there now, without blocking: for a frame loop. What comes while it runs is left for the next one, and lag is skipped
-    /// over; [`lagged`](Subscription::lagged) counts it.
+    /// The events that are there now, without blocking: for a frame loop. Those that come while it runs are left for the next call, and lag is
+    /// skipped over; [`lagged`](Subscription::lagged) counts it.
     ///
     /// ```
     /// use threadbus::{EventBus, Payload};
@@ -211,7 +211,7 @@ impl<E> Subscription<E> {
         })
     }
 
-    /// How many events it has missed, in total. Only a [bounded](crate::EventBus::subscribe_bounded) one misses any.
+    /// How many events the subscription has missed, in total. Only a [bounded](crate::EventBus::subscribe_bounded) one misses any.
     pub fn lagged(&self) -> u64 {
         self.backlog.lagged()
     }
@@ -221,7 +221,7 @@ impl<E> Subscription<E> {
         self.handful.len() + self.backlog.len()
     }
 
-    /// What closes it from elsewhere, also while a thread blocks in it.
+    /// A handle that closes this subscription from elsewhere, also while a thread blocks in it.
     ///
     /// ```
     /// use threadbus::EventBus;
@@ -238,7 +238,7 @@ impl<E> Subscription<E> {
 }
 
 impl<E: Send + 'static> Subscription<E> {
-    /// Reads it on its own named thread, which ends with the subscription: `body` gets one event after another, lag is skipped over.
+    /// Reads the subscription on a thread of its own with this name, which ends with it: `body` gets one event after another, lag is skipped over.
     ///
     /// A panic in `body` ends this thread and this subscription, and nothing else. The thread is outside of handlers: what `body` emits has
     /// no parent. [`Runtime::shutdown`](crate::Runtime::shutdown) waits within its time until `body` has had everything and is dropped.
@@ -264,7 +264,7 @@ impl<E: Send + 'static> Subscription<E> {
     pub fn spawn(self, name: &str, body: impl FnMut(E) + Send + 'static) -> JoinHandle<()> {
         let apart = self.backlog.is_read_apart();
         thread::spawn_joinable(Some(name.to_owned()), move || {
-            // Gone last.
+            // Moved in here, so that it is dropped after all others.
             let apart = apart;
             let (mut body, mut events) = (body, self);
             apart.begins();
@@ -277,7 +277,7 @@ impl<E: Send + 'static> Subscription<E> {
     }
 }
 
-/// Blocks; skips over lag; ends when the bus is closed and the backlog is read.
+/// Reads event by event: blocks, skips over lag, and ends when the subscription is closed and the backlog is read.
 impl<E> Iterator for Subscription<E> {
     type Item = E;
 

@@ -29,11 +29,12 @@
 //! Everything runs on the calling thread, on a [manual](crate::BusBuilder::manual) bus of its own. For more than one handler, make such a
 //! bus: what it does depends on what is emitted, and on nothing else.
 //!
-//! So nobody else emits on it: where the handler would wait for that without limit, by [`Subscription::recv`](crate::Subscription::recv) or
+//! So no other thread emits on it: where the handler would wait for that without limit, by [`Subscription::recv`](crate::Subscription::recv) or
 //! [`Find::future_forever`](crate::Find::future_forever), it gets at once what it would get at the end of its bus (`Closed`, `None`), and the log says
 //! where. With a time limit it waits for that, so a handler that is fed by threads of its own can be tested as well.
 //!
-//! This room is an edge: it uses nothing but the public surface, and one word to the builder that nobody else has to do with the bus.
+//! This room is an edge: it uses nothing but the public surface, and one private setting of the builder, which says that no other thread has
+//! to do with the bus.
 
 use crate::{
     AnyEvent, Event, EventBus, EventOptions, Handler, HandlerContext, HandlerFailure, HandlerOptions, HandlerResult,
@@ -59,7 +60,7 @@ pub fn run<P: Payload, M>(handler: impl Handler<P, M>, payload: P) -> Ran<P> {
     Harness::new().run(handler, payload)
 }
 
-/// Registers one.
+/// Registers one answer on a run's bus.
 type Answer = Box<dyn Fn(&EventBus) + Send + Sync>;
 
 /// Runs handlers one at a time, and answers what they emit. Each run has a bus of its own; nothing is left of it.
@@ -70,48 +71,47 @@ pub struct Harness {
 }
 
 impl Harness {
-    /// One that answers nothing.
+    /// A harness that answers nothing.
     pub fn new() -> Self {
         let handler = HandlerOptions::new().name("tested");
         Harness { answers: Arc::new(Vec::new()), handler, event: EventOptions::new() }
     }
 
-    /// What becomes of events that the handler emits: `answer` handles them, as another handler would in the program. A handler that waits
-    /// for one gets its answer at once.
+    /// Adds a handler for events that the handler under test emits, in the place of the program's own. A handler that waits for such an event
+    /// gets its answer at once.
     ///
-    /// Several answers to one type are several handlers. What nobody answers completes without a handler, once the handler under test has
+    /// Several answers to one type are several handlers. An event without an answer completes without a handler, once the handler under test has
     /// returned or waits for it.
     pub fn answer<C: Payload, M: 'static>(mut self, answer: impl Handler<C, M>) -> Self {
         let answer = Arc::new(answer);
         let answer: Answer = Box::new(move |bus| drop(bus.on(Arc::clone(&answer))));
-        // Only a run shares them, and that is over.
+        // Only a run shares the answers, and that is over.
         if let Some(answers) = Arc::get_mut(&mut self.answers) {
             answers.push(answer);
         }
         self
     }
 
-    /// Options of the handler's registration: its name, its retries. Default: the name
-    /// `tested`.
+    /// Sets the options of the handler's registration: its name, its retries. Default: the name `tested`.
     pub fn handler_options(mut self, options: HandlerOptions) -> Self {
         self.handler = options;
         self
     }
 
-    /// Options of the event: a correlation id, an id, a priority. Default: none.
+    /// Sets the options of the event: a correlation id, an id, a priority. Default: none.
     pub fn event_options(mut self, options: EventOptions) -> Self {
         self.event = options;
         self
     }
 
-    /// Runs `handler` on an event with this payload, and then what it left in the queue.
+    /// Runs `handler` on an event with this payload, and then the events that it left in the queue.
     ///
     /// No timeout of the crate's defaults applies, so that no thread is started; options given here may set one. Retries without a delay
     /// are made; while one with a delay waits, so does the caller.
     ///
     /// **Blocking**: for as long as the handler and the answers take.
     pub fn run<P: Payload, M>(&self, handler: impl Handler<P, M>, payload: P) -> Ran<P> {
-        // The options are ones that cannot be wrong; a bus that is refused would be the crate's mistake.
+        // Default options are never refused.
         let runtime = Runtime::builder().build().unwrap_or_else(|_| Runtime::global());
         let bus = EventBus::builder("testing")
             .manual()
@@ -126,7 +126,7 @@ impl Harness {
         let answers = Arc::clone(&self.answers);
         let tested = bus.on_with(self.handler.clone(), move |event: &Event<P>| {
             if let Some(context) = HandlerContext::current().filter(|context| context.attempt() == 1) {
-                // This one event is its own; for those of the same type that it emits there are answers.
+                // The handler under test gets this one event only; those of its type that it emits go to the answers.
                 let bus = context.bus();
                 bus.off(&context.handler());
                 answers.iter().for_each(|answer| answer(&bus));
@@ -165,23 +165,23 @@ impl fmt::Debug for Harness {
 /// What one handler did with one event.
 #[non_exhaustive]
 pub struct Ran<P: Payload> {
-    /// What it returned, or why it failed: an error, a panic, a timeout.
+    /// What the handler returned, or why it failed: an error, a panic, a timeout.
     pub outcome: Result<Option<P::Output>, Arc<HandlerFailure>>,
-    /// What it emitted, on whichever bus, in emit order; not what answers emitted in their turn.
+    /// What the handler emitted, on whichever bus, in emit order; not what answers emitted in their turn.
     pub emitted: Vec<AnyEvent>,
     /// The event, with all that [`Event`] tells: attempts, times, a log tree.
     pub event: Event<P>,
-    /// For as long as somebody looks at the event.
+    /// Kept for as long as the event may be looked at.
     _bus: EventBus,
 }
 
 impl<P: Payload> Ran<P> {
-    /// The value, if it returned one.
+    /// The value, if the handler returned one.
     pub fn value(&self) -> Option<P::Output> {
         self.outcome.as_ref().ok().cloned().flatten()
     }
 
-    /// What it emitted of one type, in emit order.
+    /// What the handler emitted of one type, in emit order.
     pub fn emitted_as<C: Payload>(&self) -> Vec<Event<C>> {
         self.emitted.iter().filter_map(AnyEvent::downcast::<C>).collect()
     }

@@ -1,6 +1,5 @@
 //! The program's logger, as tests want it: each test has it for itself, and says what it does with a record.
 #![allow(dead_code, reason = "every test file uses its own part of this module")]
-#![allow(unreachable_pub, reason = "shared by test crates, public to none")]
 
 use super::common::{Log, eventually, lock};
 use log::{Level, LevelFilter, Metadata, Record};

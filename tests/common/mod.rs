@@ -1,7 +1,6 @@
 //! What the integration tests share: gates, logs, bounded waits, payload shorthands. Nothing here sleeps to be right,
 //! and every wait ends after [`PATIENCE`] by failing the test.
 #![allow(dead_code, unused_macros, unused_imports, reason = "every test file uses its own part of this module")]
-#![allow(unreachable_pub, reason = "shared by test crates, public to none")]
 
 use std::fmt;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -301,7 +300,6 @@ pub fn clean<P: Payload>(event: &Event<P>) {
 }
 
 /// A number of `/proc/self/status`: `RssAnon:` is the process's anonymous memory in kB.
-#[allow(clippy::expect_used, reason = "the test fails with it")]
 pub fn process_status(name: &str) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").expect("a Linux /proc");
     let line = status.lines().find_map(|line| line.strip_prefix(name)).expect(name);
@@ -309,7 +307,6 @@ pub fn process_status(name: &str) -> usize {
 }
 
 /// Runs `body` in a process in which no other test runs: what it measures of the process is its own. `test` is the calling test's name.
-#[allow(clippy::expect_used, reason = "the test fails with it")]
 pub fn in_a_process_of_its_own(test: &str, body: impl FnOnce()) {
     const ALONE: &str = "THREADBUS_TEST_ALONE";
     if std::env::var_os(ALONE).is_some() {

@@ -1,6 +1,5 @@
 //! Handlers that overstay on serial buses, and what became of them.
 #![allow(dead_code, reason = "each test file uses its own part of this module")]
-#![allow(unreachable_pub, reason = "shared by test crates, public to none")]
 
 use crate::common::{Gate, Log, clean, eventually, idle, payload};
 use std::time::{Duration, Instant};

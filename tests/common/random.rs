@@ -1,6 +1,5 @@
 //! Numbers from a seed, for programs that are made from one: the same seed, the same program. And smaller programs from one that fails.
 #![allow(dead_code, reason = "every test file uses its own part of this module")]
-#![allow(unreachable_pub, reason = "shared by test crates, public to none")]
 
 use std::fmt;
 use threadbus::{Event, EventBus, EventOptions, HandlerConcurrency, HandlerOptions, Payload};

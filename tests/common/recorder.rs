@@ -1,6 +1,5 @@
 //! A middleware that writes down what it is told.
 #![allow(dead_code, reason = "every test file uses its own part of this module")]
-#![allow(unreachable_pub, reason = "shared by test crates, public to none")]
 
 use super::common::lock;
 use std::sync::{Arc, Mutex};

@@ -1,6 +1,5 @@
 //! What the models share: how many schedules, buses, payloads, and what must hold at rest.
 #![allow(dead_code, reason = "every model uses its own part of this module")]
-#![allow(unreachable_pub, reason = "shared by test crates, public to none")]
 
 use shuttle::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use shuttle::thread;

@@ -2,7 +2,6 @@
 //!
 //! The worker program is the test program itself: a pool starts it with the name of the one test that is none, but the worker's `main`.
 #![allow(dead_code, reason = "every test file uses its own part of this module")]
-#![allow(unreachable_pub, reason = "shared by test crates, public to none")]
 
 pub mod dir;
 

@@ -8,17 +8,17 @@ use std::io::{self, Write};
 
 const HEADER: usize = 4 + 8;
 
-/// What a worker may always send, however small the limit: records, and why there is no answer.
+/// How many bytes a worker may always send, however small the limit: for records, and for why there is no answer.
 pub(crate) const LEAST: usize = 256 * 1024;
 
-/// What was to be a frame is too long for one.
+/// A body that is too long for a frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooLong {
     pub(crate) length: usize,
 }
 
-/// A frame as it goes over the socket, whose body is no longer than `max`: `head`, and what `tail` appends to the bytes that there are, up to a
-/// length of them all.
+/// A frame as it goes over the socket, whose body is no longer than `max`: `head`, and what `tail` appends. `tail` gets the bytes that there
+/// are, and how many there may be in all.
 pub(crate) fn encode(
     request: u64,
     head: &impl Serialize,
@@ -32,7 +32,7 @@ pub(crate) fn encode(
     Ok(seal(frame, request))
 }
 
-/// The same for a body that is there.
+/// A frame as it goes over the socket, with these bytes for its body.
 pub(crate) fn of_bytes(request: u64, body: &[u8]) -> Vec<u8> {
     let mut frame = vec![0; HEADER];
     frame.extend_from_slice(body);
@@ -46,24 +46,24 @@ fn seal(mut frame: Vec<u8>, request: u64) -> Vec<u8> {
     frame
 }
 
-/// Nothing comes behind the head.
+/// For [`encode`]: nothing comes behind the head.
 pub(crate) fn no_tail(_: &mut Vec<u8>, _: usize) -> Result<(), exact::Error> {
     Ok(())
 }
 
-/// Makes it be about this request.
+/// Sets which request the frame is about.
 pub(crate) fn number(frame: &mut [u8], request: u64) {
     if let Some(place) = frame.get_mut(4..HEADER) {
         place.copy_from_slice(&request.to_be_bytes());
     }
 }
 
-/// In one call where the system takes it all.
+/// Writes the frame, in one call where the system takes all of it. Blocks.
 pub(crate) fn send(mut socket: impl Write, frame: &[u8]) -> io::Result<()> {
     socket.write_all(frame)
 }
 
-/// Bytes come in, frames go out.
+/// Takes bytes as they come from a socket, and gives frames.
 #[derive(Debug)]
 pub(crate) struct Frames {
     bytes: Vec<u8>,
@@ -79,7 +79,7 @@ impl Frames {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The next whole one: what it is about, and its body. An error stays: nothing behind it can be read.
+    /// The next whole frame: which request it is about, and its body. An error stays: nothing behind it can be read.
     pub(crate) fn next(&mut self) -> Result<Option<(u64, Vec<u8>)>, TooLong> {
         let Some((header, rest)) = self.bytes.split_at_checked(HEADER) else { return Ok(None) };
         let (Ok(length), Ok(request)) = (header[..4].try_into(), header[4..].try_into()) else { return Ok(None) };
@@ -93,7 +93,7 @@ impl Frames {
         let body = rest[..length].to_vec();
         self.bytes.drain(..HEADER + length);
         if self.bytes.is_empty() {
-            // What one large frame took is not kept.
+            // The memory of one large frame is not kept.
             self.bytes.shrink_to(crate::process::child::CHUNK);
         }
         Ok(Some((u64::from_be_bytes(request), body)))

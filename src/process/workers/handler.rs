@@ -2,7 +2,7 @@
 
 use super::claim::Claim;
 use super::frame;
-use super::link::{Reply, Stage};
+use super::link::{Logged, Reply, Stage};
 use super::message::{Described, Outcome, Request};
 use super::pool::ProcessPool;
 use crate::bus::{EventBus, HandlerContext};
@@ -11,7 +11,7 @@ use crate::sys::{clock, logging};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long an answer waits for the log.
+/// How long a worker's answer waits until what the worker logged before it is in the log.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 impl EventBus {
@@ -66,7 +66,8 @@ impl EventBus {
         self.on_process_with::<P>(HandlerOptions::new(), pool)
     }
 
-    /// The same, with options. A [limit](HandlerOptions::limit) of theirs replaces the pool's.
+    /// Registers a handler in the pool's worker processes, as [`on_process`](EventBus::on_process) does, with options. A
+    /// [limit](HandlerOptions::limit) of theirs replaces the pool's.
     ///
     /// ```no_run
     /// # use serde::{Deserialize, Serialize};
@@ -126,7 +127,7 @@ fn call<P: Payload>(event: &Event<P>, pool: &ProcessPool) -> Result<Option<P::Ou
         })
     })?;
     drop(request);
-    let claim = Arc::new(Claim::default());
+    let claim = Arc::new(Claim::new(if unlogged { Logged::No } else { Logged::Yes }));
     let _guard = context.as_ref().map(|context| {
         let (slots, claim) = (Arc::clone(pool.slots()), Arc::clone(&claim));
         context.cancel_guard(move || slots.give_up(&claim))
@@ -136,9 +137,9 @@ fn call<P: Payload>(event: &Event<P>, pool: &ProcessPool) -> Result<Option<P::Ou
             context.time_begins();
         }
     };
-    match pool.slots().call(&claim, &mut frame, unlogged, begins) {
+    match pool.slots().call(&claim, &mut frame, begins) {
         Ok(Reply::Outcome { outcome, output, record }) => {
-            // What the worker logged is in the log before its answer counts, if the logger is not too slow for that.
+            // The worker's records are in the log before its answer counts, if the logger is not too slow for that.
             if let Some(record) = record {
                 logging::wait_for(record, PATIENCE);
             }
@@ -161,12 +162,12 @@ fn call<P: Payload>(event: &Event<P>, pool: &ProcessPool) -> Result<Option<P::Ou
     }
 }
 
-/// What this event or its answer cannot be, no other attempt will find otherwise.
+/// A permanent failure: another attempt would find the event or its answer no different.
 fn refused(why: String) -> HandlerError {
     HandlerError::permanent(HandlerFailure::Worker(why))
 }
 
-/// How long the handler may take over there.
+/// How long the handler may take in the worker.
 fn time_for(context: &HandlerContext) -> Option<Duration> {
     let left = context.deadline().map(clock::left);
     match (context.own_time(), left) {

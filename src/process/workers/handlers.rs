@@ -1,4 +1,4 @@
-//! The handlers of a worker process, and what they come to.
+//! The handlers of a worker process, and how a request runs one of them.
 
 use super::LOGGER_HINT;
 use super::message::{Outcome, Request};
@@ -40,20 +40,20 @@ use std::time::Duration;
 /// });
 /// ```
 pub struct Worker {
-    /// By the name of their events' type. Of two types with one name, both.
+    /// By the name of their events' type. Two types of one name are both there.
     handlers: BTreeMap<&'static str, Vec<Served>>,
 }
 
-/// One of them.
+/// One type's handler.
 struct Served {
-    /// Its payload's type as the compiler calls it.
+    /// The payload's type as the compiler calls it.
     rust_type: &'static str,
     install: Box<Install>,
     emit: fn(&EventBus, &Request, &[u8]) -> Result<AnyEvent, exact::Error>,
     append_output: AppendOutput,
 }
 
-/// Registers a handler, of which the pool wants to know whether its error was permanent, if it is the one that it asked for.
+/// Registers the handler on a request's bus. The flag, for the handler that the pool asked for, takes whether its error is permanent.
 type Install = dyn Fn(&EventBus, Option<Arc<AtomicBool>>) -> HandlerInfo;
 
 impl Worker {
@@ -61,7 +61,7 @@ impl Worker {
         Worker { handlers: BTreeMap::new() }
     }
 
-    /// The handler for events whose payload is a `P`: anything that [`EventBus::on`] takes. A second one for the same type takes the first
+    /// Sets the handler for events whose payload is a `P`: anything that [`EventBus::on`] takes. A second one for the same type takes the first
     /// one's place.
     ///
     /// A pool asks for a type by its [`event_type`](Payload::event_type). Of two types with one name, the one is asked that has the same path in Rust as
@@ -99,7 +99,7 @@ impl Worker {
         self
     }
 
-    /// The one that a request is for, or why there is none.
+    /// The handler that a request is for, or why there is none.
     fn find(&self, request: &Request) -> Result<&Served, String> {
         let Request { event_type, rust_type, same_program, .. } = request;
         let Some(served) = self.handlers.get(event_type.as_str()) else {
@@ -109,7 +109,7 @@ impl Worker {
         };
         match served.as_slice() {
             _ if let Some(same) = served.iter().find(|served| served.rust_type == rust_type) => Ok(same),
-            // Another program has the type at another place.
+            // Another program may have the type in another module.
             [only] if !same_program => Ok(only),
             others => {
                 let others: Vec<_> = others.iter().map(|served| served.rust_type).collect();
@@ -118,13 +118,13 @@ impl Worker {
         }
     }
 
-    /// Has the handler run that the request is for.
+    /// Runs the handler that the request is for. Calls `begin` just before it begins.
     pub(crate) fn handle(&self, request: &Request, payload: &[u8], begin: impl FnOnce() -> io::Result<()>) -> Ended {
         log::set_max_level(request.log);
         self.run(request, payload, begin).unwrap_or_else(|why| Ended::Without(Outcome::Refused(why)))
     }
 
-    /// On a bus of its own, since a retry comes with the same id, and a bus runs no id twice.
+    /// Runs it on a bus of its own, since a retry comes with the same id, and a bus runs no id twice.
     fn run(&self, request: &Request, payload: &[u8], begin: impl FnOnce() -> io::Result<()>) -> Result<Ended, String> {
         let served = self.find(request)?;
         let bus = EventBus::builder("worker").handler_timeout(None).handler_slow_after(None).event_slow_after(None);
@@ -164,11 +164,11 @@ impl Worker {
 pub(crate) enum Ended {
     Output(AnyOutput, AppendOutput),
     Without(Outcome),
-    /// That is the pool's to say, which will end this process.
+    /// The pool ends this process, so there is nothing to answer.
     TimedOut,
 }
 
-/// Appends an output to what is there, up to a length of it all.
+/// Appends an output to the bytes that there are, up to a length of them all.
 pub(crate) type AppendOutput = fn(&AnyOutput, &mut Vec<u8>, usize) -> Result<(), exact::Error>;
 
 fn emit<P: Payload>(bus: &EventBus, request: &Request, payload: &[u8]) -> Result<AnyEvent, exact::Error> {
@@ -186,7 +186,7 @@ fn codec<P: Payload>() -> Result<Codec<P>, exact::Error> {
     P::codec().ok_or_else(|| serde::ser::Error::custom(format_args!("{} has no codec", name_of::<P>())))
 }
 
-/// One attempt, of which no retry follows here: the pool's bus sees to that.
+/// Makes one attempt. No retry follows here: every failure counts as permanent, and whether it is goes to the pool, whose bus retries.
 fn once<P: Payload, M>(
     handler: &impl Handler<P, M>,
     event: &Event<P>,
@@ -201,12 +201,12 @@ fn once<P: Payload, M>(
     }
 }
 
-/// The error is the user's, and so is its text.
+/// An error's text, which the user's code writes, so it may panic.
 fn text_of(failure: &HandlerFailure) -> String {
     unwind::catch(|| failure.to_string()).unwrap_or_else(|panic| format!("its text panicked: {panic}"))
 }
 
-/// For who sets a logger where there is one.
+/// Adds why a panic of a handler that sets a logger came about.
 fn with_hint(panic: String) -> String {
     if panic.contains("SetLoggerError") {
         return format!("{panic}: {LOGGER_HINT}");

@@ -1,11 +1,12 @@
-//! The thread that each live worker process has: reads what it sends and prints, ends it when it should end, and reaps it.
+//! The thread that each live worker process has in the pool's process: it reads what the worker sends and prints, ends it when it is to end,
+//! and reaps it.
 
 use super::LOGGER_HINT;
 use super::frame::Frames;
 use super::lines::{self, Lines};
 use super::link::{Link, Order};
 use super::message::{Message, wrong_hello};
-use super::slots::{AfterIdle, Slots};
+use super::slots::{AfterIdle, End, Slots};
 use crate::exact;
 use crate::process::child::{self, CHUNK, Got, Watched, poll, read_ready, readable};
 use crate::sys::clock::{self, NEVER, Tick};
@@ -15,53 +16,57 @@ use rustix::process::Signal;
 use std::io::PipeReader;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
+use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// After which to look again for what is about to happen.
+/// How soon to ask again whether a worker that is being put back is idle.
 const SOON: Duration = Duration::from_millis(10);
 
-/// How often to read what a dead worker has left: more than the system keeps, in case somebody who has its pipes goes on writing.
+/// How often to read what a dead worker has left: more than pipes and sockets hold. A process that has left the worker's group may have its
+/// pipes and go on writing.
 const LEFTOVERS: usize = 64;
 
+/// What a keeper's thread knows of its worker.
 pub(crate) struct Keeper {
-    pub(crate) link: Arc<Link>,
-    pub(crate) slots: Arc<Slots>,
-    pub(crate) child: Watched,
-    pub(crate) bell: PipeReader,
-    pub(crate) stdout: Printed,
-    pub(crate) stderr: Printed,
-    pub(crate) frames: Frames,
-    pub(crate) phase: Phase,
-    /// It has said hello.
-    pub(crate) greeted: bool,
-    /// It could be given work.
-    pub(crate) served: bool,
-    /// The number of its last record since its last answer.
-    pub(crate) record: Option<u64>,
-    /// Why it is being ended, if that is the worker's fault.
-    pub(crate) fault: Option<String>,
-    pub(crate) began: Tick,
+    link: Arc<Link>,
+    slots: Arc<Slots>,
+    child: Watched,
+    /// Readable when the keeper is to look at its orders.
+    bell: PipeReader,
+    stdout: Printed,
+    stderr: Printed,
+    frames: Frames,
+    phase: Phase,
+    /// The worker has said hello.
+    greeted: bool,
+    /// The worker could be given work.
+    served: bool,
+    /// The number of the worker's last record since its last answer.
+    record: Option<u64>,
+    /// Why the worker is being ended, if that is its own fault.
+    fault: Option<String>,
+    began: Tick,
 }
 
-/// One that ends within this without an answer has not really started.
+/// A worker that ends within this without an answer has not really started.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
 
-/// How often at most to look whether one is still needed that is kept though it is idle.
+/// How often at most to ask whether an idle worker is still to stay.
 const KEPT: Duration = Duration::from_secs(1);
 
-/// Each with when to look at the clock again.
+/// How far a worker's life has come, and until when it may stay there.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Phase {
+enum Phase {
     /// It cannot be given work yet.
     Starting {
         until: Tick,
     },
-    /// Idle since its last answer, if it is idle.
+    /// It can be given work. The time is that of its idleness since its last answer, if it is idle.
     Serving {
         idle_until: Tick,
     },
-    /// Asked to end.
+    /// It was asked to end.
     Ending {
         kill_at: Tick,
     },
@@ -69,10 +74,6 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
-    pub(crate) fn first(start_timeout: Duration) -> Phase {
-        Phase::Starting { until: clock::after(clock::now(), start_timeout) }
-    }
-
     fn until(self) -> Tick {
         match self {
             Phase::Starting { until } | Phase::Serving { idle_until: until } | Phase::Ending { kill_at: until } => {
@@ -84,6 +85,27 @@ impl Phase {
 }
 
 impl Keeper {
+    /// `bell`: the end of the link's bell that is read.
+    pub(crate) fn new(link: Arc<Link>, slots: Arc<Slots>, mut child: Child, bell: PipeReader) -> Self {
+        let began = clock::now();
+        Keeper {
+            stdout: Printed::new(child.stdout.take().map(OwnedFd::from), log::Level::Info, &link),
+            stderr: Printed::new(child.stderr.take().map(OwnedFd::from), log::Level::Warn, &link),
+            child: Watched::new(&child),
+            bell,
+            frames: Frames::new(slots.config.largest_answer()),
+            phase: Phase::Starting { until: clock::after(began, slots.config.start_timeout) },
+            greeted: false,
+            served: false,
+            record: None,
+            fault: None,
+            began,
+            link,
+            slots,
+        }
+    }
+
+    /// Returns when the worker is reaped, and its place in the pool is free.
     pub(crate) fn run(mut self) {
         let mut buffer = vec![0; CHUNK];
         let mut open = true;
@@ -106,7 +128,7 @@ impl Keeper {
         fds.extend(open.then(|| readable(&self.link.socket)));
         fds.extend(self.stdout.pipe.as_ref().map(readable));
         fds.extend(self.stderr.pipe.as_ref().map(readable));
-        // The end of the socket announces the worker's where nothing else does.
+        // Where the system cannot announce a worker's end, the end of its socket does.
         let until = self.phase.until();
         poll(&mut fds, if open { until } else { self.child.look_again(until) });
     }
@@ -118,7 +140,7 @@ impl Keeper {
                 self.frames.push(&buffer[..length]);
                 self.take_frames();
             }
-            // It ends by itself, if it has not ended already.
+            // The worker ends by itself, or has ended.
             Got::End => self.end(None),
             Got::Nothing => {}
         }
@@ -153,7 +175,7 @@ impl Keeper {
         }
     }
 
-    /// `behind`: what came behind the message.
+    /// A message that was read. `behind`: the bytes behind it in its frame.
     fn take(&mut self, request: u64, message: Message, behind: Vec<u8>) {
         match message {
             Message::Ready => {
@@ -187,7 +209,7 @@ impl Keeper {
         self.end(Some(Signal::TERM));
     }
 
-    /// What orders and the clock ask for.
+    /// Does what the orders and the clock ask for.
     fn act(&mut self) {
         match self.link.ordered() {
             Order::Kill if !matches!(self.phase, Phase::Ending { .. } | Phase::Killed) => self.end(Some(Signal::TERM)),
@@ -206,9 +228,9 @@ impl Keeper {
                 let idle_until = match self.slots.take_idle(&self.link) {
                     AfterIdle::Ends => return self.end(None),
                     AfterIdle::Stays => clock::after(clock::now(), self.slots.config.idle_timeout.max(KEPT)),
-                    // Its answer sets the next time.
+                    // Its answer will set the next time.
                     AfterIdle::InUse if self.link.is_busy() => NEVER,
-                    // About to be put back.
+                    // The handler's thread has the answer, and is about to put the worker back.
                     AfterIdle::InUse => clock::after(clock::now(), SOON),
                 };
                 self.phase = Phase::Serving { idle_until };
@@ -221,7 +243,7 @@ impl Keeper {
         }
     }
 
-    /// Without a signal it sees the end of its socket, which is enough for one that is idle.
+    /// Has the worker end. Without a signal it sees the end of its socket, which is enough for one that is idle.
     fn end(&mut self, signal: Option<Signal>) {
         if matches!(self.phase, Phase::Killed) {
             return;
@@ -241,7 +263,7 @@ impl Keeper {
     }
 
     fn finish(mut self, buffer: &mut [u8]) {
-        // What it sent and printed before its end is there, and counts.
+        // What the worker sent and printed before its end is in the socket and the pipes, and counts.
         for _ in 0..LEFTOVERS {
             if !matches!(self.read_socket(buffer), Got::Some(_)) {
                 break;
@@ -260,15 +282,15 @@ impl Keeper {
         };
         let why = format!("{} {why}", self.name());
         let short = self.link.answered_so_far() == 0 && clock::now() < clock::after(self.began, SHORT_LIFE);
-        self.slots.gone(&self.link, wanted && (short || !self.served));
+        let failed = wanted && (short || !self.served);
+        self.slots.gone(&self.link, if failed { End::FailedStart } else { End::Usual });
         self.link.gone(&why);
         if !self.link.is_unlogged() {
             logging::later!(Debug, move || why);
         }
-        self.slots.fill_in_time();
     }
 
-    /// What may be wrong with one that does not serve.
+    /// What may be wrong with a program that does not serve.
     fn guess(&self) -> &'static str {
         let printed = self.stderr.lines.last_words();
         let said = |words| printed.iter().any(|line| line.contains(words));
@@ -279,7 +301,7 @@ impl Keeper {
         }
     }
 
-    /// With the last that it printed as errors.
+    /// `why`, with what the worker printed last as errors.
     fn last_words(&self, why: String) -> String {
         let printed = self.stderr.lines.last_words();
         if printed.is_empty() { why } else { format!("{why}; its last words: {}", printed.join(" | ")) }
@@ -291,13 +313,13 @@ impl Keeper {
 }
 
 /// What a worker prints, on its way to the log.
-pub(crate) struct Printed {
+struct Printed {
     pipe: Option<PipeReader>,
     lines: Lines,
 }
 
 impl Printed {
-    pub(crate) fn new(pipe: Option<OwnedFd>, level: log::Level, link: &Arc<Link>) -> Self {
+    fn new(pipe: Option<OwnedFd>, level: log::Level, link: &Arc<Link>) -> Self {
         Printed { pipe: pipe.map(PipeReader::from), lines: Lines::new(level, link) }
     }
 
@@ -316,7 +338,7 @@ impl Printed {
         }
     }
 
-    /// What is there still; somebody who has left the group may keep it open, and go on.
+    /// Reads what is there still, up to a limit: a process that has left the worker's group may keep the pipe open, and go on writing.
     fn finish(&mut self, buffer: &mut [u8]) {
         for _ in 0..LEFTOVERS {
             if !self.read(buffer) {

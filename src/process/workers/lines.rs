@@ -1,4 +1,4 @@
-//! What workers log and print, in the log over here.
+//! What workers log and print, on its way to the log of the pool's process.
 
 use super::link::Link;
 use crate::process::text;
@@ -10,17 +10,17 @@ use std::sync::Arc;
 
 const TARGET: &str = "threadbus::worker";
 
-/// A longer line is cut into pieces.
+/// A printed line that is longer is cut into pieces. In bytes.
 const LONGEST: usize = 8 * 1024;
 
-/// A record of a worker's log, under its own target, is handed over: whoever reads a worker's socket knows when to end it. Not what a worker
-/// says of an event that a logger has emitted, which would never end. The record's number.
+/// Hands a record of a worker's log to the logger's thread, so that the keeper does not wait for a slow logger. Drops what a worker says of an
+/// event that a logger has emitted, which would never end. Returns the record's number.
 pub(crate) fn pass_on(link: &Link, level: Level, target: Cow<'static, str>, text: &str) -> Option<u64> {
     let wanted = logging::takes(level) && !link.is_unlogged();
     wanted.then(|| logging::pass_on(level, target, format!("worker {}: {text}", link.pid)))
 }
 
-/// Bytes come in, lines go to the log.
+/// Takes bytes that a worker prints, and hands on their lines.
 pub(crate) struct Lines {
     level: Level,
     link: Arc<Link>,
@@ -38,13 +38,13 @@ impl Lines {
         lines.push(bytes, |line| say(link, *level, line, last));
     }
 
-    /// What there is of a line, as one.
+    /// Hands on what there is of a last line without an end.
     pub(crate) fn finish(&mut self) {
         let Lines { level, link, lines, last } = self;
         lines.finish(|line| say(link, *level, line, last));
     }
 
-    /// For who asks why it ended.
+    /// The lines that may say why the worker ended.
     pub(crate) fn last_words(&self) -> Vec<String> {
         self.last.lines()
     }
@@ -57,13 +57,13 @@ fn say(link: &Link, level: Level, line: &str, last: &mut LastWords) {
     }
 }
 
-/// What somebody printed last: the last panic, if there was one, and else the last lines.
+/// What a worker printed last: the last panic, if there was one, and else the last lines.
 #[derive(Debug, Default)]
 struct LastWords {
     lines: VecDeque<String>,
-    /// Where it was, and its message.
+    /// Where the panic was, and its message.
     panic: Vec<String>,
-    /// How many of the next lines belong to that; a trace may follow, of which nothing is kept.
+    /// How many of the next lines belong to the panic; a trace may follow, of which nothing is kept.
     panic_goes_on: u32,
 }
 

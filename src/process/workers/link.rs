@@ -1,7 +1,7 @@
-//! One worker as both its keeper and whoever sends it a request see it.
+//! One worker, as its keeper and the handler's thread that sends it a request see it.
 //!
-//! The sender writes to the socket, the keeper reads from it: a request's end is put into `Current` by whoever knows it first, the keeper
-//! (it was answered, or the worker is gone) or the one who gave the request up. Later ends, and answers to other requests, are dropped.
+//! The handler's thread writes to the socket, the keeper reads from it. A request's end is put into `Current` by the first that knows it: the
+//! keeper (the worker has answered, or is gone) or the hook that gives the request up. Later ends, and answers to other requests, are dropped.
 
 use super::frame;
 use super::message::Outcome;
@@ -23,7 +23,7 @@ pub(crate) enum Reply {
     },
     /// The worker ended before it answered: why, and how far the request had come.
     Gone { why: String, stage: Stage },
-    /// The handler was given up: nobody wants an answer.
+    /// The request was given up: nobody waits for an answer.
     GivenUp,
 }
 
@@ -38,16 +38,25 @@ pub(crate) enum Stage {
     Started,
 }
 
+/// Whether the log over here has what is said about a request, and what its worker logs and prints meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Logged {
+    Yes,
+    /// A logger has emitted the event: what is logged about it would make another event, and so on.
+    No,
+}
+
 /// What the keeper is to do with its worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Order {
     None,
-    /// Let it end by itself.
+    /// Close the worker's socket, so that it ends by itself.
     Retire,
-    /// End it.
+    /// Terminate the worker, and kill it after `kill_grace`.
     Kill,
 }
 
+/// What a worker's keeper, the handlers' threads and the pool share of the worker.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) pid: u32,
@@ -63,20 +72,20 @@ struct State {
     order: Order,
     current: Option<Current>,
     serves: bool,
-    /// The whole of the last request.
+    /// The worker has the whole of the last request.
     sent: bool,
-    /// Requests it has answered.
+    /// How many requests the worker has answered.
     answered: u64,
-    /// It is being ended, or about to be.
+    /// The worker is being ended, or about to be.
     leaves: bool,
-    /// Why, once there is no process any more.
+    /// Why the worker ended, once there is no process any more.
     gone: Option<String>,
-    /// Nothing is logged about the last request; what the worker still says belongs to that.
-    unlogged: bool,
+    /// Of the last request: what the worker still says belongs to that.
+    logged: Logged,
 }
 
 impl State {
-    /// How far a request has come of which nothing was sent.
+    /// How far a request has come of which nothing is sent.
     fn without_a_start(&self) -> Stage {
         if self.serves { Stage::Sent } else { Stage::Starting }
     }
@@ -95,8 +104,8 @@ struct Current {
 }
 
 impl Link {
-    /// `bell` does not block. `unlogged`: it is started for what nothing is logged about.
-    pub(crate) fn new(pid: u32, socket: UnixStream, bell: PipeWriter, unlogged: bool) -> Self {
+    /// `bell` does not block. `logged`: of the request that the worker is started for.
+    pub(crate) fn new(pid: u32, socket: UnixStream, bell: PipeWriter, logged: Logged) -> Self {
         let state = Mutex::new(State {
             order: Order::None,
             current: None,
@@ -105,15 +114,15 @@ impl Link {
             answered: 0,
             leaves: false,
             gone: None,
-            unlogged,
+            logged,
         });
         Link { pid, socket, bell, state, changed: Condvar::new() }
     }
 
-    /// The request is what the worker is at from now on: waits until it serves, or the request ends. False if it was given up before.
-    pub(crate) fn take_up(&self, request: u64, given_up: &AtomicBool, unlogged: bool) -> bool {
+    /// Makes the request the worker's current one, and waits until the worker serves or the request ends. False if it was given up before.
+    pub(crate) fn take_up(&self, request: u64, given_up: &AtomicBool, logged: Logged) -> bool {
         let mut state = self.state.lock();
-        // Looked at under the lock that `give_up` takes afterwards: one of the two sees the other.
+        // The hook sets `given_up` before it takes this lock in `give_up`: either it is seen here, or the hook finds the request.
         if given_up.load(Ordering::SeqCst) {
             return false;
         }
@@ -121,15 +130,15 @@ impl Link {
         let reply = state.gone.clone().map(|why| Reply::Gone { why, stage });
         state.current = Some(Current { request, stage: Stage::Starting, reply });
         state.sent = false;
-        state.unlogged = unlogged;
+        state.logged = logged;
         while !state.serves && state.current.as_ref().is_some_and(|current| current.reply.is_none()) {
             self.changed.wait(&mut state);
         }
         true
     }
 
-    /// Sends the request that was taken up, and waits for its end, which always comes: the keeper sees to it. `begins`: once its handler has begun.
-    /// With how far it had come.
+    /// Sends the request that was taken up, and waits for its end, which always comes: the keeper sees to it. Calls `begins` once the handler
+    /// has begun. Returns the reply, and how far the request had come.
     pub(crate) fn call(&self, frame: &[u8], begins: impl FnOnce()) -> (Reply, Stage) {
         let send = {
             let mut state = self.state.lock();
@@ -145,11 +154,11 @@ impl Link {
                         state.order == Order::Kill
                     };
                     if ends {
-                        // Whoever ordered that could not say it yet.
+                        // The keeper, which saw that order before all was sent, could not tell the worker.
                         self.say_given_up();
                     }
                 }
-                // It does not read any more. The keeper finds out why.
+                // The worker does not read any more. The keeper finds out why.
                 Err(_) => self.order(Order::Kill),
             }
         }
@@ -174,7 +183,7 @@ impl Link {
         }
     }
 
-    /// Ends the request, if that is still what its worker is at, and the worker, if it has the request.
+    /// Ends the request, if it is still the worker's current one, and the worker, if it has the request.
     pub(crate) fn give_up(&self, request: u64) {
         let order = |stage| if stage == Stage::Starting { Order::None } else { Order::Kill };
         if self.end(Some(request), order, |_| Reply::GivenUp) {
@@ -188,7 +197,7 @@ impl Link {
     }
 
     fn wake_keeper(&self) {
-        // A full pipe has woken it already.
+        // A full pipe has woken the keeper already.
         let _ = (&self.bell).write(&[0]);
     }
 
@@ -203,11 +212,11 @@ impl Link {
     }
 
     pub(crate) fn is_unlogged(&self) -> bool {
-        self.state.lock().unlogged
+        self.state.lock().logged == Logged::No
     }
 
-    /// Tells the worker that its request is given up, if it has it, so that it does not wait for that to end. Never waits: one that does not read is
-    /// killed soon.
+    /// Tells the worker that its request is given up, if it has it, so that it does not finish the handler before it ends. Never blocks: a
+    /// worker that does not read is killed soon.
     pub(crate) fn say_given_up(&self) {
         if self.state.lock().sent && is_writable(&self.socket) {
             let _ = frame::send(&self.socket, &frame::of_bytes(0, b""));
@@ -230,7 +239,7 @@ impl Link {
         self.state.lock().answered
     }
 
-    /// It can be given work.
+    /// The worker can be given work.
     pub(crate) fn serves(&self) {
         self.state.lock().serves = true;
         self.changed.notify_all();
@@ -243,13 +252,13 @@ impl Link {
         self.changed.notify_all();
     }
 
-    /// An answer to anything but its request is nobody's.
+    /// The worker has answered. An answer to another request than the current one is dropped.
     pub(crate) fn answered(&self, request: u64, outcome: Outcome, output: Vec<u8>, record: Option<u64>) {
         self.state.lock().answered += 1;
         self.end(Some(request), |_| Order::None, |_| Reply::Outcome { outcome, output, record });
     }
 
-    /// The process is no more.
+    /// The worker's process is reaped.
     pub(crate) fn gone(&self, why: &str) {
         let least = {
             let mut state = self.state.lock();
@@ -259,8 +268,8 @@ impl Link {
         self.end(None, |_| Order::None, |stage| Reply::Gone { why: why.to_owned(), stage: stage.max(least) });
     }
 
-    /// The first end of a request counts. The order comes with it, not after it: who sees the request end may go and look at what is
-    /// being ended.
+    /// Ends the current request, if it has no end yet, and gives the keeper its order under the same lock: the handler's thread that sees the
+    /// request end may ask at once which workers are being ended. `request`: only if that is the current one.
     fn end(
         &self,
         request: Option<u64>,

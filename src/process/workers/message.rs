@@ -1,4 +1,4 @@
-//! What is in the frames.
+//! What is in the bodies of frames.
 //!
 //! A worker's first frame is a hello ([`hello`]), in a form that never changes. All others are values by [`exact`](crate::exact), some with
 //! another one behind: the event's payload, or the handler's output. A frame to a worker without anything in it says that its request is
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Of all but the hello. Both ends are of one build where the program is the current executable; else this tells.
+/// The version of all bodies but the hello. Both ends are of one build where the program is the current executable; else this tells them apart.
 const PROTOCOL: u32 = 2;
 
 const HELLO: &str = "threadbus worker, protocol ";
@@ -21,7 +21,7 @@ pub(crate) fn hello() -> String {
     format!("{HELLO}{PROTOCOL}")
 }
 
-/// What is wrong with a body that was to be a hello.
+/// What is wrong with a worker's first body; none if it is a hello of this version.
 pub(crate) fn wrong_hello(body: &[u8]) -> Option<String> {
     /// How the first protocol began.
     const FIRST: &str = r#"{"Hello":{"protocol":"#;
@@ -36,7 +36,7 @@ pub(crate) fn wrong_hello(body: &[u8]) -> Option<String> {
     }
 }
 
-/// From the pool to a worker; the payload comes behind it.
+/// What the pool sends to a worker; the payload comes behind it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Request {
     pub(crate) event_type: String,
@@ -47,13 +47,13 @@ pub(crate) struct Request {
     pub(crate) event: Described,
     /// How long the handler may take. `None`: no limit.
     pub(crate) time: Option<Duration>,
-    /// The most talkative level that the log over here takes.
+    /// The most talkative level that the log of the pool's process takes.
     pub(crate) log: log::LevelFilter,
-    /// A logger over here has emitted it: nothing is logged about it, there or here.
+    /// A logger in the pool's process has emitted the event: nothing is logged about it, in either process.
     pub(crate) unlogged: bool,
 }
 
-/// Which event it is.
+/// What a worker is told of an event beside its payload.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Described {
     pub(crate) id: Uuid,
@@ -69,7 +69,7 @@ pub(crate) struct Described {
 }
 
 impl Request {
-    /// As it is emitted over there: alone, and with the time that it has here, whatever its type says.
+    /// The options with which the worker emits the event: alone, and with the time that it has in the pool's process, whatever its type says.
     pub(crate) fn options(&self) -> EventOptions {
         let Described { id, parent, emitted_by, correlation_id, label, version, created_at, path, priority } =
             &self.event;
@@ -99,12 +99,12 @@ impl Request {
     }
 }
 
-/// From a worker to the pool, once it has said hello.
+/// What a worker sends to the pool, once it has said hello.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Message {
-    /// It can be given work.
+    /// The worker can be given work.
     Ready,
-    /// The handler is about to run.
+    /// The request's handler is about to run.
     Started,
     /// How the request ended.
     Done(Outcome),
@@ -112,17 +112,19 @@ pub(crate) enum Message {
     Log { level: log::Level, target: String, text: String },
 }
 
+/// How a request ended in the worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Outcome {
-    /// The output comes behind it.
+    /// The handler returned an output, which comes behind the message.
     Value,
+    /// The handler returned none.
     Nothing,
     Failed {
         text: String,
         permanent: bool,
     },
     Panicked(String),
-    /// No fault of the handler's: it was not to be had, or what it returned could not be sent.
+    /// The handler is not at fault: there was none for the event, or what it returned could not be sent.
     Refused(String),
 }
 

@@ -1,4 +1,4 @@
-//! What a worker sends to its pool: answers, and its log.
+//! How a worker sends to its pool: answers, and its log.
 
 use super::frame::{self, no_tail};
 use super::message::{Message, Outcome, hello};
@@ -10,13 +10,13 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-/// A longer record is cut.
+/// A record that is longer is cut. In bytes.
 const LONGEST_RECORD: usize = 16 * 1024;
 
-/// In characters, of a record's target.
+/// A record's target that is longer is cut. In characters.
 const LONGEST_TARGET: usize = 256;
 
-/// One frame at a time.
+/// The worker's end of the socket for sending, one frame at a time.
 pub(crate) struct Outlet {
     socket: Mutex<UnixStream>,
     max_frame: usize,
@@ -32,12 +32,12 @@ impl Outlet {
     }
 
     pub(crate) fn send(&self, request: u64, message: &Message) -> io::Result<()> {
-        // The limit is for what others put in; what is said about that is small.
+        // The pool's limit is for what handlers return; messages about that are small.
         let frame = frame::encode(request, message, usize::MAX, no_tail);
         self.write(&frame.map_err(|_| io::Error::other("a message cannot be written"))?)
     }
 
-    /// How a request ended that has no output. What is too long is an answer that says so.
+    /// Sends how a request ended that has no output. In the place of what is too long it sends an answer that says so.
     pub(crate) fn done(&self, request: u64, event_type: &str, outcome: Outcome) -> io::Result<()> {
         match frame::encode(request, &Message::Done(outcome), self.max_frame.max(frame::LEAST), no_tail) {
             Ok(frame) => self.write(&frame),
@@ -48,7 +48,8 @@ impl Outlet {
         }
     }
 
-    /// Its output, which `append` puts behind what is there. An output that cannot be sent is an answer that says so.
+    /// Sends a request's output, which `append` puts behind the bytes that there are. In the place of an output that cannot be sent it sends an
+    /// answer that says so.
     pub(crate) fn output(
         &self,
         request: u64,
@@ -89,7 +90,7 @@ impl Log for SocketLog {
                 text.push('…');
             }
             let (level, target) = (record.level(), record.target().chars().take(LONGEST_TARGET).collect());
-            // Who should hear it is gone.
+            // An error means that the pool is gone.
             let _ = self.0.send(0, &Message::Log { level, target, text });
         }
     }

@@ -1,14 +1,13 @@
 //! A pool of worker processes, as users hold it.
 
-use super::frame;
+use super::config::Config;
 use super::slots::{PoolStats, Slots};
 use crate::event::{BuildError, Limit};
+use crate::sys::logging;
 use crate::sys::sync::atomic::{AtomicBool, Ordering};
-use crate::sys::{logging, thread};
 use std::ffi::OsString;
 use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,78 +69,14 @@ struct Owner {
     limit: Limit,
 }
 
-/// Settles a [`ProcessPool`].
+/// The options of a [`ProcessPool`] that is to be built.
 #[derive(Clone, Debug)]
 pub struct PoolBuilder {
     config: Config,
 }
 
-#[derive(Clone)]
-pub(crate) struct Config {
-    program: Option<PathBuf>,
-    pub(crate) args: Vec<OsString>,
-    pub(crate) env: Vec<(OsString, OsString)>,
-    pub(crate) min_processes: usize,
-    pub(crate) max_processes: usize,
-    pub(crate) max_events: Option<u64>,
-    pub(crate) max_memory: Option<u64>,
-    pub(crate) start_timeout: Duration,
-    pub(crate) idle_timeout: Duration,
-    pub(crate) kill_grace: Duration,
-    pub(crate) max_frame: usize,
-    pub(crate) niceness: u8,
-}
-
-/// Without the environment, which may hold secrets.
-impl fmt::Debug for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config")
-            .field("program", &self.name())
-            .field("args", &self.args)
-            .field("min_processes", &self.min_processes)
-            .field("max_processes", &self.max_processes)
-            .field("max_events", &self.max_events)
-            .field("max_memory", &self.max_memory)
-            .field("start_timeout", &self.start_timeout)
-            .field("idle_timeout", &self.idle_timeout)
-            .field("kill_grace", &self.kill_grace)
-            .field("max_frame", &self.max_frame)
-            .field("niceness", &self.niceness)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Config {
-    pub(crate) fn executable(&self) -> io::Result<PathBuf> {
-        /// Of this very build, though the file may have been replaced by a newer one.
-        const OWN: &str = "/proc/self/exe";
-        match &self.program {
-            Some(program) => Ok(program.clone()),
-            None if cfg!(target_os = "linux") && Path::new(OWN).exists() => Ok(OWN.into()),
-            None => std::env::current_exe(),
-        }
-    }
-
-    /// In bytes. What a worker has to say of itself always fits.
-    pub(crate) fn largest_answer(&self) -> usize {
-        self.max_frame.max(frame::LEAST)
-    }
-
-    /// A worker is of this very build.
-    pub(crate) fn is_this_program(&self) -> bool {
-        self.program.is_none()
-    }
-
-    /// The program, for messages.
-    pub(crate) fn name(&self) -> String {
-        let program = self.program.clone().or_else(|| std::env::current_exe().ok());
-        let name = program.as_ref().and_then(|program| program.file_name());
-        name.map_or_else(|| "the worker".to_owned(), |name| name.to_string_lossy().into_owned())
-    }
-}
-
 impl PoolBuilder {
-    /// What the workers run. Default: the current executable.
+    /// Sets the program that the workers run. Default: the current executable.
     ///
     /// Another program is built with this crate in the same version, and with the same event types.
     pub fn program(mut self, program: impl Into<PathBuf>) -> Self {
@@ -149,32 +84,34 @@ impl PoolBuilder {
         self
     }
 
-    /// Arguments for it. Default: none.
+    /// Adds arguments for the workers' program. Default: none.
     pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
         self.config.args.extend(args.into_iter().map(Into::into));
         self
     }
 
-    /// Sets a variable in its environment. It inherits the others.
+    /// Sets a variable in the workers' environment. They inherit the others from this process.
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.config.env.push((name.into(), value.into()));
         self
     }
 
-    /// How many there may be at once. At least 1; default: as many as threads can run at once here.
+    /// Sets how many workers there may be at once. At least 1; default: as many as threads can run at once on this computer.
     pub fn max_processes(mut self, processes: usize) -> Self {
         self.config.max_processes = processes;
         self
     }
 
-    /// How many there are at least while a handler uses the pool: started when the first one is registered, without waiting for them, kept though they are idle, and
-    /// replaced when they end. At most `max_processes`; default 0: none is started before it is needed.
+    /// Sets how many workers there are at least while a handler uses the pool. They are started when the first handler is registered, without
+    /// waiting for them, kept though they are idle, and replaced when they end. At most `max_processes`; default 0: none is started before it is
+    /// needed.
     pub fn min_processes(mut self, processes: usize) -> Self {
         self.config.min_processes = processes;
         self
     }
 
-    /// After how many events a worker ends, so that what it has leaked goes with it; another takes its place when one is needed. At least 1; default: never.
+    /// Sets after how many events a worker ends, so that what it has leaked goes with it. Another takes its place when one is needed. At least 1;
+    /// default: never.
     ///
     /// ```
     /// use threadbus::process::ProcessPool;
@@ -189,14 +126,14 @@ impl PoolBuilder {
         self
     }
 
-    /// Beyond how many bytes of memory (resident) a worker ends after its event. Looked at after each event, so what one event takes is not limited by it.
-    /// At least 1; default: never. On Linux only: elsewhere [`build`](Self::build) refuses it.
+    /// Sets beyond how many bytes of resident memory a worker ends after its event. Looked at after each event, so what one event takes is not
+    /// limited by it. At least 1; default: never. On Linux only: elsewhere [`build`](Self::build) refuses it.
     pub fn max_memory(mut self, bytes: u64) -> Self {
         self.config.max_memory = Some(bytes);
         self
     }
 
-    /// How long a worker may take from its start until it serves; one that takes longer is ended, and the event that waits for it fails with
+    /// Sets how long a worker may take from its start until it serves. One that takes longer is ended, and the event that waits for it fails with
     /// [`HandlerFailure::WorkerStart`](crate::HandlerFailure::WorkerStart). More than 0; default 10 s.
     ///
     /// A handler's own timeout does not run before its handler begins in the worker, so a slow start costs no attempt. Until then an attempt may take its timeout and
@@ -206,31 +143,32 @@ impl PoolBuilder {
         self
     }
 
-    /// After which a worker without work ends. Default 600 s.
+    /// Sets how long a worker without work is kept. Default 600 s.
     pub fn idle_timeout(mut self, idle: Duration) -> Self {
         self.config.idle_timeout = idle;
         self
     }
 
-    /// How long a worker may take to end once it was asked to (`SIGTERM`), before it is killed. Default 1 s.
+    /// Sets how long a worker may take to end once it was asked to (`SIGTERM`), before it is killed. Default 1 s.
     pub fn kill_grace(mut self, grace: Duration) -> Self {
         self.config.kill_grace = grace;
         self
     }
 
-    /// The largest event, and the largest answer, in bytes as they travel: a list of bytes takes up to twice its length there, text its own. From 1 to 4 GiB - 1; default 16 MiB.
+    /// Sets how long the largest event and the largest answer may be, in bytes as they travel: a list of bytes takes up to twice its length there,
+    /// text its own. From 1 to 4 GiB - 1; default 16 MiB.
     pub fn max_frame(mut self, bytes: usize) -> Self {
         self.config.max_frame = bytes;
         self
     }
 
-    /// By how much workers stand back for other programs, from 0 to 19, as `nice` has it. Default 0: not at all.
+    /// Sets by how much workers stand back for other programs, from 0 to 19, as `nice` has it. Default 0: not at all.
     pub fn niceness(mut self, steps: u8) -> Self {
         self.config.niceness = steps;
         self
     }
 
-    /// The pool. No process is started yet.
+    /// Builds the pool. No process is started yet.
     ///
     /// ```
     /// use threadbus::process::ProcessPool;
@@ -279,31 +217,17 @@ impl PoolBuilder {
 }
 
 impl ProcessPool {
-    /// Settles the options first.
+    /// The options of a pool, each at its default.
     pub fn builder() -> PoolBuilder {
-        let config = Config {
-            program: None,
-            args: Vec::new(),
-            env: Vec::new(),
-            min_processes: 0,
-            max_processes: thread::cores(),
-            max_events: None,
-            max_memory: None,
-            start_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(600),
-            kill_grace: Duration::from_secs(1),
-            max_frame: 16 << 20,
-            niceness: 0,
-        };
-        PoolBuilder { config }
+        PoolBuilder { config: Config::default() }
     }
 
-    /// How many workers there are, were and may be used at once.
+    /// Numbers of the pool at this moment: how many workers there are, and were.
     pub fn stats(&self) -> PoolStats {
         self.0.slots.stats()
     }
 
-    /// The workers there are.
+    /// The process ids of the workers that there are.
     pub fn pids(&self) -> Vec<u32> {
         self.0.slots.pids()
     }
@@ -311,17 +235,18 @@ impl ProcessPool {
     /// Ends all workers: idle ones by themselves, others terminated, and killed after `kill_grace`. Idempotent; later events fail with
     /// [`HandlerFailure::Worker`](crate::HandlerFailure::Worker).
     ///
-    /// **Blocking**: until all are gone and reaped, and their last words are in the log, for `kill_grace` and a few seconds at most. Whether
-    /// they are gone.
+    /// Returns whether all are gone.
+    ///
+    /// **Blocking**: until all are gone and reaped, and their last words are in the log, for `kill_grace` and a few seconds at most.
     pub fn shutdown(&self) -> bool {
         self.0.slots.close();
         let gone = self.0.slots.wait_until_gone();
-        // Their last words.
+        // The workers' last words are to be in the log.
         logging::settle(Duration::from_secs(1));
         gone
     }
 
-    /// For a handler of events of that type; and what another type of that name is called, if there is one.
+    /// Registers a user of the pool: a handler of events of that type. Also returns what another type of that name is called, if there is one.
     pub(crate) fn user(&self, name: &'static str, rust_type: &'static str) -> (Arc<User>, Option<&'static str>) {
         let clash = self.0.slots.user_came(name, rust_type);
         (Arc::new(User { pool: self.clone(), of: (name, rust_type), left: AtomicBool::new(false) }), clash)
@@ -331,13 +256,14 @@ impl ProcessPool {
         &self.0.slots
     }
 
-    /// As many invocations at once as there are processes: what waits for a process occupies no thread, and its timeout does not run.
+    /// A limit of as many invocations at once as there may be processes: one that waits for its place occupies no thread, and its timeout does
+    /// not run.
     pub(crate) fn limit(&self) -> Limit {
         self.0.limit.clone()
     }
 }
 
-/// A registered handler. With the last one the idle workers go.
+/// A registered handler. With the pool's last one the idle workers go.
 pub(crate) struct User {
     pub(crate) pool: ProcessPool,
     of: (&'static str, &'static str),

@@ -18,14 +18,14 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Threads that only wait and hand on.
+/// For threads that only wait and hand on.
 const READER_STACK: usize = 512 * 1024;
 
 /// How long a worker waits for what it still has to log.
 const LAST_WORDS: Duration = Duration::from_millis(20);
 
-/// In a process that a [`ProcessPool`](crate::process::ProcessPool) has started: serves it, and exits when the pool lets it go. In any
-/// other process: returns at once, without having called `register`.
+/// Serves a [`ProcessPool`](crate::process::ProcessPool) in a process that the pool has started, and exits when the pool lets it go. In any
+/// other process it returns at once, without having called `register`.
 ///
 /// The first line of `main`, before threads are started and files opened, since a worker has no use for either. It reads nothing from its
 /// standard input, which is empty; what it prints ends up in the log of the pool's process, and so do records of the `log` facade, unless
@@ -63,14 +63,14 @@ pub fn serve(register: impl FnOnce(&mut Worker)) {
 }
 
 fn work(marker: &Marker, socket: UnixStream, register: impl FnOnce(&mut Worker)) -> io::Result<()> {
-    // Handlers find an empty input, and cannot read what is for us.
+    // Handlers find an empty input, and cannot read the pool's requests.
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
     if marker.niceness > 0 {
         rustix::process::setpriority_process(None, i32::from(marker.niceness))?;
     }
     let outlet = Arc::new(Outlet::new(socket.try_clone()?, marker.max_frame));
     outlet.hello()?;
-    // Unless something has set a logger before `main`.
+    // Fails if something has set a logger before `main`: then that one stays.
     if log::set_logger(Box::leak(Box::new(SocketLog(Arc::clone(&outlet))))).is_ok() {
         log::set_max_level(log::LevelFilter::Trace);
     }
@@ -109,7 +109,7 @@ fn work(marker: &Marker, socket: UnixStream, register: impl FnOnce(&mut Worker))
     Ok(())
 }
 
-/// A SIGTERM that the pool has not announced lets the event that is handled end, but takes no other.
+/// On a SIGTERM that the pool has not announced the worker finishes the event that it handles, and then ends.
 fn ends_on_sigterm(inbox: &Arc<Inbox>) -> io::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM])?;
     let inbox = Arc::clone(inbox);
@@ -120,7 +120,7 @@ fn ends_on_sigterm(inbox: &Arc<Inbox>) -> io::Result<()> {
     })
 }
 
-/// Runs beside the handlers, so that the end of the socket is seen whatever they do.
+/// Reads the socket on a thread beside the handlers', so that its end is seen whatever they do.
 fn read(mut socket: UnixStream, max_frame: usize, inbox: &Inbox) {
     let mut frames = Frames::new(max_frame);
     let mut buffer = vec![0; CHUNK];
@@ -133,19 +133,19 @@ fn read(mut socket: UnixStream, max_frame: usize, inbox: &Inbox) {
         }
         loop {
             match frames.next() {
-                // Its request is given up, and nobody waits for it.
+                // The pool says that the request is given up: nobody waits for its answer, so the process ends at once.
                 Ok(Some((_, body))) if body.is_empty() => {
                     let _ = signal_hook::low_level::emulate_default_handler(SIGTERM);
                 }
                 Ok(Some(frame)) => inbox.put(frame),
                 Ok(None) => break,
-                // No pool of ours sends that.
+                // Too long for a frame, which a pool never sends.
                 Err(_) => break 'open,
             }
         }
     }
     if !inbox.close() {
-        // Nobody is there for whom the handler could work on. All of the group, if it is ours.
+        // The pool is gone, so nobody waits for the handler. With the whole group, if this process leads it.
         let _ = if rustix::process::getpgrp() == rustix::process::getpid() {
             rustix::process::kill_current_process_group(Signal::KILL)
         } else {
@@ -175,7 +175,7 @@ impl Inbox {
         self.changed.notify_all();
     }
 
-    /// Waits for it. None at the end.
+    /// Waits for the next request. None at the end.
     fn next(&self) -> Option<(u64, Vec<u8>)> {
         let mut state = self.state.lock();
         state.busy = false;
@@ -191,18 +191,18 @@ impl Inbox {
         }
     }
 
-    /// With the handler: from here on the end of the pool is a reason to end, not to be killed.
+    /// The handler has ended: from here on the worker ends by itself if the pool is gone, and needs not be killed.
     fn is_done(&self) {
         self.state.lock().busy = false;
     }
 
-    /// Nothing more is taken.
+    /// Takes no more requests.
     fn retire(&self) {
         self.state.lock().retires = true;
         self.changed.notify_all();
     }
 
-    /// Until the pool ends this process.
+    /// Waits until the pool ends this process.
     fn wait_for_the_end(&self) {
         let mut state = self.state.lock();
         loop {
@@ -210,7 +210,7 @@ impl Inbox {
         }
     }
 
-    /// False if something is being handled.
+    /// The pool is gone. False if an event is being handled.
     fn close(&self) -> bool {
         let mut state = self.state.lock();
         state.closed = true;
