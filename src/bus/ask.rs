@@ -1,8 +1,8 @@
 //! Asking middlewares about an event before it comes, and telling those that agreed if it does not come after all.
 
+use crate::bus::core::EventBus;
 use crate::bus::core::{BusCore, Doors};
 use crate::bus::frame::Emitter;
-use crate::bus::handle::EventBus;
 use crate::bus::tell::{call, is_inside_of};
 use crate::event::{AnyEvent, EmitError};
 use crate::sys::logging;
@@ -29,7 +29,7 @@ fn ask_all(bus: &Arc<BusCore>, event: &AnyEvent, emitter: Option<&Emitter>) -> R
         }
         // The error's text is the user's code as well.
         let asked = call(bus, at, Some(event), "on_emit", || {
-            middleware.on_emit(&handle, event).map_err(|error| error.to_string())
+            middleware.asked(&handle, event).map_err(|error| error.to_string())
         });
         let reason = match asked {
             Ok(Ok(())) => continue,
@@ -60,7 +60,7 @@ fn tell_refused_up_to(bus: &Arc<BusCore>, event: &AnyEvent, error: &EmitError, e
     for (at, middleware) in bus.middlewares.0.iter().enumerate().take(end) {
         if !is_inside_of(bus, at) {
             // Its panic is told, and changes nothing.
-            let _ = call(bus, at, Some(event), "on_refused", || middleware.on_refused(&handle, event, error));
+            let _ = call(bus, at, Some(event), "on_refused", || middleware.refused(&handle, event, error));
         }
     }
 }

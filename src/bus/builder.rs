@@ -1,10 +1,10 @@
 //! Settling a bus.
 
-use crate::bus::core::{Alive, BusCore, Doors, Parts};
+use crate::bus::core::{Alive, BusCore, Doors, EventBus, Parts};
 use crate::bus::frame;
-use crate::bus::handle::EventBus;
 use crate::bus::kept::{Manual, Wake};
-use crate::bus::middleware::{Middleware, Middlewares};
+use crate::bus::listener::Middlewares;
+use crate::bus::middleware::Middleware;
 use crate::bus::overdue::OverdueHandlers;
 use crate::bus::settings::BusOptions;
 use crate::event::{
@@ -44,7 +44,7 @@ pub struct BusBuilder {
     retry: Option<Retry>,
     max_emit_rate: Option<(f64, usize)>,
     runtime: Option<Runtime>,
-    middlewares: Middlewares,
+    middlewares: Middlewares<EventBus>,
     on_ready: OnReady,
     refusals: Arc<AtomicU64>,
     alone: bool,

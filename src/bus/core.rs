@@ -4,7 +4,7 @@ use crate::bus::counters::{Counters, Until};
 use crate::bus::forwards::Forwards;
 use crate::bus::history::{History, SPENT};
 use crate::bus::kept::Manual;
-use crate::bus::middleware::Middlewares;
+use crate::bus::listener::Middlewares;
 use crate::bus::observers::Observers;
 use crate::bus::outbox::Outbox;
 use crate::bus::recorder::Recorder;
@@ -118,7 +118,7 @@ pub(crate) struct BusCore {
     pub(crate) defaults: BusDefaults,
     pub(crate) runtime: Arc<RuntimeCore>,
     pub(crate) registry: Registry,
-    pub(crate) middlewares: Middlewares,
+    pub(crate) middlewares: Middlewares<EventBus>,
     pub(crate) inlet: Mutex<Inlet>,
     pub(crate) run: Mutex<Run>,
     /// Read by whoever holds `run`.
@@ -174,6 +174,77 @@ impl Alive {
     }
 }
 
+/// A bus: takes events, keeps their order, runs their handlers. Cheap clone.
+///
+/// When the last clone is dropped the bus takes nothing new, finishes what is queued in the background, and ends; a
+/// [manual](crate::BusBuilder::manual) one, which nobody can pump any more, cancels it. What is still
+/// queued when `main` returns is lost: [`Runtime::shutdown`] first. A handler that needs its bus asks the event
+/// ([`Event::bus`]) or captures a [`WeakBus`], so that the bus does not keep itself alive.
+///
+/// ```
+/// use threadbus::{Event, EventBus, Payload};
+///
+/// struct Greet { name: String }
+/// impl Payload for Greet { type Output = String; }
+///
+/// let bus = EventBus::new("hello");
+/// bus.on(|greet: &Event<Greet>| format!("hello {}", greet.name));
+/// assert_eq!(bus.emit(Greet { name: "you".into() }).result()?, "hello you");
+/// # Ok::<(), threadbus::ResultError>(())
+/// ```
+#[derive(Clone)]
+pub struct EventBus {
+    /// None for what a handler of a bus gets whose last handle is gone. Goes before `core`: its end needs the bus, which nobody else may
+    /// hold while the loop is set aside.
+    _alive: Option<Arc<Alive>>,
+    core: Arc<BusCore>,
+}
+
+/// A handle that does not keep its bus alive.
+///
+/// For whatever the bus keeps itself: handler closures, and payloads. A payload or a value with an [`EventBus`] in it is kept by the history,
+/// and keeps the bus in turn: neither ever goes, nor do the bus's threads and timers. Put a `WeakBus` in, or take the bus from
+/// [`Event::bus`](crate::Event::bus); [`take`](EventBus::take) breaks the circle from outside.
+#[derive(Clone)]
+pub struct WeakBus {
+    core: Weak<BusCore>,
+    label: Arc<str>,
+}
+
+impl WeakBus {
+    /// The bus, unless its last handle is gone.
+    pub fn upgrade(&self) -> Option<EventBus> {
+        let core = self.core.upgrade()?;
+        let alive = core.alive()?;
+        Some(EventBus::of(core, Some(alive)))
+    }
+
+    /// `Name#last4`
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    pub(crate) fn of(core: &Arc<BusCore>) -> WeakBus {
+        WeakBus { core: Arc::downgrade(core), label: Arc::clone(&core.identity.label) }
+    }
+}
+
+impl EventBus {
+    pub(crate) fn of(core: Arc<BusCore>, alive: Option<Arc<Alive>>) -> EventBus {
+        EventBus { core, _alive: alive }
+    }
+
+    pub(crate) fn core(&self) -> &Arc<BusCore> {
+        &self.core
+    }
+
+    /// The bus an event or a frame knows; works inside its handlers though no handle is left.
+    pub(crate) fn from_core(core: Arc<BusCore>) -> EventBus {
+        let alive = core.alive();
+        EventBus::of(core, alive)
+    }
+}
+
 /// What a new bus is made of, but for what it shares with its identity.
 pub(crate) struct Parts {
     pub(crate) identity: Arc<BusIdentity>,
@@ -182,7 +253,7 @@ pub(crate) struct Parts {
     pub(crate) runtime: Arc<RuntimeCore>,
     pub(crate) doors: Doors,
     pub(crate) rate: Option<TokenBucket>,
-    pub(crate) middlewares: Middlewares,
+    pub(crate) middlewares: Middlewares<EventBus>,
     pub(crate) manual: Option<Box<Manual>>,
 }
 

@@ -1,10 +1,11 @@
 //! The same event on another bus: at most once a bus, complete when all are done.
 
 use crate::bus::ask;
+use crate::bus::core::EventBus;
 use crate::bus::core::{BusCore, Entry};
 use crate::bus::frame;
-use crate::bus::handle::{Answers, EventBus};
 use crate::bus::observers::Seen;
+use crate::bus::registry::Answers;
 use crate::bus::registry::{WILDCARD, plan_for};
 use crate::bus::tell;
 use crate::event::{

@@ -1,11 +1,11 @@
 //! The bus as users hold it.
 
 use crate::bus::builder::BusBuilder;
-use crate::bus::core::{Alive, BusCore, Doors};
+use crate::bus::core::{Doors, EventBus, WeakBus};
 use crate::bus::emit::Entrance;
 use crate::bus::forbid::may_block_or_log;
 use crate::bus::pattern::never_matches;
-use crate::bus::registry::WILDCARD;
+use crate::bus::registry::{Answers, WILDCARD};
 use crate::bus::settings::BusOptions;
 use crate::bus::tell;
 use crate::bus::worker_local;
@@ -22,89 +22,9 @@ use std::any::TypeId;
 use std::borrow::Cow;
 use std::fmt;
 use std::panic::Location;
-use std::sync::{Arc, Weak};
-
-/// A bus: takes events, keeps their order, runs their handlers. Cheap clone.
-///
-/// When the last clone is dropped the bus takes nothing new, finishes what is queued in the background, and ends; a
-/// [manual](crate::BusBuilder::manual) one, which nobody can pump any more, cancels it. What is still
-/// queued when `main` returns is lost: [`Runtime::shutdown`] first. A handler that needs its bus asks the event
-/// ([`Event::bus`]) or captures a [`WeakBus`], so that the bus does not keep itself alive.
-///
-/// ```
-/// use threadbus::{Event, EventBus, Payload};
-///
-/// struct Greet { name: String }
-/// impl Payload for Greet { type Output = String; }
-///
-/// let bus = EventBus::new("hello");
-/// bus.on(|greet: &Event<Greet>| format!("hello {}", greet.name));
-/// assert_eq!(bus.emit(Greet { name: "you".into() }).result()?, "hello you");
-/// # Ok::<(), threadbus::ResultError>(())
-/// ```
-#[derive(Clone)]
-pub struct EventBus {
-    /// None for what a handler of a bus gets whose last handle is gone. Goes before `core`: its end needs the bus, which nobody else may
-    /// hold while the loop is set aside.
-    _alive: Option<Arc<Alive>>,
-    core: Arc<BusCore>,
-}
-
-/// A handle that does not keep its bus alive.
-///
-/// For whatever the bus keeps itself: handler closures, and payloads. A payload or a value with an [`EventBus`] in it is kept by the history,
-/// and keeps the bus in turn: neither ever goes, nor do the bus's threads and timers. Put a `WeakBus` in, or take the bus from
-/// [`Event::bus`](crate::Event::bus); [`take`](EventBus::take) breaks the circle from outside.
-#[derive(Clone)]
-pub struct WeakBus {
-    core: Weak<BusCore>,
-    label: Arc<str>,
-}
-
-impl WeakBus {
-    /// The bus, unless its last handle is gone.
-    pub fn upgrade(&self) -> Option<EventBus> {
-        let core = self.core.upgrade()?;
-        let alive = core.alive()?;
-        Some(EventBus::of(core, Some(alive)))
-    }
-
-    /// `Name#last4`
-    pub fn label(&self) -> &str {
-        &self.label
-    }
-
-    pub(crate) fn of(core: &Arc<BusCore>) -> WeakBus {
-        WeakBus { core: Arc::downgrade(core), label: Arc::clone(&core.identity.label) }
-    }
-}
-
-/// What a registration's calls give back.
-#[derive(Clone, Copy)]
-pub(crate) enum Answers {
-    /// The event's own output. Without one, it may be that the payload was not of the type.
-    Output,
-    /// Never a value.
-    Nothing,
-    /// Whatever it is, it has to be looked at.
-    Anything,
-}
+use std::sync::Arc;
 
 impl EventBus {
-    pub(crate) fn of(core: Arc<BusCore>, alive: Option<Arc<Alive>>) -> EventBus {
-        EventBus { core, _alive: alive }
-    }
-
-    pub(crate) fn core(&self) -> &Arc<BusCore> {
-        &self.core
-    }
-
-    /// The bus an event or a frame knows; works inside its handlers though no handle is left.
-    pub(crate) fn from_core(core: Arc<BusCore>) -> EventBus {
-        let alive = core.alive();
-        EventBus::of(core, alive)
-    }
-
     /// A closed stand-in for a bus that is gone.
     pub(crate) fn stand_in(identity: Option<&BusIdentity>, refused: Option<&EmitError>) -> EventBus {
         let refusing = match refused {
@@ -146,32 +66,32 @@ impl EventBus {
 
     /// Its id, a UUIDv7 unless the builder was given one.
     pub fn id(&self) -> BusId {
-        self.core.identity.id
+        self.core().identity.id
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.core.identity.name
+        &self.core().identity.name
     }
 
     /// `Name#last4`, where the last four are those of the id.
     pub fn label(&self) -> &str {
-        self.core.label()
+        self.core().label()
     }
 
     /// What a handler closure should capture, to keep the bus from keeping itself alive.
     pub fn downgrade(&self) -> WeakBus {
-        WeakBus::of(&self.core)
+        WeakBus::of(self.core())
     }
 
     /// Whose threads run its handlers.
     pub fn runtime(&self) -> Runtime {
-        Runtime { core: Arc::clone(&self.core.runtime) }
+        Runtime { core: Arc::clone(&self.core().runtime) }
     }
 
     /// What the builder settled on.
     pub fn options(&self) -> &BusOptions {
-        &self.core.options
+        &self.core().options
     }
 
     // Handlers.
@@ -238,7 +158,7 @@ impl EventBus {
         let call = move |event: &AnyEvent| handler(event).into_any_outcome();
         let info = self.register(pattern.to_owned(), None, options, type_name, Answers::Anything, call);
         if let Some(why) = never_matches(pattern)
-            && matches!(self.core.registry.known(pattern), Ok(None))
+            && matches!(self.core().registry.known(pattern), Ok(None))
         {
             logging::warn!(
                 "no event is called {pattern:?}, for which {} handles on {}: {why}",
@@ -274,9 +194,9 @@ impl EventBus {
         };
         let stamp = clock::unique_stamp(clock::now());
         let id = HandlerId(random::uuid_v7(stamp));
-        let bus = Arc::clone(&self.core.identity.label);
+        let bus = Arc::clone(&self.core().identity.label);
         let info = HandlerInfo::new(id, name, pattern.into(), bus, location, stamp);
-        let limit = options.limit.as_ref().map(|limit| self.core.limit_group(limit));
+        let limit = options.limit.as_ref().map(|limit| self.core().limit_group(limit));
         let (typed, fits) = match answers {
             Answers::Output => (true, known.map(|known| known.name)),
             Answers::Nothing => (true, None),
@@ -289,11 +209,11 @@ impl EventBus {
             Ok(())
         };
         let entry = Arc::new(HandlerEntry { info: info.clone(), options, limit, call: Arc::new(call), typed });
-        let added = self.core.registry.add(entry, known, self.told());
+        let added = self.core().registry.add(entry, known, self.told());
         if !added {
             info.end();
         }
-        tell::deliver_handlers(&self.core);
+        tell::deliver_handlers(self.core());
         if !added {
             logging::warn!(
                 "{} is closed: handler {} for {} was not registered",
@@ -306,7 +226,7 @@ impl EventBus {
     }
 
     fn told(&self) -> Option<&Notices> {
-        self.core.identity.notices.as_ref()
+        self.core().identity.notices.as_ref()
     }
 
     /// Ends a registration. False if it was not registered (any more).
@@ -337,39 +257,39 @@ impl EventBus {
 
     /// The same by its id.
     pub fn off_id(&self, handler: HandlerId) -> bool {
-        self.let_go(self.core.registry.remove(handler, self.told()).into_iter().collect()) > 0
+        self.let_go(self.core().registry.remove(handler, self.told()).into_iter().collect()) > 0
     }
 
     /// Ends all registrations for the type `P`, by-name ones included; how many.
     pub fn off_all<P: Payload>(&self) -> usize {
-        self.let_go(self.core.registry.remove_all(crate::event::name_of::<P>(), Some(TypeId::of::<P>()), self.told()))
+        self.let_go(self.core().registry.remove_all(crate::event::name_of::<P>(), Some(TypeId::of::<P>()), self.told()))
     }
 
     /// Ends all registrations under a name; `*` means the wildcard ones only. How many.
     pub fn off_named(&self, pattern: &str) -> usize {
-        self.let_go(self.core.registry.remove_all(pattern, None, self.told()))
+        self.let_go(self.core().registry.remove_all(pattern, None, self.told()))
     }
 
     fn let_go(&self, gone: Vec<Arc<HandlerEntry>>) -> usize {
         let count = gone.len();
-        worker_local::forget_handlers(&self.core, &gone);
+        worker_local::forget_handlers(self.core(), &gone);
         gone.iter().for_each(|handler| handler.has_ended());
         if gone.iter().any(|handler| handler.limit.is_some()) {
-            self.core.leaves_lines();
+            self.core().leaves_lines();
         }
         unwind::drop_each(gone);
-        tell::deliver_handlers(&self.core);
+        tell::deliver_handlers(self.core());
         count
     }
 
     /// All registrations, in their order.
     pub fn handlers(&self) -> Vec<HandlerInfo> {
-        self.core.registry.infos()
+        self.core().registry.infos()
     }
 
     /// Whether an event of type `P` would find a handler now.
     pub fn has_handler<P: Payload>(&self) -> bool {
-        !self.core.slot_of::<P>().handlers.is_empty()
+        !self.core().slot_of::<P>().handlers.is_empty()
     }
 
     // Emitting.
@@ -457,7 +377,7 @@ impl EventBus {
 
     #[track_caller]
     fn emit_or_reject<P: Payload>(&self, payload: P, mut own: Option<EventOptions>, entrance: Entrance) -> Event<P> {
-        match self.core.emit(payload, &mut own, entrance) {
+        match self.core().emit(payload, &mut own, entrance) {
             Ok(event) => {
                 if entrance == Entrance::Claimed && !event.any().is_complete() {
                     may_block_or_log("runs an event now that must wait for its turn");
@@ -466,7 +386,7 @@ impl EventBus {
             }
             Err((fresh, error)) => {
                 self.note_full(&error);
-                self.core.tell_refused(&fresh.any(), &error);
+                self.core().tell_refused(&fresh.any(), &error);
                 rejected(fresh, error)
             }
         }
@@ -479,7 +399,7 @@ impl EventBus {
         payload: P,
         mut own: Option<EventOptions>,
     ) -> Result<Event<P>, TryEmitError<P>> {
-        self.core.emit(payload, &mut own, Entrance::Queue).or_else(|(fresh, error)| {
+        self.core().emit(payload, &mut own, Entrance::Queue).or_else(|(fresh, error)| {
             self.note_full(&error);
             returned(fresh, error)
         })
@@ -490,7 +410,7 @@ impl EventBus {
         payload: P,
         mut own: Option<EventOptions>,
     ) -> Result<Event<P>, TryEmitError<P>> {
-        self.core.emit(payload, &mut own, Entrance::Try).or_else(|(fresh, error)| returned(fresh, error))
+        self.core().emit(payload, &mut own, Entrance::Try).or_else(|(fresh, error)| returned(fresh, error))
     }
 
     /// A thread that must not block did not wait for room.
@@ -502,7 +422,7 @@ impl EventBus {
             EmitError::RateLimited { .. } => "emits above the rate of its bus",
             _ => return,
         };
-        if matches!(self.core.options.on_full, OnFull::Block | OnFull::BlockFor(_)) {
+        if matches!(self.core().options.on_full, OnFull::Block | OnFull::BlockFor(_)) {
             may_block_or_log(what);
         }
     }
@@ -511,12 +431,12 @@ impl EventBus {
 
     /// The event with this id, if the history still has it.
     pub fn event(&self, id: EventId) -> Option<AnyEvent> {
-        self.core.inlet.lock().history.get(id).cloned()
+        self.core().inlet.lock().history.get(id).cloned()
     }
 
     /// Takes an event out of the history; if it is not done, it goes on.
     pub fn take(&self, id: EventId) -> Option<AnyEvent> {
-        self.core.inlet.lock().history.remove(id)
+        self.core().inlet.lock().history.remove(id)
     }
 
     /// What the history has, in the order in which the bus took it.
@@ -524,18 +444,18 @@ impl EventBus {
     /// That is the order of the ids, and without priorities of a serial bus's runs, also where several threads emit at once. Ids that were set or came from another bus have
     /// an order of their own, and so have all on a bus with a middleware, which learns the id before the event is taken.
     pub fn history(&self) -> Vec<AnyEvent> {
-        self.core.inlet.lock().history.iter().cloned().collect()
+        self.core().inlet.lock().history.iter().cloned().collect()
     }
 
     /// How many events the history has.
     pub fn history_len(&self) -> usize {
-        self.core.inlet.lock().history.len()
+        self.core().inlet.lock().history.len()
     }
 
     /// Events queued and not started.
     pub fn pending(&self) -> usize {
         refused::ask_again();
-        self.core.pending()
+        self.core().pending()
     }
 }
 
@@ -559,14 +479,14 @@ impl fmt::Debug for EventBus {
         f.debug_struct("EventBus")
             .field("label", &self.label())
             .field("pending", &self.pending())
-            .field("permits", &format_args!("{}", self.core.describe_permits()))
+            .field("permits", &format_args!("{}", self.core().describe_permits()))
             .finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for WeakBus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WeakBus").field("label", &self.label).finish_non_exhaustive()
+        f.debug_struct("WeakBus").field("label", &self.label()).finish_non_exhaustive()
     }
 }
 

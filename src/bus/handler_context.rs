@@ -1,10 +1,10 @@
 //! The running handler's view of itself.
 
 use crate::bus::core::BusCore;
+use crate::bus::core::EventBus;
 use crate::bus::forbid::may_block;
 use crate::bus::frame::{self, Frame};
 use crate::bus::hand;
-use crate::bus::handle::EventBus;
 use crate::bus::sits::Sitting;
 use crate::event::{AnyEvent, AttemptKey, HandlerInfo, WaitError, WeakEvent};
 use crate::runtime::{Serves, SitFor, Worker};

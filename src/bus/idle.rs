@@ -1,12 +1,12 @@
 //! Waiting for a bus to be idle, and keeping it from starting anything.
 
 use crate::bus::core::BusCore;
+use crate::bus::core::EventBus;
 use crate::bus::counters::Until;
 use crate::bus::forbid::may_block;
 use crate::bus::frame::{self, Frame};
 use crate::bus::graph;
 use crate::bus::hand;
-use crate::bus::handle::EventBus;
 use crate::bus::sits::Sitting;
 use crate::event::WaitError;
 use crate::runtime::{Needs, Serves, SitFor, Worker};

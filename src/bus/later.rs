@@ -1,8 +1,8 @@
 //! Emitting what an [`Outbox`] keeps, when its time has come.
 
 use crate::bus::core::BusCore;
+use crate::bus::core::EventBus;
 use crate::bus::frame::{self, Aside};
-use crate::bus::handle::EventBus;
 use crate::bus::outbox::{Due, Outbox};
 use crate::event::EmitError;
 use crate::runtime::Job;

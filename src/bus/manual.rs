@@ -25,7 +25,7 @@ pub(crate) struct Inside<'a> {
     until: Tick,
     /// A wait goes on when this is gone.
     in_wait: bool,
-    _handle: crate::bus::handle::EventBus,
+    _handle: crate::bus::core::EventBus,
 }
 
 impl Drop for Inside<'_> {
@@ -82,7 +82,7 @@ impl BusCore {
         }
         let before = manual.until.load(Ordering::SeqCst);
         manual.until.store(until.unwrap_or(before), Ordering::SeqCst);
-        let _handle = crate::bus::handle::EventBus::from_core(Arc::clone(self));
+        let _handle = crate::bus::core::EventBus::from_core(Arc::clone(self));
         Some(Inside { bus: self, manual, until: before, in_wait, _handle })
     }
 

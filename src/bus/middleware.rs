@@ -1,8 +1,8 @@
 //! What a middleware is, and those of one bus.
 
-use crate::bus::handle::EventBus;
+use crate::bus::core::EventBus;
+use crate::bus::listener::Listener;
 use crate::event::{AnyEvent, AnyOutput, BoxError, EmitError, EventStatus, HandlerInfo, HandlerResult};
-use std::fmt;
 
 /// Sees everything that happens on a bus: events coming, refusable; each change of an event and of each result, once and in order;
 /// handlers coming and going. Added by [`BusBuilder::middleware`](crate::BusBuilder::middleware).
@@ -161,19 +161,24 @@ pub trait Middleware: Send + Sync + 'static {
     fn on_handlers_change(&self, bus: &EventBus, handler: &HandlerInfo, registered: bool) {}
 }
 
-/// In the order in which they were added.
-#[derive(Default)]
-pub(crate) struct Middlewares(pub(crate) Vec<Box<dyn Middleware>>);
-
-impl Middlewares {
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+impl<M: Middleware> Listener<EventBus> for M {
+    fn asked(&self, bus: &EventBus, event: &AnyEvent) -> Result<(), BoxError> {
+        self.on_emit(bus, event)
     }
-}
 
-impl fmt::Debug for Middlewares {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} middlewares", self.0.len())
+    fn refused(&self, bus: &EventBus, event: &AnyEvent, error: &EmitError) {
+        self.on_refused(bus, event, error);
+    }
+
+    fn event_changed(&self, bus: &EventBus, event: &AnyEvent, status: EventStatus) {
+        self.on_event_change(bus, event, status);
+    }
+
+    fn result_changed(&self, bus: &EventBus, event: &AnyEvent, result: &HandlerResult<AnyOutput>) {
+        self.on_result_change(bus, event, result);
+    }
+
+    fn handlers_changed(&self, bus: &EventBus, handler: &HandlerInfo, registered: bool) {
+        self.on_handlers_change(bus, handler, registered);
     }
 }

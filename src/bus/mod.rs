@@ -42,6 +42,7 @@ mod later;
 mod letters;
 mod life;
 mod limits;
+mod listener;
 mod look;
 mod manual;
 mod middleware;
@@ -86,9 +87,9 @@ mod waiting;
 mod waits_for;
 mod worker_local;
 
+pub use self::core::{EventBus, WeakBus};
 pub use builder::BusBuilder;
 pub use forbid::{ForbidBlocking, forbid_blocking};
-pub use handle::{EventBus, WeakBus};
 pub use handler_context::{CancelGuard, HandlerContext};
 pub use middleware::Middleware;
 pub use results::Select;

@@ -1,9 +1,9 @@
 //! Running a manual bus on the calling thread.
 
 use crate::bus::core::BusCore;
+use crate::bus::core::EventBus;
 use crate::bus::frame;
 use crate::bus::hand;
-use crate::bus::handle::EventBus;
 use crate::bus::kept::{Due, Manual};
 use crate::bus::rest::apart;
 use crate::runtime::{Bus, NotHere, Serves, Worker};

@@ -40,6 +40,17 @@ struct Table {
     closed: bool,
 }
 
+/// What a registration's calls give back.
+#[derive(Clone, Copy)]
+pub(crate) enum Answers {
+    /// The event's own output. Without one, it may be that the payload was not of the type.
+    Output,
+    /// Never a value.
+    Nothing,
+    /// Whatever it is, it has to be looked at.
+    Anything,
+}
+
 #[derive(Default)]
 pub(crate) struct Registry {
     table: RwLock<Table>,

@@ -1,11 +1,11 @@
 //! The end of a bus, and of all buses of a runtime.
 
 use crate::bus::core::{BusCore, Doors};
+use crate::bus::core::{EventBus, WeakBus};
 use crate::bus::counters::{End, Until};
 use crate::bus::ending;
 use crate::bus::forbid::may_block_or_log;
 use crate::bus::frame;
-use crate::bus::handle::{EventBus, WeakBus};
 use crate::bus::permit::is_queued;
 use crate::bus::tell;
 use crate::bus::tree::Tree;

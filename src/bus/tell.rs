@@ -5,10 +5,10 @@
 //! and one that a place forgets is told by the next, late but in order.
 
 use crate::bus::core::BusCore;
+use crate::bus::core::EventBus;
 use crate::bus::frame;
 use crate::bus::graph;
-use crate::bus::handle::EventBus;
-use crate::bus::middleware::Middleware;
+use crate::bus::listener::Listener;
 use crate::bus::results::{result_of, status_of};
 use crate::event::{
     AnyEvent, BusIdentity, Delivery, DeliveryPhase, EventStatus, HandlerResult, Lane, Notice, Of, Record, ResultStatus,
@@ -257,19 +257,19 @@ fn tell(
     bus: &BusCore,
     handle: &EventBus,
     at: usize,
-    middleware: &dyn Middleware,
+    middleware: &dyn Listener<EventBus>,
     event: Option<&AnyEvent>,
     notice: &Notice,
 ) {
     let _ = match (notice, event) {
         (Notice::Event(status), Some(event)) => {
-            call(bus, at, Some(event), "on_event_change", || middleware.on_event_change(handle, event, *status))
+            call(bus, at, Some(event), "on_event_change", || middleware.event_changed(handle, event, *status))
         }
         (Notice::Result(result), Some(event)) => {
-            call(bus, at, Some(event), "on_result_change", || middleware.on_result_change(handle, event, result))
+            call(bus, at, Some(event), "on_result_change", || middleware.result_changed(handle, event, result))
         }
         (Notice::Handler(info, registered), _) => {
-            call(bus, at, None, "on_handlers_change", || middleware.on_handlers_change(handle, info, *registered))
+            call(bus, at, None, "on_handlers_change", || middleware.handlers_changed(handle, info, *registered))
         }
         _ => Ok(()),
     };
@@ -334,6 +334,7 @@ pub(crate) fn wait_told(event: &AnyEvent, buses: &[Arc<BusIdentity>], until: Tic
 #[cfg(all(test, not(threadbus_shuttle)))]
 mod tests {
     use super::*;
+    use crate::bus::Middleware;
     use crate::event::{Event, EventOptions, Payload};
     use std::time::Duration;
 

@@ -1,9 +1,9 @@
 //! What an event tells of itself, and waiting for it: the same methods for events with and without a type.
 
 use crate::bus::core::BusCore;
+use crate::bus::core::EventBus;
 use crate::bus::ending;
 use crate::bus::frame;
-use crate::bus::handle::EventBus;
 use crate::bus::jump::{self, Waiting};
 use crate::event::{
     AnyEvent, Cause, CauseKind, Event, EventId, EventStatus, HandlerFailure, HandlerId, Outcome, Payload, Priority,

@@ -1,8 +1,9 @@
 //! State per thread and handler: a connection made once per thread, a handler that need not be `Send`.
 
 use crate::bus::core::BusCore;
-use crate::bus::handle::{Answers, EventBus};
+use crate::bus::core::EventBus;
 use crate::bus::handler_context::HandlerContext;
+use crate::bus::registry::Answers;
 use crate::event::{
     AnyEvent, AnyOutput, Event, HandlerEntry, HandlerError, HandlerId, HandlerOptions, KnownType, Payload,
     short_type_name,
