@@ -9,7 +9,7 @@ use crate::bus::overdue::OverdueHandlers;
 use crate::bus::settings::BusOptions;
 use crate::event::{
     BuildError, BusId, BusIdentity, EventConcurrency, Fairness, HandlerCompletion, HandlerConcurrency, HistoryPolicy,
-    JsonLimits, Notices, OnFull, Retry,
+    JsonLimits, OnFull, Retry,
 };
 use crate::rules::{BusDefaults, HealthWindow, TokenBucket};
 use crate::runtime::{Runtime, Worker};
@@ -444,8 +444,8 @@ impl BusBuilder {
         frame::surround_loggers();
         let core = Arc::new_cyclic(|weak: &Weak<BusCore>| {
             let link: Weak<dyn Any + Send + Sync> = weak.clone();
-            let notices = (!middlewares.is_empty()).then(Notices::default);
-            let identity = Arc::new(BusIdentity { id, name, label, link, ids: IdMaker::new(), notices, refusals });
+            let untold = (!middlewares.is_empty()).then(Arc::default);
+            let identity = Arc::new(BusIdentity { id, name, label, link, ids: IdMaker::new(), untold, refusals });
             let runtime = Arc::clone(&runtime.core);
             BusCore::new(Parts { identity, options, defaults, runtime, doors, rate, middlewares, manual })
         });

@@ -63,7 +63,6 @@ fn count_down(event: &AnyEvent, at: Stamp) -> Option<AnyEvent> {
     let mut state = event.state().lock();
     let completion = state.count_down(at)?;
     event.publish_complete();
-    tell::note_everywhere(&state, event);
     let told = tell::watched_by(&state);
     let identity = state.deliveries.first().map(|d| Arc::clone(&d.bus));
     drop(state);
@@ -200,7 +199,6 @@ fn end_delivery(
     }
     let keeps = bus.as_ref().map_or(Keeps::NOTHING, |bus| bus.recorder.keeps());
     let finish = finish(state, event, index, at, keeps);
-    tell::note_everywhere(state, event);
     Some(Ended { event: event.clone(), delivery: index, bus, was_queued, manner, finish, running, hooks, pauses })
 }
 
@@ -333,7 +331,6 @@ pub(crate) fn cut_delays(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
         if cut.is_empty() {
             return;
         }
-        tell::note(bus, &state, event);
         (cut, state.deliveries.get_mut(index).and_then(Delivery::startable).is_some())
     };
     for timer in cut.iter().filter_map(|delay| delay.timer) {
@@ -361,7 +358,6 @@ pub(crate) fn drive_on(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
     if delivery.left == 0 {
         let (carries_loop, turn) = (delivery.manner.carries_loop, delivery.manner.turn);
         let finish = finish(&mut state, event, index, at, bus.recorder.keeps());
-        tell::note(bus, &state, event);
         drop(state);
         withdraw(bus, event, index, true);
         if let Some(finish) = finish {
@@ -475,7 +471,6 @@ pub(crate) fn end_losers(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, win
             }
             delivery.end_record(invocation, Outcome::Failed(Arc::new(failure)), at);
         }
-        tell::note(bus, &state, event);
         for (key, _) in &losers {
             let (h, p) = state.give_up(*key);
             hooks.extend(h);

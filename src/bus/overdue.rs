@@ -157,7 +157,6 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
         delivery.end_record(key.invocation, Outcome::Failed(failure), at);
     }
     let (hooks, pauses) = state.give_up(key);
-    tell::note(bus, &state, event);
     drop(state);
     worker.bell.ring();
     bus.recorder.handled_in(ran, By::Anybody);
@@ -226,7 +225,6 @@ fn decide_retry(
                 return;
             }
             delivery.end_record(key.invocation, Outcome::Failed(Arc::new(failure)), at);
-            tell::note(&bus, &state, &event);
         }
         limits::settle(&bus.runtime, &event);
         drive_on(&bus, &event, key.delivery);
