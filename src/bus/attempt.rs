@@ -1,9 +1,11 @@
 //! One attempt of one handler on the calling thread: the user's code, and how it ended.
 
-use crate::bus::drive::{Driver, Via};
-use crate::bus::ending;
+use crate::bus::complete::ring_watchers;
+use crate::bus::driver::{Driver, Via};
+use crate::bus::first::end_losers;
 use crate::bus::frame;
 use crate::bus::limits;
+use crate::bus::next_attempt::wait_for_next_attempt;
 use crate::bus::recorder::By;
 use crate::bus::registry::retry_for;
 use crate::bus::set_down;
@@ -221,10 +223,10 @@ pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Return
                 }
             }
             if watched {
-                ending::ring_watchers(event);
+                ring_watchers(event);
             }
             if won {
-                ending::end_losers(bus, event, delivery, driver.attempt.invocation, CauseKind::LostFirst);
+                end_losers(bus, event, delivery, driver.attempt.invocation, CauseKind::LostFirst);
             } else if sitting {
                 set_down::give_up_if_all_sit(bus, event, delivery);
             }
@@ -251,7 +253,7 @@ fn try_again(driver: &Driver<'_>, attempt: Attempt, delay: Duration, failed: Out
         Outcome::Failed(failure) if !delay.is_zero() => {
             let of = AttemptKey { delivery, invocation, attempt: number };
             let at = clock::after(clock::now(), delay);
-            ending::wait_for_next_attempt(bus, event, Delay::new(of, failure, false), at, submit_resume);
+            wait_for_next_attempt(bus, event, Delay::new(of, failure, false), at, submit_resume);
         }
         failed => {
             frame::let_go(failed);

@@ -1,22 +1,21 @@
 //! Settling a bus.
 
 use crate::bus::core::{Alive, BusCore, Doors, EventBus, Parts};
+use crate::bus::deadline::OverdueHandlers;
 use crate::bus::frame;
 use crate::bus::kept::{Manual, Wake};
 use crate::bus::listener::Middlewares;
 use crate::bus::middleware::Middleware;
-use crate::bus::overdue::OverdueHandlers;
 use crate::bus::settings::BusOptions;
 use crate::event::{
     BuildError, BusId, BusIdentity, EventConcurrency, Fairness, HandlerCompletion, HandlerConcurrency, HistoryPolicy,
-    JsonLimits, OnFull, Retry,
+    HomeBus, JsonLimits, OnFull, Retry,
 };
 use crate::rules::{BusDefaults, HealthWindow, TokenBucket};
 use crate::runtime::{Runtime, Worker};
 use crate::sys::random::IdMaker;
 use crate::sys::sync::atomic::AtomicU64;
 use crate::sys::{clock, random};
-use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -443,7 +442,7 @@ impl BusBuilder {
         };
         frame::surround_loggers();
         let core = Arc::new_cyclic(|weak: &Weak<BusCore>| {
-            let link: Weak<dyn Any + Send + Sync> = weak.clone();
+            let link: Weak<dyn HomeBus> = weak.clone();
             let untold = (!middlewares.is_empty()).then(Arc::default);
             let identity = Arc::new(BusIdentity { id, name, label, link, ids: IdMaker::new(), untold, refusals });
             let runtime = Arc::clone(&runtime.core);

@@ -1,18 +1,12 @@
-//! The end of a delivery: the word under the lock, and what follows from it outside.
+//! The end of a delivery, under its event's lock: what is left for whoever ends it.
 
-use crate::bus::core::BusCore;
 use crate::bus::counters::End;
-use crate::bus::ending;
-use crate::bus::frame;
-use crate::bus::letters::{self, Failure};
-use crate::bus::limits;
-use crate::bus::recorder::{Keeps, Verdict, is_drop, is_own};
-use crate::bus::tell;
+use crate::bus::letters::Failure;
+use crate::bus::recorder::Keeps;
+use crate::bus::verdict::{Verdict, is_drop, is_own};
 use crate::bus::waits_for::lingers_until;
 use crate::event::{AnyEvent, Completion, Delay, Delivery, Outcome, Record, State, TypeSlot, Unrun, Wait};
-use crate::runtime::{Job, is_service_thread};
 use crate::sys::clock::{NEVER, Stamp, Tick, Timer};
-use crate::sys::unwind;
 use std::sync::Arc;
 
 /// A delivery has ended; what the one who ended it still owes.
@@ -24,25 +18,25 @@ pub(crate) struct Finish {
     /// How it is counted.
     pub(crate) end: End,
     /// `None` if it was cancelled before a handler started, and for a redrive.
-    verdict: Option<Verdict>,
-    redrive: bool,
-    limited: bool,
+    pub(crate) verdict: Option<Verdict>,
+    pub(crate) redrive: bool,
+    pub(crate) limited: bool,
     /// Other buses have it, too.
-    forwarded: bool,
-    rare: Option<Box<Rare>>,
+    pub(crate) forwarded: bool,
+    pub(crate) rare: Option<Box<Rare>>,
     /// Its handlers have ended, and it is not complete: when to warn.
-    lingers: Tick,
+    pub(crate) lingers: Tick,
 }
 
 /// What few deliveries leave.
-struct Rare {
+pub(crate) struct Rare {
     /// To be taken back.
-    timer: Option<Timer>,
-    delays: Vec<Delay>,
+    pub(crate) timer: Option<Timer>,
+    pub(crate) delays: Vec<Delay>,
     /// Nothing of it ran.
-    wait: Option<Wait>,
+    pub(crate) wait: Option<Wait>,
     /// To be kept.
-    letters: Vec<Failure>,
+    pub(crate) letters: Vec<Failure>,
 }
 
 /// Marks a delivery done, under the event's lock. `None` if it was already.
@@ -105,76 +99,4 @@ fn failures(event: &AnyEvent, delivery: &Delivery) -> Vec<Failure> {
         _ => None,
     };
     delivery.records.iter().enumerate().filter_map(failed).collect()
-}
-
-#[cold]
-fn settle(bus: &Arc<BusCore>, event: &AnyEvent, rare: Rare) {
-    for timer in rare.timer.into_iter().chain(rare.delays.iter().filter_map(|delay| delay.timer)) {
-        bus.runtime.watch.cancel(timer);
-    }
-    drop_failures(bus, rare.delays);
-    if let Some(wait) = rare.wait {
-        bus.wait_is_over(event, wait, None);
-    }
-    for failure in rare.letters {
-        // It lets go of what a letter before it kept.
-        let _ = frame::callback(|| letters::note(bus, event, failure));
-    }
-}
-
-/// Delays are over, and what failed before them is the user's to drop: not on a thread that runs nothing of the user's.
-pub(crate) fn drop_failures(bus: &Arc<BusCore>, delays: Vec<Delay>) {
-    if !delays.is_empty() && is_service_thread() {
-        bus.runtime.pool.submit_granted(Job::new(bus.lane, move |_| unwind::drop_each(delays)));
-    } else {
-        let _ = frame::callback(|| unwind::drop_each(delays));
-    }
-}
-
-/// What follows from the end of a delivery, but for its permits and the loop.
-pub(crate) fn conclude(bus: &Arc<BusCore>, event: &AnyEvent, finish: Finish) {
-    if let Some(rare) = finish.rare {
-        settle(bus, event, *rare);
-    }
-    if finish.limited {
-        limits::settle(&bus.runtime, event);
-    }
-    match finish.verdict {
-        Some(verdict) if verdict != Verdict::default() => {
-            bus.recorder.completed(verdict, bus.counters.ended(End::Completed));
-        }
-        _ => {}
-    }
-    if finish.forwarded {
-        tell::deliver_everywhere(event);
-    } else {
-        tell::deliver(bus, event);
-    }
-    match finish.completion {
-        Some(completion) => ending::complete(event, completion),
-        None => {
-            if finish.watched {
-                ending::ring_watchers(event);
-            }
-            // What its handlers emitted and nobody waited for may jump from now on.
-            bus.ring_above(event);
-            if finish.lingers != NEVER {
-                bus.note_lingering(event, finish.lingers);
-            }
-        }
-    }
-    if bus.trims && event.is_complete() {
-        bus.forget_completed(event);
-    }
-    if finish.redrive {
-        bus.ring_idlers();
-    } else {
-        bus.note_done(finish.end);
-    }
-    // Handlers that were removed meanwhile end here, before the permits are given back.
-    if finish.slot.as_ref().is_some_and(|slot| Arc::strong_count(slot) == 1) {
-        frame::let_go(finish.slot);
-    } else {
-        unwind::drop_quietly(finish.slot);
-    }
 }

@@ -1,8 +1,10 @@
 //! Waiting: outside of handlers a park; inside of one the queue-jump (`runtime/README.md`, 3.5).
 
+use crate::bus::below::is_below;
+use crate::bus::cancel::cascade;
 use crate::bus::core::BusCore;
 use crate::bus::drive::advance_inline;
-use crate::bus::ending;
+use crate::bus::duties::end_pauses;
 use crate::bus::forbid::may_block;
 use crate::bus::frame::{self, Barred, Frame};
 use crate::bus::graph;
@@ -16,6 +18,7 @@ use crate::bus::registry::{mode_for, plan_for, timing_for};
 use crate::bus::rest::Rested;
 use crate::bus::start;
 use crate::bus::straight;
+use crate::bus::take_back::take_back;
 use crate::bus::tell;
 use crate::bus::told;
 use crate::bus::turn::{ensure_turn, give_back_grants, release_delivery, submit_resume};
@@ -24,7 +27,7 @@ use crate::event::{
     TurnKind, TypeSlot, Unrun, WaitError, Watcher,
 };
 use crate::runtime::{Needs, PermitKind, RuntimeCore, Serves, Worker};
-use crate::sync::{Bell, Place, Token};
+use crate::sync::{Bell, Position, Token};
 use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::{logging, planted};
 use smallvec::SmallVec;
@@ -150,7 +153,7 @@ fn nobody_for(event: &AnyEvent, worker: &Arc<Worker>) -> Option<usize> {
     }
     let runtime = runtime_of(event)?;
     if runtime.pool.is_deserted() {
-        return Some(runtime.pool.limits().hard_limit);
+        return Some(runtime.pool.settings().hard_limit);
     }
     if !worker.has_pumps() || !worker.lacks_stack_to_serve() {
         return None;
@@ -230,7 +233,7 @@ pub(super) fn run_here(
             for permit in needed {
                 let live = || is_active(event, index);
                 let under = hand::lender(&permit);
-                if !permit.stand(worker, Place::Front, token, under, live) {
+                if !permit.stand(worker, Position::Front, token, under, live) {
                     hand::cut_hand(hand);
                     release_delivery(bus, token, plan.turn);
                     return;
@@ -277,7 +280,7 @@ impl Jump {
             // Or those above, which wait for what this handler has emitted, would run it, and its handlers emit the next.
             let Frame { event: own, delivery, invocation, .. } = &self.frame;
             let cause = Cause::new(CauseKind::Cancelled, own.head().id(), own.body().event_type());
-            ending::cascade(own, *delivery, Some(*invocation), &cause);
+            cascade(own, *delivery, Some(*invocation), &cause);
             return Err(WaitError::TooDeep { limit: limit as usize, chain });
         }
         event.head().set_wait_depth(before.max(above + 1));
@@ -292,7 +295,7 @@ impl Jump {
         let ended = self.process(event);
         self.end_pauses();
         if self.frame.bus.has_limits() {
-            limits::take_back(&self.worker, &self.frame, event);
+            take_back(&self.worker, &self.frame, event);
         }
         if !hand::take_back(&self.worker, &self.frame) {
             // Whoever ended this handler has seen to its permits.
@@ -379,7 +382,7 @@ impl Jump {
             self.pause(&bus);
         }
         if elsewhere {
-            if ensure_turn(&bus, target, index, Place::Front) {
+            if ensure_turn(&bus, target, index, Position::Front) {
                 submit_resume(&bus, target, index);
             }
         } else {
@@ -432,7 +435,7 @@ impl Jump {
         plan: Plan,
         awaited: &AnyEvent,
     ) -> bool {
-        let below = graph::is_below(target, &self.frame.event) || graph::is_below(awaited, &self.frame.event);
+        let below = is_below(target, &self.frame.event) || is_below(awaited, &self.frame.event);
         if self.waiting.timeout.is_some() || plan.first || !below || self.worker.is_deep() {
             return true;
         }
@@ -469,7 +472,7 @@ impl Jump {
             let key = self.key();
             state.links_if_any().map(|l| l.pauses.extract_if(.., |p| p.of == key).collect::<Vec<_>>())
         };
-        ending::end_pauses(&self.frame.event, pauses.unwrap_or_default());
+        end_pauses(&self.frame.event, pauses.unwrap_or_default());
     }
 
     fn key(&self) -> AttemptKey {
@@ -522,7 +525,7 @@ impl Jump {
                     if rested == Rested::NoThread {
                         // This thread must get back what it set down for them.
                         give_back_grants(runtime, &graph::needs_of(event, in_order, runtime));
-                        result = Err(WaitError::NoThread(runtime.pool.limits().hard_limit));
+                        result = Err(WaitError::NoThread(runtime.pool.settings().hard_limit));
                     }
                 }
             }

@@ -1,7 +1,7 @@
 //! The ends of a bus: its last handle goes, and then the bus itself.
 
+use crate::bus::cancel::end_unclaimed;
 use crate::bus::core::{Alive, BusCore, Doors, Entry};
-use crate::bus::ending::end_unclaimed;
 use crate::bus::letters::drop_gone;
 use crate::bus::seldom::tell_gone;
 use crate::bus::worker_local::forget_handlers;

@@ -7,8 +7,8 @@
 //! *Race: something is put by just when the pump thread leaves.* Seeing that nothing is left takes the announcement back, in one section;
 //! and who leaves announces what has come since. So whichever comes second announces.
 
+use crate::bus::cancel::drop_delivery;
 use crate::bus::core::{BusCore, NOWHERE};
-use crate::bus::ending;
 use crate::bus::frame;
 use crate::bus::kept::Manual;
 use crate::bus::seldom::tell_gone;
@@ -97,7 +97,7 @@ impl BusCore {
                 Pumped::Delivery(Claimed { event, delivery, .. }) if state.closed => {
                     drop(state);
                     // Nobody will ever come; who waits for it is told.
-                    if ending::drop_delivery(&event, delivery, self.label()) && !event.head().is_from_logger() {
+                    if drop_delivery(&event, delivery, self.label()) && !event.head().is_from_logger() {
                         tell_gone(&self.identity.label, 1);
                     }
                     return;
@@ -197,7 +197,7 @@ impl BusCore {
     pub(crate) fn cancel_what_nobody_pumps(self: &Arc<Self>) {
         let Some(manual) = &self.manual else { return };
         self.close_doors(crate::bus::core::Doors::Closed);
-        let mut gone = self.give_up_all(|event, delivery| ending::drop_delivery(event, delivery, self.label()));
+        let mut gone = self.give_up_all(|event, delivery| drop_delivery(event, delivery, self.label()));
         let (left, has_turn) = {
             let mut state = manual.state.lock();
             state.closed = true;
@@ -208,7 +208,7 @@ impl BusCore {
             self.give_up_global_turn();
         }
         for Claimed { event, delivery, .. } in left {
-            let ended = ending::drop_delivery(&event, delivery, self.label());
+            let ended = drop_delivery(&event, delivery, self.label());
             gone += usize::from(ended && !event.head().is_from_logger());
             unwind::drop_quietly(event);
         }

@@ -1,7 +1,7 @@
 //! What is queued: from the channel into the lanes, out of them, and what falls out of a full queue.
 
+use crate::bus::cancel::end_unstarted;
 use crate::bus::core::{BusCore, Entry, Run};
-use crate::bus::ending;
 use crate::bus::frame;
 use crate::bus::permit::is_queued;
 use crate::event::{AnyEvent, Priority, TurnKind};
@@ -160,7 +160,7 @@ impl BusCore {
             Some((event, _)) if event.head().priority > arriving => Room::None,
             Some((event, delivery)) => {
                 self.is_not_to_be_dropped(event, *delivery);
-                ending::end_unstarted(self, event, *delivery);
+                end_unstarted(self, event, *delivery);
                 Room::Made
             }
             None if self.is_full_of_tried() => Room::None,

@@ -1,8 +1,8 @@
 //! What handlers returned: reading results, with and without waiting.
 
+use crate::bus::first;
 use crate::bus::jump::{self, Waiting};
 use crate::bus::outcomes::results_in;
-use crate::bus::race;
 use crate::event::{AnyEvent, AnyOutput, CauseKind, Event, HandlerFailure, HandlerResult, Payload, ResultError};
 use std::fmt;
 use std::sync::Arc;
@@ -42,10 +42,10 @@ impl<P: Payload> Event<P> {
     /// value and one failed.
     #[track_caller]
     pub fn first(&self) -> Result<Option<P::Output>, ResultError> {
-        race::ends_with_first_value(self.any());
+        first::ends_with_first_value(self.any());
         jump::wait(self.any(), Waiting { first_value: true, ..Waiting::JUMP })?;
         // The thread that has the value may not have come to that yet.
-        race::ends_with_first_value(self.any());
+        first::ends_with_first_value(self.any());
         let results = snapshot(self.any());
         if let Some(value) = results.iter().filter(|r| r.value.is_some()).min_by_key(|r| r.completed_at) {
             return Ok(value.value.as_ref().and_then(|value| value.downcast::<P::Output>()));

@@ -1,11 +1,12 @@
 //! The end of a bus, and of all buses of a runtime.
 
+use crate::bus::cancel::shut_down_delivery;
 use crate::bus::core::{BusCore, Doors};
 use crate::bus::core::{EventBus, WeakBus};
 use crate::bus::counters::{End, Until};
-use crate::bus::ending;
 use crate::bus::forbid::may_block_or_log;
 use crate::bus::frame;
+use crate::bus::next_attempt::cut_delays;
 use crate::bus::permit::is_queued;
 use crate::bus::tell;
 use crate::bus::tree::Tree;
@@ -139,7 +140,7 @@ impl Runtime {
         if mode == Shutdown::Now {
             // First on all of them what has no thread: places and turns are shared between buses.
             for core in &cores {
-                core.give_up_unstarted(&ending::shut_down_delivery);
+                core.give_up_unstarted(&shut_down_delivery);
             }
         }
         if mode == Shutdown::Drain && frame::barred().is_none() {
@@ -228,7 +229,7 @@ impl Runtime {
         for worker in self.core.pool.all_workers() {
             for (slot, what) in worker.look(clock::NEVER - 1).0 {
                 if what == crate::runtime::Overdue::Deadline && slot.running.deadline != clock::NEVER {
-                    crate::bus::overdue::overdue(&worker, &slot, what);
+                    crate::bus::deadline::overdue(&worker, &slot, what);
                 }
             }
         }
@@ -246,7 +247,7 @@ impl Runtime {
         self.core.watch.looks();
     }
 
-    /// The same of timers: the delays of retries, the caps of events, waits for limits, what is to be emitted later.
+    /// In a model, the timers fire that are due: the delays of retries, the caps of events, waits for limits, what is to be emitted later.
     #[doc(hidden)]
     pub fn model_timers_fire(&self) {
         self.core.watch.fire_timers();
@@ -323,7 +324,7 @@ impl BusCore {
                 let own = state.deliveries.iter().enumerate().filter(|(_, d)| d.bus.id == self.identity.id);
                 own.filter(|(_, d)| d.phase == DeliveryPhase::Active).map(|(index, _)| index).collect()
             };
-            here.into_iter().for_each(|index| ending::cut_delays(self, &event, index));
+            here.into_iter().for_each(|index| cut_delays(self, &event, index));
             unwind::drop_quietly(event);
         }
     }
@@ -346,7 +347,7 @@ impl BusCore {
         }
         self.close_doors(Doors::Closed);
         self.holds_queue();
-        self.give_up_all(ending::shut_down_delivery);
+        self.give_up_all(shut_down_delivery);
         self.lets_queue_go();
         self.tell_the_rest();
         // Before the wait for handlers to return: one may be waiting for a subscriber's thread to end.

@@ -1,7 +1,7 @@
 //! What starting a handler takes: the handlers of a delivery, fixed once, and one locked step for each start.
 
 use crate::bus::core::BusCore;
-use crate::bus::ending;
+use crate::bus::deadline::watch_cap;
 use crate::bus::helpers::starts_alone;
 use crate::bus::recorder::By;
 use crate::bus::registry::{mode_for, plan_for, timing_for};
@@ -62,7 +62,7 @@ impl Begun {
         }
         // From its claim on an event's cap counts.
         if self.fixed.cap != NEVER && !self.fixed.is_up() {
-            ending::watch_cap(bus, event, delivery, self.fixed.cap);
+            watch_cap(bus, event, delivery, self.fixed.cap);
         }
         tell::deliver(bus, event);
     }
@@ -210,7 +210,7 @@ pub(crate) fn fix_handlers(
     };
     tell::deliver(bus, event);
     if capped && !fixed.is_up() {
-        ending::watch_cap(bus, event, index, fixed.cap);
+        watch_cap(bus, event, index, fixed.cap);
     }
     Some((slot, fixed))
 }
@@ -223,7 +223,8 @@ pub(crate) fn queued_for(event: &AnyEvent, delivery: &Delivery, now: Tick) -> Ti
     }
 }
 
-/// The same under the event's lock. True if the event has a cap, which the caller has the watch watch.
+/// Under the event's lock: which handlers run is settled, and the event's cap counts from now on. True if it has one, which the caller has the
+/// watch watch.
 pub(crate) fn fix(
     bus: &BusCore,
     event: &AnyEvent,

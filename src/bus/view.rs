@@ -1,8 +1,8 @@
 //! What an event tells of itself, and waiting for it: the same methods for events with and without a type.
 
+use crate::bus::cancel;
 use crate::bus::core::BusCore;
 use crate::bus::core::EventBus;
-use crate::bus::ending;
 use crate::bus::frame;
 use crate::bus::jump::{self, Waiting};
 use crate::bus::outcomes::time;
@@ -68,7 +68,7 @@ macro_rules! on_both_event_types {
                 parent_id(self.$any())
             }
 
-            /// The same as an event, as long as somebody keeps that.
+            /// The event whose handler emitted this one, as long as somebody keeps it.
             pub fn parent(&self) -> Option<AnyEvent> {
                 self.$any().head().parent.as_ref()?.event.upgrade()
             }
@@ -170,7 +170,7 @@ macro_rules! on_both_event_types {
             pub fn cancel(&self) -> bool {
                 let event = self.$any();
                 let cause = Cause::new(CauseKind::Cancelled, event.head().id(), event.body().event_type());
-                ending::cancel(event, &cause)
+                cancel::cancel(event, &cause)
             }
         }
     };

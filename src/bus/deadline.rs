@@ -1,66 +1,25 @@
-//! What follows when the watch finds a handler past its deadline, or slow (`runtime/README.md`, 3.4).
+//! What follows when the watch finds a handler past its deadline, or slow, or an event past its cap (`runtime/README.md`, 3.4).
 
+use crate::bus::abandon::handler_of;
+use crate::bus::cancel::{Slots, cascade, end_delivery};
 use crate::bus::core::BusCore;
-use crate::bus::ending::{cascade, drive_on, end_pauses, release_attempt, run_hooks, wait_for_next_attempt};
+use crate::bus::duties::{Duties, GivenUp, run_hooks};
 use crate::bus::frame;
 use crate::bus::helpers::call_helpers;
 use crate::bus::limits;
+use crate::bus::next_attempt::{drive_on, wait_for_next_attempt};
 use crate::bus::recorder::By;
 use crate::bus::registry::retry_for;
 use crate::bus::tell;
 use crate::bus::waits_for;
 use crate::event::{
-    AnyEvent, AttemptKey, Cause, CauseKind, Delay, DeliveryPhase, HandlerFailure, HandlerInfo, Outcome, RecordPhase,
-    note_given_up,
+    AnyEvent, AttemptKey, Cause, CauseKind, Delay, DeliveryPhase, HandlerFailure, Outcome, RecordPhase, note_given_up,
 };
 use crate::runtime::{Job, Overdue, Overseer, Running, Slot, Worker};
 use crate::sys::clock::{self, Tick};
-use crate::sys::sync::atomic::Ordering;
 use crate::sys::{logging, planted};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// The worker is rung; and if the handler at the bottom of its stack was given up, its place in the pool is free.
-pub(crate) fn give_up_worker(bus: &Arc<BusCore>, id: u64) {
-    let Some(worker) = bus.runtime.pool.worker(id) else { return };
-    let pool = &bus.runtime.pool;
-    let mut abandoned = false;
-    let slots = worker.slots();
-    // Nothing is logged about what a logger has emitted; not that the worker comes back, either.
-    // And a thread that waits for a process comes back as soon as that is ended, which happens now.
-    let at_process = waits_for::is_at_a_process(&bus.runtime, id);
-    let tells = !at_process && slots.first().is_none_or(|slot| !slot.event.head().is_from_logger());
-    worker.if_bottom_is_dead(|| {
-        abandoned = pool.abandon(&worker);
-        worker.tells_return.store(abandoned && tells, Ordering::Relaxed);
-    });
-    worker.bell.ring();
-    if abandoned && tells {
-        let now = clock::now();
-        logging::later!(Warn, move || {
-            format!("worker {} ({id}) is abandoned: {}", worker.name, describe_stack(&slots, now))
-        });
-    }
-}
-
-fn handler_of(slot: &Slot) -> Option<HandlerInfo> {
-    let state = slot.event.state().lock();
-    state.deliveries.get(slot.delivery)?.handler(slot.running.invocation).cloned()
-}
-
-/// The handlers on a worker's stack, bottom first, in words.
-fn describe_stack(slots: &[Slot], now: Tick) -> String {
-    let mut text: Vec<String> = Vec::new();
-    for slot in slots.iter().take(8) {
-        let handler = handler_of(slot).map_or_else(|| "?".to_owned(), |info| info.label());
-        let age = Duration::from_nanos(now.saturating_sub(slot.running.since));
-        text.push(format!("{handler} on {} for {age:.1?}", slot.event));
-    }
-    if slots.len() > 8 {
-        text.push(format!("and {} more above", slots.len() - 8));
-    }
-    text.join(", above it ")
-}
 
 /// Answers the watch, for the handlers of all buses.
 pub(crate) struct OverdueHandlers;
@@ -156,27 +115,22 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
         let failure = Arc::new(HandlerFailure::TimedOut { after, detail: detail.clone() });
         delivery.end_record(key.invocation, Outcome::Failed(failure), at);
     }
-    let (hooks, pauses) = state.give_up(key);
+    let mut given_up = GivenUp::of(&mut state, vec![(key, worker.id)]);
+    // They come after the delivery has gone on: that has waited longer.
+    let hooks = given_up.as_mut().map(|given_up| std::mem::take(&mut given_up.hooks)).unwrap_or_default();
     drop(state);
     worker.bell.ring();
     bus.recorder.handled_in(ran, By::Anybody);
     let cause = Cause::new(CauseKind::HandlerTimeout, event.head().id(), event.body().event_type())
         .with_handler(entry.info.id(), entry.info.label())
         .with_after(after);
-    let (bus, event, worker) = (Arc::clone(bus), event.clone(), worker.id);
+    let (bus, event) = (Arc::clone(bus), event.clone());
+    let duties = Duties { given_up, limits: retry.is_none(), ..Duties::default() };
     Arc::clone(&bus.runtime.watch).soon(move || {
-        give_up_worker(&bus, worker);
         if !planted("timeout_spares_children") {
             cascade(&event, index, Some(key.invocation), &cause);
         }
-        if !planted("timeout_keeps_permit") {
-            release_attempt(&bus, &event, key);
-        }
-        end_pauses(&event, pauses);
-        if retry.is_none() {
-            limits::settle(&bus.runtime, &event);
-        }
-        tell::deliver(&bus, &event);
+        duties.carry_out(&bus, &event, index);
         match retry {
             Some(retry) => decide_retry(&bus, &event, key, retry, HandlerFailure::TimedOut { after, detail }),
             None if planted("timeout_replaces_nobody") => {}
@@ -231,4 +185,57 @@ fn decide_retry(
         tell::deliver(&bus, &event);
     };
     pool.submit_granted(Job::of(&of, lane, Box::new(decide)));
+}
+
+/// On the aftermath thread.
+fn cap_passed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, cap: Tick) {
+    let (workers, begun): (Vec<u64>, Tick) = {
+        let state = event.state().lock();
+        let Some(delivery) = state.deliveries.get(index).filter(|d| d.phase == DeliveryPhase::Active) else { return };
+        let running = delivery.records.iter().filter(|r| r.phase == RecordPhase::Started);
+        (running.map(|r| r.worker).collect(), delivery.begun)
+    };
+    let panics = |id: u64| bus.runtime.pool.worker(id)?.told_of_panic(begun);
+    if let Some(soon) = workers.into_iter().filter_map(panics).min() {
+        // One of its handlers has panicked, and is not timed out, however long that takes to be told.
+        let (own, of) = (Arc::clone(bus), event.clone());
+        bus.runtime.watch.at(soon, move || cap_passed(&own, &of, index, cap));
+        return;
+    }
+    let at = clock::now();
+    let mut state = event.state().lock();
+    let begun = state.deliveries.get(index).map_or(cap, |d| d.begun);
+    let cause = Cause::new(CauseKind::EventTimeout, event.head().id(), event.body().event_type())
+        .with_after(Duration::from_nanos(cap.saturating_sub(begun)));
+    let ended = end_delivery(&mut state, event, index, &Slots::new(), &cause, at);
+    drop(state);
+    if let Some(ended) = ended {
+        cascade(event, index, None, &cause);
+        ended.carry_out();
+        let (of, label) = (event.clone(), Arc::clone(&bus.identity.label));
+        logging::later!(Debug, of event; move || format!("{of} on {label} met its timeout"));
+    }
+}
+
+/// The event's cap on one bus, whatever of it runs then.
+pub(crate) fn watch_cap(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, cap: Tick) {
+    let (weak_bus, weak) = (Arc::downgrade(bus), event.downgrade());
+    let timer = bus.runtime.watch.at(cap, move || {
+        if let (Some(bus), Some(event)) = (weak_bus.upgrade(), weak.upgrade()) {
+            cap_passed(&bus, &event, index, cap);
+        }
+    });
+    let stale = {
+        let mut state = event.state().lock();
+        match state.deliveries.get_mut(index) {
+            Some(delivery) if delivery.phase == DeliveryPhase::Active => {
+                delivery.set_cap_timer(timer);
+                false
+            }
+            _ => true,
+        }
+    };
+    if stale {
+        bus.runtime.watch.cancel(timer);
+    }
 }
