@@ -3,6 +3,7 @@
 //! Imports `sys`, `sync`, `event` and `rules`. Knows a bus only as a [`Bus`], as the [`Overseer`] of all of them, and as closures. The
 //! protocols of this room and of `bus` are in `README.md` beside this file.
 
+mod aftermath;
 mod assume_stack;
 mod builder;
 mod crew;
@@ -10,6 +11,7 @@ mod handle;
 mod job;
 mod jobs;
 mod lane;
+mod needs;
 mod panics;
 mod permits;
 mod pool;
@@ -24,17 +26,19 @@ mod watch;
 mod work;
 mod worker;
 
+pub(crate) use aftermath::is_service_thread;
 pub use assume_stack::assume_stack;
 pub use builder::RuntimeBuilder;
 pub use handle::Runtime;
-pub(crate) use job::{Job, Needs};
+pub(crate) use job::Job;
 pub(crate) use lane::Lane;
+pub(crate) use needs::Needs;
 pub(crate) use permits::{Global, PermitKind, Wakeup, hand_over};
 pub(crate) use readers::Reader;
 pub(crate) use shared::RuntimeCore;
 pub(crate) use slot::{Overdue, Running, Slot, Stack};
 pub use stats::RuntimeStats;
 pub(crate) use waits::{ParkedWait, Sit, SitFor};
-pub(crate) use watch::{Overseer, Watch, is_service_thread};
+pub(crate) use watch::{Overseer, Watch};
 pub(crate) use work::{Claimed, GoOn, Pumped};
 pub(crate) use worker::{Bus, NotHere, Serves, Worker};
