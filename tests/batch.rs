@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Gate, Log, PATIENCE, done, eventually, idle, lock, payload, within};
+use common::{Gate, Log, PATIENCE, done, eventually, idle, lock, payload, tracked, within};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
@@ -25,14 +25,6 @@ impl Payload for Heavy {
     fn options() -> EventOptions {
         EventOptions::new().steps(7)
     }
-}
-
-/// All values a batch reports.
-fn tracked(batch: &Batch) -> Arc<Mutex<Vec<Progress>>> {
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let keep = Arc::clone(&seen);
-    batch.on_progress(move |progress| lock(&keep).push(progress));
-    seen
 }
 
 fn completed(seen: &Mutex<Vec<Progress>>) -> Vec<usize> {

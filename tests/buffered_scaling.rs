@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Gate, Gauge, Log, PATIENCE, clean, done, eventually, idle, payload, process_status, within};
+use common::{Gate, Gauge, Log, PATIENCE, clean, done, eventually, idle, payload, process_status, stands, within};
 use std::thread;
 use std::time::{Duration, Instant};
 use threadbus::{
@@ -341,12 +341,8 @@ fn resident_kib() -> usize {
 fn bj_092_a_full_queue_costs_little_more_than_its_payloads() {
     const CAPACITY: usize = 10_000;
     let bus = EventBus::builder("Bj092").queue_capacity(CAPACITY, OnFull::Reject).build().unwrap();
-    let (started, gate) = (Gate::new(), Gate::new());
-    let (at_it, closed, _open) = (started.clone(), gate.clone(), gate.opener());
-    bus.on(move |_: &Event<Other>| {
-        at_it.open();
-        closed.wait();
-    });
+    let (gate, started) = stands::<Other>(&bus);
+    let _open = gate.opener();
     bus.on(|heavy: &Event<Heavy>| assert_eq!(heavy.bytes.len(), 5 * 1024));
     let blocker = bus.emit(Other);
     started.wait();

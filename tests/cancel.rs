@@ -1,42 +1,24 @@
 //! `Event::cancel`: what is queued, what runs, what is below, and races. Timeouts are in `given_up.rs`.
 
 mod common;
+#[path = "common/overtime.rs"]
+mod overtime;
 
-use common::{Gate, Log, clean, done, eventually, idle, payload};
+use common::{Gate, Log, capped, clean, context, done, eventually, payload, works_on};
+use overtime::{builder, no_thread_is_lost, runtime, serial, stubborn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 use threadbus::{
-    BusBuilder, Cause, CauseKind, Event, EventBus, EventConcurrency, EventOptions, HandlerConcurrency, HandlerContext,
-    HandlerFailure, HandlerResult, Runtime, WaitError,
+    Cause, CauseKind, Event, EventBus, EventConcurrency, HandlerConcurrency, HandlerFailure, HandlerResult, Runtime,
+    WaitError,
 };
 
 payload!(Ask => String);
 payload!(Work);
 payload!(Quick);
 payload!(Numbered { n: usize });
-
-fn ms(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds)
-}
-
-fn builder(name: &str) -> BusBuilder {
-    let runtime = Runtime::builder().thread_name("cancel").build().expect("a runtime");
-    EventBus::builder(name).runtime(&runtime).handler_timeout(None)
-}
-
-fn serial(name: &str) -> EventBus {
-    builder(name).build().expect("a bus")
-}
-
-fn context() -> HandlerContext {
-    HandlerContext::current().expect("inside of a handler")
-}
-
-fn capped(milliseconds: u64) -> EventOptions {
-    EventOptions::new().handler_timeout(ms(milliseconds))
-}
 
 #[track_caller]
 fn aborted<T>(result: &HandlerResult<T>) -> Cause {
@@ -54,17 +36,6 @@ fn cancelled<T>(result: &HandlerResult<T>) -> Cause {
     }
 }
 
-/// A handler that stands at the gate whatever happens. Opens the returned gate when it has started.
-fn stubborn(bus: &EventBus, gate: &Gate) -> Gate {
-    let started = Gate::new();
-    let (gate, opens) = (gate.clone(), started.clone());
-    bus.on(move |_: &Event<Work>| {
-        opens.open();
-        gate.wait();
-    });
-    started
-}
-
 /// A handler that ends as soon as it is given up.
 fn cooperative(bus: &EventBus) -> Gate {
     let started = Gate::new();
@@ -76,25 +47,11 @@ fn cooperative(bus: &EventBus) -> Gate {
     started
 }
 
-#[track_caller]
-fn works_on(bus: &EventBus) {
-    idle(bus);
-    let info = bus.on(|_: &Event<Quick>| {});
-    clean(&bus.emit(Quick));
-    bus.off(&info);
-}
-
-#[track_caller]
-fn no_thread_is_lost(bus: &EventBus) {
-    eventually(|| bus.runtime().stats().abandoned == 0);
-    works_on(bus);
-}
-
 #[test]
 fn cancel_what_is_queued_never_runs() {
     let (bus, gate, log) = (serial("CancelQueued"), Gate::new(), Log::new());
     let _opener = gate.opener();
-    let started = stubborn(&bus, &gate);
+    let started = stubborn::<Work>(&bus, &gate);
     for _ in 0..2 {
         let log = log.clone();
         bus.on(move |event: &Event<Numbered>| log.push(event.n));
@@ -121,7 +78,7 @@ fn cancel_what_is_queued_never_runs() {
 #[test]
 fn cancel_what_runs_is_aborted_and_asked_to_stop() {
     for events in [EventConcurrency::GlobalSerial, EventConcurrency::BusSerial, EventConcurrency::Parallel] {
-        let bus = builder("CancelRunning").event_concurrency(events).build().expect("a bus");
+        let bus = builder(&runtime(), "CancelRunning").event_concurrency(events).build().expect("a bus");
         let log = Log::new();
         let started = cooperative(&bus);
         bus.on({
@@ -170,7 +127,7 @@ fn cancel_reaches_everything_below() {
     let [a, b] = ["CancelTreeA", "CancelTreeB"].map(|name| EventBus::builder(name).runtime(&runtime).build().unwrap());
     let (gate, log) = (Gate::new(), Log::new());
     let _opener = gate.opener();
-    let running = stubborn(&b, &gate);
+    let running = stubborn::<Work>(&b, &gate);
     for bus in [&a, &b] {
         let log = log.clone();
         bus.on(move |event: &Event<Numbered>| log.push(event.n));
@@ -214,7 +171,7 @@ fn cancel_reaches_everything_below() {
 fn cancel_wakes_a_handler_that_waits() {
     let (bus, gate, log) = (serial("CancelAwaited"), Gate::new(), Log::new());
     let _opener = gate.opener();
-    let started = stubborn(&bus, &gate);
+    let started = stubborn::<Work>(&bus, &gate);
     bus.on({
         let log = log.clone();
         move |event: &Event<Ask>| {
@@ -262,7 +219,11 @@ fn cancel_races_with_everything() {
         (EventConcurrency::GlobalSerial, HandlerConcurrency::Parallel),
         (EventConcurrency::Parallel, HandlerConcurrency::GlobalSerial),
     ] {
-        let bus = builder("CancelRace").event_concurrency(events).handler_concurrency(handlers).build().expect("a bus");
+        let bus = builder(&runtime(), "CancelRace")
+            .event_concurrency(events)
+            .handler_concurrency(handlers)
+            .build()
+            .expect("a bus");
         let runs = Arc::new(AtomicUsize::new(0));
         for _ in 0..2 {
             let runs = Arc::clone(&runs);

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Gate, Log, PATIENCE, done, eventually, idle, payload, within};
+use common::{Gate, Log, PATIENCE, done, eventually, idle, payload, stands, within};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -245,13 +245,8 @@ fn core_021_stop_abandons_what_is_pending() {
 fn core_022_stop_at_once_frees_the_name() {
     let runtime = Runtime::builder().build().unwrap();
     let bus = bus_on(&runtime, "Restarted");
-    let (gate, inside) = (Gate::new(), Gate::new());
+    let (gate, inside) = stands::<Job>(&bus);
     let _opener = gate.opener();
-    let (held, entered) = (gate.clone(), inside.clone());
-    bus.on(move |_: &Event<Job>| {
-        entered.open();
-        held.wait();
-    });
     let running = bus.emit(Job { n: 1 });
     inside.wait();
     let stopped = bus.clone();
@@ -482,13 +477,8 @@ fn core_046_a_result_edited_later_does_not_touch_the_event() {
 #[test]
 fn core_047_status_goes_from_pending_to_started_to_completed() {
     let bus = EventBus::new("Steps");
-    let (gate, inside) = (Gate::new(), Gate::new());
+    let (gate, inside) = stands::<Job>(&bus);
     let _opener = gate.opener();
-    let (held, entered) = (gate.clone(), inside.clone());
-    bus.on(move |_: &Event<Job>| {
-        entered.open();
-        held.wait();
-    });
     bus.pause();
     let event = bus.emit(Job { n: 1 });
     assert_eq!(event.status(), EventStatus::Pending);

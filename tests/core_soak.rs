@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Log, PATIENCE, done, eventually, idle, lock, payload, process_status, within};
+use common::{Log, PATIENCE, done, eventually, held_bytes, idle, lock, payload, within};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -24,11 +24,6 @@ payload!(Many { count: usize });
 fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     lock(&TURN)
-}
-
-/// Bytes of anonymous memory that the process holds now.
-fn held_bytes() -> usize {
-    process_status("RssAnon:") * 1024
 }
 
 /// Lives as long as the payload that holds it.

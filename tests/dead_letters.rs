@@ -42,7 +42,7 @@ fn bj_030_a_letter_holds_all_there_is_to_know() {
     let letters = bus.dead_letters();
     assert_eq!(letters.len(), 1);
     let letter = &letters[0];
-    // The same event, not a copy.
+    // It is that event itself, not a copy.
     assert!(std::ptr::eq(letter.event.payload::<Job>().unwrap(), event.payload()));
     assert_eq!((letter.handler.name(), letter.attempts, letter.error.to_string().as_str()), ("worker", 3, "x"));
     assert!(letter.first_failed_at <= letter.last_failed_at && letter.first_failed_at >= event.created_at());

@@ -106,7 +106,7 @@ fn edge_006_at_most_one_handler_that_does_not_wait() {
     assert_eq!((log.count("child"), log.len()), (80, 160));
 }
 
-/// The same where another worker has already claimed the child, and queues for the permit that its waiting parent has.
+/// As above, where another worker has already claimed the child, and queues for the permit that its waiting parent has.
 #[test]
 fn edge_006b_a_child_already_in_line_gets_the_permit_of_its_waiting_parent() {
     let bus = EventBus::builder("Edge006b").event_concurrency(EventConcurrency::Parallel).build().expect("a bus");

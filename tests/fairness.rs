@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Gate, Log, PATIENCE, done, idle, lock, payload};
+use common::{Gate, Log, PATIENCE, done, idle, lock, payload, stands};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use threadbus::{Event, EventBus, EventOptions, Fairness, Priority};
@@ -25,12 +25,7 @@ struct Held {
 
 fn held(fairness: Fairness) -> Held {
     let bus = EventBus::builder("Held").fairness(fairness).max_history(Some(1000)).build().unwrap();
-    let (gate, started) = (Gate::new(), Gate::new());
-    let (closed, at_it) = (gate.clone(), started.clone());
-    bus.on(move |_: &Event<Blocker>| {
-        at_it.open();
-        closed.wait();
-    });
+    let (gate, started) = stands::<Blocker>(&bus);
     let ran = Arc::new(Mutex::new(Vec::new()));
     let to = Arc::clone(&ran);
     bus.on(move |job: &Event<Job>| lock(&to).push((job.priority().level(), job.n)));

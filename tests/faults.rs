@@ -444,7 +444,7 @@ fn a_parent_that_goes_with_its_last_child_panics_when_dropped() {
             assert!(child.cancel());
         }
         gate.open();
-        assert!(done_any(&child).is_completed());
+        assert!(done(&child).is_completed());
         drop(child);
         idle(&bus);
         works(&bus);

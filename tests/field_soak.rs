@@ -83,7 +83,7 @@ fn seed() -> u64 {
     number("THREADBUS_SOAK_SEED").unwrap_or(1)
 }
 
-/// The same numbers for the same seed and name.
+/// Numbers at random, which seed and name settle.
 struct Random(u64);
 
 impl Random {
@@ -100,7 +100,7 @@ impl Random {
         self.below(n) == 0
     }
 
-    fn ms(&mut self, from: u64, to: u64) -> Duration {
+    fn in_ms(&mut self, from: u64, to: u64) -> Duration {
         Duration::from_millis(from + self.below(to - from))
     }
 }
@@ -159,9 +159,9 @@ fn limit(threads: u64) {
 
 fn refuse(round: &mut Round<'_>) {
     let often = if length() < Duration::from_secs(20) { (300, 900) } else { (2000, 8000) };
-    let pause = round.random.ms(often.0, often.1);
+    let pause = round.random.in_ms(often.0, often.1);
     round.pause(pause);
-    let phase = round.random.ms(20, 400);
+    let phase = round.random.in_ms(20, 400);
     REFUSALS.fetch_add(1, SeqCst);
     REFUSED.store(true, SeqCst);
     limit(1);
@@ -219,7 +219,7 @@ impl Round<'_> {
     }
 
     fn rest(&mut self, from: u64, to: u64) {
-        let length = self.random.ms(from, to);
+        let length = self.random.in_ms(from, to);
         self.pause(length);
     }
 
@@ -292,8 +292,8 @@ fn timers(runtime: &Runtime) -> impl FnMut(&mut Round<'_>) + use<> {
     bus.on_with(HandlerOptions::new().timeout(Duration::from_secs(600)), |job: &Event<Job>| job.n);
     move |round| {
         let far: Vec<_> = (0..20).map(|n| bus.emit_after(Duration::from_secs(3600 + n), Job { n })).collect();
-        let ticking = bus.emit_every(round.random.ms(1, 10), Job { n: 1 });
-        let near = bus.emit_after(round.random.ms(0, 10), Job { n: 0 });
+        let ticking = bus.emit_every(round.random.in_ms(1, 10), Job { n: 1 });
+        let near = bus.emit_after(round.random.in_ms(0, 10), Job { n: 0 });
         let job = round.emit(&bus, Job { n: 3 });
         round.completes(&job);
         round.rest(5, 40);
@@ -332,7 +332,7 @@ fn commands(runtime: &Runtime) -> impl FnMut(&mut Round<'_>) + use<> {
         (0..3).filter(|_| Command::new("true").run().is_ok()).count();
     });
     move |round| {
-        let late = EventOptions::new().timeout(round.random.ms(5, 40));
+        let late = EventOptions::new().timeout(round.random.in_ms(5, 40));
         let sleeps = Command::new("sleep").arg("60").kill_grace(100 * MS);
         let commands = [
             round.emit(&bus, Command::new("true")),
@@ -596,7 +596,7 @@ fn check_alive(workers: &[Worker]) {
     }
 }
 
-fn ms(took: Duration) -> f64 {
+fn in_ms(took: Duration) -> f64 {
     took.as_secs_f64() * 1e3
 }
 
@@ -624,13 +624,13 @@ fn watch(workers: &[Worker], began: Instant, [idle, flooded]: [&Latencies; 2]) -
                 held.threads,
                 held.kilobytes,
                 REFUSALS.load(SeqCst),
-                ms(p50),
-                ms(p99),
-                ms(max),
-                ms(refused),
-                ms(beside[0]),
-                ms(beside[1]),
-                ms(beside[2]),
+                in_ms(p50),
+                in_ms(p99),
+                in_ms(max),
+                in_ms(refused),
+                in_ms(beside[0]),
+                in_ms(beside[1]),
+                in_ms(beside[2]),
             );
             since = Instant::now();
         }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Gate, Log, PATIENCE, done, eventually, idle, linger, payload, warnings_naming, within};
+use common::{Gate, Log, PATIENCE, done, eventually, idle, linger, payload, stands, warnings_naming, within};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -443,13 +443,8 @@ fn find_040_all_conditions_at_once() {
 #[test]
 fn find_041_a_running_event_is_past() {
     let bus = EventBus::new("Running");
-    let (began, gate) = (Gate::new(), Gate::new());
+    let (gate, began) = stands::<Parent>(&bus);
     let _open = gate.opener();
-    let (begins, stands) = (began.clone(), gate.clone());
-    bus.on(move |_: &Event<Parent>| {
-        begins.open();
-        stands.wait();
-    });
     let event = bus.emit(Parent);
     began.wait();
     let found = bus.find::<Parent>().past(true).first().unwrap();

@@ -1,14 +1,17 @@
 //! Handlers that were given up, cooperative or not (BF): what they see, their hooks, their late results and late emits.
 
 mod common;
+#[path = "common/overtime.rs"]
+mod overtime;
 
-use common::{Gate, Log, PATIENCE, clean, done, eventually, idle, linger, payload, within};
+use common::{Gate, Log, PATIENCE, capped, clean, context, done, eventually, linger, ms, payload, within};
+use overtime::{builder, no_thread_is_lost, runtime, serial, stubborn};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 use threadbus::{
-    BusBuilder, EmitError, Event, EventBus, EventConcurrency, EventOptions, HandlerConcurrency, HandlerContext,
-    HandlerError, HandlerFailure, HandlerOptions, HandlerResult, Retry, Runtime, Shutdown, WaitError,
+    EmitError, Event, EventBus, EventConcurrency, HandlerConcurrency, HandlerContext, HandlerError, HandlerFailure,
+    HandlerOptions, HandlerResult, Retry, Runtime, Shutdown, WaitError,
 };
 
 payload!(Ask => String);
@@ -17,54 +20,8 @@ payload!(Quick);
 payload!(Child);
 payload!(Numbered { n: usize });
 
-fn ms(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds)
-}
-
-fn builder(name: &str) -> BusBuilder {
-    let runtime = Runtime::builder().thread_name("cancel").build().expect("a runtime");
-    EventBus::builder(name).runtime(&runtime).handler_timeout(None)
-}
-
-fn serial(name: &str) -> EventBus {
-    builder(name).build().expect("a bus")
-}
-
-fn context() -> HandlerContext {
-    HandlerContext::current().expect("inside of a handler")
-}
-
-fn capped(milliseconds: u64) -> EventOptions {
-    EventOptions::new().handler_timeout(ms(milliseconds))
-}
-
 fn is_timeout<T>(result: &HandlerResult<T>) -> bool {
     matches!(result.error.as_deref(), Some(HandlerFailure::TimedOut { .. }))
-}
-
-/// A handler that stands at the gate whatever happens. Opens the returned gate when it has started.
-fn stubborn(bus: &EventBus, gate: &Gate) -> Gate {
-    let started = Gate::new();
-    let (gate, opens) = (gate.clone(), started.clone());
-    bus.on(move |_: &Event<Work>| {
-        opens.open();
-        gate.wait();
-    });
-    started
-}
-
-#[track_caller]
-fn works_on(bus: &EventBus) {
-    idle(bus);
-    let info = bus.on(|_: &Event<Quick>| {});
-    clean(&bus.emit(Quick));
-    bus.off(&info);
-}
-
-#[track_caller]
-fn no_thread_is_lost(bus: &EventBus) {
-    eventually(|| bus.runtime().stats().abandoned == 0);
-    works_on(bus);
 }
 
 #[test]
@@ -132,7 +89,7 @@ fn bf_041_an_uncooperative_handler_does_not_cost_the_only_worker() {
     let bus = EventBus::builder("Bf041").runtime(&runtime).build().expect("a bus");
     let gate = Gate::new();
     let _opener = gate.opener();
-    stubborn(&bus, &gate);
+    stubborn::<Work>(&bus, &gate);
     bus.on(|_: &Event<Quick>| {});
     let start = Instant::now();
     let (stuck, quick) = (bus.emit_with(Work, capped(100)), bus.emit(Quick));
@@ -253,8 +210,12 @@ fn bf_047_time_in_the_queue_is_not_the_handlers() {
     let gate = Gate::new();
     let _opener = gate.opener();
     let events = modes.map(|(events, handlers)| {
-        let bus = builder("Bf047").event_concurrency(events).handler_concurrency(handlers).build().expect("a bus");
-        let started = stubborn(&bus, &gate);
+        let bus = builder(&runtime(), "Bf047")
+            .event_concurrency(events)
+            .handler_concurrency(handlers)
+            .build()
+            .expect("a bus");
+        let started = stubborn::<Work>(&bus, &gate);
         bus.on(|_: &Event<Quick>| {});
         let blocker = bus.emit(Work);
         started.wait();

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Gate, PATIENCE, done, eventually, idle, payload};
+use common::{Gate, PATIENCE, context, done, eventually, idle, payload};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
@@ -51,10 +51,6 @@ impl Hooks {
     fn counts(&self) -> [usize; 3] {
         [&self.made, &self.run, &self.gone].map(|count| count.load(SeqCst))
     }
-}
-
-fn context() -> HandlerContext {
-    HandlerContext::current().expect("inside of a handler")
 }
 
 fn failing(hooks: &Hooks) -> impl Fn(&Event<Job>) -> Result<Option<u32>, HandlerError> + use<> {

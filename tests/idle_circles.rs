@@ -3,7 +3,7 @@
 #[macro_use]
 mod common;
 
-use common::{Gate, Log, PATIENCE, within};
+use common::{Gate, Log, PATIENCE, eventually, stands, within};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 use threadbus::*;
@@ -54,13 +54,8 @@ fn an_event_that_comes_later_and_needs_its_turn_is_seen_too() {
         let runtime = Runtime::builder().build().unwrap();
         let (a, b) =
             (bus("a", &runtime, EventConcurrency::GlobalSerial), bus("b", &runtime, EventConcurrency::BusSerial));
-        let (entered, go) = (Gate::new(), Gate::new());
+        let (go, entered) = stands::<Work>(&b);
         let _opener = go.opener();
-        let (inside, gone) = (entered.clone(), go.clone());
-        b.on(move |_: &Event<Work>| {
-            inside.open();
-            gone.wait();
-        });
         let there = b.downgrade();
         let waits = Gate::new();
         let about_to = waits.clone();
@@ -137,11 +132,15 @@ fn a_circle_of_a_wait_for_idleness_and_one_for_an_event_is_told_to_one_of_them()
             let (a, b) =
                 (bus("a", &runtime, EventConcurrency::BusSerial), bus("b", &runtime, EventConcurrency::BusSerial));
             let meet = Arc::new(Barrier::new(2));
-            let (there, met) = (b.downgrade(), Arc::clone(&meet));
+            let other_waits = {
+                let runtime = runtime.clone();
+                move || eventually(|| runtime.stats().waiting == 1)
+            };
+            let (there, met, work_waits) = (b.downgrade(), Arc::clone(&meet), other_waits.clone());
             a.on(move |_: &Event<Ask>| {
                 met.wait();
                 if !first_waits {
-                    std::thread::sleep(Duration::from_millis(20));
+                    work_waits();
                 }
                 in_words(there.upgrade().unwrap().wait_until_idle())
             });
@@ -150,7 +149,7 @@ fn a_circle_of_a_wait_for_idleness_and_one_for_an_event_is_told_to_one_of_them()
             b.on(move |_: &Event<Work>| {
                 meet.wait();
                 if first_waits {
-                    std::thread::sleep(Duration::from_millis(20));
+                    other_waits();
                 }
                 awaited.wait_in_order().map(drop)
             });

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Gate, done, done_any, idle};
+use common::{done, idle, stands};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -49,7 +49,7 @@ fn core_041_a_nested_payload_survives_json() {
     });
     let mut event = payload.clone();
     event["event_type"] = json!("Nested");
-    let event = done_any(&bus.emit_json(&event).unwrap());
+    let event = done(&bus.emit_json(&event).unwrap());
     assert_eq!(event.payload_json().unwrap(), payload);
     assert_eq!(event.to_json().unwrap()["rows"][0]["tags"][0], "x");
 }
@@ -64,7 +64,7 @@ fn core_045_an_event_written_down_and_read_again_has_no_times_yet() {
     assert_eq!((copy.status(), copy.started_at(), copy.completed_at()), (EventStatus::Pending, None, None));
     assert_eq!(copy.to_json().unwrap()["event_started_at"], Json::Null);
     to.resume();
-    assert_eq!(done_any(&copy).status(), EventStatus::Completed);
+    assert_eq!(done(&copy).status(), EventStatus::Completed);
 }
 
 #[test]
@@ -81,13 +81,8 @@ fn core_046_the_start_in_json_is_the_events_own() {
 #[test]
 fn core_047_status_in_json_goes_from_pending_to_started_to_completed() {
     let bus = EventBus::new("Steps");
-    let (gate, inside) = (Gate::new(), Gate::new());
+    let (gate, inside) = stands::<Job>(&bus);
     let _opener = gate.opener();
-    let (held, entered) = (gate.clone(), inside.clone());
-    bus.on(move |_: &Event<Job>| {
-        entered.open();
-        held.wait();
-    });
     bus.pause();
     let event = bus.emit(Job { n: 1 });
     let status = || {
@@ -108,7 +103,7 @@ fn core_047_status_in_json_goes_from_pending_to_started_to_completed() {
 fn type_005_a_version_survives_json() {
     let bus = EventBus::new("Versions");
     let event = bus.emit_json(&json!({ "event_type": "Any", "event_version": "9.9.9" })).unwrap();
-    assert_eq!(done_any(&event).version(), "9.9.9");
+    assert_eq!(done(&event).version(), "9.9.9");
     assert_eq!(event.to_json().unwrap()["event_version"], "9.9.9");
     assert_eq!(bus.emit_json(&json!({ "event_type": "Any" })).unwrap().version(), "0.0.1");
 
@@ -175,7 +170,7 @@ fn type_010_what_an_event_brings_along_reads_back_unchanged() {
         "event_emitted_by_handler_id": HANDLER_ID,
         "event_pending_bus_count": 2,
     });
-    let event = done_any(&bus.emit_json(&json).unwrap());
+    let event = done(&bus.emit_json(&json).unwrap());
     let created = event.created_at();
     assert_eq!((created.timestamp(), created.timestamp_subsec_nanos()), (1_735_787_045, 678_901_234));
     assert_eq!(event.emitted_by().unwrap().to_string(), HANDLER_ID);
@@ -227,7 +222,7 @@ fn answered(event: &Json, answer: Json) -> (ResultStatus, AnyEvent) {
     bus.subscribe::<Summary>();
     bus.subscribe::<Job>();
     bus.on_named("*", move |_| AnyOutput::json(answer.clone()));
-    let event = done_any(&bus.emit_json(event).unwrap());
+    let event = done(&bus.emit_json(event).unwrap());
     (event.results()[0].status, event)
 }
 
@@ -361,13 +356,13 @@ fn first_019_completion_is_null_until_first_asks() {
 #[test]
 fn parent_008_a_parent_id_from_elsewhere_is_kept() {
     let bus = EventBus::new("Parents");
-    let event = done_any(&bus.emit_json(&json!({ "event_type": "Any", "event_parent_id": SOME_ID })).unwrap());
+    let event = done(&bus.emit_json(&json!({ "event_type": "Any", "event_parent_id": SOME_ID })).unwrap());
     assert_eq!(event.parent_id().unwrap().to_string(), SOME_ID);
     assert!(event.parent().is_none(), "nobody here has it");
     assert_eq!(event.to_json().unwrap()["event_parent_id"], SOME_ID);
 
     // Once it comes, they are related.
-    let parent = done_any(&bus.emit_json(&json!({ "event_type": "Any", "event_id": SOME_ID })).unwrap());
+    let parent = done(&bus.emit_json(&json!({ "event_type": "Any", "event_id": SOME_ID })).unwrap());
     assert!(event.is_child_of(&parent));
     assert_eq!(bus.find_named("*").child_of(&parent).first().unwrap().id(), event.id());
 }

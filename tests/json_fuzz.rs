@@ -9,7 +9,7 @@ mod json_check;
 #[path = "common/random.rs"]
 mod random;
 
-use common::{PATIENCE, done_any};
+use common::{PATIENCE, done};
 use random::Random;
 use serde_json::{Value as Json, json};
 use std::path::Path;
@@ -224,7 +224,7 @@ fn the_seeds_are_what_their_names_say() {
         match bus.emit_json_slice(&bytes) {
             Ok(event) => {
                 assert!(name.starts_with("ok-"), "{name} was taken");
-                assert!(done_any(&event).to_json().is_ok(), "{name}");
+                assert!(done(&event).to_json().is_ok(), "{name}");
             }
             Err(error) => assert!(!name.starts_with("ok-"), "{name}: {error}"),
         }

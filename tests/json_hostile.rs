@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{done_any, within};
+use common::{done, within};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::json;
 use std::time::Duration;
@@ -28,7 +28,7 @@ fn refused_text(text: &[u8]) -> JsonError {
 
 fn accepted(event: &Json) -> AnyEvent {
     let bus = EventBus::new("Friendly");
-    done_any(&bus.emit_json_str(&event.to_string()).unwrap())
+    done(&bus.emit_json_str(&event.to_string()).unwrap())
 }
 
 #[test]
@@ -285,14 +285,14 @@ fn many_names_and_many_objects_take_no_longer() {
 fn a_stream_of_types_and_ids_does_not_stay() {
     let bus = EventBus::builder("Stream").max_history(Some(10)).build().unwrap();
     for n in 0..3000 {
-        done_any(&bus.emit_json(&json!({ "event_type": format!("Type{n}") })).unwrap());
+        done(&bus.emit_json(&json!({ "event_type": format!("Type{n}") })).unwrap());
     }
     assert_eq!(bus.history_len(), 10);
     // Handlers by name come and go unharmed by it.
     let seen = common::Log::new();
     let log = seen.clone();
     bus.on_named("Type0", move |event| log.push(event.event_type()));
-    done_any(&bus.emit_json(&json!({ "event_type": "Type0" })).unwrap());
+    done(&bus.emit_json(&json!({ "event_type": "Type0" })).unwrap());
     assert_eq!(seen.entries(), ["Type0"]);
 }
 

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{done, done_any};
+use common::done;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -71,7 +71,7 @@ fn a_payload_that_does_not_fit_is_refused_by_its_place() {
         }
     }
     assert_eq!(bus.history_len(), 0);
-    let fits = done_any(&bus.emit_json(&order()).unwrap());
+    let fits = done(&bus.emit_json(&order()).unwrap());
     assert_eq!(fits.to_json().unwrap()["event_results"][0]["result"], order()["lines"]);
 }
 

@@ -4,7 +4,7 @@
 mod common;
 mod python;
 
-use common::{done, done_any};
+use common::done;
 use python::Python;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -54,7 +54,7 @@ fn the_recorded_event_comes_in_typed_or_not_and_goes_on_with_its_schema() {
     let (typed, untyped) = (main_bus(), EventBus::new("Untyped"));
     untyped.on_any(|event| event.payload_json().map(AnyOutput::json));
     for bus in [&typed, &untyped] {
-        let parsed = done_any(&bus.emit_json(&recorded).unwrap());
+        let parsed = done(&bus.emit_json(&recorded).unwrap());
         assert!(parsed.errors().is_empty());
         assert_eq!(parsed.is::<UserLogin>(), bus.id() == typed.id());
         assert_eq!(parsed.path(), ["PyBus", bus.label()]);
@@ -63,7 +63,7 @@ fn the_recorded_event_comes_in_typed_or_not_and_goes_on_with_its_schema() {
         {
             assert_eq!(json[field], recorded[field], "{field}");
         }
-        // The same instant, in nine digits.
+        // That instant, in nine digits.
         assert_eq!(json["event_created_at"], "2026-11-29T07:32:35.884195000Z");
         assert!(json.get("event_processed_at").is_none(), "what happened there is not told on");
         let back = parsed.to_json_with(JsonStyle::bubus()).unwrap();
@@ -72,7 +72,7 @@ fn the_recorded_event_comes_in_typed_or_not_and_goes_on_with_its_schema() {
         assert!(back.get("event_result_type").is_none() && back.get("event_processed_at").is_none());
     }
     let text = EventBus::new("Text");
-    let event = done_any(&text.emit_json_str(RECORDED).unwrap());
+    let event = done(&text.emit_json_str(RECORDED).unwrap());
     assert_eq!(event.payload_json().unwrap()["user"], "bob");
 }
 
@@ -97,7 +97,7 @@ fn results_are_taken_as_a_list_and_as_a_mapping() {
     }
     for style in [JsonStyle::new(), JsonStyle::bubus().results(true)] {
         let login = done(&main_bus().emit(ann()));
-        let copy = done_any(&bus.emit_json(&login.to_json_with(style).unwrap()).unwrap());
+        let copy = done(&bus.emit_json(&login.to_json_with(style).unwrap()).unwrap());
         assert_eq!(copy.id(), login.id());
         assert_eq!(bus.event(copy.id()).unwrap().payload_json().unwrap(), serde_json::to_value(ann()).unwrap());
     }
@@ -222,7 +222,7 @@ fn the_package_itself_takes_our_events_and_we_take_its() {
         assert_eq!(said["event"]["event_path"], json!(["Main_Bus", "PyBus"]));
 
         let there = main_bus();
-        let copy = done_any(&there.emit_json(&said["event"]).unwrap()).downcast::<UserLogin>().unwrap();
+        let copy = done(&there.emit_json(&said["event"]).unwrap()).downcast::<UserLogin>().unwrap();
         assert_eq!((&*copy, copy.result().unwrap()), (&ann(), "hello ann 41".to_owned()));
         assert_eq!((copy.id(), copy.parent_id()), (login.id(), Some(parent.id())));
         assert_eq!((copy.priority(), copy.correlation_id()), (Priority::HIGH, "request-7"));
@@ -236,7 +236,7 @@ fn the_package_itself_takes_our_events_and_we_take_its() {
     let text = done(&bus.emit(Untyped { text: "ü€😀\u{0}".into() }));
     let said = python.event(&text.to_json_with(JsonStyle::bubus()).unwrap());
     assert_eq!(said["results"], json!([{ "type": "Untyped", "text": "ü€😀\u{0}" }]), "{said}");
-    let elsewhere = done_any(&bus.emit_json(&json!({ "event_type": "Elsewhere", "text": "x" })).unwrap());
+    let elsewhere = done(&bus.emit_json(&json!({ "event_type": "Elsewhere", "text": "x" })).unwrap());
     let said = python.event(&elsewhere.to_json_with(JsonStyle::bubus().results(true)).unwrap());
     assert_eq!(said["results"], json!([{ "type": "Elsewhere", "text": "x" }]), "{said}");
     let failing = EventBus::new("7-failing");
@@ -264,7 +264,7 @@ fn the_package_itself_takes_our_events_and_we_take_its() {
 
     // From there, here and back, with what the package itself makes of the time and of the result's type.
     let made = python.ask(&json!({ "make": "bob" }));
-    let here = done_any(&bus.emit_json(&made["event"]).unwrap()).downcast::<UserLogin>().unwrap();
+    let here = done(&bus.emit_json(&made["event"]).unwrap()).downcast::<UserLogin>().unwrap();
     assert_eq!(here.result().unwrap(), "hello bob 7");
     assert_eq!(here.to_json().unwrap()["event_schema"], made["event"]["event_schema"]);
     let said = python.event(&here.to_json_with(JsonStyle::bubus()).unwrap());

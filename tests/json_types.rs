@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Log, PATIENCE, done, done_any, eventually, within};
+use common::{Log, PATIENCE, done, eventually, within};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::time::Duration;
@@ -72,9 +72,9 @@ fn an_id_that_came_by_forward_is_seen_too() {
     let [one, two] = ["One", "Two"].map(|name| EventBus::builder(name).max_history(Some(0)).build().unwrap());
     one.forward_all_to(&two);
     let json = json!({ "event_type": "Note", "event_id": "018f8e40-1234-7000-8000-000000001234" });
-    let first = done_any(&one.emit_json(&json).unwrap());
+    let first = done(&one.emit_json(&json).unwrap());
     eventually(|| {
-        done_any(&two.emit_json(&json!({ "event_type": "Next" })).unwrap());
+        done(&two.emit_json(&json!({ "event_type": "Next" })).unwrap());
         two.event(first.id()).is_none()
     });
     let again = two.emit_json(&json).unwrap().wait();
@@ -98,7 +98,7 @@ fn a_find_that_waits_gets_its_type() {
 fn a_typed_event_keeps_what_its_type_does_not_know() {
     let bus = EventBus::new("Typed");
     bus.on(|note: &Event<Note>| note.text.len() + note.pages as usize);
-    let event = done_any(&bus.emit_json(&note()).unwrap());
+    let event = done(&bus.emit_json(&note()).unwrap());
     let typed = event.downcast::<Note>().unwrap();
     assert_eq!((*typed == Note { text: "hi".into(), pages: 0 }, typed.result().unwrap()), (true, 2));
     assert_eq!(event.payload_json().unwrap(), json!({ "text": "hi", "colour": "red" }), "as it was written");
@@ -118,7 +118,7 @@ fn a_dynamic_event_has_handlers_by_name_and_for_all() {
     bus.on_any(move |event| any.push(format!("any {}", event.event_type())));
     bus.on_named("Other", move |_| other.push("other"));
     bus.on_any(|_| AnyOutput::new(7_u8));
-    let event = done_any(&bus.emit_json(&note()).unwrap());
+    let event = done(&bus.emit_json(&note()).unwrap());
     assert_eq!(log.entries(), ["named \"hi\"", "any Note"]);
     let results = event.results();
     assert_eq!(results[0].value.as_ref().unwrap().downcast::<Json>(), Some(json!({ "seen": true })));
@@ -135,7 +135,7 @@ fn dynamic_events_are_found_subscribed_to_and_forwarded_like_others() {
     bus.forward_all_to(&target);
     target.on_named("Note", |event| event.payload_json().map(AnyOutput::json));
     let mut all = bus.subscribe_any();
-    let event = done_any(&bus.emit_json(&note()).unwrap());
+    let event = done(&bus.emit_json(&note()).unwrap());
     assert_eq!(all.try_recv().unwrap().id(), event.id());
     assert_eq!(bus.find_named("Note").first().unwrap().id(), event.id());
     assert_eq!(target.find_named("Note").first().unwrap().path(), [bus.label(), target.label()]);
@@ -154,7 +154,7 @@ fn an_id_is_run_once() {
     bus.on_any(move |event| runs.push(event.id()));
     let id = "018f8e40-1234-7000-8000-000000001234";
     let json = json!({ "event_type": "Note", "event_id": id, "text": "hi" });
-    let first = done_any(&bus.emit_json(&json).unwrap());
+    let first = done(&bus.emit_json(&json).unwrap());
     let second = bus.emit_json(&json).unwrap();
     assert_eq!((second.id().to_string().as_str(), second.is_completed()), (id, true));
     assert!(second.wait().is_ok(), "it is the first one");
@@ -187,7 +187,7 @@ fn of_two_at_once_with_one_id_one_runs() {
         let json = json!({ "event_type": "Note", "event_id": EventId(uuid(n)).to_string(), "text": "hi" });
         std::thread::scope(|scope| {
             for _ in 0..2 {
-                scope.spawn(|| done_any(&bus.emit_json(&json).unwrap()));
+                scope.spawn(|| done(&bus.emit_json(&json).unwrap()));
             }
         });
     }
@@ -208,7 +208,7 @@ fn a_handler_waits_for_what_it_reads() {
     });
     bus.on(|note: &Event<Note>| note.text.len());
     let ask =
-        within(PATIENCE, move || done_any(&bus.emit_json(&json!({ "event_type": "Ask" })).unwrap()).to_json().unwrap());
+        within(PATIENCE, move || done(&bus.emit_json(&json!({ "event_type": "Ask" })).unwrap()).to_json().unwrap());
     assert_eq!(ask["event_results"][0]["result"], 4);
 }
 
@@ -253,7 +253,7 @@ fn the_limits_of_a_type_hold_where_the_event_says_nothing() {
 fn an_error_is_a_handlers_too() {
     let bus = EventBus::new("Errors");
     bus.on_named("Relay", |event| event.bus().emit_json(&json!({ "event_type": 7 })).map(drop));
-    let event = done_any(&bus.emit_json(&json!({ "event_type": "Relay" })).unwrap());
+    let event = done(&bus.emit_json(&json!({ "event_type": "Relay" })).unwrap());
     let errors = event.errors();
     assert!(matches!(errors[0].downcast_ref(), Some(JsonError::InvalidField { field, .. }) if field == "event_type"));
 }

@@ -4,7 +4,7 @@ mod common;
 #[path = "common/random.rs"]
 mod random;
 
-use common::{Log, done_any};
+use common::{Log, done};
 use random::Random;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -94,7 +94,7 @@ fn bus() -> (EventBus, Log) {
 fn whole_floats_are_integers_wherever_a_type_wants_them() {
     let (bus, seen) = bus();
     for event in [bus.emit_json(&written()), bus.emit_json_str(&written().to_string())] {
-        let event = done_any(&event.unwrap());
+        let event = done(&event.unwrap());
         assert_eq!(*event.payload::<All>().unwrap(), meant());
         assert_eq!(event.priority(), Priority::new(7).unwrap());
         // As it was written.
@@ -157,7 +157,7 @@ fn outputs_too() {
     for output in [json!(7.0), json!(-7.0), json!(7), json!(7.5)] {
         bus.on_named("Small", move |_| AnyOutput::json(output.clone()));
     }
-    let event = done_any(&bus.emit_json(&json!({ "event_type": "Small", "n": 1, "any": null })).unwrap());
+    let event = done(&bus.emit_json(&json!({ "event_type": "Small", "n": 1, "any": null })).unwrap());
     let values: Vec<_> = event.downcast::<Small>().unwrap().results().into_iter().map(|result| result.value).collect();
     assert_eq!(values, [Some(7), Some(-7), Some(7), None]);
     drop(known);

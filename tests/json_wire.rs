@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{done, done_any, idle};
+use common::{done, idle};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -89,7 +89,7 @@ fn ser_006_every_event_of_the_files_comes_back_with_every_field() {
         let (untyped, typed) = (EventBus::new("Untyped"), typed_bus());
         untyped.on_any(|event| event.payload_json().map(AnyOutput::json));
         for bus in [&untyped, &typed] {
-            let event = done_any(&bus.emit_json(&before).unwrap_or_else(|error| panic!("{name}: {error}")));
+            let event = done(&bus.emit_json(&before).unwrap_or_else(|error| panic!("{name}: {error}")));
             came_back(&name, &before, &event.to_json().unwrap(), bus);
             assert!(event.errors().is_empty(), "{name}");
             let is_typed = event.is::<UserLogin>() || event.is::<FetchPage>() || event.is::<Tick>();
@@ -104,7 +104,7 @@ fn ser_006b_text_gives_the_same_as_parsed_json() {
         let json: Json = serde_json::from_str(text).unwrap();
         let (one, two, three) = (EventBus::new("Here"), EventBus::new("Here"), EventBus::new("Here"));
         let same = |event: AnyEvent, bus: &EventBus| {
-            let mut json = done_any(&event).to_json().unwrap();
+            let mut json = done(&event).to_json().unwrap();
             for field in OF_ITS_RUN {
                 json[field] = Json::Null;
             }
@@ -127,8 +127,8 @@ fn ser_006c_values_of_all_shapes_come_back_equal() {
     for value in values {
         let before = json!({ "event_type": "Shape", "value": value, "nested": { "value": value } });
         let event = there.emit_json(&before).unwrap();
-        let text = done_any(&event).to_json().unwrap().to_string();
-        let after = done_any(&back.emit_json_str(&text).unwrap()).to_json().unwrap();
+        let text = done(&event).to_json().unwrap().to_string();
+        let after = done(&back.emit_json_str(&text).unwrap()).to_json().unwrap();
         assert_eq!((&after["value"], &after["nested"]), (&before["value"], &before["nested"]));
         assert_eq!(after["event_id"], event.id().to_string());
     }
@@ -139,7 +139,7 @@ fn ser_006d_numbers_survive_exactly() {
     let (there, back) = (EventBus::new("There"), EventBus::new("Back"));
     back.on(|tick: &Event<Tick>| assert_eq!(tick.n, u64::MAX));
     let tick = there.emit(Tick { n: u64::MAX }).to_json().unwrap();
-    assert!(done_any(&back.emit_json_str(&tick.to_string()).unwrap()).errors().is_empty());
+    assert!(done(&back.emit_json_str(&tick.to_string()).unwrap()).errors().is_empty());
 
     let integers = [0, 1, (1 << 53) + 1, i64::MAX].map(|n| json!(n));
     let others = [json!(u64::MAX), json!(i64::MIN), json!(-1)];
@@ -147,8 +147,8 @@ fn ser_006d_numbers_survive_exactly() {
         [0.1, 1.0, -0.0, f64::MIN_POSITIVE, 5e-324, f64::MAX, 0.1 + 0.2, 1.797_693_134_862_315_7e308].map(|f| json!(f));
     for number in integers.iter().chain(&others).chain(&floats) {
         let text = json!({ "event_type": "Number", "value": number }).to_string();
-        let event = done_any(&there.emit_json_str(&text).unwrap());
-        let again = done_any(&back.emit_json_str(&event.to_json().unwrap().to_string()).unwrap()).to_json().unwrap();
+        let event = done(&there.emit_json_str(&text).unwrap());
+        let again = done(&back.emit_json_str(&event.to_json().unwrap().to_string()).unwrap()).to_json().unwrap();
         assert_eq!(&again["value"], number);
         assert_eq!(again["value"].to_string(), number.to_string());
     }
@@ -162,7 +162,7 @@ fn ser_007_results_keep_their_type_on_the_other_side() {
     let known = here.subscribe::<UserLogin>();
     here.on_named("UserLogin", |_| AnyOutput::json(json!("right")));
     here.on_named("UserLogin", |_| AnyOutput::json(json!({ "wrong": 1 })));
-    let event = done_any(&here.emit_json(&login).unwrap()).downcast::<UserLogin>().unwrap();
+    let event = done(&here.emit_json(&login).unwrap()).downcast::<UserLogin>().unwrap();
     let results = event.results();
     assert_eq!((results[0].status, results[0].value.as_deref()), (ResultStatus::Completed, Some("right")));
     assert_eq!((results[1].status, results[1].value.as_deref()), (ResultStatus::Error, None));
@@ -267,7 +267,7 @@ fn every_option_of_an_event_is_in_json_and_holds_there() {
     });
     came_back("ours", &expected, &json, &there);
     let here = EventBus::new("Here");
-    let copy = done_any(&here.emit_json(&json).unwrap());
+    let copy = done(&here.emit_json(&json).unwrap());
     came_back("ours", &json, &copy.to_json().unwrap(), &here);
     assert_eq!((copy.priority(), copy.correlation_id()), (Priority::HIGH, "request-7"));
     assert_eq!(copy.path(), [there.label(), here.label()]);
@@ -277,7 +277,7 @@ fn every_option_of_an_event_is_in_json_and_holds_there() {
     here.on_named("Slow", |_| {
         threadbus::HandlerContext::current().map(|c| c.sleep(common::PATIENCE)).map_or(Ok(()), |slept| slept)
     });
-    let ended = done_any(&here.emit_json(&slow).unwrap());
+    let ended = done(&here.emit_json(&slow).unwrap());
     assert_eq!(ended.to_json().unwrap()["event_results"][0]["error"]["type"], "TimedOut");
 }
 

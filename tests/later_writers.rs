@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Gate, Log, PATIENCE, done_any, eventually, idle, lock, within};
+use common::{Gate, Log, PATIENCE, done, eventually, idle, lock, within};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::sync::{Arc, Mutex};
@@ -46,18 +46,18 @@ fn unknown_fields_of_an_event_are_kept_and_passed_on() {
     b.on(|order: &Event<Order>| order.lines.len());
     for value in [json!("x"), json!(7), json!([{ "a": null }]), json!({ "event_id": 1 }), json!(false), Json::Null] {
         for event in ways(&a, &with(&order(), "event_trace_state", value.clone())) {
-            let event = done_any(&event.unwrap());
+            let event = done(&event.unwrap());
             assert_eq!(event.payload_json().unwrap(), json!({ "customer": "ann", "lines": [1, 2] }));
             let on = event.to_json().unwrap();
             assert_eq!(on["event_trace_state"], value);
-            let further = done_any(&b.emit_json(&on).unwrap());
+            let further = done(&b.emit_json(&on).unwrap());
             assert!(further.is::<Order>());
             assert_eq!(further.to_json().unwrap()["event_trace_state"], value);
         }
     }
     // What the event has of its own nobody sets by a name that is close.
     let close = with(&with(&order(), "event_Type", json!("Bill")), "event_", json!(1));
-    let event = done_any(&b.emit_json(&close).unwrap());
+    let event = done(&b.emit_json(&close).unwrap());
     assert_eq!((event.event_type(), &event.to_json().unwrap()["event_Type"]), ("Order", &json!("Bill")));
 }
 
@@ -95,7 +95,7 @@ fn what_is_thrown_away_is_not_checked() {
     for value in strange {
         for field in past {
             for event in ways(&bus, &with(&order(), field, value.clone())) {
-                let json = done_any(&event.unwrap()).to_json().unwrap();
+                let json = done(&event.unwrap()).to_json().unwrap();
                 assert_eq!(
                     (&json["event_status"], &json["event_results"][0]["result"]),
                     (&json!("completed"), &json!(2))
@@ -137,11 +137,11 @@ fn what_does_not_fit_its_type_goes_to_those_who_need_none() {
     bus.on_per_worker(HandlerOptions::new(), || Ok(|order: &Event<Order>| Ok(Some(order.lines.len()))));
     for event in [order(), misfit(), order()] {
         for event in ways(&bus, &event) {
-            done_any(&event.unwrap());
+            done(&event.unwrap());
         }
     }
     assert_eq!((audit.len(), typed.entries().len()), (9, 6));
-    let event = done_any(&bus.emit_json(&misfit()).unwrap());
+    let event = done(&bus.emit_json(&misfit()).unwrap());
     assert!(!event.is::<Order>() && event.downcast::<Order>().is_none() && event.event_type() == "Order");
     let results = event.results();
     let status: Vec<_> = results.iter().map(|result| result.status).collect();
@@ -175,7 +175,7 @@ fn what_does_not_fit_its_type_goes_to_those_who_need_none() {
     }
     let later = EventBus::new("Later");
     later.on(|order: &Event<Later>| assert_eq!(order.customer.name, "ann"));
-    assert!(done_any(&later.emit_json(&json).unwrap()).errors().is_empty());
+    assert!(done(&later.emit_json(&json).unwrap()).errors().is_empty());
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn who_takes_any_payload_decides() {
         add(&bus, &other);
         match bus.emit_json(&misfit()) {
             Ok(event) => {
-                is_wrong_type(&done_any(&event).errors()[0]);
+                is_wrong_type(&done(&event).errors()[0]);
                 assert!(takes, "{name}");
             }
             Err(error) => assert_eq!((error.to_string(), takes), (refused.clone(), false), "{name}"),
@@ -209,7 +209,7 @@ fn who_takes_any_payload_decides() {
     let typed = bus.subscribe::<Order>();
     assert_eq!(bus.emit_json(&misfit()).unwrap_err().to_string(), refused);
     let mut any = bus.subscribe_any();
-    done_any(&bus.emit_json(&misfit()).unwrap());
+    done(&bus.emit_json(&misfit()).unwrap());
     assert_eq!(any.recv_timeout(PATIENCE).unwrap().payload_json().unwrap()["customer"]["name"], "ann");
     drop(any);
     eventually(|| bus.emit_json(&misfit()).is_err());
@@ -259,7 +259,7 @@ fn a_forward_takes_it_along_with_what_handlers_there_say() {
     third.on_any(move |event| log.push(event.event_type()));
     from.forward_all_to(&to);
     to.forward_to::<Order>(&third);
-    let event = done_any(&from.emit_json(&misfit()).unwrap());
+    let event = done(&from.emit_json(&misfit()).unwrap());
     assert_eq!(seen.len(), 2, "{:?}", seen.entries());
     let errors = event.errors();
     assert_eq!(errors.len(), 2);
@@ -277,7 +277,7 @@ fn what_does_not_fit_is_not_tried_again_and_leaves_a_permanent_letter() {
         Ok(order.lines.len())
     });
     bus.on_any(|_| {});
-    let event = done_any(&bus.emit_json(&misfit()).unwrap());
+    let event = done(&bus.emit_json(&misfit()).unwrap());
     idle(&bus);
     assert_eq!((event.results()[0].attempts, calls.len()), (1, 0));
     let letters = bus.dead_letters();
@@ -295,7 +295,7 @@ fn the_first_value_is_that_of_who_could_read_it() {
     let bus = EventBus::builder("First").handler_completion(HandlerCompletion::First).build().unwrap();
     bus.on(|order: &Event<Order>| order.lines.len());
     bus.on_named("Order", |_| AnyOutput::json(json!("read")));
-    let event = done_any(&bus.emit_json(&misfit()).unwrap());
+    let event = done(&bus.emit_json(&misfit()).unwrap());
     let values: Vec<_> = event.results().iter().filter_map(|result| result.value.as_ref()?.to_json().ok()).collect();
     assert_eq!(values, [json!("read")]);
 }
@@ -329,7 +329,7 @@ fn a_parent_waits_for_a_child_that_does_not_fit() {
     eventually(|| lock(&child).is_some());
     assert!(outer.wait_timeout(Duration::from_millis(5)).is_err());
     gate.open();
-    done_any(&outer);
+    done(&outer);
     assert!(lock(&child).as_ref().is_some_and(AnyEvent::is_completed));
 }
 

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Gate, Gauge, Log, PATIENCE, done, eventually, idle, linger, payload, within};
+use common::{Gate, Gauge, Log, PATIENCE, done, eventually, idle, limited, linger, parallel, payload, within};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -18,25 +18,13 @@ payload!(Innermost => String);
 
 const MS: Duration = Duration::from_millis(1);
 
-/// Nothing but a limit keeps handlers here from running at the same time.
-fn free() -> EventBus {
-    EventBus::builder("Free")
-        .event_concurrency(EventConcurrency::Parallel)
-        .handler_concurrency(HandlerConcurrency::Parallel)
-        .build()
-        .unwrap()
-}
-
-fn limited(limit: &Limit) -> HandlerOptions {
-    HandlerOptions::new().limit(limit.clone())
-}
-
-/// A handler that is inside of `gauge` for a while.
-fn measured<P: Payload<Output = String>>(bus: &EventBus, options: HandlerOptions, gauge: &Gauge) {
+/// A handler that is counted by `gauge`: it stays until `most` have been inside at once, and then a little longer, so that more can come.
+fn measured<P: Payload<Output = String>>(bus: &EventBus, options: HandlerOptions, gauge: &Gauge, most: usize) {
     let gauge = gauge.clone();
     bus.on_with(options, move |_: &Event<P>| {
         gauge.enter();
-        std::thread::sleep(10 * MS);
+        eventually(|| gauge.peak() >= most);
+        linger();
         gauge.leave();
         "ok".to_owned()
     });
@@ -56,8 +44,8 @@ fn gated<P: Payload<Output = String>>(bus: &EventBus, options: HandlerOptions) -
 
 #[test]
 fn retry_017_two_of_six_run_at_once() {
-    let (bus, gauge) = (free(), Gauge::new());
-    measured::<Work>(&bus, limited(&Limit::new(2)), &gauge);
+    let (bus, gauge) = (parallel("Free"), Gauge::new());
+    measured::<Work>(&bus, limited(&Limit::new(2)), &gauge, 2);
     (0..6).for_each(|_| drop(bus.emit(Work)));
     idle(&bus);
     assert_eq!(gauge.peak(), 2);
@@ -65,9 +53,9 @@ fn retry_017_two_of_six_run_at_once() {
 
 #[test]
 fn retry_018_a_place_is_handed_over() {
-    let (bus, gauge, limit) = (free(), Gauge::new(), Limit::new(1));
+    let (bus, gauge, limit) = (parallel("Free"), Gauge::new(), Limit::new(1));
     let (gate, started) = gated::<Other>(&bus, limited(&limit));
-    measured::<Work>(&bus, limited(&limit), &gauge);
+    measured::<Work>(&bus, limited(&limit), &gauge, 1);
     let first = bus.emit(Other);
     started.wait();
     let second = bus.emit(Work);
@@ -82,7 +70,7 @@ fn retry_018_a_place_is_handed_over() {
 
 #[test]
 fn retry_019_strict_fails_when_no_place_comes_free() {
-    let bus = free();
+    let bus = parallel("Free");
     let limit = Limit::named("retry_019", 1).acquire_timeout(50 * MS);
     let (gate, started) = gated::<Other>(&bus, limited(&limit));
     bus.on_with(limited(&limit).retry(Retry::attempts(3)), |_: &Event<Work>| "ran".to_owned());
@@ -101,7 +89,7 @@ fn retry_019_strict_fails_when_no_place_comes_free() {
 
 #[test]
 fn retry_020_lax_runs_without_a_place() {
-    let bus = free();
+    let bus = parallel("Free");
     let limit = Limit::new(1).acquire_timeout(50 * MS).lax(true);
     let (gate, started) = gated::<Other>(&bus, limited(&limit));
     let calls = Arc::new(AtomicUsize::new(0));
@@ -119,7 +107,7 @@ fn retry_020_lax_runs_without_a_place() {
 
 #[test]
 fn retry_025_a_place_is_held_across_attempts() {
-    let (bus, gauge, calls) = (free(), Gauge::new(), Arc::new(AtomicUsize::new(0)));
+    let (bus, gauge, calls) = (parallel("Free"), Gauge::new(), Arc::new(AtomicUsize::new(0)));
     let (inside, of) = (gauge.clone(), Arc::clone(&calls));
     let order = Log::new();
     let to = order.clone();
@@ -140,7 +128,7 @@ fn retry_025_a_place_is_held_across_attempts() {
 
 #[test]
 fn retry_026_a_place_is_free_after_all_attempts_failed() {
-    let bus = free();
+    let bus = parallel("Free");
     bus.on_with(limited(&Limit::new(1)).retry(Retry::attempts(2)), |_: &Event<Work>| -> Result<String, &'static str> {
         Err("always")
     });
@@ -152,12 +140,12 @@ fn retry_026_a_place_is_free_after_all_attempts_failed() {
 /// `outer` waits for `Inner`, under whatever limits.
 fn chain(bus: &EventBus, outer: HandlerOptions, inner: HandlerOptions, gauge: &Gauge) {
     bus.on_with(outer, |work: &Event<Work>| work.bus().emit(Inner).result());
-    measured::<Inner>(bus, inner, gauge);
+    measured::<Inner>(bus, inner, gauge, 1);
 }
 
 #[test]
 fn retry_027_an_inner_call_under_the_same_name_returns() {
-    for bus in [free(), EventBus::new("Serial")] {
+    for bus in [parallel("Free"), EventBus::new("Serial")] {
         within(PATIENCE, move || {
             let options = || limited(&Limit::named("retry_027", 1));
             chain(&bus, options(), options(), &Gauge::new());
@@ -170,7 +158,7 @@ fn retry_027_an_inner_call_under_the_same_name_returns() {
 #[test]
 fn retry_029_different_names_are_different_limits() {
     within(PATIENCE, || {
-        let (bus, gauge) = (free(), Gauge::new());
+        let (bus, gauge) = (parallel("Free"), Gauge::new());
         chain(&bus, limited(&Limit::new(2)), limited(&Limit::new(1)), &gauge);
         let events: Vec<_> = (0..3).map(|_| bus.emit(Work)).collect();
         assert!(events.iter().all(|event| event.result().unwrap() == "ok"));
@@ -181,7 +169,7 @@ fn retry_029_different_names_are_different_limits() {
 #[test]
 fn retry_030_three_levels_on_one_limit() {
     within(PATIENCE, || {
-        let (bus, limit) = (free(), Limit::new(1));
+        let (bus, limit) = (parallel("Free"), Limit::new(1));
         bus.on_with(limited(&limit), |work: &Event<Work>| {
             work.bus().emit(Inner).result().map(|below| format!("level1>{below}"))
         });
@@ -198,7 +186,7 @@ fn retry_030_three_levels_on_one_limit() {
 
 #[test]
 fn retry_034_two_at_once_in_their_order() {
-    let (bus, log) = (free(), Log::new());
+    let (bus, log) = (parallel("Free"), Log::new());
     let (gate, to) = (Gate::new(), log.clone());
     let closed = gate.clone();
     bus.on_with(limited(&Limit::new(2)), move |work: &Event<Work>| {
@@ -221,7 +209,7 @@ fn retry_034_two_at_once_in_their_order() {
 #[test]
 fn retry_042_one_limit_for_all_or_one_each() {
     let run = |limits: [&Limit; 2]| {
-        let (bus, gauge) = (free(), Gauge::new());
+        let (bus, gauge) = (parallel("Free"), Gauge::new());
         let both = Arc::new(std::sync::Barrier::new(2));
         for limit in limits {
             let (inside, both, apart) = (gauge.clone(), Arc::clone(&both), !std::ptr::eq(limits[0], limits[1]));
@@ -245,9 +233,9 @@ fn retry_042_one_limit_for_all_or_one_each() {
 
 #[test]
 fn retry_043_four_parallel_handlers_share_two_places() {
-    let (bus, gauge) = (free(), Gauge::new());
+    let (bus, gauge) = (parallel("Free"), Gauge::new());
     for _ in 0..4 {
-        measured::<Work>(&bus, limited(&Limit::named("retry_043", 2)), &gauge);
+        measured::<Work>(&bus, limited(&Limit::named("retry_043", 2)), &gauge, 2);
     }
     let event = done(&bus.emit(Work));
     assert_eq!(gauge.peak(), 2);
@@ -304,7 +292,7 @@ fn a_holder_that_waits_for_a_bus_behind_the_limit_is_let_through() {
     // On the serial bus the event at the head of the queue waits for the place that a handler elsewhere holds, while that handler
     // waits for an event further back.
     within(PATIENCE, || {
-        let (serial, elsewhere, limit) = (EventBus::new("Serial"), free(), Limit::new(1));
+        let (serial, elsewhere, limit) = (EventBus::new("Serial"), parallel("Free"), Limit::new(1));
         let blocked = serial.clone();
         serial.on_with(limited(&limit), |_: &Event<Other>| "head".to_owned());
         serial.on(|_: &Event<Inner>| "behind".to_owned());
@@ -327,7 +315,7 @@ fn a_holder_that_waits_for_a_bus_behind_the_limit_is_let_through() {
 #[test]
 fn what_already_stands_in_line_is_lent_the_place_of_who_waits_for_it() {
     within(PATIENCE, || {
-        let (bus, limit) = (free(), Limit::new(1));
+        let (bus, limit) = (parallel("Free"), Limit::new(1));
         bus.on_with(limited(&limit), |_: &Event<Inner>| "inner".to_owned());
         bus.on_with(limited(&limit), move |work: &Event<Work>| -> Result<String, ResultError> {
             let inner = work.bus().emit(Inner);
@@ -344,9 +332,9 @@ fn what_already_stands_in_line_is_lent_the_place_of_who_waits_for_it() {
 #[test]
 fn a_place_is_lent_to_one_at_a_time() {
     within(PATIENCE, || {
-        let (bus, limit, gauge) = (free(), Limit::new(1), Gauge::new());
-        measured::<Inner>(&bus, limited(&limit), &gauge);
-        measured::<Inner>(&bus, limited(&limit), &gauge);
+        let (bus, limit, gauge) = (parallel("Free"), Limit::new(1), Gauge::new());
+        measured::<Inner>(&bus, limited(&limit), &gauge, 1);
+        measured::<Inner>(&bus, limited(&limit), &gauge, 1);
         bus.on_with(limited(&limit), |work: &Event<Work>| work.bus().emit(Inner).result_list().map(|all| all.concat()));
         assert_eq!(bus.emit(Work).result().unwrap(), "okok");
         assert_eq!(gauge.peak(), 1);
@@ -356,7 +344,7 @@ fn a_place_is_lent_to_one_at_a_time() {
 #[test]
 fn whatever_ends_an_invocation_gives_its_place_back() {
     within(2 * PATIENCE, || {
-        let bus = free();
+        let bus = parallel("Free");
         let limit = Limit::new(1);
         let (gate, _) = gated::<Work>(&bus, limited(&limit));
         let _open = gate.opener();
@@ -406,7 +394,7 @@ fn a_shutdown_leaves_nobody_in_line() {
 #[test]
 fn a_waiter_that_gives_up_gets_its_place_back_first() {
     within(PATIENCE, || {
-        let (bus, limit, gauge) = (free(), Limit::new(1), Gauge::new());
+        let (bus, limit, gauge) = (parallel("Free"), Limit::new(1), Gauge::new());
         let (gate, started) = (Gate::new(), Gate::new());
         let (closed, at_it, inside) = (gate.clone(), started.clone(), gauge.clone());
         bus.on_with(limited(&limit), move |_: &Event<Inner>| {

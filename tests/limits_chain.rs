@@ -2,34 +2,20 @@
 
 mod common;
 
-use common::{Gate, PATIENCE, done, eventually, idle, lock, payload, within};
+use common::{Gate, PATIENCE, done, eventually, idle, limited, lock, parallel, payload, within};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use threadbus::{
-    Event, EventBus, EventConcurrency, EventOptions, HandlerConcurrency, HandlerOptions, Limit, ResultError, Retry,
-};
+use threadbus::{Event, EventBus, EventOptions, Limit, ResultError, Retry};
 
 payload!(Outer => String);
 payload!(Middle => String);
 payload!(Inner => String);
 
-fn free() -> EventBus {
-    EventBus::builder("Free")
-        .event_concurrency(EventConcurrency::Parallel)
-        .handler_concurrency(HandlerConcurrency::Parallel)
-        .build()
-        .unwrap()
-}
-
-fn limited(limit: &Limit) -> HandlerOptions {
-    HandlerOptions::new().limit(limit.clone())
-}
-
 #[test]
 fn a_place_is_lent_over_an_event_that_is_nobodys_child() {
     within(PATIENCE, || {
         // Outer holds the place and waits for Middle; Middle waits for an Inner that somebody else emitted, which stands in line.
-        let (bus, limit) = (free(), Limit::new(1));
+        let (bus, limit) = (parallel("Free"), Limit::new(1));
         let foreign: Arc<Mutex<Option<Event<Inner>>>> = Arc::default();
         bus.on_with(limited(&limit), |_: &Event<Inner>| "inner".to_owned());
         let awaited = Arc::clone(&foreign);
@@ -57,7 +43,7 @@ fn a_place_is_lent_over_an_event_that_is_nobodys_child() {
 #[test]
 fn a_place_is_lent_to_what_runs_on_another_thread_and_waits_in_order() {
     within(PATIENCE, || {
-        let (bus, limit) = (free(), Limit::new(1));
+        let (bus, limit) = (parallel("Free"), Limit::new(1));
         bus.on_with(limited(&limit), |_: &Event<Inner>| "inner".to_owned());
         bus.on(|middle: &Event<Middle>| {
             let inner = middle.bus().emit(Inner);
@@ -74,7 +60,7 @@ fn a_place_is_lent_to_what_runs_on_another_thread_and_waits_in_order() {
 #[test]
 fn many_chains_under_one_small_limit_all_end() {
     within(2 * PATIENCE, || {
-        for bus in [free(), EventBus::new("Serial")] {
+        for bus in [parallel("Free"), EventBus::new("Serial")] {
             let limit = Limit::new(2);
             bus.on_with(limited(&limit).retry(Retry::attempts(2).delay(Duration::from_millis(2))), {
                 let first = Mutex::new(true);

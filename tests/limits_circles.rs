@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Gate, PATIENCE, done, eventually, idle, lock, payload, within};
+use common::{Gate, PATIENCE, done, eventually, idle, limited, lock, payload, within};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use threadbus::{
@@ -55,10 +55,6 @@ impl Stage {
     fn parks<P: Payload>(&self, of: &Event<P>) {
         eventually(|| self.runtime.stats().waiting == 1 || of.results().iter().any(|result| result.error.is_some()));
     }
-}
-
-fn limited(limit: &Limit) -> HandlerOptions {
-    HandlerOptions::new().limit(limit.clone())
 }
 
 /// A handler that stands at a gate, and a gate that opens when it does.

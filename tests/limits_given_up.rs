@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Gate, Gauge, Log, PATIENCE, eventually, idle, linger, lock, payload, within};
+use common::{Gate, Gauge, Log, PATIENCE, eventually, idle, limited, linger, lock, payload, within};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use threadbus::{
@@ -23,10 +23,6 @@ fn free() -> EventBus {
         .handler_timeout(None)
         .build()
         .unwrap()
-}
-
-fn limited(limit: &Limit) -> HandlerOptions {
-    HandlerOptions::new().limit(limit.clone())
 }
 
 /// A chain of links under one place, each of which waits for the next, the last one for an event that stands at a gate under the same limit.
@@ -248,11 +244,14 @@ fn a_loser_that_comes_back_late_gives_its_place_back_once() {
     }
     let race = bus.emit_with(Race, EventOptions::new().completion(HandlerCompletion::First));
     eventually(|| race.is_completed());
-    let (work, inside) = (gates(3), Gauge::new());
-    let measured = inside.clone();
+    let (work, inside, both) = (gates(3), Gauge::new(), Gate::new());
+    let (measured, can_meet) = (inside.clone(), both.clone());
     bus.on_with(limited(&limit), move |_: &Event<Work>| {
         measured.enter();
-        std::thread::sleep(5 * MS);
+        if can_meet.is_open() {
+            eventually(|| measured.peak() >= 2);
+        }
+        linger();
         measured.leave();
     });
     let events: Vec<_> = (0..work.len()).map(|n| bus.emit(Work { n })).collect();
@@ -260,6 +259,7 @@ fn a_loser_that_comes_back_late_gives_its_place_back_once() {
     assert_eq!(inside.peak(), 1, "the loser has a place");
     gate.open();
     eventually(|| bus.metrics().late_results == 1);
+    both.open();
     let events: Vec<_> = (0..20).map(|n| bus.emit(Work { n })).collect();
     eventually(|| events.iter().all(Event::is_completed));
     assert_eq!(inside.peak(), 2);

@@ -1,66 +1,17 @@
 //! LOCK: which events and handlers run at once, and who decides that. With BF-20 to BF-23. Permits are in `lock_permits.rs`.
 
 mod common;
+#[path = "common/modes.rs"]
+mod modes;
 
-use common::{Gate, Gauge, Log, clean, eventually, idle, in_order, linger, lock, payload, runs};
+use common::{Gate, Gauge, Log, clean, eventually, idle, in_order, linger, lock, logs_around};
+use modes::*;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
-use threadbus::{
-    Event, EventBus, EventConcurrency, EventOptions, HandlerConcurrency, HandlerOptions, Payload, ResultStatus, Runtime,
-};
-
-use EventConcurrency as Events;
-use HandlerConcurrency as Handlers;
-
-payload!(Job { n: usize });
-payload!(Ask { n: usize } => usize);
-payload!(Parent);
-payload!(Child);
-payload!(Other);
-
-/// A runtime of one's own: its global permits are nobody else's.
-fn runtime() -> Runtime {
-    Runtime::builder().thread_name("lock").keep_alive(Duration::from_millis(100)).build().expect("a runtime")
-}
-
-fn bus_on(runtime: &Runtime, name: &str, events: Events, handlers: Handlers) -> EventBus {
-    let builder = EventBus::builder(name).event_concurrency(events).handler_concurrency(handlers);
-    builder.runtime(runtime).build().expect("a bus")
-}
-
-fn bus(name: &str, events: Events, handlers: Handlers) -> EventBus {
-    bus_on(&runtime(), name, events, handlers)
-}
-
-/// A handler that stands inside of `gauge` until the gate is open.
-fn gated(gauge: &Gauge, gate: &Gate) -> impl Fn(&Event<Job>) + Send + Sync + use<> {
-    let (gauge, gate) = (gauge.clone(), gate.clone());
-    move |_| {
-        gauge.enter();
-        gate.wait();
-        gauge.leave();
-    }
-}
-
-/// What `events` do behind a closed gate: `expected` of their handlers at once, and never more.
-#[track_caller]
-fn exactly(expected: usize, gauge: &Gauge, gate: &Gate, events: &[Event<Job>]) {
-    let _opener = gate.opener();
-    eventually(|| gauge.peak() >= expected);
-    for _ in 0..20 {
-        linger();
-    }
-    thread::sleep(Duration::from_millis(20));
-    assert_eq!(gauge.peak(), expected, "in flight while the gate was closed");
-    gate.open();
-    events.iter().for_each(clean);
-    if expected == 1 {
-        assert_eq!(gauge.peak(), 1, "in flight after the gate was opened");
-    }
-}
+use threadbus::{Event, EventBus, EventOptions, HandlerOptions, Payload, ResultStatus, Runtime};
 
 /// `each` events on two buses, alternating; their handlers linger. Returns the most in flight, and the starts per bus.
 fn interleaved(a: &EventBus, b: &EventBus, each: usize) -> (usize, Vec<usize>, Vec<usize>) {
@@ -136,7 +87,7 @@ fn lock_006_a_jump_on_one_bus_does_not_hold_up_another() {
     let runtime = runtime();
     let [a, b] = ["Lock006A", "Lock006B"].map(|name| bus_on(&runtime, name, Events::BusSerial, Handlers::BusSerial));
     let (log, other_ran, child_runs) = (Log::new(), Gate::new(), Gate::new());
-    runs::<Child>(&a, &log, "child", {
+    logs_around::<Child>(&a, &log, "child", {
         let (other_ran, child_runs) = (other_ran.clone(), child_runs.clone());
         move |_| {
             child_runs.open();
@@ -144,8 +95,8 @@ fn lock_006_a_jump_on_one_bus_does_not_hold_up_another() {
             Ok(())
         }
     });
-    runs::<Parent>(&a, &log, "parent", |event| event.bus().emit(Child).wait().map(drop));
-    runs::<Other>(&b, &log, "other", move |_| {
+    logs_around::<Parent>(&a, &log, "parent", |event| event.bus().emit(Child).wait().map(drop));
+    logs_around::<Other>(&b, &log, "other", move |_| {
         other_ran.open();
         Ok(())
     });
@@ -313,23 +264,6 @@ fn lock_021_an_unset_mode_is_the_buss() {
         bus.on(gated(&gauge, &gate));
     }
     exactly(1, &gauge, &gate, &[bus.emit_with(Job { n: 0 }, EventOptions::new())]);
-}
-
-/// Where `parties` handlers stand until all of them do.
-#[derive(Clone)]
-struct Meeting(Gauge, Gate, usize);
-
-impl Meeting {
-    fn of(parties: usize) -> Self {
-        Meeting(Gauge::new(), Gate::new(), parties)
-    }
-
-    fn join(&self) {
-        if self.0.enter() == self.2 {
-            self.1.open();
-        }
-        self.1.wait();
-    }
 }
 
 #[test]

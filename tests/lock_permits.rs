@@ -1,52 +1,15 @@
 //! LOCK: how permits go from hand to hand, pauses, idle buses; handlers that meet. Modes are in `lock.rs`.
 
 mod common;
+#[path = "common/modes.rs"]
+mod modes;
 
-use common::{Gate, Gauge, Log, PATIENCE, clean, done, eventually, idle, in_order, linger, lock, payload, runs};
+use common::{Gate, Gauge, Log, PATIENCE, clean, done, eventually, idle, in_order, linger, lock, logs_around};
+use modes::*;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
-use threadbus::{Event, EventBus, EventConcurrency, EventOptions, HandlerConcurrency, Runtime, WaitError};
-
-use EventConcurrency as Events;
-use HandlerConcurrency as Handlers;
-
-payload!(Job { n: usize });
-payload!(Ask { n: usize } => usize);
-payload!(Parent);
-payload!(Child);
-payload!(Other);
-
-/// A runtime of one's own: its global permits are nobody else's.
-fn runtime() -> Runtime {
-    Runtime::builder().thread_name("lock").keep_alive(Duration::from_millis(100)).build().expect("a runtime")
-}
-
-fn bus_on(runtime: &Runtime, name: &str, events: Events, handlers: Handlers) -> EventBus {
-    let builder = EventBus::builder(name).event_concurrency(events).handler_concurrency(handlers);
-    builder.runtime(runtime).build().expect("a bus")
-}
-
-fn bus(name: &str, events: Events, handlers: Handlers) -> EventBus {
-    bus_on(&runtime(), name, events, handlers)
-}
-
-/// What `events` do behind a closed gate: `expected` of their handlers at once, and never more.
-#[track_caller]
-fn exactly(expected: usize, gauge: &Gauge, gate: &Gate, events: &[Event<Job>]) {
-    let _opener = gate.opener();
-    eventually(|| gauge.peak() >= expected);
-    for _ in 0..20 {
-        linger();
-    }
-    thread::sleep(Duration::from_millis(20));
-    assert_eq!(gauge.peak(), expected, "in flight while the gate was closed");
-    gate.open();
-    events.iter().for_each(clean);
-    if expected == 1 {
-        assert_eq!(gauge.peak(), 1, "in flight after the gate was opened");
-    }
-}
+use threadbus::{Event, EventOptions, WaitError};
 
 #[test]
 fn lock_024_two_events_of_one_bus_differ_in_their_handler_mode() {
@@ -66,23 +29,6 @@ fn lock_024_two_events_of_one_bus_differ_in_their_handler_mode() {
         exactly(1, &gauges[0], &gates[0], &[a]);
         let b = bus.emit_with(Job { n: 1 }, EventOptions::new().handler_concurrency(Handlers::Parallel));
         exactly(2, &gauges[1], &gates[1], &[b]);
-    }
-}
-
-/// Where `parties` handlers stand until all of them do.
-#[derive(Clone)]
-struct Meeting(Gauge, Gate, usize);
-
-impl Meeting {
-    fn of(parties: usize) -> Self {
-        Meeting(Gauge::new(), Gate::new(), parties)
-    }
-
-    fn join(&self) {
-        if self.0.enter() == self.2 {
-            self.1.open();
-        }
-        self.1.wait();
     }
 }
 
@@ -185,19 +131,19 @@ fn lock_030_a_waiting_handler_gives_its_permit_up_and_has_it_back_when_it_goes_o
     let (log, contended, returned) = (Log::new(), Gate::new(), Gate::new());
     let goes_on = Gate::new();
     let _opener = goes_on.opener();
-    runs::<Other>(&held, &log, "contender", {
+    logs_around::<Other>(&held, &log, "contender", {
         let contended = contended.clone();
         move |_| {
             contended.open();
             Ok(())
         }
     });
-    runs::<Job>(&held, &log, "late", |_| Ok(()));
-    runs::<Child>(&elsewhere, &log, "child", move |_| {
+    logs_around::<Job>(&held, &log, "late", |_| Ok(()));
+    logs_around::<Child>(&elsewhere, &log, "child", move |_| {
         contended.wait();
         Ok(())
     });
-    runs::<Parent>(&held, &log, "parent", {
+    logs_around::<Parent>(&held, &log, "parent", {
         let (returned, goes_on, elsewhere) = (returned.clone(), goes_on.clone(), elsewhere.downgrade());
         move |event| {
             let contender = event.bus().emit_with(Other, EventOptions::new().detached());
@@ -224,7 +170,7 @@ fn lock_030_a_waiting_handler_gives_its_permit_up_and_has_it_back_when_it_goes_o
 fn lock_031_pauses_nest_and_their_depth_is_never_below_zero() {
     let bus = bus("Lock031", Events::BusSerial, Handlers::BusSerial);
     let log = Log::new();
-    runs::<Job>(&bus, &log, "job", |_| Ok(()));
+    logs_around::<Job>(&bus, &log, "job", |_| Ok(()));
     bus.pause();
     bus.pause();
     let first = bus.emit(Job { n: 0 });

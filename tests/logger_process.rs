@@ -7,14 +7,14 @@ mod common;
 mod logger;
 mod workers;
 
-use common::{Gate, PATIENCE, done, eventually, within};
+use common::{Gate, PATIENCE, done, eventually, parallel, within};
 use log::LevelFilter::{Debug, Info};
 use logger::Logger;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use threadbus::{EventOptions, HandlerFailure, TreeStyle};
-use workers::{Do, act, failure, parallel, pool};
+use workers::{Do, act, failure, pool};
 
 #[test]
 fn worker_main() {
@@ -25,7 +25,7 @@ fn worker_main() {
 #[test]
 fn a_logger_that_emits_to_workers_that_log_is_heard_once_for_each() {
     within(6 * PATIENCE, || {
-        let bus = parallel();
+        let bus = parallel("parallel");
         let pool = pool().max_processes(2).build().expect("it can be built");
         bus.on_process::<Do>(&pool);
         let (to, count) = (bus.clone(), Arc::new(AtomicUsize::new(0)));
@@ -52,7 +52,7 @@ fn a_logger_that_emits_to_workers_that_log_is_heard_once_for_each() {
 #[test]
 fn while_a_logger_stands_still_workers_answer_and_are_ended_in_time() {
     within(4 * PATIENCE, || {
-        let bus = parallel();
+        let bus = parallel("parallel");
         let pool = pool().max_processes(2).kill_grace(Duration::from_millis(50)).build().expect("it can be built");
         bus.on_process::<Do>(&pool);
         done(&bus.emit(act("pid")));
@@ -90,7 +90,7 @@ fn while_a_logger_stands_still_workers_answer_and_are_ended_in_time() {
 #[test]
 fn what_a_worker_prints_in_bulk_is_not_lost() {
     within(4 * PATIENCE, || {
-        let bus = parallel();
+        let bus = parallel("parallel");
         let pool = pool().max_processes(1).build().expect("it can be built");
         bus.on_process::<Do>(&pool);
         let log = Logger::new(Info, |_, _| std::thread::sleep(Duration::from_micros(50)));
@@ -109,7 +109,7 @@ fn what_a_worker_prints_in_bulk_is_not_lost() {
 #[test]
 fn what_workers_say_stays_on_its_line() {
     within(4 * PATIENCE, || {
-        let bus = parallel();
+        let bus = parallel("parallel");
         let pool = pool().max_processes(1).build().expect("it can be built");
         bus.on_process::<Do>(&pool);
         let log = Logger::new(Info, |_, _| {});

@@ -3,7 +3,7 @@
 #[macro_use]
 mod common;
 
-use common::{Gate, Log, PATIENCE, warnings_naming, within};
+use common::{Gate, Log, PATIENCE, stands, warnings_naming, within};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, ThreadId};
@@ -556,13 +556,8 @@ fn run_pending_where_it_makes_no_sense_runs_nothing() -> Anything {
     assert_eq!(outer.result()?, 0, "the bus is serial, and busy with this very handler");
 
     // While another thread pumps.
-    let (entered, go_on) = (Gate::new(), Gate::new());
+    let (go_on, entered) = stands::<Other>(&bus);
     let _opener = go_on.opener();
-    let (e, g) = (entered.clone(), go_on.clone());
-    bus.on(move |_: &Event<Other>| {
-        e.open();
-        g.wait();
-    });
     bus.emit(Other);
     let pump = bus.clone();
     let pumping = thread::spawn(move || pump.run_pending());
@@ -670,13 +665,8 @@ fn a_global_turn_comes_back_to_the_pump() -> Anything {
         })
         .build()?;
     let work = EventBus::builder("work").runtime(&runtime).build()?;
-    let (entered, go_on) = (Gate::new(), Gate::new());
+    let (go_on, entered) = stands::<Other>(&work);
     let _opener = go_on.opener();
-    let (e, g) = (entered.clone(), go_on.clone());
-    work.on(move |_: &Event<Other>| {
-        e.open();
-        g.wait();
-    });
     bus.on(|ping: &Event<Ping>| ping.n);
     let global = EventOptions::new().concurrency(EventConcurrency::GlobalSerial);
     let other = work.emit_with(Other, global.clone());

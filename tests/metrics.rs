@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Gate, PATIENCE, done, eventually, idle, payload};
+use common::{Gate, PATIENCE, done, eventually, idle, payload, stands};
 use std::time::Duration;
 use threadbus::{
     Alert, BusMetrics, Event, EventBus, EventConcurrency, EventOptions, HandlerConcurrency, HandlerContext,
@@ -74,12 +74,8 @@ fn bj_040b_failures_and_refusals() {
 #[test]
 fn bj_041_depth() {
     let bus = EventBus::builder("Depth").queue_capacity(12, OnFull::Reject).build().unwrap();
-    let (gate, started) = (Gate::new(), Gate::new());
-    let (closed, at_it, _open) = (gate.clone(), started.clone(), gate.opener());
-    bus.on(move |_: &Event<Other>| {
-        at_it.open();
-        closed.wait();
-    });
+    let (gate, started) = stands::<Other>(&bus);
+    let _open = gate.opener();
     bus.emit(Other);
     started.wait();
     for priority in
@@ -215,12 +211,8 @@ fn what_ends_without_success_is_told_apart() {
 fn what_waits_for_a_permit_is_cancelled_and_not_completed() {
     // Two parallel events with serial handlers: both are claimed, and one stands in line for the handler's permit.
     let bus = EventBus::builder("Line").event_concurrency(EventConcurrency::Parallel).build().unwrap();
-    let (gate, started) = (Gate::new(), Gate::new());
-    let (closed, at_it, _open) = (gate.clone(), started.clone(), gate.opener());
-    bus.on(move |_: &Event<Job>| {
-        at_it.open();
-        closed.wait();
-    });
+    let (gate, started) = stands::<Job>(&bus);
+    let _open = gate.opener();
     bus.emit(Job { good: true });
     started.wait();
     let second = bus.emit(Job { good: true });

@@ -11,10 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use threadbus::*;
 
-fn under(limit: &Limit) -> HandlerOptions {
-    HandlerOptions::new().limit(limit.clone())
-}
-
 #[test]
 fn one_at_a_time_on_two_buses_and_a_cancel_gives_the_place_back() {
     check(|| {
@@ -23,7 +19,7 @@ fn one_at_a_time_on_two_buses_and_a_cancel_gives_the_place_back() {
         let buses = ["a", "b"].map(|name| bus(&runtime, name));
         for bus in &buses {
             let alone = Arc::clone(&alone);
-            bus.on_with(under(&limit), move |job: &Event<Job>| {
+            bus.on_with(limited(&limit), move |job: &Event<Job>| {
                 // Who was given up has no place any more.
                 if job.0 < 10 {
                     alone.run(|| {});
@@ -51,12 +47,12 @@ fn who_waits_lends_its_place_to_what_it_waits_for() {
         let limit = Limit::new(1);
         let (a, b) = (bus(&runtime, "a"), bus(&runtime, "b"));
         let other = b.downgrade();
-        a.on_with(under(&limit), move |job: &Event<Job>| -> Result<u32, HandlerError> {
+        a.on_with(limited(&limit), move |job: &Event<Job>| -> Result<u32, HandlerError> {
             let other = other.upgrade().ok_or("gone")?;
             let child = other.emit(Child(job.0));
             Ok(child.result()?)
         });
-        b.on_with(under(&limit), |child: &Event<Child>| child.0);
+        b.on_with(limited(&limit), |child: &Event<Child>| child.0);
         let events = [a.emit(Job(1)), a.emit(Job(2))];
         let beside = b.emit(Child(3));
         assert_eq!(beside.result().unwrap(), 3);
@@ -73,12 +69,12 @@ fn a_place_is_lent_to_a_child_that_is_waited_for_in_order() {
         let limit = Limit::new(1);
         let (a, b) = (bus(&runtime, "a"), bus(&runtime, "b"));
         let other = b.downgrade();
-        a.on_with(under(&limit), move |job: &Event<Job>| -> Result<u32, HandlerError> {
+        a.on_with(limited(&limit), move |job: &Event<Job>| -> Result<u32, HandlerError> {
             let child = other.upgrade().ok_or("gone")?.emit(Child(job.0));
             child.wait_in_order()?;
             Ok(child.result()?)
         });
-        b.on_with(under(&limit), |child: &Event<Child>| child.0);
+        b.on_with(limited(&limit), |child: &Event<Child>| child.0);
         b.on(|_: &Event<Next>| thread::yield_now());
         let beside = b.emit(Next);
         assert_eq!(a.emit(Job(1)).result().unwrap(), 1);
@@ -95,7 +91,7 @@ fn the_end_of_a_wait_for_a_place_and_its_turn_exclude_each_other() {
         let limit = Limit::new(1).acquire_timeout(Duration::from_secs(5));
         let (a, b) = (bus(&runtime, "a"), bus(&runtime, "b"));
         for bus in [&a, &b] {
-            bus.on_with(under(&limit), |job: &Event<Job>| {
+            bus.on_with(limited(&limit), |job: &Event<Job>| {
                 thread::yield_now();
                 job.0
             });
@@ -129,7 +125,7 @@ fn who_comes_in_too_late_but_anyway_takes_nobodys_place() {
         let limit = Limit::new(1).acquire_timeout(Duration::from_secs(5)).lax(true);
         let (a, b) = (bus(&runtime, "a"), bus(&runtime, "b"));
         for bus in [&a, &b] {
-            bus.on_with(under(&limit), |job: &Event<Job>| {
+            bus.on_with(limited(&limit), |job: &Event<Job>| {
                 thread::yield_now();
                 job.0
             });
@@ -154,7 +150,7 @@ fn a_place_is_kept_from_one_attempt_to_the_next_and_then_given_back() {
         let retry = Retry::attempts(2).delay(Duration::from_millis(1));
         let bus =
             EventBus::builder("a").runtime(&runtime).event_concurrency(EventConcurrency::Parallel).build().unwrap();
-        bus.on_with(under(&limit).retry(retry), move |job: &Event<Job>| -> Result<u32, HandlerError> {
+        bus.on_with(limited(&limit).retry(retry), move |job: &Event<Job>| -> Result<u32, HandlerError> {
             alone.run(|| {});
             match HandlerContext::current().ok_or("outside")?.attempt() {
                 1 => Err("again".into()),
@@ -179,9 +175,9 @@ fn a_circle_over_a_turn_that_a_completed_event_keeps_in_line_is_told() {
         let (a, b) = (bus(&runtime, "a"), bus(&runtime, "b"));
         let other = b.downgrade();
         a.on(|child: &Event<Child>| child.0);
-        b.on_with(under(&limit), |child: &Event<Child>| child.0);
+        b.on_with(limited(&limit), |child: &Event<Child>| child.0);
         b.on(|_: &Event<Next>| ());
-        a.on_with(under(&limit), move |job: &Event<Job>| -> Result<u32, HandlerError> {
+        a.on_with(limited(&limit), move |job: &Event<Job>| -> Result<u32, HandlerError> {
             match other.upgrade().ok_or("gone")?.emit(Next).wait_in_order() {
                 // Behind the event that wants the place, or before it.
                 Ok(_) | Err(WaitError::Deadlock(_)) => Ok(job.0),
@@ -209,11 +205,11 @@ fn what_gets_into_the_line_of_a_handler_that_is_taken_off_does_not_stay_there() 
         let (a, b) = (bus(&runtime, "a"), bus(&runtime, "b"));
         let (open, opened) = shuttle::sync::mpsc::channel::<()>();
         let opened = shuttle::sync::Mutex::new(opened);
-        b.on_with(under(&limit), move |_: &Event<Next>| {
+        b.on_with(limited(&limit), move |_: &Event<Next>| {
             let _ = opened.lock().unwrap().recv();
         });
         let holder = b.emit(Next);
-        let info = a.on_with(under(&limit), |job: &Event<Job>| job.0);
+        let info = a.on_with(limited(&limit), |job: &Event<Job>| job.0);
         let emitter = a.clone();
         let emitting = thread::spawn(move || [emitter.emit(Job(1)), emitter.emit(Job(2))]);
         assert!(a.off(&info));

@@ -12,10 +12,6 @@ use shuttle::thread;
 use std::sync::Arc;
 use threadbus::*;
 
-fn under(limit: &Limit) -> HandlerOptions {
-    HandlerOptions::new().limit(limit.clone())
-}
-
 fn parallel(runtime: &Runtime, name: &str) -> BusBuilder {
     EventBus::builder(name)
         .runtime(runtime)
@@ -38,7 +34,7 @@ fn a_line_of_priorities_with_leavers_goes_on_in_its_order() {
         let buses = ["a", "b"].map(|name| parallel(&runtime, name).build().unwrap());
         for bus in &buses {
             let (alone, opened, ran) = (Arc::clone(&alone), Arc::clone(&opened), Arc::clone(&ran));
-            bus.on_with(under(&limit), move |job: &Event<Job>| {
+            bus.on_with(limited(&limit), move |job: &Event<Job>| {
                 ran.lock().unwrap().push((job.priority().level(), job.0));
                 // Who was given up has no place any more.
                 match job.0 {
@@ -78,20 +74,20 @@ fn a_borrower_in_the_middle_of_a_chain_leaves_its_place_to_nobody() {
         let bus = parallel(&runtime, "a").build().unwrap();
         let (alone, at_it) = (Arc::clone(&inside), Arc::new(AtomicUsize::new(0)));
         let started = Arc::clone(&at_it);
-        bus.on_with(under(&limit), move |_: &Event<Other>| {
+        bus.on_with(limited(&limit), move |_: &Event<Other>| {
             started.store(1, SeqCst);
             alone.run(|| until(|| opened.load(SeqCst) == 1));
         });
         let middle: Arc<Mutex<Option<Event<Child>>>> = Arc::new(Mutex::new(None));
         let awaited = Arc::clone(&middle);
-        bus.on_with(under(&limit), move |middle: &Event<Child>| {
+        bus.on_with(limited(&limit), move |middle: &Event<Child>| {
             let inner = middle.bus().emit_with(Other, EventOptions::new().detached());
             *awaited.lock().unwrap() = Some(middle.clone());
             inner.wait_in_order().ok();
             middle.0
         });
         let alone = Arc::clone(&inside);
-        bus.on_with(under(&limit), move |job: &Event<Job>| {
+        bus.on_with(limited(&limit), move |job: &Event<Job>| {
             job.bus().emit(Child(1)).wait().ok();
             alone.run(|| {});
             job.0
@@ -115,7 +111,7 @@ fn a_full_queue_drops_nothing_that_starts_meanwhile() {
         let bus = parallel(&runtime, "a").queue_capacity(1, OnFull::DropOldest).build().unwrap();
         let ran = Arc::new([const { AtomicUsize::new(0) }; 4]);
         let count = Arc::clone(&ran);
-        bus.on_with(under(&limit), move |job: &Event<Job>| {
+        bus.on_with(limited(&limit), move |job: &Event<Job>| {
             count[job.0 as usize].fetch_add(1, SeqCst);
             thread::yield_now();
             job.0
@@ -206,7 +202,7 @@ fn a_place_that_is_kept_until_its_thread_is_back_is_given_back_once() {
         let limit = Limit::new(1).until_returned();
         let alone = Arc::new(Alone::default());
         let bus = parallel(&runtime, "a").build().unwrap();
-        bus.on_with(under(&limit).timeout(SHORT).retry(Retry::attempts(2)), move |job: &Event<Job>| {
+        bus.on_with(limited(&limit).timeout(SHORT).retry(Retry::attempts(2)), move |job: &Event<Job>| {
             let attempt = HandlerContext::current().map_or(0, |context| context.attempt());
             // Also of those that do not count any more.
             alone.run(|| {

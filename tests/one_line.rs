@@ -8,7 +8,7 @@ mod logger;
 #[path = "common/random.rs"]
 mod random;
 
-use common::{PATIENCE, done, done_any, idle, payload, within};
+use common::{PATIENCE, done, idle, payload, within};
 use log::LevelFilter::Trace;
 use logger::Logger;
 use random::Random;
@@ -147,7 +147,7 @@ fn program(random: &mut Random) {
     idle(&bus);
     // Types from elsewhere may be called anything but what has control characters.
     let foreign = format!("Foreign\u{202e}{}", "\u{2066}");
-    let event = done_any(&bus.emit_json(&json!({ "event_type": foreign })).unwrap());
+    let event = done(&bus.emit_json(&json!({ "event_type": foreign })).unwrap());
     bus.emit_json(&json!({ "event_type": "Refused\u{2028}type" })).unwrap().wait().unwrap_err();
     let pattern = text();
     bus.on_named(&pattern, |_| {});
@@ -240,7 +240,7 @@ fn a_tree_draws_every_event_that_it_counts() {
     let id = |n: usize| format!("018f8e40-1234-7000-8000-{n:012}");
     let from = |n: usize, parent: usize| {
         let event = json!({ "event_type": format!("E{n}"), "event_id": id(n), "event_parent_id": id(parent) });
-        done_any(&bus.emit_json(&event).unwrap());
+        done(&bus.emit_json(&event).unwrap());
     };
     // 1 and 2 are parents of each other, 3 and 4 are below; 5 to 7 are another circle; 8 is alone, and below what nobody knows.
     for (n, parent) in [(1, 2), (2, 1), (3, 2), (4, 3), (5, 6), (6, 7), (7, 5), (8, 99)] {

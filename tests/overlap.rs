@@ -30,7 +30,7 @@ fn beats(count: u32) {
 }
 
 /// The handler stands until the gate opens, from the first beat on.
-fn stands(bus: &EventBus) -> (Gate, Arc<AtomicUsize>) {
+fn stands_and_counts(bus: &EventBus) -> (Gate, Arc<AtomicUsize>) {
     let (gate, runs) = (Gate::new(), Arc::new(AtomicUsize::new(0)));
     let (closed, count) = (gate.clone(), Arc::clone(&runs));
     bus.on(move |_: &Event<Tick>| {
@@ -47,7 +47,7 @@ fn a_slow_handler_has_one_beat_and_then_goes_on() {
             let runtime = Runtime::builder().build().unwrap();
             let builder = EventBus::builder("Slow").runtime(&runtime).event_concurrency(concurrency);
             let bus = builder.handler_concurrency(HandlerConcurrency::Parallel).build().unwrap();
-            let (gate, runs) = stands(&bus);
+            let (gate, runs) = stands_and_counts(&bus);
             let _open = gate.opener();
             let ticking = bus.emit_every(5 * MS, Tick);
             eventually(|| runs.load(SeqCst) == 1);
@@ -113,7 +113,7 @@ fn an_attempt_to_come_is_not_through_and_one_that_was_given_up_is() {
         assert!(ticking.cancel());
 
         let bus = EventBus::builder("Overstays").handler_timeout(Some(20 * MS)).build().unwrap();
-        let (gate, runs) = stands(&bus);
+        let (gate, runs) = stands_and_counts(&bus);
         let _open = gate.opener();
         let ticking = bus.emit_every(5 * MS, Tick);
         eventually(|| runs.load(SeqCst) >= 3);
@@ -148,7 +148,7 @@ fn children_and_other_buses_do_not_count() {
 fn who_wants_every_beat_has_them_queued() {
     within(PATIENCE, || {
         let bus = EventBus::new("All");
-        let (gate, runs) = stands(&bus);
+        let (gate, runs) = stands_and_counts(&bus);
         let _open = gate.opener();
         let ticking = bus.emit_every_with(5 * MS, Tick, EventOptions::new(), Overlap::Queue);
         eventually(|| bus.pending() > 5);

@@ -12,12 +12,9 @@ use std::process::Stdio;
 use std::time::Duration;
 use threadbus::process::{Command, Input, Sink, run_command};
 use threadbus::{EventBus, EventOptions, HandlerFailure, Runtime};
+use workers::commands::sh;
 use workers::dir::Dir;
 use workers::{exists, failure, number_in};
-
-fn sh(script: &str) -> Command {
-    Command::new("sh").args(["-c", script])
-}
 
 /// Where a command may be started from: each is a way of its own.
 fn with_and_without_a_directory(command: &Command) -> [Command; 2] {
@@ -187,7 +184,7 @@ fn no_signal_is_ignored_whatever_this_process_ignores() {
     assert!(text.contains("SigIgn:\t00000001") || text.contains(NONE), "{text}");
 }
 
-/// The same with a terminal, in its foreground. `script` of util-linux gives it one.
+/// Runs a part of this program in the foreground of a terminal. `script` of util-linux gives it one.
 fn at_a_terminal(name: &str, input: &'static str, file: Option<PathBuf>) -> String {
     let line = part(name);
     let quoted: Vec<_> = line[..line.len() - 1].iter().map(|word| format!("'{word}'")).collect();

@@ -4,27 +4,18 @@
 mod common;
 mod workers;
 
-use common::{Gate, PATIENCE, done, eventually, payload, warnings_naming, within};
+use common::{Gate, PATIENCE, done, eventually, open_files, parallel, payload, warnings_naming, within};
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 use threadbus::process::{Captured, Command, CommandOutput, Input, Sink, run_command};
 use threadbus::{Event, EventBus, EventOptions, HandlerFailure, HandlerOptions, ResultStatus, Retry, Shutdown};
+use workers::commands::{bus, sh};
 use workers::dir::Dir;
-use workers::{exists, failure, group_members, number_in, runs};
+use workers::{exists, failure, group_members, is_running, number_in};
 
 payload!(Late);
-
-fn bus() -> EventBus {
-    let bus = EventBus::new("commands");
-    bus.on(run_command);
-    bus
-}
-
-fn sh(script: &str) -> Command {
-    Command::new("sh").args(["-c", script])
-}
 
 fn run(command: Command) -> CommandOutput {
     done(&bus().emit(command)).result().expect("it ran")
@@ -129,7 +120,7 @@ fn bf_137_grandchildren_too() {
     eventually(|| group_members(group).len() >= 4);
     assert!(matches!(&*failure(&event), HandlerFailure::TimedOut { .. }));
     eventually(|| group_members(group).is_empty());
-    assert!(pids.iter().all(|pid| !runs(*pid)));
+    assert!(pids.iter().all(|pid| !is_running(*pid)));
 }
 
 fn group_of(pid: u32) -> u32 {
@@ -193,7 +184,7 @@ fn what_a_command_leaves_behind_ends_with_it() {
     let began = Instant::now();
     let output = run(sh("sleep 300 & echo $!"));
     let left_behind: u32 = output.stdout.text().trim_end().parse().expect("a number");
-    eventually(|| !runs(left_behind));
+    eventually(|| !is_running(left_behind));
     assert!(began.elapsed() < PATIENCE);
 }
 
@@ -210,7 +201,7 @@ fn a_shutdown_ends_commands() {
 
 #[test]
 fn nothing_of_many_is_left() {
-    let bus = Arc::new(workers::parallel());
+    let bus = Arc::new(parallel("parallel"));
     bus.on(run_command);
     let events: Vec<_> = (0..40).map(|n| bus.emit(sh(&format!("exit {n}")))).collect();
     for (n, event) in events.iter().enumerate() {
@@ -289,11 +280,6 @@ fn a_command_is_json_there_and_back() {
     let json = serde_json::to_value(&output).expect("it can be");
     assert_eq!((&json["stdout"], &json["stderr"]), (&serde_json::json!([255, 0]), &serde_json::json!("fine\n")));
     assert_eq!(serde_json::from_value::<CommandOutput>(json).expect("it can be").stdout, output.stdout);
-}
-
-/// The open files of this process.
-fn open_files() -> usize {
-    std::fs::read_dir("/proc/self/fd").expect("a Linux /proc").count()
 }
 
 #[test]

@@ -4,7 +4,7 @@
 mod common;
 mod workers;
 
-use common::{done, eventually};
+use common::{done, eventually, parallel};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use threadbus::HandlerFailure;
 use threadbus::process::{Command, run_command};
-use workers::{Do, act, failure, parallel, pool, runs, with_command_line};
+use workers::{Do, act, failure, is_running, pool, with_command_line};
 
 #[test]
 fn worker_main() {
@@ -26,7 +26,7 @@ const PARENT: &str = "THREADBUS_TEST_PARENT";
 #[test]
 fn parent_main() {
     let Ok(mark) = std::env::var(PARENT) else { return };
-    let bus = parallel();
+    let bus = parallel("parallel");
     // A further filter, that fits no test, in the workers' command line.
     let pool = pool().args([&mark]).max_processes(3).build().expect("it can be built");
     bus.on_process::<Do>(&pool);
@@ -97,14 +97,14 @@ fn parent(abort: bool) -> Parent {
 
 fn nothing_is_left(Parent { workers, mark, .. }: &Parent) {
     let began = Instant::now();
-    eventually(|| workers.iter().all(|pid| !runs(*pid)) && with_command_line(mark).is_empty());
+    eventually(|| workers.iter().all(|pid| !is_running(*pid)) && with_command_line(mark).is_empty());
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 #[test]
 fn bf_119_no_orphans_of_a_parent_that_is_killed() {
     let mut parent = parent(false);
-    assert!(parent.workers.iter().all(|pid| runs(*pid)));
+    assert!(parent.workers.iter().all(|pid| is_running(*pid)));
     parent.program.kill().expect("it runs");
     parent.program.wait().expect("it ran");
     nothing_is_left(&parent);
@@ -134,7 +134,7 @@ fn bf_119c_nor_of_one_that_is_killed_at_any_moment() {
 
 #[test]
 fn of_a_thousand_events_every_tenth_kills_its_process() {
-    let bus = parallel();
+    let bus = parallel("parallel");
     let pool = pool().max_processes(2).build().expect("it can be built");
     bus.on_process::<Do>(&pool);
     let all: Vec<_> = (0..1000).map(|number| bus.emit(Do { what: "abort at ten".to_owned(), number })).collect();
@@ -180,7 +180,7 @@ fn logged(level: Level, target: &str, part: &str) -> bool {
 
 #[test]
 fn what_workers_log_and_print_and_panic_with_is_in_the_log() {
-    let bus = parallel();
+    let bus = parallel("parallel");
     let pool = pool().max_processes(1).build().expect("it can be built");
     bus.on_process::<Do>(&pool);
     log::set_logger(&KEPT).expect("nobody else does");

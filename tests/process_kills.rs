@@ -6,12 +6,13 @@ mod common;
 mod random;
 mod workers;
 
+use common::{open_files, parallel};
 use random::Random;
 use rustix::process::{Pid, Signal};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use threadbus::{HandlerFailure, HandlerOptions, Retry};
-use workers::{Do, parallel, with_command_line};
+use workers::{Do, with_command_line};
 
 /// With which the workers of this program are told from those of others.
 const MARK: &str = "killed_at_any_moment_worker";
@@ -21,16 +22,12 @@ fn worker_main() {
     workers::serve();
 }
 
-fn open_files() -> usize {
-    std::fs::read_dir("/proc/self/fd").expect("a Linux system").count()
-}
-
 #[test]
 fn sums_are_exact_and_nothing_is_left() {
     let files = open_files();
     let kills: u64 = std::env::var("THREADBUS_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(200);
     let pool = workers::pool().args([MARK]).max_processes(4).max_events(20).build().expect("it can be built");
-    let bus = parallel();
+    let bus = parallel("parallel");
     // A kill is no permanent failure, of whichever kind it is.
     let retry = Retry::attempts(10_000)
         .only_if(|failure| matches!(failure, HandlerFailure::Worker(_) | HandlerFailure::WorkerStart(_)));

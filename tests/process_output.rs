@@ -4,7 +4,7 @@
 mod common;
 mod workers;
 
-use common::{PATIENCE, done, eventually, payload};
+use common::{PATIENCE, capped, done, eventually, payload};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Mutex;
@@ -12,34 +12,21 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use threadbus::process::{Command, CommandError, CommandOutput, Input, Sink, run_command, run_command_by_line};
 use threadbus::{Event, EventBus, EventOptions, HandlerFailure, HandlerOptions, Retry};
+use workers::commands::{bus, sh};
 use workers::dir::Dir;
 use workers::{exists, failure, number_in, with_command_line};
-
-fn sh(script: &str) -> Command {
-    Command::new("sh").args(["-c", script])
-}
-
-fn bus() -> EventBus {
-    let bus = EventBus::new("commands");
-    bus.on(run_command);
-    bus
-}
 
 fn timed_out(failed: &HandlerFailure) -> String {
     let HandlerFailure::TimedOut { detail, .. } = failed else { panic!("{failed}") };
     detail.as_deref().expect("it was at a command").to_owned()
 }
 
-fn limited(milliseconds: u64) -> EventOptions {
-    EventOptions::new().handler_timeout(Duration::from_millis(milliseconds))
-}
-
 #[test]
 fn a_timeout_shows_what_was_written_until_then() {
-    let hung = done(&bus().emit_with(sh("echo step 1; echo step 2 >&2; exec sleep 300"), limited(1500)));
+    let hung = done(&bus().emit_with(sh("echo step 1; echo step 2 >&2; exec sleep 300"), capped(1500)));
     let told = r#"waits for command sh, which wrote "step 1\n" and wrote to its error output "step 2\n""#;
     assert_eq!(timed_out(&failure(&hung)), told);
-    let quiet = done(&bus().emit_with(sh("exec sleep 300"), limited(300)));
+    let quiet = done(&bus().emit_with(sh("exec sleep 300"), capped(300)));
     assert_eq!(timed_out(&failure(&quiet)), "waits for command sh");
 }
 
@@ -87,7 +74,7 @@ fn every_way_to_give_it_up_shows_what_was_written() {
 fn of_much_a_timeout_shows_the_end_from_a_whole_character_on() {
     let script =
         "for i in 1 2 3 4 5 6 7 8; do printf %01000d 0 | sed s/0/世/g; done; printf '\nlast line\n'; exec sleep 300";
-    let hung = done(&bus().emit_with(sh(script), limited(2500)));
+    let hung = done(&bus().emit_with(sh(script), capped(2500)));
     let detail = timed_out(&failure(&hung));
     assert!(detail.starts_with("waits for command sh, which wrote …\"世世"), "{}", detail.get(..60).unwrap_or(&detail));
     assert!(detail.ends_with("世世\\nlast line\\n\"") && detail.len() < 5000 && !detail.contains('\u{fffd}'));
@@ -104,7 +91,7 @@ fn a_command_that_is_given_up_answers_with_what_it_wrote() {
         said.send(ran).expect("somebody listens");
     });
     for cancel in [false, true] {
-        let event = bus.emit_with(Outer, limited(if cancel { 100_000 } else { 800 }));
+        let event = bus.emit_with(Outer, capped(if cancel { 100_000 } else { 800 }));
         if cancel {
             eventually(|| !with_command_line("sleep 300").is_empty());
             event.cancel();
@@ -157,7 +144,7 @@ fn a_failed_check_is_a_failure_like_any_other() {
     assert_eq!(lines(), 4);
     // What cannot be started, and what is too slow, make letters, too.
     done(&bus.emit(Command::new("no-such-program")));
-    done(&bus.emit_with(sh("echo half; exec sleep 300"), limited(400).retry(Retry::attempts(1))));
+    done(&bus.emit_with(sh("echo half; exec sleep 300"), capped(400).retry(Retry::attempts(1))));
     let texts: Vec<_> = bus.dead_letters().iter().map(|letter| letter.error.to_string()).collect();
     assert_eq!(texts.len(), 2, "{texts:?}");
     assert!(texts.iter().any(|text| text.contains(r#"which wrote "half\n""#)), "{texts:?}");
@@ -187,7 +174,7 @@ fn however_much_it_writes_the_end_is_kept() {
 #[test]
 fn what_never_stops_writing_is_ended_by_its_timeout() {
     let before = peak_memory();
-    let event = done(&bus().emit_with(Command::new("yes"), limited(1000)));
+    let event = done(&bus().emit_with(Command::new("yes"), capped(1000)));
     assert!(timed_out(&failure(&event)).ends_with(r#"y\ny\n""#));
     assert!(peak_memory() < before + 200, "{} MB, {before} before", peak_memory());
     eventually(|| with_command_line("yes").iter().all(|pid| !is_child(*pid)));
@@ -363,7 +350,7 @@ fn a_program_that_stays_open_for_writing_is_an_error() {
     // Not every system refuses that.
     let Err(error) = busy else { return };
     assert_eq!(error.io_kind(), Some(std::io::ErrorKind::ExecutableFileBusy));
-    let event = bus().emit_with(Command::new(&program), limited(100));
+    let event = bus().emit_with(Command::new(&program), capped(100));
     assert!(matches!(&*failure(&done(&event)), HandlerFailure::TimedOut { .. }));
     drop(writer);
     assert!(Command::new(&program).run().expect("it is closed").success());
@@ -389,7 +376,7 @@ fn what_leaves_its_session_and_keeps_the_pipe_holds_nobody_up() {
 fn who_has_left_and_keeps_the_pipe_does_not_put_off_a_timeout() {
     let dir = Dir::new();
     let escapes = "setsid sh -c 'echo $$ > pid; exec sleep 300' & echo begun; while :; do sleep 0.01; done";
-    let event = bus().emit_with(sh(&format!("cd {:?}; {escapes}", dir.0)), limited(1000));
+    let event = bus().emit_with(sh(&format!("cd {:?}; {escapes}", dir.0)), capped(1000));
     assert!(timed_out(&failure(&done(&event))).ends_with(r#"which wrote "begun\n""#));
     let pid = rustix::process::Pid::from_raw(number_in(&dir.at("pid")).cast_signed()).expect("not 0");
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it has left");
@@ -401,15 +388,15 @@ fn what_ignores_its_end_does_not_outlive_the_program() {
     let dir = Dir::new();
     let script = "(trap '' TERM HUP; exec sleep 300) & echo $! > pid; exec sleep 300";
     let bus = bus();
-    let event = bus.emit_with(sh(&format!("cd {:?}; {script}", dir.0)), limited(1000));
+    let event = bus.emit_with(sh(&format!("cd {:?}; {script}", dir.0)), capped(1000));
     let pid = number_in(&dir.at("pid"));
     failure(&done(&event));
-    eventually(|| !workers::runs(pid));
+    eventually(|| !workers::is_running(pid));
 }
 
 #[test]
 fn what_stands_still_is_ended_too() {
-    let event = bus().emit_with(sh("kill -STOP $$; echo on").kill_grace(Duration::from_millis(100)), limited(300));
+    let event = bus().emit_with(sh("kill -STOP $$; echo on").kill_grace(Duration::from_millis(100)), capped(300));
     failure(&done(&event));
     eventually(|| with_command_line("kill -STOP $$").is_empty());
 }
@@ -449,7 +436,7 @@ fn commands_of_all_ends_hold_no_file() {
         drop(sh("kill -9 $$").run());
         drop(sh("sleep 300 & sleep 300 &").run());
         drop(std::panic::catch_unwind(|| drop(sh("echo x; sleep 300").run_by_line(|_| panic!("on purpose")))));
-        let slow = bus.emit_with(sh("exec sleep 300"), limited(50));
+        let slow = bus.emit_with(sh("exec sleep 300"), capped(50));
         let cancelled = bus.emit(sh("exec sleep 300"));
         done(&slow);
         cancelled.cancel();

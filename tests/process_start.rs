@@ -4,7 +4,7 @@
 mod common;
 mod workers;
 
-use common::{done, eventually};
+use common::{done, eventually, ms, parallel};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use threadbus::process::{PoolBuilder, ProcessPool};
@@ -29,10 +29,6 @@ fn bus(pool: &ProcessPool, options: HandlerOptions) -> EventBus {
     let bus = EventBus::new("isolated");
     bus.on_process_with::<Do>(options, pool);
     bus
-}
-
-fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
 }
 
 #[test]
@@ -143,7 +139,7 @@ fn what_does_not_start_is_started_less_and_less_often() {
 fn some_are_there_before_they_are_needed_and_are_replaced() {
     let pool = workers::pool().min_processes(2).max_processes(3).idle_timeout(ms(20)).build().expect("it can be built");
     assert_eq!(pool.stats().live, 0);
-    let bus = workers::parallel();
+    let bus = parallel("parallel");
     let info = bus.on_process::<Do>(&pool);
     eventually(|| pool.stats().idle == 2);
     let first = pool.pids();
@@ -166,7 +162,7 @@ fn some_are_there_before_they_are_needed_and_are_replaced() {
 #[test]
 fn of_more_than_enough_that_are_idle_the_least_number_stays() {
     let pool = workers::pool().min_processes(2).max_processes(6).idle_timeout(ms(30)).build().expect("it can be built");
-    let bus = workers::parallel();
+    let bus = parallel("parallel");
     bus.on_process::<Do>(&pool);
     let nap = || bus.emit(Do { what: "nap".to_owned(), number: 200 });
     let events: Vec<_> = (0..6).map(|_| nap()).collect();
@@ -202,7 +198,7 @@ fn a_start_that_failed_is_a_letter_and_counts_like_any_other_failure() {
 #[test]
 fn starts_that_fail_together_count_once() {
     let pool = after("exit 3").max_processes(8).build().expect("it can be built");
-    let bus = workers::parallel();
+    let bus = parallel("parallel");
     bus.on_process::<Do>(&pool);
     let events: Vec<_> = (0..8).map(|_| bus.emit(act("touch"))).collect();
     events.iter().for_each(|event| drop(done(event)));

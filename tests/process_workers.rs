@@ -4,7 +4,7 @@
 mod common;
 mod workers;
 
-use common::{PATIENCE, done, eventually};
+use common::{PATIENCE, done, eventually, parallel};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use threadbus::{
     EventBus, EventOptions, HandlerFailure, HandlerOptions, Limit, Payload, ResultStatus, Retry, Shutdown,
 };
 use workers::{
-    Cell, Do, Inner, OddOutput, Opaque, Silent, Stubborn, Table, Unknown, act, exists, failure, parallel, pool, runs,
+    Cell, Do, Inner, OddOutput, Opaque, Silent, Stubborn, Table, Unknown, act, exists, failure, is_running, pool,
 };
 
 #[test]
@@ -63,7 +63,7 @@ fn bf_111_lazy_and_used_again() {
 
 #[test]
 fn bf_112_bounded() {
-    let bus = parallel();
+    let bus = parallel("parallel");
     let pool = pool().max_processes(2).build().expect("it can be built");
     bus.on_process::<Do>(&pool);
     let events: Vec<_> = (0..50).map(|_| bus.emit(act("pid"))).collect();
@@ -155,7 +155,7 @@ fn bf_117_idle_ones_end() {
 
 #[test]
 fn bf_118_a_shutdown_leaves_nobody() {
-    let bus = parallel();
+    let bus = parallel("parallel");
     let pool = pool().max_processes(2).build().expect("it can be built");
     bus.on_process::<Do>(&pool);
     let hung: Vec<_> = (0..2).map(|_| bus.emit(act("hang"))).collect();
@@ -184,7 +184,7 @@ fn bf_118c_the_last_handler_and_the_pool_itself() {
     let second = bus.on_process::<Inner>(&pool);
     let first = pid(&bus);
     bus.off(&info);
-    assert!(runs(first));
+    assert!(is_running(first));
     bus.off(&second);
     assert!(!exists(first));
 
@@ -212,9 +212,9 @@ fn bf_118e_the_shutdown_of_one_bus_is_not_the_others() {
 fn bf_118d_a_worker_ends_with_what_it_left_behind() {
     let (bus, pool) = one_worker();
     let left_behind: u32 = value(&bus, "background").parse().expect("a number");
-    assert!(runs(left_behind));
+    assert!(is_running(left_behind));
     assert!(pool.shutdown());
-    eventually(|| !runs(left_behind));
+    eventually(|| !is_running(left_behind));
 }
 
 #[test]
@@ -466,7 +466,7 @@ fn options_that_cannot_be_name_themselves() {
 
 #[test]
 fn without_the_pools_limit_its_processes_still_are_the_bound() {
-    let bus = parallel();
+    let bus = parallel("parallel");
     let pool = pool().max_processes(2).build().expect("it can be built");
     bus.on_process_with::<Do>(HandlerOptions::new().limit(Limit::new(100)), &pool);
     let events: Vec<_> = (0..40).map(|number| bus.emit(Do { what: "echo".to_owned(), number })).collect();
@@ -478,7 +478,7 @@ fn without_the_pools_limit_its_processes_still_are_the_bound() {
 
 #[test]
 fn who_waits_for_a_process_can_be_given_up() {
-    let bus = parallel();
+    let bus = parallel("parallel");
     let pool = pool().max_processes(1).build().expect("it can be built");
     bus.on_process_with::<Do>(HandlerOptions::new().limit(Limit::new(100)), &pool);
     let hung = bus.emit(act("hang"));
@@ -487,7 +487,7 @@ fn who_waits_for_a_process_can_be_given_up() {
     let waiting = bus.emit_with(act("pid"), EventOptions::new().handler_timeout(Duration::from_millis(50)));
     assert!(matches!(&*failure(&waiting), HandlerFailure::TimedOut { .. }));
     // That was none of the worker's business.
-    assert!(runs(busy));
+    assert!(is_running(busy));
     assert!(!hung.is_completed());
     assert_eq!(bus.shutdown(Shutdown::Now, PATIENCE).abandoned, 0);
     assert!(!exists(busy));

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Gate, PATIENCE, done, eventually, idle, lock, payload, within};
+use common::{Gate, PATIENCE, done, eventually, idle, lock, payload, tracked, within};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -19,13 +19,6 @@ fn numbers(progress: Progress) -> (usize, usize, usize, usize) {
 #[track_caller]
 fn finish(batch: &Batch) -> (usize, usize, usize, usize) {
     numbers(batch.wait_timeout(PATIENCE).unwrap())
-}
-
-fn tracked(batch: &Batch) -> Arc<Mutex<Vec<Progress>>> {
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let keep = Arc::clone(&seen);
-    batch.on_progress(move |progress| lock(&keep).push(progress));
-    seen
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Gate, Log, PATIENCE, done, eventually, idle, lock, payload, within};
+use common::{Gate, Log, PATIENCE, done, eventually, idle, lock, payload, stands, within};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -59,12 +59,8 @@ fn bj_010_reject_refuses_and_hands_the_payload_back() {
 #[test]
 fn bj_010b_what_runs_takes_no_room() {
     let bus = EventBus::builder("Runs").queue_capacity(2, OnFull::Reject).build().unwrap();
-    let (gate, started) = (Gate::new(), Gate::new());
-    let (closed, at_it, _open) = (gate.clone(), started.clone(), gate.opener());
-    bus.on(move |_: &Event<Job>| {
-        at_it.open();
-        closed.wait();
-    });
+    let (gate, started) = stands::<Job>(&bus);
+    let _open = gate.opener();
     bus.emit(Job { n: 0 });
     started.wait();
     assert!(bus.try_emit(Job { n: 1 }).is_ok() && bus.try_emit(Job { n: 2 }).is_ok());

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Gate, Log, PATIENCE, clean, done, eventually, idle, in_order, linger, logs, payload, runs};
+use common::{Gate, Log, PATIENCE, clean, done, eventually, idle, in_order, linger, logs, logs_around, payload};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -41,7 +41,7 @@ fn qj_001_the_awaited_child_runs_before_the_sibling_emitted_first() {
     let (bus, log) = (EventBus::new("Qj001"), Log::new());
     logs::<Sibling>(&bus, &log, "sibling");
     logs::<Child>(&bus, &log, "child");
-    runs::<Parent>(&bus, &log, "parent", |event| {
+    logs_around::<Parent>(&bus, &log, "parent", |event| {
         event.bus().emit(Sibling);
         event.bus().emit(Child).wait().map(drop)
     });
@@ -57,14 +57,14 @@ fn qj_002_a_sibling_emitted_from_outside_waits_for_the_parent() {
     let (sibling_emitted, child_goes_on) = (Gate::new(), Gate::new());
     let _openers = (sibling_emitted.opener(), child_goes_on.opener());
     logs::<Sibling>(&bus, &log, "sibling");
-    runs::<Child>(&bus, &log, "child", {
+    logs_around::<Child>(&bus, &log, "child", {
         let gate = child_goes_on.clone();
         move |_| {
             gate.wait();
             Ok(())
         }
     });
-    runs::<Parent>(&bus, &log, "parent", {
+    logs_around::<Parent>(&bus, &log, "parent", {
         let gate = sibling_emitted.clone();
         move |event| {
             gate.wait();
@@ -88,7 +88,7 @@ fn qj_003_the_plain_handle_queues_and_the_awaited_child_jumps() {
     let (bus, log) = (EventBus::new("Qj003"), Log::new());
     logs::<Sibling>(&bus, &log, "sibling");
     logs::<Child>(&bus, &log, "child");
-    runs::<Parent>(&bus, &log, "parent", {
+    logs_around::<Parent>(&bus, &log, "parent", {
         let plain = bus.downgrade();
         move |event| {
             plain.upgrade().expect("the bus lives").emit(Sibling);
@@ -106,14 +106,14 @@ fn qj_004_wait_in_order_leaves_the_child_to_the_bus() {
     let (bus, log) = (all_parallel("Qj004"), Log::new());
     let ran_on = Arc::new(Mutex::new(Vec::new()));
     logs::<Sibling>(&bus, &log, "sibling");
-    runs::<Child>(&bus, &log, "child", {
+    logs_around::<Child>(&bus, &log, "child", {
         let ran_on = Arc::clone(&ran_on);
         move |_| {
             common::lock(&ran_on).push(thread::current().id());
             Ok(())
         }
     });
-    runs::<Parent>(&bus, &log, "parent", {
+    logs_around::<Parent>(&bus, &log, "parent", {
         let ran_on = Arc::clone(&ran_on);
         move |event| {
             common::lock(&ran_on).push(thread::current().id());
@@ -134,7 +134,7 @@ fn qj_006_waiting_for_a_running_event_does_not_run_it_again() {
     let (bus, log) = (all_parallel("Qj006"), Log::new());
     let gate = Gate::new();
     let _opener = gate.opener();
-    runs::<Child>(&bus, &log, "run", {
+    logs_around::<Child>(&bus, &log, "run", {
         let gate = gate.clone();
         move |_| {
             gate.wait();
@@ -163,7 +163,7 @@ fn jump_among_three(name: &str) -> (EventBus, Log, [AnyEvent; 3]) {
     logs::<Child>(&bus, &log, "child");
     logs::<Event2>(&bus, &log, "event2");
     logs::<Event3>(&bus, &log, "event3");
-    runs::<Event1>(&bus, &log, "event1", {
+    logs_around::<Event1>(&bus, &log, "event1", {
         let all_emitted = all_emitted.clone();
         move |event| {
             all_emitted.wait();
@@ -213,7 +213,7 @@ fn qj_012_only_the_awaited_child_jumps() {
     logs::<ChildA>(&bus, &log, "a");
     logs::<ChildB>(&bus, &log, "b");
     logs::<ChildC>(&bus, &log, "c");
-    runs::<Event1>(&bus, &log, "event1", {
+    logs_around::<Event1>(&bus, &log, "event1", {
         let all_emitted = all_emitted.clone();
         move |event| {
             all_emitted.wait();
@@ -253,7 +253,7 @@ fn qj_014_waiting_for_a_completed_event_runs_nothing() {
     logs::<Event2>(&bus, &log, "event2");
     let first = bus.emit(Event1);
     clean(&first);
-    runs::<Blocker>(&bus, &log, "blocker", {
+    logs_around::<Blocker>(&bus, &log, "blocker", {
         let (first, second_emitted) = (first.clone(), second_emitted.clone());
         move |_| {
             second_emitted.wait();
@@ -275,7 +275,7 @@ fn qj_014_waiting_for_a_completed_event_runs_nothing() {
 fn qj_015b_a_second_wait_in_a_row_returns_at_once() {
     let (bus, log) = (EventBus::new("Qj015b"), Log::new());
     logs::<Child>(&bus, &log, "child");
-    runs::<Parent>(&bus, &log, "parent", |event| {
+    logs_around::<Parent>(&bus, &log, "parent", |event| {
         let child = event.bus().emit(Child);
         child.wait()?;
         child.wait().map(drop)
@@ -324,8 +324,8 @@ fn qj_028_a_wait_outside_of_handlers_jumps_nothing() {
 fn qj_029_waits_nest_three_levels_deep() {
     let (bus, log) = (EventBus::new("Qj029"), Log::new());
     logs::<Grandchild>(&bus, &log, "grandchild");
-    runs::<Child>(&bus, &log, "child", |event| event.bus().emit(Grandchild).wait().map(drop));
-    runs::<Parent>(&bus, &log, "parent", |event| event.bus().emit(Child).wait().map(drop));
+    logs_around::<Child>(&bus, &log, "child", |event| event.bus().emit(Grandchild).wait().map(drop));
+    logs_around::<Parent>(&bus, &log, "parent", |event| event.bus().emit(Child).wait().map(drop));
     let parent = bus.emit(Parent);
     clean(&parent);
     let expected = ["parent_start", "child_start", "grandchild_start", "grandchild_end", "child_end", "parent_end"];
@@ -342,7 +342,7 @@ fn qj_029_waits_nest_three_levels_deep() {
 fn qj_030_a_jumped_child_is_in_history_and_lineage() {
     let (bus, log) = (EventBus::new("Qj030"), Log::new());
     logs::<Child>(&bus, &log, "child");
-    runs::<Parent>(&bus, &log, "parent", |event| {
+    logs_around::<Parent>(&bus, &log, "parent", |event| {
         let child = event.bus().emit(Child).wait()?;
         assert!(event.bus().event(child.id()).is_some_and(|found| found.is_completed()));
         assert!(event.children().iter().any(|c| c.id() == child.id()));

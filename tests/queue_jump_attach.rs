@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Gate, Log, clean, in_order, logs, payload, runs};
+use common::{Gate, Log, clean, in_order, logs, logs_around, payload};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -17,7 +17,7 @@ fn qj_015_two_waits_at_once_run_the_child_once() {
     let (bus, log, all_emitted) = (EventBus::new("Qj015"), Log::new(), Gate::new());
     logs::<Child>(&bus, &log, "child");
     logs::<Event2>(&bus, &log, "event2");
-    runs::<Event1>(&bus, &log, "event1", {
+    logs_around::<Event1>(&bus, &log, "event1", {
         let (log, all_emitted) = (log.clone(), all_emitted.clone());
         move |event| {
             all_emitted.wait();

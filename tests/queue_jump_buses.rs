@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Gate, Log, clean, done, eventually, idle, in_order, linger, logs, payload, runs};
+use common::{Gate, Log, clean, done, eventually, idle, in_order, linger, logs, logs_around, payload};
 use std::time::Duration;
 use threadbus::{Event, EventBus, EventConcurrency, EventStatus, HandlerConcurrency, ResultStatus, Runtime, WaitError};
 
@@ -37,7 +37,7 @@ fn qj_004b_wait_in_order_keeps_the_queue_of_another_bus() {
         let gate = gate.clone();
         move |_: &Event<Blocker>| gate.wait()
     });
-    runs::<Parent>(&a, &log, "parent", {
+    logs_around::<Parent>(&a, &log, "parent", {
         let b = b.downgrade();
         move |_| {
             let b = b.upgrade().expect("B lives");
@@ -62,7 +62,7 @@ fn qj_005_another_bus_with_the_same_type_takes_no_part() {
     logs::<Sibling>(&a, &log, "a_sibling");
     logs::<Shared>(&a, &log, "a_shared");
     logs::<Shared>(&b, &log, "b_shared");
-    runs::<Parent>(&a, &log, "parent", |event| {
+    logs_around::<Parent>(&a, &log, "parent", |event| {
         event.bus().emit(Sibling);
         event.bus().emit(Shared).wait().map(drop)
     });
@@ -80,7 +80,7 @@ fn qj_009_the_waiting_handlers_bus_starts_nothing_until_that_handler_ends() {
     let [a, b] = ["A", "B"].map(EventBus::new);
     let (log, all_emitted, next_started) = (Log::new(), Gate::new(), Gate::new());
     logs::<Child>(&a, &log, "child_a");
-    runs::<Event2>(&a, &log, "next", {
+    logs_around::<Event2>(&a, &log, "next", {
         let next_started = next_started.clone();
         move |_| {
             next_started.open();
@@ -91,14 +91,14 @@ fn qj_009_the_waiting_handlers_bus_starts_nothing_until_that_handler_ends() {
         let next_started = next_started.clone();
         move || assert!(!next_started.wait_for(Duration::from_millis(30)), "A started its next event")
     };
-    runs::<Child>(&b, &log, "child_b", {
+    logs_around::<Child>(&b, &log, "child_b", {
         let stays_queued = stays_queued.clone();
         move |_| {
             stays_queued();
             Ok(())
         }
     });
-    runs::<Parent>(&a, &log, "parent", {
+    logs_around::<Parent>(&a, &log, "parent", {
         let (all_emitted, a, b) = (all_emitted.clone(), a.downgrade(), b.downgrade());
         move |_| {
             all_emitted.wait();
@@ -136,7 +136,7 @@ fn qj_013_other_buses_go_on_during_a_jump() {
     let (log, all_emitted, other_started) = (Log::new(), Gate::new(), Gate::new());
     logs::<Child>(&one, &log, "child");
     logs::<Event2>(&one, &log, "event2");
-    runs::<Event3>(&two, &log, "event3", {
+    logs_around::<Event3>(&two, &log, "event3", {
         let (all_emitted, other_started) = (all_emitted.clone(), other_started.clone());
         move |_| {
             all_emitted.wait();
@@ -145,7 +145,7 @@ fn qj_013_other_buses_go_on_during_a_jump() {
         }
     });
     logs::<Event4>(&two, &log, "event4");
-    runs::<Event1>(&one, &log, "event1", {
+    logs_around::<Event1>(&one, &log, "event1", {
         let (all_emitted, other_started) = (all_emitted.clone(), other_started.clone());
         move |event| {
             all_emitted.wait();

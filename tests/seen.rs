@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Gate, Log, PATIENCE, done, done_any, eventually, idle, lock, within};
+use common::{Gate, Log, PATIENCE, done, eventually, idle, lock, within};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -38,7 +38,7 @@ fn counting(bus: &EventBus) -> Log {
 
 /// So that nothing of before is in the history.
 fn push_out(bus: &EventBus) {
-    done_any(&bus.emit_json(&json!({ "event_type": "Other" })).unwrap());
+    done(&bus.emit_json(&json!({ "event_type": "Other" })).unwrap());
     eventually(|| {
         idle(bus);
         bus.history_len() <= 1
@@ -80,7 +80,7 @@ fn whichever_way_a_bus_gave_an_id_it_knows_it() {
     bus.emit_now(Note { n: 4 });
     bus.emit_json(&json!({ "event_type": "Note", "n": 5 })).unwrap();
     bus.emit_after(Duration::ZERO, Note { n: 6 });
-    done_any(&bus.emit_json(&json!({ "event_type": "Outer" })).unwrap());
+    done(&bus.emit_json(&json!({ "event_type": "Outer" })).unwrap());
     eventually(|| runs.len() == 7);
     idle(&bus);
     push_out(&bus);
@@ -149,7 +149,7 @@ fn an_id_of_another_bus_of_the_process_is_new_here() {
         done(&b.emit(Note { n: 1000 + n }));
         let event = text(done(&a.emit(Note { n })));
         done(&b.emit(Note { n: 2000 + n }));
-        done_any(&b.emit_json(&event).unwrap());
+        done(&b.emit_json(&event).unwrap());
         push_out(&b);
         is_known(&b, &event);
         push_out(&a);
@@ -169,7 +169,7 @@ fn a_bus_that_is_made_anew_has_seen_nothing() {
     eventually(|| forgetful("Again").id(id).build().is_ok());
     let bus = make();
     let runs = counting(&bus);
-    done_any(&bus.emit_json(&event).unwrap());
+    done(&bus.emit_json(&event).unwrap());
     push_out(&bus);
     is_known(&bus, &event);
     assert_eq!(runs.entries(), ["1"]);
@@ -262,12 +262,12 @@ fn what_a_given_up_handler_emits_in_vain_may_come_again() {
         stands.wait();
         *lock(&kept) = Some(slow.bus().emit(Note { n: 1 }));
     });
-    done_any(&bus.emit_json(&json!({ "event_type": "Slow" })).unwrap());
+    done(&bus.emit_json(&json!({ "event_type": "Slow" })).unwrap());
     gate.open();
     eventually(|| lock(&late).is_some());
     let late = lock(&late).clone().unwrap();
     assert_eq!(late.wait().unwrap_err(), WaitError::Rejected(EmitError::Aborted));
-    done_any(&bus.emit_json(&text(&late)).unwrap());
+    done(&bus.emit_json(&text(&late)).unwrap());
     push_out(&bus);
     is_known(&bus, &text(&late));
     assert_eq!(runs.entries(), ["1"]);
@@ -279,7 +279,7 @@ fn what_a_closed_bus_refused_runs_elsewhere_and_comes_home_by_forward() {
     let runs = counting(&open);
     closed.shutdown(Shutdown::Drain, PATIENCE);
     let refused = closed.emit(Note { n: 1 });
-    let event = done_any(&open.emit_json(&text(&refused)).unwrap());
+    let event = done(&open.emit_json(&text(&refused)).unwrap());
     open.forward(&event).unwrap();
     push_out(&open);
     is_known(&open, &text(&refused));
@@ -325,7 +325,7 @@ fn ids_of_the_future_and_of_all_kinds_run_once() {
     ];
     for (n, id) in ids.into_iter().enumerate() {
         let event = json!({ "event_type": "Note", "event_id": id, "n": n });
-        done_any(&bus.emit_json(&event).unwrap());
+        done(&bus.emit_json(&event).unwrap());
         push_out(&bus);
         is_known(&bus, &event);
     }
@@ -358,7 +358,7 @@ fn a_redriven_letter_runs_however_long_its_id_is_known() {
     bus.on(move |note: &Event<Note>| if tried.fetch_add(1, SeqCst) < 3 { Err("not yet") } else { Ok(note.n) });
     let own = text(done(&bus.emit(Note { n: 1 })));
     let other = json!({ "event_type": "Note", "event_id": "018f8e40-1234-7000-8000-000000001234", "n": 2 });
-    done_any(&bus.emit_json(&other).unwrap());
+    done(&bus.emit_json(&other).unwrap());
     push_out(&bus);
     [own, other].iter().for_each(|event| is_known(&bus, event));
     assert_eq!((bus.dead_letters().len(), tries.load(SeqCst)), (2, 2));

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Gate, Gauge, Log, PATIENCE, clean, done, eventually, idle, linger, payload, within};
+use common::{Gate, Gauge, Log, PATIENCE, clean, done, eventually, idle, linger, ms, payload, within};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,10 +16,6 @@ payload!(Child { n: usize } => usize);
 payload!(Level { left: usize } => usize);
 payload!(Work);
 payload!(Quick);
-
-fn ms(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds)
-}
 
 fn threads(max: usize) -> RuntimeBuilder {
     Runtime::builder().max_threads(max).thread_name("short").keep_alive(ms(100))

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{eventually, idle, process_status, within};
+use common::{eventually, held_bytes, idle, within};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -32,11 +32,6 @@ impl Drop for Sequence {
     fn drop(&mut self) {
         self.alive.fetch_sub(1, Ordering::SeqCst);
     }
-}
-
-/// Bytes of anonymous memory that the process holds now.
-fn held_bytes() -> usize {
-    process_status("RssAnon:") * 1024
 }
 
 /// Reads to the end: how many, and a number that depends on every one of them and on their order.

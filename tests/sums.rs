@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{PATIENCE, done, idle, lock, payload, within};
+use common::{PATIENCE, done, idle, lock, payload, tracked, within};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use threadbus::{
@@ -25,13 +25,6 @@ impl Payload for Huge {
 
 fn steps(steps: usize) -> EventOptions {
     EventOptions::new().steps(steps)
-}
-
-fn tracked(batch: &Batch) -> Arc<Mutex<Vec<Progress>>> {
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let keep = Arc::clone(&seen);
-    batch.on_progress(move |progress| lock(&keep).push(progress));
-    seen
 }
 
 #[track_caller]

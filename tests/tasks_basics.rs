@@ -2,14 +2,12 @@
 
 mod common;
 
-use common::{Gate, Log, PATIENCE, clean, done, eventually, idle, lock, payload, within};
+use common::{Log, PATIENCE, clean, done, eventually, idle, lock, parallel, payload, stands, within};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
-use threadbus::{
-    Event, EventBus, EventConcurrency, EventStatus, HandlerConcurrency, HandlerFailure, ResultError, Runtime, WaitError,
-};
+use threadbus::{Event, EventBus, EventConcurrency, EventStatus, HandlerFailure, ResultError, Runtime, WaitError};
 
 payload!(Job { n: usize });
 payload!(Ask { n: usize } => usize);
@@ -17,14 +15,6 @@ payload!(Parent);
 payload!(Asker => usize);
 
 const MS: Duration = Duration::from_millis(1);
-
-fn parallel(name: &str) -> EventBus {
-    EventBus::builder(name)
-        .event_concurrency(EventConcurrency::Parallel)
-        .handler_concurrency(HandlerConcurrency::Parallel)
-        .build()
-        .unwrap()
-}
 
 fn one_worker(name: &str) -> EventBus {
     let runtime = Runtime::builder().max_threads(1).build().unwrap();
@@ -37,17 +27,6 @@ fn keeping(name: &str, events: usize) -> EventBus {
 
 fn answers(bus: &EventBus) {
     bus.on(|ask: &Event<Ask>| ask.n * 2);
-}
-
-/// Jobs stand at the returned gate; the first gate opens when one does.
-fn stands(bus: &EventBus) -> (Gate, Gate) {
-    let (started, gate) = (Gate::new(), Gate::new());
-    let (at_it, closed) = (started.clone(), gate.clone());
-    bus.on(move |_: &Event<Job>| {
-        at_it.open();
-        closed.wait();
-    });
-    (started, gate)
 }
 
 #[test]
@@ -126,7 +105,7 @@ fn bf_010_inline_runs_on_the_emitting_thread() {
 #[test]
 fn bf_012_an_inline_handler_holds_no_lock() {
     let bus = parallel("Bf012");
-    let (started, gate) = stands(&bus);
+    let (gate, started) = stands::<Job>(&bus);
     let _open = gate.opener();
     answers(&bus);
     let inline = {
@@ -257,7 +236,7 @@ fn bf_068_the_bound_holds_under_many_emitters() {
 fn bf_069_reading_disturbs_nothing_that_runs() {
     within(2 * PATIENCE, || {
         let bus = parallel("Bf069");
-        let (started, gate) = stands(&bus);
+        let (gate, started) = stands::<Job>(&bus);
         let _open = gate.opener();
         let events: Vec<_> = (0..50).map(|n| bus.emit(Job { n })).collect();
         started.wait();
@@ -305,7 +284,7 @@ fn bf_070_idle_includes_what_handlers_emitted() {
 #[test]
 fn bf_071_a_batch_waits_for_its_own_events_only() {
     let bus = parallel("Bf071");
-    let (started, gate) = stands(&bus);
+    let (gate, started) = stands::<Job>(&bus);
     let _open = gate.opener();
     answers(&bus);
     let other = {
@@ -348,7 +327,7 @@ fn bf_073_one_worker_is_enough_to_wait_for_a_child() {
 #[test]
 fn bf_074_waiting_for_idle_gives_up_in_time() {
     let bus = EventBus::new("Bf074");
-    let (started, gate) = stands(&bus);
+    let (gate, started) = stands::<Job>(&bus);
     let _open = gate.opener();
     let event = bus.emit(Job { n: 1 });
     started.wait();

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Gate, PATIENCE, clean, done, eventually, idle, payload, within};
+use common::{Gate, PATIENCE, clean, done, eventually, idle, payload, stands, within};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -265,12 +265,8 @@ fn bf_154b_parallel_events_with_serial_handlers() {
 #[test]
 fn bf_156_a_drain_ends_though_a_handler_does_not() {
     let bus = EventBus::new("Bf156");
-    let (started, gate) = (Gate::new(), Gate::new());
-    let (at_it, closed, _open) = (started.clone(), gate.clone(), gate.opener());
-    bus.on(move |_: &Event<Job>| {
-        at_it.open();
-        closed.wait();
-    });
+    let (gate, started) = stands::<Job>(&bus);
+    let _open = gate.opener();
     let event = bus.emit(Job { n: 1 });
     started.wait();
     let report = within(PATIENCE / 2, {

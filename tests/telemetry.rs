@@ -3,15 +3,15 @@
 
 mod common;
 
-use common::{Gate, Gauge, Log, PATIENCE, done, eventually, idle, lock, payload, within};
+use common::{Gate, Gauge, Log, PATIENCE, done, eventually, idle, lock, parallel, payload, within};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 use threadbus::{
-    AnyEvent, Event, EventBus, EventConcurrency, Handler, HandlerConcurrency, HandlerError, HandlerOptions, OnLag,
-    Payload, RecvError, Shutdown, Subscription, WaitError,
+    AnyEvent, Event, EventBus, Handler, HandlerError, HandlerOptions, OnLag, Payload, RecvError, Shutdown,
+    Subscription, WaitError,
 };
 
 payload!(A { n: u32 });
@@ -19,14 +19,6 @@ payload!(B { n: u32 });
 payload!(C);
 payload!(Frame { lap: u32 });
 payload!(LapComplete { lap: u32, frames: usize });
-
-fn parallel(name: &str) -> EventBus {
-    EventBus::builder(name)
-        .event_concurrency(EventConcurrency::Parallel)
-        .handler_concurrency(HandlerConcurrency::Parallel)
-        .build()
-        .unwrap()
-}
 
 fn emit_all(bus: &EventBus, numbers: impl IntoIterator<Item = u32>) {
     for n in numbers {

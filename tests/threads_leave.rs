@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Gate, PATIENCE, done, eventually, idle, lock, payload, within};
+use common::{Gate, PATIENCE, done, eventually, idle, lock, payload, stands, within};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -378,12 +378,7 @@ fn a_runtime_is_used_again_after_a_shutdown() {
 fn a_shutdown_leaves_other_buses_their_threads() {
     let runtime = runtime("oth");
     let old = bus(&runtime);
-    let (gate, inside) = (Gate::new(), Gate::new());
-    let (held, enters) = (gate.clone(), inside.clone());
-    old.on(move |_: &Event<Job>| {
-        enters.open();
-        held.wait();
-    });
+    let (gate, inside) = stands::<Job>(&old);
     old.emit(Job);
     inside.wait();
     let shuts = runtime.clone();

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Gate, Gauge, clean, done, eventually, idle, linger, lock, payload, warnings_naming};
+use common::{Gate, Gauge, clean, done, eventually, idle, linger, lock, ms, payload, warnings_naming};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use threadbus::{
@@ -22,10 +22,6 @@ const HANDLER_MODES: [HandlerConcurrency; 4] = [
     HandlerConcurrency::EventSerial,
     HandlerConcurrency::Parallel,
 ];
-
-fn ms(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds)
-}
 
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -96,7 +92,7 @@ fn words(event: &Event<Ask>) -> Vec<&'static str> {
 
 /// The bus is idle though a handler still stands, takes the next event, and has its threads back when the gate opens.
 #[track_caller]
-fn works_on(bus: &EventBus, gate: &Gate) {
+fn works_on_beside(bus: &EventBus, gate: &Gate) {
     idle(bus);
     assert!(!gate.is_open(), "nobody opened the gate: the bus did not wait for it");
     bus.on(|_: &Event<Probe>| {});
@@ -146,7 +142,7 @@ fn tmo_003_a_handlers_own_timeout_is_not_relabelled_by_the_events() {
         }
         other => panic!("{other:?}"),
     }
-    works_on(&bus, &gate);
+    works_on_beside(&bus, &gate);
 }
 
 #[test]
@@ -161,7 +157,7 @@ fn tmo_007_in_every_mode_a_handler_that_overstays_times_out() {
             let event = done(&bus.emit(Ask));
             timed_out(&event.results()[0], ms(50));
             assert!(event.result().is_err());
-            works_on(&bus, &gate);
+            works_on_beside(&bus, &gate);
         }
     }
 }
@@ -176,7 +172,7 @@ fn tmo_008_what_is_done_in_time_stays() {
     completed(&event.results()[0], "fast");
     timed_out(&event.results()[1], ms(100));
     assert_eq!(event.errors().len(), 1);
-    works_on(&bus, &gate);
+    works_on_beside(&bus, &gate);
 }
 
 #[test]
@@ -197,7 +193,7 @@ fn tmo_009_the_events_cap_ends_all_that_run() {
     let event = done(&bus.emit_with(Ask, EventOptions::new().timeout(ms(500))));
     assert!(both.is_open(), "both were running");
     assert_eq!(words(&event), ["aborted", "aborted"]);
-    works_on(&bus, &gate);
+    works_on_beside(&bus, &gate);
 }
 
 /// Emits until the warning is there; the handler stands at a gate meanwhile. Returns what names the handler.
@@ -274,7 +270,7 @@ fn tmo_014_modes_set_by_the_event_change_nothing_about_timeouts() {
     let options = EventOptions::new().concurrency(EventConcurrency::Parallel).handler_timeout(ms(50));
     let event = done(&bus.emit_with(Ask, options.handler_concurrency(HandlerConcurrency::Parallel)));
     timed_out(&event.results()[0], ms(50));
-    works_on(&bus, &gate);
+    works_on_beside(&bus, &gate);
 }
 
 #[test]
@@ -287,7 +283,7 @@ fn tmo_015_a_global_permit_passes_to_the_next_handler_at_the_timeout() {
     let event = done(&bus.emit_with(Ask, EventOptions::new().handler_timeout(ms(50))));
     timed_out(&event.results()[0], ms(50));
     completed(&event.results()[1], "fast");
-    works_on(&bus, &gate);
+    works_on_beside(&bus, &gate);
 }
 
 /// How far away the deadline is, as the handlers of an event see it when they start.
@@ -337,7 +333,7 @@ fn tmo_033_the_next_handler_runs_after_one_that_timed_out() {
     let event = done(&bus.emit_with(Ask, options));
     timed_out(&event.results()[0], ms(50));
     completed(&event.results()[1], "fast");
-    works_on(&bus, &gate);
+    works_on_beside(&bus, &gate);
 }
 
 #[test]
@@ -351,7 +347,7 @@ fn a_later_handlers_deadline_counts_though_it_comes_before_what_the_watch_was_to
     let event = done(&bus.emit(Ask));
     assert_eq!(words(&event), ["completed", "completed", "timed out", "completed"]);
     timed_out(&event.results()[2], ms(50));
-    works_on(&bus, &gate);
+    works_on_beside(&bus, &gate);
 }
 
 #[test]
@@ -370,7 +366,7 @@ fn no_deadline_is_missed_while_the_watch_looks_at_handlers_that_follow_each_othe
         quick.iter().for_each(|result| completed(result, "quick"));
         timed_out(last, ms(20));
     }
-    works_on(&bus, &gate);
+    works_on_beside(&bus, &gate);
 }
 
 #[test]
@@ -386,7 +382,7 @@ fn tmo_034_the_cap_of_a_serial_event() {
     assert_eq!(words(&event), ["completed", "aborted", "cancelled"]);
     assert!(results[2].started_at.is_none() && results[2].completed_at.is_some());
     assert!(event.completed_at() >= results[1].completed_at);
-    works_on(&bus, &gate);
+    works_on_beside(&bus, &gate);
 }
 
 /// The cap counts where a handler stands in line for a permit as well: its time is the event's, not the handler's.
@@ -428,7 +424,7 @@ fn tmo_035_the_cap_of_a_parallel_event() {
     let event = done(&bus.emit_with(Ask, EventOptions::new().timeout(ms(150))));
     let words = words(&event);
     assert!(words.contains(&"aborted") && !words.contains(&"completed"), "{words:?}");
-    works_on(&bus, &gate);
+    works_on_beside(&bus, &gate);
 }
 
 #[test]
@@ -441,7 +437,7 @@ fn tmo_035b_the_cap_ends_a_retry_that_waits() {
     let event = done(&bus.emit_with(Ask, EventOptions::new().timeout(ms(100))));
     assert_eq!(words(&event), ["aborted", "cancelled"]);
     assert_eq!(event.results()[0].attempts, 1);
-    works_on(&bus, &Gate::new());
+    works_on_beside(&bus, &Gate::new());
 }
 
 /// Defaults are asked for per bus, not copied to the event by the first one.
@@ -507,7 +503,7 @@ fn tmo_040b_the_types_timeout_counts_as_the_events_and_emit_with_beats_it() {
     });
     timed_out(&done(&bus.emit(Typed)).results()[0], ms(50));
     timed_out(&done(&bus.emit_with(Typed, EventOptions::new().handler_timeout(ms(80)))).results()[0], ms(80));
-    works_on(&bus, &gate);
+    works_on_beside(&bus, &gate);
 }
 
 /// A `handler_timeout` of the event or the handler replaces the bus's, in both directions.
@@ -545,5 +541,5 @@ fn edge_010_each_handler_has_its_own_window_but_the_event_has_one_cap() {
     }
     let event = done(&bus.emit_with(Ask, EventOptions::new().handler_timeout(secs(10)).timeout(ms(100))));
     assert_eq!(words(&event), ["aborted", "cancelled", "cancelled"]);
-    works_on(&bus, &gate);
+    works_on_beside(&bus, &gate);
 }

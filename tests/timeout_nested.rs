@@ -5,7 +5,7 @@ mod common;
 #[path = "common/overtime.rs"]
 mod overtime;
 
-use common::{Gate, Log, clean, done, eventually, idle, payload, warnings_naming};
+use common::{Gate, Log, capped, clean, done, eventually, idle, ms, payload, warnings_naming};
 use overtime::*;
 use std::time::Instant;
 use threadbus::{
@@ -31,7 +31,7 @@ fn tmo_011b_a_slow_handler_that_waits_is_warned_about_with_what_it_waits_for() {
     let _opener = gate.opener();
     overstays::<Child>(&bus, &log, &gate, "child");
     // Its own timeout puts the child on another worker.
-    bus.on(|event: &Event<Parent>| event.bus().emit_with(Child, within(60_000)).wait().map(drop));
+    bus.on(|event: &Event<Parent>| event.bus().emit_with(Child, capped(60_000)).wait().map(drop));
     let parent = bus.emit_with(Parent, EventOptions::new().handler_slow_after(ms(100)));
     eventually(|| !warnings().is_empty());
     let warning = warnings().remove(0);
@@ -52,12 +52,12 @@ fn tmo_016_a_child_on_another_bus_that_nobody_waits_for() {
     let _opener = gate.opener();
     overstays::<Child>(&b, &log, &gate, "child");
     let other = b.downgrade();
-    a.on(move |_: &Event<Parent>| drop(other.upgrade().expect("it lives").emit_with(Child, within(50))));
+    a.on(move |_: &Event<Parent>| drop(other.upgrade().expect("it lives").emit_with(Child, capped(50))));
     let parent = a.emit(Parent);
     clean(&parent);
     timed_out(&child::<Child>(&parent).results()[0], 50);
-    works_on(&b, &gate);
-    works_on(&a, &Gate::new());
+    works_on_beside(&b, &gate);
+    works_on_beside(&a, &Gate::new());
 }
 
 #[test]
@@ -71,20 +71,20 @@ fn tmo_017_a_jump_over_two_global_serial_buses() {
     notes::<Child>(&a, &log, "child_on_a");
     let other = b.downgrade();
     a.on(move |event: &Event<Parent>| -> Result<(), WaitError> {
-        let here = event.bus().emit_with(Child, within(50));
-        let there = other.upgrade().expect("it lives").emit_with(Child, within(50));
+        let here = event.bus().emit_with(Child, capped(50));
+        let there = other.upgrade().expect("it lives").emit_with(Child, capped(50));
         here.wait()?;
         there.wait()?;
         Ok(())
     });
-    let parent = a.emit_with(Parent, within(2500));
+    let parent = a.emit_with(Parent, capped(2500));
     clean(&parent);
     assert_eq!(log.entries(), ["child_on_a", "child_on_b"]);
     let children = parent.children();
     timed_out(&children[1].results()[0], 50);
     assert!(children[0].errors().is_empty());
-    works_on(&b, &gate);
-    works_on(&a, &Gate::new());
+    works_on_beside(&b, &gate);
+    works_on_beside(&a, &Gate::new());
 }
 
 /// What takes the handler permit while the parent waits, and keeps it until after the parent's timeout.
@@ -135,7 +135,7 @@ fn times_out_while_it_takes_its_permit_back(handlers: HandlerConcurrency, conten
             Ok(())
         }
     });
-    let parent = done(&bus.emit_with(Parent, within(300)));
+    let parent = done(&bus.emit_with(Parent, capped(300)));
     timed_out(&parent.results()[0], 300);
     assert_eq!(log.entries(), ["child_end"], "the parent was ended before it had its permit back");
     // The permit is the contender's still, and nobody else's: what follows waits for it, and runs once it is released.
@@ -184,12 +184,12 @@ fn tmo_019_two_handlers_of_which_one_waits_and_one_overstays() {
                 event.bus().emit_with(Child, options).wait().map(drop)
             });
             overstays::<Parent>(&bus, &log, &gate, "sleeper");
-            let parent = done(&bus.emit_with(Parent, within(100)));
+            let parent = done(&bus.emit_with(Parent, capped(100)));
             timed_out(&parent.results()[1], 100);
             let waiter = &parent.results()[0];
             assert!(waiter.error.is_none(), "{:?}", waiter.error);
             assert_eq!(log.count("child"), 2);
-            works_on(&bus, &gate);
+            works_on_beside(&bus, &gate);
         }
     }
 }
@@ -210,12 +210,12 @@ fn tmo_020_the_next_event_runs_after_a_parent_that_timed_out_in_a_wait() {
                 log.push(format_args!("{waited:?}"));
             }
         });
-        let parent = done(&bus.emit_with(Parent, within(100)));
+        let parent = done(&bus.emit_with(Parent, capped(100)));
         timed_out(&parent.results()[0], 100);
         let child = child::<Child>(&parent);
         over(&child);
         assert_eq!(aborted(&child.results()[0]).kind, CauseKind::HandlerTimeout);
-        works_on(&bus, &gate);
+        works_on_beside(&bus, &gate);
         eventually(|| log.count("Err(Aborted)") + log.count("Ok(())") == 1);
     }
 }
@@ -243,7 +243,7 @@ fn tmo_023_what_a_timed_out_handler_emitted_is_cancelled_in_the_queue() {
     assert_eq!(cause.after, Some(ms(50)));
     let text = cause.to_string();
     assert_eq!(text, format!("timeout of {} on {parent} after 50ms", info.label()));
-    works_on(&bus, &gate);
+    works_on_beside(&bus, &gate);
     assert!(log.is_empty());
 }
 
@@ -272,7 +272,7 @@ fn tmo_024_attempts_time_out_one_by_one_until_the_events_cap() {
     assert!(child.is_completed() && log.count("child") == 1);
     let cause = aborted(&child.results()[0]);
     assert_eq!((cause.kind, cause.event), (CauseKind::HandlerTimeout, parent.id()), "the nearest timeout");
-    works_on(&bus, &gate);
+    works_on_beside(&bus, &gate);
 }
 
 #[test]
@@ -288,13 +288,13 @@ fn tmo_037_the_tail_runs_after_a_parent_that_timed_out() {
             Ok(())
         }
     });
-    let parent = bus.emit_with(Parent, within(100));
+    let parent = bus.emit_with(Parent, capped(100));
     let tail = bus.emit(Tail);
     notes::<Tail>(&bus, &log, "tail");
     timed_out(&done(&parent).results()[0], 100);
     clean(&tail);
     assert_eq!(log.entries(), ["child", "tail"]);
-    works_on(&bus, &gate);
+    works_on_beside(&bus, &gate);
 }
 
 #[test]
@@ -306,10 +306,10 @@ fn tmo_038_the_tail_runs_on_both_buses_after_a_forwarded_timeout() {
     overstays::<Child>(&b, &log, &gate, "child");
     notes::<Tail>(&a, &log, "tail on a");
     notes::<Tail>(&b, &log, "tail on b");
-    a.on(|event: &Event<Parent>| event.bus().emit_with(Child, within(50)).wait().map(drop));
+    a.on(|event: &Event<Parent>| event.bus().emit_with(Child, capped(50)).wait().map(drop));
     a.forward_all_to(&b);
     let start = Instant::now();
-    let parent = a.emit_with(Parent, within(5000));
+    let parent = a.emit_with(Parent, capped(5000));
     clean(&parent);
     let child = child::<Child>(&parent);
     let on_b: Vec<_> = child.results().into_iter().filter(|r| r.handler.bus_label() == b.label()).collect();

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{clean, done, eventually, idle, payload, within};
+use common::{clean, done, eventually, idle, ms, payload, within};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -16,10 +16,6 @@ payload!(Slow { n: usize });
 payload!(Probe);
 payload!(Ping { depth: usize });
 payload!(Pong { depth: usize });
-
-fn ms(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds)
-}
 
 fn runtime() -> Runtime {
     Runtime::builder().thread_name("soak").keep_alive(ms(200)).build().expect("a runtime")

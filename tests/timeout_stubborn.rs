@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Gate, clean, done, eventually, idle, payload};
+use common::{Gate, clean, done, eventually, idle, ms, payload};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -11,10 +11,6 @@ use threadbus::{Event, EventBus, EventConcurrency, HandlerConcurrency, HandlerFa
 
 payload!(Stubborn);
 payload!(Probe);
-
-fn ms(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds)
-}
 
 #[test]
 fn two_hundred_stubborn_handlers_neither_delay_other_buses_nor_leave_threads() {

@@ -5,7 +5,7 @@ mod common;
 #[path = "common/overtime.rs"]
 mod overtime;
 
-use common::{Gate, Log, done, eventually, in_order, payload};
+use common::{Gate, Log, capped, done, eventually, in_order, ms, payload};
 use overtime::*;
 use threadbus::{
     AnyEvent, AnyOutput, Cause, CauseKind, Event, EventBus, EventId, EventOptions, HandlerOptions, HandlerResult,
@@ -36,8 +36,8 @@ fn tmo_028_multi_level_cascade() {
     let awaited = bus.on({
         let (gate, log) = (gate.clone(), log.clone());
         move |event: &Event<AwaitedChild>| {
-            event.bus().emit_with(QueuedGrandchild, within(5000));
-            drop(event.bus().emit_with(ImmediateGrandchild, within(5000)).wait());
+            event.bus().emit_with(QueuedGrandchild, capped(5000));
+            drop(event.bus().emit_with(ImmediateGrandchild, capped(5000)).wait());
             gate.wait();
             log.push("awaited 2");
         }
@@ -45,13 +45,13 @@ fn tmo_028_multi_level_cascade() {
     let top_handler = bus.on({
         let (gate, log) = (gate.clone(), log.clone());
         move |event: &Event<Top>| {
-            event.bus().emit_with(QueuedChild, within(5000));
-            drop(event.bus().emit_with(AwaitedChild, within(150)).wait());
+            event.bus().emit_with(QueuedChild, capped(5000));
+            drop(event.bus().emit_with(AwaitedChild, capped(150)).wait());
             log.push("top after awaited");
             gate.wait();
         }
     });
-    let top = done(&bus.emit_with(Top, within(600)));
+    let top = done(&bus.emit_with(Top, capped(600)));
     timed_out(&top.results()[0], 600);
 
     let queued = child::<QueuedChild>(&top);
@@ -79,7 +79,7 @@ fn tmo_028_multi_level_cascade() {
     results.iter().map(cancelled).for_each(below_awaited);
 
     assert_eq!(log.entries(), ["awaited 1", "immediate 1", "top after awaited"]);
-    works_on(&bus, &gate);
+    works_on_beside(&bus, &gate);
     assert!(log.count("queued 1") + log.count("queued 2") + log.count("immediate 2") == 0);
 }
 
@@ -158,7 +158,7 @@ impl ThreeLevels {
         assert!(queued.completed_at().is_some() && sibling.completed_at().is_some());
         let times = |r: &HandlerResult<AnyOutput>| r.started_at.is_some() && r.completed_at.is_some();
         assert!(tree[0].results().iter().all(times));
-        works_on(bus, gate);
+        works_on_beside(bus, gate);
         assert_eq!((self.log.count("queued_gc"), self.log.count("sibling")), (0, 0));
     }
 }
@@ -167,7 +167,7 @@ impl ThreeLevels {
 fn tmo_029_three_levels_of_handler_timeouts() {
     let gate = Gate::new();
     let _opener = gate.opener();
-    let (bus, tree) = ThreeLevels::run("Tmo029", &gate, within);
+    let (bus, tree) = ThreeLevels::run("Tmo029", &gate, capped);
     let results = tree.grandchild.results();
     assert_eq!(results.len(), 5);
     for (at, result) in results.iter().enumerate() {
@@ -213,7 +213,7 @@ fn tmo_030b_a_timeout_at_the_top_of_a_deep_chain() {
             }
         }
     });
-    let top = done(&bus.emit_with(Level { n: 0 }, within(500)));
+    let top = done(&bus.emit_with(Level { n: 0 }, capped(500)));
     timed_out(&top.results()[0], 500);
     let below = top.descendants();
     assert_eq!(below.len(), DEPTH - 1);
@@ -221,7 +221,7 @@ fn tmo_030b_a_timeout_at_the_top_of_a_deep_chain() {
         let cause = aborted(&event.results()[0]);
         assert_eq!((cause.kind, cause.event), (CauseKind::HandlerTimeout, top.id()));
     }
-    works_on(&bus, &gate);
+    works_on_beside(&bus, &gate);
     eventually(|| log.len() == DEPTH - 1);
 }
 
@@ -238,7 +238,7 @@ fn tmo_030c_a_timeout_in_the_middle_of_a_deep_chain() {
                 gate.wait();
                 return Ok(());
             }
-            let options = if event.n == DEPTH / 2 { within(500) } else { EventOptions::new() };
+            let options = if event.n == DEPTH / 2 { capped(500) } else { EventOptions::new() };
             event.bus().emit_with(Level { n: event.n + 1 }, options).wait().map(drop)
         }
     });
@@ -253,5 +253,5 @@ fn tmo_030c_a_timeout_in_the_middle_of_a_deep_chain() {
             std::cmp::Ordering::Greater => assert_eq!(aborted(&result).event, chain[DEPTH / 2 + 1].id()),
         }
     }
-    works_on(&bus, &gate);
+    works_on_beside(&bus, &gate);
 }

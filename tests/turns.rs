@@ -279,7 +279,7 @@ fn schedules_fire_beside_a_flood() {
     assert!(before < 100, "{before} handlers of the flood came first");
 }
 
-/// The same bus: its serial events do not wait until its parallel ones are through.
+/// On one bus: its serial events do not wait until its parallel ones are through.
 #[test]
 fn serial_and_parallel_events_of_one_bus_take_turns() {
     let (runtime, flood) = (threads(1), Flood::default());

@@ -320,7 +320,7 @@ fn a_chain_of_thousands_is_shown_and_dropped_without_recursion() {
     }
 }
 
-/// The same chain as it comes up, without the handlers.
+/// A chain as it comes up, without the handlers.
 #[test]
 fn a_chain_of_a_hundred_thousand_is_too() {
     const LEVELS: usize = 100_000;

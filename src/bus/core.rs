@@ -14,7 +14,7 @@ use crate::bus::set_aside::{Lingering, SetAside, Waiting};
 use crate::bus::settings::BusOptions;
 use crate::bus::tree::Tree;
 use crate::bus::upcasters::Upcasters;
-use crate::event::{AnyEvent, BusIdentity, HistoryPolicy, TurnKind};
+use crate::event::{AnyEvent, BusIdentity, HistoryPolicy, HomeBus, TurnKind};
 use crate::rules::{BusDefaults, DeadLetters, Lanes, Rarely, TokenBucket};
 use crate::runtime::{Lane, PermitKind, RuntimeCore, Wakeup};
 use crate::sync::{Bell, Rank, Semaphore, Spin, Token, WhileSetDown};
@@ -24,6 +24,7 @@ use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, AtomicUsize};
 use crate::sys::{thread, unwind};
 use smallvec::SmallVec;
+use std::any::Any;
 use std::sync::{Arc, OnceLock, Weak};
 
 /// A queued delivery.
@@ -171,6 +172,12 @@ pub(crate) struct Alive {
 impl Alive {
     pub(crate) fn new(core: &Arc<BusCore>) -> Arc<Alive> {
         Arc::new(Alive { core: Arc::downgrade(core) })
+    }
+}
+
+impl HomeBus for BusCore {
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
     }
 }
 
@@ -324,7 +331,7 @@ impl BusCore {
 
     /// The bus that an event knows by its identity, if it is still there.
     pub(crate) fn of(identity: &BusIdentity) -> Option<Arc<BusCore>> {
-        identity.link.upgrade()?.downcast::<BusCore>().ok()
+        identity.link.upgrade()?.into_any().downcast().ok()
     }
 
     /// Those that are still there.

@@ -373,19 +373,24 @@ pub(crate) fn callback_apart<R>(context: Option<Arc<ContextMap>>, body: impl FnO
     result
 }
 
-/// How this room surrounds a logger: as a callback that is nobody's, whose emits bear the mark.
+/// How this room surrounds a logger: as a callback that belongs to no handler, whose emits bear the mark.
+struct Apart;
+
+impl logging::Around for Apart {
+    fn apart(&self, logger: &mut dyn FnMut()) -> bool {
+        let Some(context) = local(|local| local.context.clone()) else { return false };
+        // The panic hook has said what it panicked with.
+        let _ = callback_apart(context, logger);
+        true
+    }
+
+    fn is_marked(&self) -> bool {
+        local(|local| local.context.as_deref().is_some_and(is_marked)).unwrap_or(false)
+    }
+}
+
 pub(crate) fn surround_loggers() {
-    logging::surround(logging::Around {
-        apart: |body| match local(|local| local.context.clone()) {
-            Some(context) => {
-                // Its panic is the panic hook's to say.
-                let _ = callback_apart(context, body);
-                true
-            }
-            None => false,
-        },
-        is_marked: || local(|local| local.context.as_deref().is_some_and(is_marked)).unwrap_or(false),
-    });
+    logging::surround(&Apart);
 }
 
 /// Nothing is logged about what `body` emits, nor about what comes of it.

@@ -1,5 +1,6 @@
 //! Waiting: outside of handlers a park; inside of one the queue-jump (`runtime/README.md`, 3.5).
 
+use crate::bus::below::is_below;
 use crate::bus::cancel::cascade;
 use crate::bus::core::BusCore;
 use crate::bus::drive::advance_inline;
@@ -17,6 +18,7 @@ use crate::bus::registry::{mode_for, plan_for, timing_for};
 use crate::bus::rest::Rested;
 use crate::bus::start;
 use crate::bus::straight;
+use crate::bus::take_back::take_back;
 use crate::bus::tell;
 use crate::bus::turn::{ensure_turn, give_back_grants, release_delivery, submit_resume};
 use crate::event::{
@@ -292,7 +294,7 @@ impl Jump {
         let ended = self.process(event);
         self.end_pauses();
         if self.frame.bus.has_limits() {
-            limits::take_back(&self.worker, &self.frame, event);
+            take_back(&self.worker, &self.frame, event);
         }
         if !hand::take_back(&self.worker, &self.frame) {
             // Whoever ended this handler has seen to its permits.
@@ -432,7 +434,7 @@ impl Jump {
         plan: Plan,
         awaited: &AnyEvent,
     ) -> bool {
-        let below = graph::is_below(target, &self.frame.event) || graph::is_below(awaited, &self.frame.event);
+        let below = is_below(target, &self.frame.event) || is_below(awaited, &self.frame.event);
         if self.waiting.timeout.is_some() || plan.first || !below || self.worker.is_deep() {
             return true;
         }

@@ -1,7 +1,8 @@
 //! A thread comes to a delivery that was claimed: with its turn, or as a helper.
 
 use crate::bus::core::BusCore;
-use crate::bus::drive::{Via, advance};
+use crate::bus::drive::advance;
+use crate::bus::driver::Via;
 use crate::bus::permit::{delivery_token, is_active};
 use crate::bus::set_down::{give_up_if_all_sit, set_down_in_line};
 use crate::bus::start::needs_permit;

@@ -2,7 +2,7 @@
 
 use crate::bus::core::{BusCore, Entry, NOWHERE, Run};
 use crate::bus::deadline::watch_cap;
-use crate::bus::drive::{After, Driver, Via};
+use crate::bus::driver::{After, Driver, Via};
 use crate::bus::frame::Under;
 use crate::bus::history::SPENT;
 use crate::bus::permit::{delivery_token, is_active};

@@ -2,7 +2,7 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::counters::Until;
-use crate::bus::drive::{After, Driver, Via};
+use crate::bus::driver::{After, Driver, Via};
 use crate::bus::frame::{self, Under};
 use crate::bus::graph;
 use crate::bus::hand;

@@ -11,6 +11,7 @@ mod handle;
 mod job;
 mod jobs;
 mod lane;
+mod limit_names;
 mod needs;
 mod panics;
 mod permits;

@@ -1,7 +1,8 @@
 //! What the buses of one runtime share.
 
-use crate::event::{BusId, BusIdentity, LimitNames};
+use crate::event::{BusId, BusIdentity};
 use crate::runtime::crew::Crew;
+use crate::runtime::limit_names::LimitNames;
 use crate::runtime::permits::Global;
 use crate::runtime::pool::{Pool, PoolSettings};
 use crate::runtime::readers::Readers;

@@ -1,5 +1,20 @@
-//! What the integration tests share: gates, logs, bounded waits, payload shorthands. Nothing here sleeps to be right,
-//! and every wait ends after [`PATIENCE`] by failing the test.
+//! What the integration tests share. Nothing here sleeps to be right, and a wait that takes too long fails the test.
+//!
+//! | helper | asserts | waits at most |
+//! | --- | --- | --- |
+//! | [`done`] | that the event completes; not how its handlers ended | [`PATIENCE`] |
+//! | [`clean`] | that it completes, and none of its handlers failed | [`PATIENCE`] |
+//! | [`idle`] | that the bus becomes idle | [`PATIENCE`] |
+//! | [`eventually`] | that a condition comes true; looks every millisecond | [`PATIENCE`] |
+//! | [`within`] | that a closure returns, on a thread of its own | what it is given |
+//! | [`Gate::wait`] | that the gate is opened | [`PATIENCE`] |
+//! | [`works_on`] | that the bus becomes idle, and a new handler runs on it and does not fail | twice [`PATIENCE`] |
+//! | [`in_order`], [`Log::position`] | that entries are in a log, and in which order | nothing |
+//! | [`linger`] | nothing: lets other threads run, so that what must not happen has the chance to | 2 ms |
+//! | [`in_a_process_of_its_own`] | that the test passes in a process without other tests | three times [`PATIENCE`] |
+//!
+//! [`stands`], [`logs`] and [`logs_around`] register handlers. [`parallel`], [`limited`], [`capped`] and [`ms`] are shorter words for options, and
+//! [`payload!`] for types of events.
 #![allow(dead_code, unused_macros, unused_imports, reason = "every test file uses its own part of this module")]
 
 use std::fmt;
@@ -7,10 +22,38 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-use threadbus::{AnyEvent, Event, EventBus, Payload, WaitError};
+use threadbus::{
+    AnyEvent, Batch, Event, EventBus, EventConcurrency, EventOptions, HandlerConcurrency, HandlerContext,
+    HandlerOptions, Limit, Payload, Progress, WaitError,
+};
 
 /// How long any wait of a test may take before the test fails. Far above what any line needs.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Declares payloads without JSON, each `Clone + Debug` with public fields: `payload!(Ping);`
+/// `payload!(Ask => String);` (unit structs), `payload!(Order { n: u32 });` `payload!(Sum { a: i64, b: i64 } => i64);`
+macro_rules! payload {
+    ($name:ident) => { payload!($name => ()); };
+    ($name:ident => $out:ty) => {
+        #[derive(Clone, Debug)]
+        pub(crate) struct $name;
+        payload!(@impl $name, $out);
+    };
+    ($name:ident { $($field:ident : $ty:ty),* $(,)? }) => { payload!($name { $($field: $ty),* } => ()); };
+    ($name:ident { $($field:ident : $ty:ty),* $(,)? } => $out:ty) => {
+        #[derive(Clone, Debug)]
+        #[allow(dead_code, reason = "a test's payload; some fields are there to be shown")]
+        pub(crate) struct $name { $(pub(crate) $field: $ty),* }
+        payload!(@impl $name, $out);
+    };
+    (@impl $name:ident, $out:ty) => {
+        impl ::threadbus::Payload for $name {
+            type Output = $out;
+            fn event_type() -> &'static str { stringify!($name) }
+        }
+    };
+}
+pub(crate) use payload;
 
 /// A latch, closed at first. Clones share it. A handler stands in `wait()` until the test calls `open()`.
 #[derive(Clone, Debug, Default)]
@@ -111,7 +154,7 @@ impl Log {
     }
 }
 
-/// Looks again and again until `condition` holds; panics after [`PATIENCE`]. For states that nothing announces.
+/// Asserts that the condition comes true; looks every millisecond, for [`PATIENCE`] at most. For states that nothing announces.
 #[track_caller]
 pub fn eventually(mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -121,8 +164,8 @@ pub fn eventually(mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Runs `body` on a thread of its own and returns its value; fails the test if it takes longer than `limit` (the thread
-/// is left behind), and passes its panic on.
+/// Asserts that `body` returns within `limit`, on a thread of its own, and returns its value. The thread is left behind if it takes longer; a
+/// panic is passed on.
 #[track_caller]
 pub fn within<R: Send + 'static>(limit: Duration, body: impl FnOnce() -> R + Send + 'static) -> R {
     let (done, finished) = channel();
@@ -137,25 +180,41 @@ pub fn within<R: Send + 'static>(limit: Duration, body: impl FnOnce() -> R + Sen
     }
 }
 
-/// [`Event::wait_timeout`] with [`PATIENCE`], failing the test on any error. From the test's own thread, not in handlers.
+/// An event with or without its type, for [`done`].
+pub trait Awaited: fmt::Display + Sized {
+    /// Its `wait_timeout`.
+    fn wait_at_most(&self, limit: Duration) -> Result<Self, WaitError>;
+}
+
+impl<P: Payload> Awaited for Event<P> {
+    fn wait_at_most(&self, limit: Duration) -> Result<Self, WaitError> {
+        self.wait_timeout(limit)
+    }
+}
+
+impl Awaited for AnyEvent {
+    fn wait_at_most(&self, limit: Duration) -> Result<Self, WaitError> {
+        self.wait_timeout(limit)
+    }
+}
+
+/// Asserts that the event completes, however its handlers end; waits for [`PATIENCE`] at most. From the test's own thread, not in handlers.
 #[track_caller]
-pub fn done<P: Payload>(event: &Event<P>) -> Event<P> {
-    match event.wait_timeout(PATIENCE) {
+pub fn done<E: Awaited>(event: &E) -> E {
+    match event.wait_at_most(PATIENCE) {
         Ok(event) => event,
         Err(error) => panic!("{event} did not complete: {error}"),
     }
 }
 
-/// The same for an event without its type.
+/// Asserts that the event completes and none of its handlers failed; waits for [`PATIENCE`] at most.
 #[track_caller]
-pub fn done_any(event: &AnyEvent) -> AnyEvent {
-    match event.wait_timeout(PATIENCE) {
-        Ok(event) => event,
-        Err(error) => panic!("{event} did not complete: {error}"),
-    }
+pub fn clean<P: Payload>(event: &Event<P>) {
+    let event = done(event);
+    assert!(event.errors().is_empty(), "{event}: {:?}", event.errors());
 }
 
-/// Waits until `bus` is idle, failing the test on any error.
+/// Asserts that the bus becomes idle; waits for [`PATIENCE`] at most.
 #[track_caller]
 pub fn idle(bus: &EventBus) {
     if let Err(error) = bus.wait_until_idle_timeout(PATIENCE) {
@@ -191,32 +250,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Declares payloads without JSON, each `Clone + Debug` with public fields: `payload!(Ping);`
-/// `payload!(Ask => String);` (unit structs), `payload!(Order { n: u32 });` `payload!(Sum { a: i64, b: i64 } => i64);`
-macro_rules! payload {
-    ($name:ident) => { payload!($name => ()); };
-    ($name:ident => $out:ty) => {
-        #[derive(Clone, Debug)]
-        pub(crate) struct $name;
-        payload!(@impl $name, $out);
-    };
-    ($name:ident { $($field:ident : $ty:ty),* $(,)? }) => { payload!($name { $($field: $ty),* } => ()); };
-    ($name:ident { $($field:ident : $ty:ty),* $(,)? } => $out:ty) => {
-        #[derive(Clone, Debug)]
-        #[allow(dead_code, reason = "a test's payload; some fields are there to be shown")]
-        pub(crate) struct $name { $(pub(crate) $field: $ty),* }
-        payload!(@impl $name, $out);
-    };
-    (@impl $name:ident, $out:ty) => {
-        impl ::threadbus::Payload for $name {
-            type Output = $out;
-            fn event_type() -> &'static str { stringify!($name) }
-        }
-    };
-}
-pub(crate) use payload;
-
-/// Checks that all of `entries` are in `log`, each after the one before it.
+/// Asserts that all of `entries` are in `log`, each after the one before it. Does not wait.
 #[track_caller]
 pub fn in_order(log: &Log, entries: &[&str]) {
     for pair in entries.windows(2) {
@@ -225,7 +259,7 @@ pub fn in_order(log: &Log, entries: &[&str]) {
     }
 }
 
-/// Registers a handler that logs `{name}_start` and `{name}_end`.
+/// Registers a handler that logs `{name}_start`, [lingers](linger), and logs `{name}_end`.
 pub fn logs<P: Payload<Output = ()>>(bus: &EventBus, log: &Log, name: &'static str) {
     let log = log.clone();
     bus.on(move |_: &Event<P>| {
@@ -235,8 +269,79 @@ pub fn logs<P: Payload<Output = ()>>(bus: &EventBus, log: &Log, name: &'static s
     });
 }
 
-/// Gives every other thread the chance to do what it should not do now. Nothing relies on how long it takes; on a busy machine a yield takes
-/// long, and is chance enough.
+/// Registers a handler that logs `{name}_start`, runs `body`, and logs `{name}_end`.
+pub fn logs_around<P: Payload<Output = ()>>(
+    bus: &EventBus,
+    log: &Log,
+    name: &'static str,
+    body: impl Fn(&Event<P>) -> Result<(), WaitError> + Send + Sync + 'static,
+) {
+    let log = log.clone();
+    bus.on(move |event: &Event<P>| -> Result<(), WaitError> {
+        log.push(format_args!("{name}_start"));
+        body(event)?;
+        log.push(format_args!("{name}_end"));
+        Ok(())
+    });
+}
+
+/// Registers a handler that stands at a gate. The first gate lets it go on, for it and for all events to come; the second opens when it has begun.
+pub fn stands<P: Payload<Output = ()>>(bus: &EventBus) -> (Gate, Gate) {
+    let (gate, started) = (Gate::new(), Gate::new());
+    let (closed, begins) = (gate.clone(), started.clone());
+    bus.on(move |_: &Event<P>| {
+        begins.open();
+        closed.wait();
+    });
+    (gate, started)
+}
+
+/// Asserts that the bus becomes idle, and that a new handler runs on it and does not fail; waits for twice [`PATIENCE`] at most.
+#[track_caller]
+pub fn works_on(bus: &EventBus) {
+    payload!(Probe);
+    idle(bus);
+    let info = bus.on(|_: &Event<Probe>| {});
+    clean(&bus.emit(Probe));
+    bus.off(&info);
+}
+
+/// A bus that runs as many events and handlers at once as it can.
+pub fn parallel(name: &str) -> EventBus {
+    let builder = EventBus::builder(name).event_concurrency(EventConcurrency::Parallel);
+    builder.handler_concurrency(HandlerConcurrency::Parallel).build().expect("a bus")
+}
+
+/// Options of a handler under this limit.
+pub fn limited(limit: &Limit) -> HandlerOptions {
+    HandlerOptions::new().limit(limit.clone())
+}
+
+/// Options of an event whose handlers have so many milliseconds each.
+pub fn capped(milliseconds: u64) -> EventOptions {
+    EventOptions::new().handler_timeout(ms(milliseconds))
+}
+
+/// So many milliseconds.
+pub const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// The context of the handler that calls.
+pub fn context() -> HandlerContext {
+    HandlerContext::current().expect("inside of a handler")
+}
+
+/// All that the batch reports from now on.
+pub fn tracked(batch: &Batch) -> Arc<Mutex<Vec<Progress>>> {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let keep = Arc::clone(&seen);
+    batch.on_progress(move |progress| lock(&keep).push(progress));
+    seen
+}
+
+/// Gives other threads the chance to do what they must not do now, for 2 ms at most. Asserts nothing, and nothing relies on how long it takes: on
+/// a busy machine a yield takes long, and is chance enough.
 pub fn linger() {
     let until = Instant::now() + Duration::from_millis(2);
     for _ in 0..50 {
@@ -276,27 +381,14 @@ impl Gauge {
     }
 }
 
-/// Registers a handler which logs `{name}_start`, runs `body`, and logs `{name}_end`.
-pub fn runs<P: Payload<Output = ()>>(
-    bus: &EventBus,
-    log: &Log,
-    name: &'static str,
-    body: impl Fn(&Event<P>) -> Result<(), WaitError> + Send + Sync + 'static,
-) {
-    let log = log.clone();
-    bus.on(move |event: &Event<P>| -> Result<(), WaitError> {
-        log.push(format_args!("{name}_start"));
-        body(event)?;
-        log.push(format_args!("{name}_end"));
-        Ok(())
-    });
+/// How many files this process has open. On Linux.
+pub fn open_files() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("a Linux /proc").count()
 }
 
-/// The event's completion, and that no handler of it failed.
-#[track_caller]
-pub fn clean<P: Payload>(event: &Event<P>) {
-    let event = done(event);
-    assert!(event.errors().is_empty(), "{event}: {:?}", event.errors());
+/// Bytes of anonymous memory that this process holds now. On Linux.
+pub fn held_bytes() -> usize {
+    process_status("RssAnon:") * 1024
 }
 
 /// A number of `/proc/self/status`: `RssAnon:` is the process's anonymous memory in kB.
@@ -306,7 +398,8 @@ pub fn process_status(name: &str) -> usize {
     line.trim().trim_end_matches("kB").trim().parse().expect("a number")
 }
 
-/// Runs `body` in a process in which no other test runs: what it measures of the process is its own. `test` is the calling test's name.
+/// Asserts that `body` passes in a process in which no other test runs, so that what it measures of the process is its own; waits for three
+/// times [`PATIENCE`] at most. `test` is the calling test's name.
 pub fn in_a_process_of_its_own(test: &str, body: impl FnOnce()) {
     const ALONE: &str = "THREADBUS_TEST_ALONE";
     if std::env::var_os(ALONE).is_some() {

@@ -75,6 +75,11 @@ pub fn bus(runtime: &Runtime, name: &str) -> EventBus {
     EventBus::builder(name).runtime(runtime).build().unwrap()
 }
 
+/// Options of a handler under this limit.
+pub fn limited(limit: &Limit) -> HandlerOptions {
+    HandlerOptions::new().limit(limit.clone())
+}
+
 pub fn free() -> EventOptions {
     EventOptions::new().concurrency(EventConcurrency::Parallel)
 }

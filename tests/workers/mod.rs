@@ -3,6 +3,7 @@
 //! The worker program is the test program itself: a pool starts it with the name of the one test that is none, but the worker's `main`.
 #![allow(dead_code, reason = "every test file uses its own part of this module")]
 
+pub mod commands;
 pub mod dir;
 
 use serde::{Deserialize, Serialize};
@@ -13,10 +14,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use threadbus::process::{self, PoolBuilder, ProcessPool};
-use threadbus::{
-    Event, EventBus, EventConcurrency, HandlerConcurrency, HandlerContext, HandlerError, HandlerFailure, Payload,
-    ResultError, Retry, event,
-};
+use threadbus::{Event, HandlerContext, HandlerError, HandlerFailure, Payload, ResultError, Retry, event};
 
 /// What a worker is to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -112,14 +110,6 @@ pub static TOUCHED: AtomicU32 = AtomicU32::new(0);
 /// A pool of this program as its own worker.
 pub fn pool() -> PoolBuilder {
     ProcessPool::builder().args(["worker_main", "--exact", "--nocapture", "--test-threads=1"])
-}
-
-/// A bus that handles as many events at once as it can.
-pub fn parallel() -> EventBus {
-    let bus = EventBus::builder("parallel")
-        .event_concurrency(EventConcurrency::Parallel)
-        .handler_concurrency(HandlerConcurrency::Parallel);
-    bus.build().expect("it can be built")
 }
 
 /// Returns at once, but in a worker.
@@ -243,8 +233,8 @@ pub fn exists(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
 }
 
-/// Whether it runs: a zombie that nobody has reaped yet does not.
-pub fn runs(pid: u32) -> bool {
+/// Whether the process runs: a zombie that nobody has reaped yet does not.
+pub fn is_running(pid: u32) -> bool {
     stat(pid).is_some_and(|(state, _, _)| state != 'Z' && state != 'X')
 }
 
@@ -259,7 +249,7 @@ pub fn with_command_line(part: &str) -> Vec<u32> {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         String::from_utf8_lossy(&line).replace('\0', " ").contains(part)
     };
-    processes().into_iter().filter(|pid| runs(*pid) && has(pid)).collect()
+    processes().into_iter().filter(|pid| is_running(*pid) && has(pid)).collect()
 }
 
 /// Our children that nobody has reaped.
