@@ -124,7 +124,7 @@ impl Worker {
                 slot.running = self.top.read();
             }
             if slot.running.attempt == 0 || !slot.is_live(&state) {
-                // An attempt that is over alarms nobody, however long its thread stays.
+                // An attempt that is over needs no alarm, however long its thread stays.
                 continue;
             }
             slot.take_due(now, &mut due);

@@ -1,4 +1,4 @@
-//! When every thread stands still and there can be no more: who runs the jobs that are left.
+//! When every thread stands still and there can be no more: which one runs the jobs that are left.
 //!
 //! A worker that waits runs what its wait needs on its own stack, and nothing else. Where no wait needs any, one of them fails.
 
