@@ -1,7 +1,7 @@
 //! Threads: the worker pool, the watch, and what the buses of one runtime share.
 //!
 //! Imports `sys`, `sync`, `event` and `rules`. Knows a bus only as a [`Bus`], as the [`Overseer`] of all of them, and as closures. The
-//! protocols of this room and of `bus` are in `README.md` beside this file.
+//! protocols of this room and of `bus` begin in `README.md`; `pool/README.md` and `watch/README.md` have their own.
 
 mod aftermath;
 mod assume_stack;

@@ -2,7 +2,7 @@
 //!
 //! Its thread starts when first needed, and ends when there is nothing left to watch. A timer that is taken back leaves nothing. A look goes
 //! with its reason: every few seconds the watch *sweeps*, that is, it looks at all stacks before their time, and comes again only to those on
-//! which an alarm is left. See `README.md` beside this file.
+//! which an alarm is left. See `watch/README.md`.
 
 use crate::runtime::aftermath::{Action, Aftermath, STACK, become_service_thread};
 use crate::runtime::crew::Crew;
