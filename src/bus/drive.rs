@@ -48,7 +48,7 @@ pub(crate) fn advance(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent
     after
 }
 
-/// The same on the stack of a handler that waits, or of a caller of `emit_now`: `places` is where in its hand the permits are.
+/// Drives on, on the stack of a handler that waits or of a caller of `emit_now`: `places` is where in its hand the permits are.
 pub(crate) fn advance_inline(
     bus: &Arc<BusCore>,
     worker: &Arc<Worker>,
@@ -60,7 +60,7 @@ pub(crate) fn advance_inline(
     let Some((slot, fixed)) = fix_handlers(bus, event, delivery, now) else { return After::Left };
     let under = Under::Hand(places);
     let after = Driver::new(bus, worker, event, delivery, &slot, fixed, Via::Inline, under, now).drive(None);
-    // The same, and what it ran under has yet to be given back.
+    // It may be the last to know a handler that was removed, and what it ran under has yet to be given back.
     frame::let_go(slot);
     after
 }
@@ -266,7 +266,7 @@ impl Driver<'_> {
         step
     }
 
-    /// The same for a handler with a limit.
+    /// The next step of a handler with a limit.
     #[cold]
     fn limited_step(&mut self, stack: Option<&mut Stack>, state: &mut State, invocation: usize, at: Stamp) -> Step {
         let in_use = state.place_is_in_use(self.delivery, invocation);

@@ -18,7 +18,7 @@ pub(crate) fn set_down_all() {
     set_down_all_but(&[]);
 }
 
-/// The same, but for some places in the hand.
+/// Gives up all that this thread has in hand but for some places.
 pub(crate) fn set_down_all_but(kept: &[usize]) {
     let holds: SmallVec<[(usize, Hold); 2]> = local(|local| {
         let held =

@@ -82,7 +82,7 @@ struct Snapshot {
     /// `None` for dynamic events, whose slots are looked up each time.
     payload: Option<TypeId>,
     slot: Option<Arc<TypeSlot>>,
-    /// The same once more: what the last delivery had, for the next one.
+    /// One more hold of it: what the last delivery had, for the next one.
     spare: Option<Arc<TypeSlot>>,
     /// Replaced ones. They may be the last to keep a handler, so they are dropped outside the lock.
     old: Vec<Arc<TypeSlot>>,
@@ -314,7 +314,7 @@ impl BusCore {
         }
     }
 
-    /// The same for a claim that stands in line.
+    /// What a claim that stands in line leaves to do outside of the lock.
     fn stands(self: &Arc<Self>, entry: &Entry) {
         let index = entry.delivery as usize;
         let cap = entry.event.state().lock().deliveries.get(index).map_or(NEVER, |d| d.cap());
