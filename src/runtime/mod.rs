@@ -1,7 +1,20 @@
 //! Threads: the worker pool, the watch, and what the buses of one runtime share.
 //!
-//! Imports `sys`, `sync`, `event` and `rules`. Knows a bus only as a [`Bus`], as the [`Overseer`] of all of them, and as closures. The
-//! protocols of this room and of `bus` begin in `README.md`; `pool/README.md` and `watch/README.md` have their own.
+//! The room imports `sys`, `sync`, `event` and `rules`. It knows a bus only as a [`Bus`], and all of them as an [`Overseer`]. Pages:
+//! `README.md` (the protocols of this room and of `bus`), `pool/README.md`, `watch/README.md`.
+//!
+//! From the ground up, each file importing from those above it:
+//!
+//! | files | what is there |
+//! | --- | --- |
+//! | `lane`, `slot`, `work`, `panics` | values that name no thread |
+//! | `worker` | a thread, and what a bus is to it: types that name each other |
+//! | `stack`, `pumps`, `assume_stack` | what a worker can do |
+//! | `job`, `needs`, `jobs` | what waits for a thread, and in which order |
+//! | `crew`, `aftermath`, `watch` | the threads of a runtime; the two that keep time |
+//! | `pool` | the threads that run jobs |
+//! | `waits`, `permits`, `limit_names`, `readers`, `stats` | what the buses of a runtime share |
+//! | `shared`, `handle`, `builder` | all of that, and its public handle |
 
 mod aftermath;
 mod assume_stack;
