@@ -161,7 +161,7 @@ impl DeadLetters {
         self.turns.range(turns).find_map(|(turn, number)| Some((*turn, kept(number)?.letter.clone())))
     }
 
-    /// Marks a letter, of which `handler` is to be run again; it is the caller's, and ends by [`succeeded`](Self::succeeded),
+    /// Marks a letter, of which `handler` is to be run again; it is the caller's, and ends by [`remove`](Self::remove),
     /// [`note`](Self::note) or [`release`](Self::release). False if it is gone, another thread redrives it, or `handler` has a letter of its
     /// own.
     pub(crate) fn begin(&mut self, letter: &DeadLetter, handler: &HandlerInfo, now: Stamp) -> bool {
