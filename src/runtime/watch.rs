@@ -296,7 +296,7 @@ impl Watch {
 
     fn look(self: &Arc<Self>, worker: &Weak<Worker>, now: Tick) {
         let Some(worker) = worker.upgrade() else { return };
-        let (due, bound) = worker.look(now);
+        let (due, bound) = worker.take_overdue(now);
         if bound != NEVER {
             self.look_at(bound, &worker);
         }
