@@ -188,7 +188,7 @@ impl Runtime {
         let readers = self.core.readers.lock().all();
         for reader in readers {
             while reader.is_awaited(&worker.bell) && clock::now() < deadline {
-                worker.rest(deadline, Serves::Awaited);
+                worker.serve_or_park(deadline, Serves::Awaited);
             }
         }
     }
@@ -227,7 +227,7 @@ impl Runtime {
     #[doc(hidden)]
     pub fn model_deadlines_pass(&self) {
         for worker in self.core.pool.all_workers() {
-            for (slot, what) in worker.look(clock::NEVER - 1).0 {
+            for (slot, what) in worker.take_overdue(clock::NEVER - 1).0 {
                 if what == crate::runtime::Overdue::Deadline && slot.running.deadline != clock::NEVER {
                     crate::bus::end::deadline::overdue(&worker, &slot, what);
                 }
@@ -481,7 +481,7 @@ impl BusCore {
         let Some(worker) = Worker::current() else { return };
         let _watch = self.watch(&worker.bell, Until::Change);
         while self.abandoned_here() > 0 && clock::now() < deadline {
-            worker.rest(deadline, Serves::Awaited);
+            worker.serve_or_park(deadline, Serves::Awaited);
         }
         worker.ends_wait();
     }

@@ -195,8 +195,8 @@ impl HomeBus for BusCore {
 ///
 /// When the last clone is dropped the bus takes nothing new, finishes what is queued in the background, and ends; a
 /// [manual](crate::BusBuilder::manual) one, which nobody can pump any more, cancels it. What is still
-/// queued when `main` returns is lost: [`Runtime::shutdown`] first. A handler that needs its bus asks the event
-/// ([`Event::bus`]) or captures a [`WeakBus`], so that the bus does not keep itself alive.
+/// queued when `main` returns is lost: [`Runtime::shutdown`](crate::Runtime::shutdown) first. A handler that needs its bus asks the event
+/// ([`Event::bus`](crate::Event::bus)) or captures a [`WeakBus`], so that the bus does not keep itself alive.
 ///
 /// ```
 /// use threadbus::{Event, EventBus, Payload};

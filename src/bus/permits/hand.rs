@@ -272,7 +272,7 @@ impl Permit {
                         continue;
                     }
                     in_vain = false;
-                    worker.listen(NEVER);
+                    worker.park(NEVER);
                 }
             }
         }

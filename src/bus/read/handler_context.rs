@@ -118,7 +118,7 @@ impl HandlerContext {
             if until != NEVER && clock::now() >= until {
                 return Ok(());
             }
-            if worker.rest(until, Serves::Awaited)
+            if worker.serve_or_park(until, Serves::Awaited)
                 && let Some(frame) = frame::top()
             {
                 // What ran on top may have given up what this handler keeps.

@@ -99,7 +99,7 @@ pub(crate) fn wait_for_locals(bus: &BusCore, deadline: Tick) {
     while bus.locals.load(Ordering::SeqCst) > 0 && clock::now() < deadline {
         worker.do_chores();
         let soon = clock::after(clock::now(), Duration::from_millis(1));
-        worker.rest(soon.min(deadline), Serves::Awaited);
+        worker.serve_or_park(soon.min(deadline), Serves::Awaited);
     }
     worker.ends_wait();
 }

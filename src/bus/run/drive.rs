@@ -199,7 +199,7 @@ impl Driver<'_> {
             return step;
         }
         if !matches!(ended, Ended::Lost) {
-            self.worker.rest_top();
+            self.worker.end_top();
         }
         drop(state);
         self.unseat();
@@ -218,7 +218,7 @@ impl Driver<'_> {
     fn next(&mut self, stack: Option<&mut Stack>, state: &mut State, at: Stamp) -> Step {
         let step = self.next_step(stack, state, at);
         if self.on_stack && !matches!(step, Step::Run) {
-            self.worker.rest_top();
+            self.worker.end_top();
         }
         step
     }

@@ -32,7 +32,7 @@ impl Worker {
         look: Tick,
         needs: impl FnOnce() -> Needs,
     ) {
-        let rest = || self.rest(until.min(look), Serves::All);
+        let rest = || self.serve_or_park(until.min(look), Serves::All);
         if self.is_outside() {
             rest();
         } else {
@@ -44,7 +44,7 @@ impl Worker {
     pub(crate) fn sit_still(self: &Arc<Self>, runtime: &RuntimeCore, until: Tick) {
         self.serves.store(false, Ordering::Relaxed);
         runtime.pool.suspend(self);
-        self.listen(until);
+        self.park(until);
         runtime.pool.resume(self);
     }
 

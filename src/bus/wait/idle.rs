@@ -135,10 +135,11 @@ impl BusCore {
                         break Rested::Never(chain);
                     }
                     let needs = || Needs::bus(self.lane);
-                    worker.suspended(&frame.bus.runtime, deadline, needs, || worker.rest(deadline, Serves::All));
+                    worker
+                        .suspended(&frame.bus.runtime, deadline, needs, || worker.serve_or_park(deadline, Serves::All));
                 }
                 None if self.is_stuck(worker) => break Rested::Stuck,
-                None => drop(worker.rest(deadline, Serves::All)),
+                None => drop(worker.serve_or_park(deadline, Serves::All)),
             }
         };
         drop(sitting);

@@ -139,10 +139,10 @@ fn wait_outside(
                 runtime.pool.list(worker);
                 let needs = || claimable::needs_of(event, true, &runtime);
                 if worker.serve_if_starved(&runtime, needs) != Rested::Served {
-                    worker.rest(deadline, Serves::All);
+                    worker.serve_or_park(deadline, Serves::All);
                 }
             }
-            (_, Some(worker)) => drop(worker.rest(deadline, Serves::All)),
+            (_, Some(worker)) => drop(worker.serve_or_park(deadline, Serves::All)),
             (_, None) => drop(bell.wait(deadline)),
         }
     }
@@ -524,7 +524,7 @@ impl Jump {
                         });
                         // In order: what it waits for may be queued on another manual bus of this thread.
                         let serves = if in_order { Serves::All } else { Serves::Awaited };
-                        self.worker.rest(self.deadline, serves)
+                        self.worker.serve_or_park(self.deadline, serves)
                     });
                     if rested == Rested::NoThread {
                         // This thread must get back what it set down for them.

@@ -79,10 +79,10 @@ impl Seat {
                 return Parked::TimedOut;
             }
             let Some(frame) = &self.frame else {
-                self.worker.rest(deadline, Serves::All);
+                self.worker.serve_or_park(deadline, Serves::All);
                 continue;
             };
-            let rest = || self.worker.rest(deadline, Serves::Awaited);
+            let rest = || self.worker.serve_or_park(deadline, Serves::Awaited);
             // What it waits for may come from anywhere, so there is nothing that it could run itself.
             let rested = self.worker.suspended(&frame.bus.runtime, deadline, Needs::default, rest);
             // What ran on top may have given up what this handler keeps.

@@ -39,7 +39,7 @@ pub(crate) fn take_back(worker: &Arc<Worker>, frame: &Frame, awaited: &AnyEvent)
                 runtime.ring_parked(|_| true);
             }
             let needs = || Needs { all_holders: true, ..claimable::needs_of(&of, true, runtime) };
-            worker.suspended(runtime, NEVER, needs, || worker.rest(NEVER, Serves::Awaited));
+            worker.suspended(runtime, NEVER, needs, || worker.serve_or_park(NEVER, Serves::Awaited));
         }
     }
 }
