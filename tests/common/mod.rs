@@ -9,6 +9,7 @@
 //! | [`within`] | that a closure returns, on a thread of its own | what it is given |
 //! | [`Gate::wait`] | that the gate is opened | [`PATIENCE`] |
 //! | [`works_on`] | that the bus becomes idle, and a new handler runs on it and does not fail | twice [`PATIENCE`] |
+//! | [`works_on_beside`] | that it does so beside handlers that stand at a gate, and when they have returned | five times [`PATIENCE`] |
 //! | [`in_order`], [`Log::position`] | that entries are in a log, and in which order | nothing |
 //! | [`linger`] | nothing: lets other threads run, so that what must not happen has the chance to | 2 ms |
 //! | [`in_a_process_of_its_own`] | that the test passes in a process without other tests | three times [`PATIENCE`] |
@@ -299,11 +300,23 @@ pub fn stands<P: Payload<Output = ()>>(bus: &EventBus) -> (Gate, Gate) {
 /// Asserts that the bus becomes idle, and that a new handler runs on it and does not fail; waits for twice [`PATIENCE`] at most.
 #[track_caller]
 pub fn works_on(bus: &EventBus) {
-    payload!(Probe);
+    payload!(FollowUp);
     idle(bus);
-    let info = bus.on(|_: &Event<Probe>| {});
-    clean(&bus.emit(Probe));
+    let info = bus.on(|_: &Event<FollowUp>| {});
+    clean(&bus.emit(FollowUp));
     bus.off(&info);
+}
+
+/// Asserts that the bus becomes idle and works on though the gate is closed, and again when it is opened, and that no thread is abandoned then;
+/// each step waits for [`PATIENCE`] at most. Opens the gate.
+#[track_caller]
+pub fn works_on_beside(bus: &EventBus, gate: &Gate) {
+    idle(bus);
+    assert!(!gate.is_open(), "nobody opened the gate: the bus did not wait for it");
+    works_on(bus);
+    gate.open();
+    eventually(|| bus.runtime().stats().abandoned == 0);
+    works_on(bus);
 }
 
 /// A bus that runs as many events and handlers at once as it can.
