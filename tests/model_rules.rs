@@ -28,7 +28,7 @@ mod sys {
 }
 
 use cap::Cap;
-use semaphore::{Place, Semaphore, Ticket};
+use semaphore::{Position, Semaphore, Ticket, WhileSetDown};
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Debug;
 use sync::{Rank, Token};
@@ -69,8 +69,8 @@ fn walk<Real, Rules: Clone + Ord, Step: Copy + Debug>(
     }
 }
 
-/// A place, the token, and who lends.
-type Wish = (Place, Name, Option<Name>);
+/// A position in line, the token, and who lends.
+type Wish = (Position, Name, Option<Name>);
 
 #[derive(Clone, Copy, Debug)]
 enum Permit {
@@ -122,9 +122,9 @@ impl PermitRules {
 
     fn try_take(&mut self, (place, name, under): Wish) -> bool {
         let first = match place {
-            Place::First => true,
-            Place::Front => !self.line.iter().any(|t| t.0),
-            Place::Entry => self.line.is_empty() && !self.is_kept(),
+            Position::First => true,
+            Position::Front => !self.line.iter().any(|t| t.0),
+            Position::Entry => self.line.is_empty() && !self.is_kept(),
         };
         if !self.holds(name) && (self.lends(under) || first && self.has_room_for(None)) {
             self.admit(name, under);
@@ -135,14 +135,15 @@ impl PermitRules {
     fn stand(&mut self, (place, name, under): Wish) -> Option<()> {
         let later = self.line.iter().any(|t| t.1 == name);
         let has_begun = later || self.holds(name);
-        if self.line.len() == 2 || place == Place::Entry && has_begun || self.line.iter().any(|t| t.1 == name && t.3) {
+        if self.line.len() == 2 || place == Position::Entry && has_begun || self.line.iter().any(|t| t.1 == name && t.3)
+        {
             return None;
         }
         let fronts = self.line.iter().filter(|t| t.0).count();
         let (front, at) = match place {
-            Place::First => (true, 0),
-            Place::Front => (true, fronts),
-            Place::Entry => (false, self.line.len()),
+            Position::First => (true, 0),
+            Position::Front => (true, fronts),
+            Position::Entry => (false, self.line.len()),
         };
         self.line.insert(at, (front, name, under, later));
         Some(())
@@ -273,7 +274,7 @@ fn exhaustive_a_permit_goes_to_whom_the_rules_give_it() {
     for name in NAMES {
         // Who comes later may be lent to by who came before.
         for under in [None].into_iter().chain((1..name).map(Some)) {
-            for place in [Place::First, Place::Front, Place::Entry] {
+            for place in [Position::First, Position::Front, Position::Entry] {
                 steps.extend([Permit::TryTake((place, name, under)), Permit::Stand((place, name, under))]);
             }
         }
@@ -284,7 +285,13 @@ fn exhaustive_a_permit_goes_to_whom_the_rules_give_it() {
     }
     for (capacity, kept) in [(1, true), (1, false), (2, true)] {
         let start = PermitRules { capacity, kept, holders: vec![], given_up: BTreeSet::new(), line: vec![] };
-        walk(|| Semaphore::new(capacity, kept), start, &steps, permit_step, PermitRules::step);
+        walk(
+            || Semaphore::new(capacity, if kept { WhileSetDown::Kept } else { WhileSetDown::Passed }),
+            start,
+            &steps,
+            permit_step,
+            PermitRules::step,
+        );
     }
 }
 

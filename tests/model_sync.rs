@@ -109,7 +109,7 @@ use cap::Cap;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use loom::thread;
-use semaphore::{Granted, Place, Semaphore, Ticket};
+use semaphore::{Granted, Position, Semaphore, Ticket, WhileSetDown};
 use sync::{Rank, Token};
 use sys::clock::NEVER;
 use sys::sync::Mutex;
@@ -186,7 +186,7 @@ struct Room {
 impl Room {
     fn new(kept: bool) -> Arc<Room> {
         let bells = [Bell::new(), Bell::new(), Bell::new()];
-        let permit = Mutex::new(Semaphore::new(1, kept));
+        let permit = Mutex::new(Semaphore::new(1, if kept { WhileSetDown::Kept } else { WhileSetDown::Passed }));
         Arc::new(Room { permit, bells, inside: AtomicUsize::new(0), suspended: AtomicBool::new(false) })
     }
 
@@ -194,14 +194,14 @@ impl Room {
         granted.into_iter().for_each(|who| self.bells[who].ring());
     }
 
-    fn take(&self, who: usize, place: Place) {
+    fn take(&self, who: usize, position: Position) {
         let own = token(who as u64 + 1);
         let granted = {
             let mut permit = self.permit.lock();
-            if permit.try_take(place, own, None) {
+            if permit.try_take(position, own, None) {
                 return;
             }
-            permit.stand(place, Ticket { token: own, under: None, rank: Rank::NONE, turn: who })
+            permit.stand(position, Ticket { token: own, under: None, rank: Rank::NONE, turn: who })
         };
         self.hand_over(granted);
         while !self.permit.lock().holds(own) {
@@ -230,12 +230,12 @@ fn exhaustive_a_permit_is_handed_from_one_to_the_next() {
         let others = [1, 2].map(|who| {
             let room = Arc::clone(&room);
             thread::spawn(move || {
-                room.take(who, Place::Entry);
+                room.take(who, Position::Entry);
                 room.work();
                 room.leave(who);
             })
         });
-        room.take(0, Place::Entry);
+        room.take(0, Position::Entry);
         room.work();
         room.leave(0);
         for other in others {
@@ -251,18 +251,18 @@ fn exhaustive_who_gives_a_turn_up_for_a_wait_takes_it_back_before_anything_start
         let room = Room::new(true);
         let other = Arc::clone(&room);
         let starter = thread::spawn(move || {
-            other.take(1, Place::Entry);
+            other.take(1, Position::Entry);
             other.work();
             other.leave(1);
         });
-        room.take(0, Place::Entry);
+        room.take(0, Position::Entry);
         let granted = {
             let mut permit = room.permit.lock();
             room.suspended.store(true, Relaxed);
             permit.set_down(token(1))
         };
         room.hand_over(granted);
-        room.take(0, Place::Front);
+        room.take(0, Position::Front);
         room.suspended.store(false, Relaxed);
         room.leave(0);
         starter.join().unwrap();

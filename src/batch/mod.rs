@@ -8,7 +8,10 @@
 //! event if that may run such code, else on a pool thread. Imports `sys`, `sync`, `event`, `runtime` and `bus`. Exports [`Batch`] and
 //! [`Progress`], and hangs [`EventBus::batch`] on the bus from above.
 
+mod progress;
 mod tally;
+
+pub use progress::Progress;
 
 use crate::bus::{EventBus, Parked, Seat, is_forbidden, may_block};
 use crate::event::{AnyEvent, Event, EventOptions, Payload, WaitError};
@@ -44,7 +47,7 @@ impl EventBus {
 
 /// The events one piece of code emitted together: wait for these, not for the whole bus.
 ///
-/// Made by [`EventBus::batch`]. Clones share it. It can be added to at any time, also while somebody waits; dropping it changes nothing for its
+/// Made by [`EventBus::batch`]. Clones share it. It can be added to at any time, also while a thread waits for it; dropping it changes nothing for its
 /// events.
 ///
 /// ```
@@ -66,7 +69,7 @@ pub struct Batch {
     tally: Arc<Held>,
 }
 
-/// What the clones of a batch share; with the last of them goes what nobody could ask for any more.
+/// What the clones of a batch share. Dropped with the last of them: nothing can be asked of the batch any more.
 struct Held(Arc<Tally>);
 
 impl Deref for Held {
@@ -83,36 +86,6 @@ impl Drop for Held {
     }
 }
 
-/// How far a [`Batch`] is, in steps ([`EventOptions::steps`]). `failed` and `never_ran` count events.
-///
-/// ```
-/// use threadbus::{EventBus, OnFull, Payload};
-/// struct Job;
-/// impl Payload for Job { type Output = (); }
-///
-/// let bus = EventBus::builder("small").queue_capacity(2, OnFull::Reject).build()?;
-/// bus.pause();
-/// let batch = bus.batch();
-/// batch.extend((0..10).map(|_| Job));
-/// bus.resume();
-/// let progress = batch.wait()?;
-/// assert_eq!((progress.completed, progress.failed, progress.never_ran), (10, 0, 8));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// Steps of the events that are complete. One that was refused, cancelled or dropped is complete, and also counted in `never_ran`.
-    pub completed: usize,
-    /// Steps of all events added so far.
-    pub total: usize,
-    /// Completed events of which a handler failed, after all its attempts; events, not steps. Being given up for a reason outside of it (a
-    /// `cancel`, a lost `first`, a parent's timeout, a shutdown) is no failure of a handler.
-    pub failed: usize,
-    /// Completed events of which no handler started: refused, cancelled or dropped before; events, not steps.
-    pub never_ran: usize,
-}
-
 impl Batch {
     /// Emits on the batch's bus, and adds the event.
     ///
@@ -121,7 +94,7 @@ impl Batch {
         self.added(self.bus.emit(payload))
     }
 
-    /// The same, with options of its own.
+    /// Emits with options of the event's own, and adds the event.
     pub fn emit_with<P: Payload>(&self, payload: P, options: EventOptions) -> Event<P> {
         self.added(self.bus.emit_with(payload, options))
     }
@@ -193,7 +166,7 @@ impl Batch {
         self.wait_until(NEVER, Duration::MAX)
     }
 
-    /// The same, for so long at most. Gives up waiting, not the events.
+    /// Waits as [`wait`](Batch::wait) does, for so long at most. Gives up waiting, not the events.
     ///
     /// # Errors
     /// As [`wait`](Batch::wait), and [`WaitError::Timeout`].
@@ -232,7 +205,7 @@ impl Batch {
             if jumps {
                 self.jump(deadline, timeout)?;
             }
-            // What is added meanwhile may stand behind this handler in its queue.
+            // An event that is added meanwhile may stand behind this handler in its queue.
             let ready = || self.tally.is_settled() || jumps && self.tally.has_incomplete();
             match seat.park(deadline, || self.tally.in_words(), ready) {
                 Parked::Ready if self.tally.is_settled() => return Ok(self.progress()),
@@ -243,7 +216,7 @@ impl Batch {
         }
     }
 
-    /// Inside a handler: the events one after another, until none is incomplete.
+    /// Inside a handler: waits for the events one after another, until none is incomplete.
     #[track_caller]
     fn jump(&self, deadline: Tick, timeout: Duration) -> Result<(), WaitError> {
         while let Some(event) = self.tally.first_incomplete() {

@@ -1,6 +1,6 @@
-//! What a batch counts, and whom it tells.
+//! What a batch counts, and how it tells its trackers and waiters.
 
-use crate::batch::Progress;
+use crate::batch::progress::Progress;
 use crate::bus::{callback_apart, is_own, local};
 use crate::event::{AnyEvent, CompletionHook, ContextMap, Outcome, Unrun, Watcher, marked};
 use crate::runtime::{Job, Lane, RuntimeCore, Worker};
@@ -18,22 +18,22 @@ pub(crate) struct Tally {
     /// No other batch of the process has it.
     number: u64,
     state: Mutex<State>,
-    /// Where reports are run, should an event complete on a thread that may not.
+    /// Has threads for reports, should an event complete on a thread that may not run them.
     runtime: Arc<RuntimeCore>,
     me: Weak<Tally>,
 }
 
 struct State {
     progress: Progress,
-    /// Not complete yet, with their steps, in emit order.
+    /// Events that are not complete yet, in emit order.
     open: BTreeMap<Stamp, Open>,
-    /// Each with the context of who added it.
+    /// Each with the context of the code that added it.
     trackers: Vec<(Tracker, Option<Arc<ContextMap>>)>,
     /// Completions that trackers have not been told of.
     untold: VecDeque<Untold>,
-    /// Somebody tells them, and has the trackers.
+    /// A thread tells them, and has the trackers out of here.
     telling: bool,
-    /// As last told.
+    /// What trackers were last told.
     told: Progress,
     waiters: Vec<Arc<Bell>>,
     /// It has events that a logger has emitted.
@@ -61,8 +61,6 @@ enum How {
     NeverRan,
 }
 
-const NOTHING: Progress = Progress { completed: 0, total: 0, failed: 0, never_ran: 0 };
-
 impl Tally {
     pub(crate) fn new(runtime: &Arc<RuntimeCore>) -> Arc<Tally> {
         Arc::new_cyclic(|me| Tally {
@@ -70,12 +68,12 @@ impl Tally {
             me: Weak::clone(me),
             runtime: Arc::clone(runtime),
             state: Mutex::new(State {
-                progress: NOTHING,
+                progress: Progress::NOTHING,
                 open: BTreeMap::new(),
                 trackers: Vec::new(),
                 untold: VecDeque::new(),
                 telling: false,
-                told: NOTHING,
+                told: Progress::NOTHING,
                 waiters: Vec::new(),
                 unlogged: false,
             }),
@@ -96,7 +94,7 @@ impl Tally {
             state.unlogged |= event.head().is_from_logger();
             state.open.insert(event.head().stamp(), Open { event: event.clone(), steps });
             state.progress.total = state.progress.total.saturating_add(steps);
-            // A handler that waits lets it jump.
+            // A handler that waits lets the new event jump the queue.
             state.ring();
         }
         let hooked = {
@@ -111,7 +109,7 @@ impl Tally {
         }
     }
 
-    /// Nobody asks any more: unless trackers still want to know, the events forget it.
+    /// The last handle is gone: unless trackers are still to be told, the events forget the batch.
     pub(crate) fn let_go(self: &Arc<Self>) {
         let open = {
             let mut state = self.state.lock();
@@ -150,22 +148,22 @@ impl Tally {
         }
     }
 
-    /// All counted out, and everybody told.
+    /// True when all events are counted out and all trackers told.
     pub(crate) fn is_settled(&self) -> bool {
         self.state.lock().is_settled()
     }
 
-    /// Rings `bell` when it may be settled, until the guard goes.
+    /// Rings `bell` when the batch may be settled, until the guard is dropped.
     pub(crate) fn wait_with(&self, bell: &Arc<Bell>) -> WaitGuard<'_> {
         self.state.lock().waiters.push(Arc::clone(bell));
         WaitGuard { tally: self, bell: Arc::clone(bell) }
     }
 
-    /// Counts a completed event out. True if there is something to tell: the caller does.
+    /// Counts a completed event out. True if the caller must call [`tell`](Tally::tell).
     fn count(&self, event: &AnyEvent) -> bool {
         let how = how(event);
         let mut state = self.state.lock();
-        // Whoever completed it has it too, so this is not the last of it.
+        // The thread that completed the event keeps it, so it is not dropped here, under the lock.
         let Some(Open { steps, .. }) = state.open.remove(&event.head().stamp()) else { return false };
         state.progress.count(steps, how);
         if state.telling || !state.trackers.is_empty() {
@@ -179,13 +177,13 @@ impl Tally {
         must_tell
     }
 
-    /// Tells the trackers, until there is nothing left to tell. By whoever set `telling`.
+    /// Tells the trackers until nothing is left to tell. Called by the thread that has set `telling`.
     fn tell(&self) {
         let mut trackers = Vec::new();
         loop {
             let (progress, unlogged) = {
                 let mut state = self.state.lock();
-                // Those added meanwhile come last.
+                // Trackers that were added meanwhile come last.
                 trackers.append(&mut state.trackers);
                 let Some(progress) = state.next_report() else {
                     state.trackers = trackers;
@@ -197,7 +195,7 @@ impl Tally {
             };
             for (tracker, context) in &mut trackers {
                 let context = if unlogged { Some(marked(context.as_ref())) } else { context.clone() };
-                // Whichever handler's thread it happens to come on, it is not part of that.
+                // The tracker is no part of the handler on whose thread it happens to run.
                 let told = callback_apart(context, || tracker(progress));
                 if let (Err(panic), false) = (told, unlogged) {
                     logging::later!(Error, move || format!("a batch's progress tracker panicked: {panic}"));
@@ -235,7 +233,7 @@ impl State {
         }
     }
 
-    /// One event with no steps is counted, but not worth a report.
+    /// What to tell next. An event of 0 steps is counted, but not worth a report.
     fn next_report(&mut self) -> Option<Progress> {
         loop {
             let next = self.untold.front_mut()?;
@@ -274,7 +272,7 @@ impl CompletionHook for Tally {
     }
 }
 
-/// Of an event that is complete.
+/// How a complete event went.
 fn how(event: &AnyEvent) -> How {
     let state = event.state().lock();
     if state.rejected().is_some() || state.unrun() != Unrun::No {

@@ -22,7 +22,7 @@ impl BusCore {
         self.settle(entered)
     }
 
-    /// The same for an event without a type of ours.
+    /// Emits an event without a type of ours.
     pub(crate) fn emit_dynamic(
         self: &Arc<Self>,
         options: EventOptions,

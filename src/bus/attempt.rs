@@ -1,7 +1,7 @@
 //! One attempt of one handler on the calling thread: the user's code, and how it ended.
 
 use crate::bus::complete::ring_watchers;
-use crate::bus::drive::{Driver, Via};
+use crate::bus::driver::{Driver, Via};
 use crate::bus::first::end_losers;
 use crate::bus::frame;
 use crate::bus::limits;

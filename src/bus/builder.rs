@@ -9,14 +9,13 @@ use crate::bus::middleware::Middleware;
 use crate::bus::settings::BusOptions;
 use crate::event::{
     BuildError, BusId, BusIdentity, EventConcurrency, Fairness, HandlerCompletion, HandlerConcurrency, HistoryPolicy,
-    JsonLimits, Notices, OnFull, Retry,
+    HomeBus, JsonLimits, Notices, OnFull, Retry,
 };
 use crate::rules::{BusDefaults, HealthWindow, TokenBucket};
 use crate::runtime::{Runtime, Worker};
 use crate::sys::random::IdMaker;
 use crate::sys::sync::atomic::AtomicU64;
 use crate::sys::{clock, random};
-use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -443,7 +442,7 @@ impl BusBuilder {
         };
         frame::surround_loggers();
         let core = Arc::new_cyclic(|weak: &Weak<BusCore>| {
-            let link: Weak<dyn Any + Send + Sync> = weak.clone();
+            let link: Weak<dyn HomeBus> = weak.clone();
             let notices = (!middlewares.is_empty()).then(Notices::default);
             let identity = Arc::new(BusIdentity { id, name, label, link, ids: IdMaker::new(), notices, refusals });
             let runtime = Arc::clone(&runtime.core);

@@ -215,7 +215,7 @@ pub(crate) fn shut_down_delivery(event: &AnyEvent, index: usize) -> bool {
     give_up_delivery(event, index, &Cause::new(CauseKind::Shutdown, event.head().id(), event.body().event_type()))
 }
 
-/// The same with the last handle of a bus that only its application could run.
+/// Ends one delivery with the last handle of a bus that only its application could run.
 pub(crate) fn drop_delivery(event: &AnyEvent, index: usize, label: &str) -> bool {
     give_up_delivery(event, index, &gone(event, label))
 }

@@ -14,16 +14,17 @@ use crate::bus::set_aside::{Lingering, SetAside, Waiting};
 use crate::bus::settings::BusOptions;
 use crate::bus::tree::Tree;
 use crate::bus::upcasters::Upcasters;
-use crate::event::{AnyEvent, BusIdentity, HistoryPolicy, TurnKind};
+use crate::event::{AnyEvent, BusIdentity, HistoryPolicy, HomeBus, TurnKind};
 use crate::rules::{BusDefaults, DeadLetters, Lanes, Rarely, TokenBucket};
-use crate::runtime::{Lane, PermitKind, RuntimeCore, Turn};
-use crate::sync::{Bell, Rank, Semaphore, Spin, Token};
+use crate::runtime::{Lane, PermitKind, RuntimeCore, Wakeup};
+use crate::sync::{Bell, Rank, Semaphore, Spin, Token, WhileSetDown};
 use crate::sys::channel::{Receiver, Sender};
 use crate::sys::clock::Stamp;
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, AtomicUsize};
 use crate::sys::{thread, unwind};
 use smallvec::SmallVec;
+use std::any::Any;
 use std::sync::{Arc, OnceLock, Weak};
 
 /// A queued delivery.
@@ -66,8 +67,8 @@ pub(crate) struct Run {
     pub(crate) lanes: Lanes<Entry>,
     /// Events that need no turn; runners take them.
     pub(crate) free: Lanes<Entry>,
-    pub(crate) event: Semaphore<Turn>,
-    pub(crate) handler: Semaphore<Turn>,
+    pub(crate) event: Semaphore<Wakeup>,
+    pub(crate) handler: Semaphore<Wakeup>,
     /// By `pause()`.
     pub(crate) paused: usize,
     /// Attempts of other buses' handlers that are in a jump onto this one.
@@ -81,7 +82,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) fn semaphore(&mut self, kind: PermitKind) -> &mut Semaphore<Turn> {
+    pub(crate) fn semaphore(&mut self, kind: PermitKind) -> &mut Semaphore<Wakeup> {
         match kind {
             PermitKind::Event => &mut self.event,
             PermitKind::Handler => &mut self.handler,
@@ -171,6 +172,12 @@ pub(crate) struct Alive {
 impl Alive {
     pub(crate) fn new(core: &Arc<BusCore>) -> Arc<Alive> {
         Arc::new(Alive { core: Arc::downgrade(core) })
+    }
+}
+
+impl HomeBus for BusCore {
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
     }
 }
 
@@ -288,8 +295,8 @@ impl BusCore {
             run: Mutex::new(Run {
                 lanes: Lanes::new(options.fairness),
                 free: Lanes::new(options.fairness),
-                event: Semaphore::new(1, true),
-                handler: Semaphore::new(1, false),
+                event: Semaphore::new(1, WhileSetDown::Kept),
+                handler: Semaphore::new(1, WhileSetDown::Passed),
                 paused: 0,
                 jumps: SmallVec::new(),
                 loop_set_aside: false,
@@ -324,7 +331,7 @@ impl BusCore {
 
     /// The bus that an event knows by its identity, if it is still there.
     pub(crate) fn of(identity: &BusIdentity) -> Option<Arc<BusCore>> {
-        identity.link.upgrade()?.downcast::<BusCore>().ok()
+        identity.link.upgrade()?.into_any().downcast().ok()
     }
 
     /// Those that are still there.

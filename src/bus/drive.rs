@@ -2,83 +2,25 @@
 
 use crate::bus::attempt::{self, Ended, Returned};
 use crate::bus::core::BusCore;
-use crate::bus::duties::{Duties, conclude};
+use crate::bus::driver::{After, Driver, Ran, Via, Wanted};
+use crate::bus::duties::conclude;
 use crate::bus::finish::finish;
-use crate::bus::frame::{self, Frame, Holding, Places, Under};
+use crate::bus::frame::{self, Places, Under};
 use crate::bus::hand;
 use crate::bus::helpers::{other_cores, starts_alone};
-use crate::bus::limits;
+use crate::bus::limited;
+use crate::bus::own_permit::permit_for;
 use crate::bus::permit::delivery_token;
-use crate::bus::start::{Attempt, Fixed, Start, fix_handlers, needs_permit};
+use crate::bus::start::{Attempt, fix_handlers, needs_permit};
 use crate::bus::tell;
 use crate::bus::turn::{release_delivery, submit_resume};
-use crate::event::{
-    AnyEvent, Cause, CauseKind, ContextMap, Delivery, DeliveryPhase, HandlerFailure, HandlerMode, Outcome, RecordPhase,
-    State, TypeSlot,
-};
+use crate::event::{AnyEvent, DeliveryPhase, HandlerMode, RecordPhase, State};
 use crate::rules::{ALONE, QUICK};
 use crate::runtime::{Stack, Worker};
-use crate::sys::clock::{self, NEVER, Stamp, Tick};
+use crate::sync::Token;
+use crate::sys::clock::{self, Stamp, Tick};
 use crate::sys::unwind;
 use std::sync::Arc;
-use std::time::Duration;
-
-mod own_permit;
-pub(crate) use own_permit::go_on_with_permit;
-
-/// Who drives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Via {
-    /// The bus's loop: releases what the delivery held together with its next start.
-    Loop,
-    /// A pool job, which goes on as the loop if the delivery carried it.
-    Job,
-    /// The stack of a handler that waits, or of a caller of `emit_now`: it releases by itself.
-    Inline,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum After {
-    /// This call brought the delivery to its end, at that time.
-    Done(Tick),
-    /// Somebody else will, or has.
-    Left,
-}
-
-/// One thread's part in a delivery.
-pub(crate) struct Driver<'a> {
-    pub(crate) bus: &'a Arc<BusCore>,
-    pub(crate) worker: &'a Arc<Worker>,
-    pub(crate) event: &'a AnyEvent,
-    pub(crate) delivery: usize,
-    pub(crate) slot: &'a TypeSlot,
-    pub(crate) fixed: Fixed,
-    pub(crate) via: Via,
-    /// The end of the handler before is the start of the next, unless something blocked in between.
-    pub(crate) now: Tick,
-    /// Since when this thread has been at it.
-    since: Tick,
-    /// What was started last.
-    pub(crate) attempt: Attempt,
-    /// What the delivery's handlers run under, while no frame of this driver has it.
-    under: Under,
-    /// On top of something else, and none of its frames on the thread: what user code does here is a callback's.
-    between: bool,
-    /// This driver's frame is on the thread, and its slot on the worker's stack; with the context it found there.
-    seated: Option<Option<Arc<ContextMap>>>,
-    on_stack: bool,
-    /// The frame's own hold of the bus, while it is not seated.
-    pub(crate) spare: Option<Arc<BusCore>>,
-    /// What the delivery held of its handlers, once it is over; the loop's driver leaves it to the loop.
-    pub(crate) held: Option<Arc<TypeSlot>>,
-    /// What a locked step leaves to do afterwards; here, since moving it through return values takes longer than the step.
-    owed: Duties,
-}
-
-enum Ran {
-    Done { carries_loop: bool },
-    Left,
-}
 
 #[derive(Clone, Copy)]
 enum Step {
@@ -95,14 +37,6 @@ enum Step {
     Nothing,
 }
 
-#[derive(Clone, Copy)]
-pub(crate) struct Wanted {
-    pub(crate) invocation: usize,
-    /// How often it was tried.
-    pub(crate) attempt: u32,
-    mode: HandlerMode,
-}
-
 /// Drives on from wherever the delivery stands.
 pub(crate) fn advance(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent, delivery: usize, via: Via) -> After {
     let now = clock::now();
@@ -114,7 +48,7 @@ pub(crate) fn advance(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent
     after
 }
 
-/// The same on the stack of a handler that waits, or of a caller of `emit_now`: `places` is where in its hand the permits are.
+/// Drives on, on the stack of a handler that waits or of a caller of `emit_now`: `places` is where in its hand the permits are.
 pub(crate) fn advance_inline(
     bus: &Arc<BusCore>,
     worker: &Arc<Worker>,
@@ -126,45 +60,31 @@ pub(crate) fn advance_inline(
     let Some((slot, fixed)) = fix_handlers(bus, event, delivery, now) else { return After::Left };
     let under = Under::Hand(places);
     let after = Driver::new(bus, worker, event, delivery, &slot, fixed, Via::Inline, under, now).drive(None);
-    // The same, and what it ran under has yet to be given back.
+    // It may be the last to know a handler that was removed, and what it ran under has yet to be given back.
     frame::let_go(slot);
     after
 }
 
-impl<'a> Driver<'a> {
-    #[expect(clippy::too_many_arguments, reason = "the parts of one struct, by the one function that puts it together")]
-    pub(crate) fn new(
-        bus: &'a Arc<BusCore>,
-        worker: &'a Arc<Worker>,
-        event: &'a AnyEvent,
-        delivery: usize,
-        slot: &'a TypeSlot,
-        fixed: Fixed,
-        via: Via,
-        under: Under,
-        now: Tick,
-    ) -> Self {
-        Driver {
-            bus,
-            worker,
-            event,
-            delivery,
-            slot,
-            fixed,
-            via,
-            now,
-            since: now,
-            attempt: Attempt::default(),
-            under,
-            between: false,
-            seated: None,
-            on_stack: false,
-            spare: None,
-            held: None,
-            owed: Duties::default(),
-        }
-    }
+/// A ticket's turn has come, on a thread of the pool: the invocation's permit, which `token` holds, is there.
+pub(crate) fn go_on_with_permit(
+    bus: &Arc<BusCore>,
+    worker: &Arc<Worker>,
+    (event, delivery): (&AnyEvent, usize),
+    (invocation, mode): (usize, HandlerMode),
+    token: Token,
+) {
+    let (now, permit) = (clock::now(), permit_for(bus, mode));
+    let Some((slot, fixed)) = fix_handlers(bus, event, delivery, now) else {
+        permit.release(token);
+        return;
+    };
+    let mut driver = Driver::new(bus, worker, event, delivery, &slot, fixed, Via::Job, Under::Delivery, now);
+    let goes_on = driver.start_set_aside(invocation, Some((permit, token)));
+    let ran = if goes_on { driver.run(None) } else { Ran::Left };
+    driver.leave(ran);
+}
 
+impl Driver<'_> {
     /// `started`: its first handler, if the claim has started it.
     pub(crate) fn drive(&mut self, started: Option<Attempt>) -> After {
         self.on_stack = started.is_some();
@@ -193,7 +113,7 @@ impl<'a> Driver<'a> {
                 }
                 Step::Limit(wanted) => {
                     self.unseat();
-                    if !limits::take(self, wanted) {
+                    if !limited::take(self, wanted) {
                         return Ran::Left;
                     }
                     self.step()
@@ -346,27 +266,7 @@ impl<'a> Driver<'a> {
         step
     }
 
-    /// `off` has ended its registration before its first attempt.
-    #[inline]
-    fn is_off(&self, delivery: &Delivery, invocation: usize) -> bool {
-        !self.slot.handlers[invocation].entry.info.is_registered() && delivery.records[invocation].attempt == 0
-    }
-
-    /// Under the event's lock: it does not start any more.
-    #[cold]
-    fn skip(&mut self, delivery: &mut Delivery, invocation: usize, at: Stamp) {
-        let failure = if self.fixed.is_up() {
-            HandlerFailure::TimedOut { after: Duration::ZERO, detail: None }
-        } else {
-            let (head, info) = (self.event.head(), &self.slot.handlers[invocation].entry.info);
-            let cause = Cause::new(CauseKind::Off, head.id(), self.event.event_type());
-            HandlerFailure::Cancelled { cause: cause.with_handler(info.id(), info.label()) }
-        };
-        delivery.end_record(invocation, Outcome::Failed(Arc::new(failure)), at);
-        self.owed.limits = true;
-    }
-
-    /// The same for a handler with a limit.
+    /// The next step of a handler with a limit.
     #[cold]
     fn limited_step(&mut self, stack: Option<&mut Stack>, state: &mut State, invocation: usize, at: Stamp) -> Step {
         let in_use = state.place_is_in_use(self.delivery, invocation);
@@ -411,13 +311,6 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Something of it runs.
-    pub(super) fn waits_no_more(&self, state: &mut State) {
-        if let Some(wait) = state.end_wait(self.delivery) {
-            self.bus.wait_is_over(self.event, wait, Some(self.fixed.begun));
-        }
-    }
-
     /// Not on the stack of a handler that waits: that one would have to wait for its turn, too.
     #[cold]
     fn gives_way(&self) -> bool {
@@ -429,104 +322,5 @@ impl<'a> Driver<'a> {
     fn is_enough(&self, handlers: usize) -> bool {
         let time = self.now.saturating_sub(self.fixed.begun);
         starts_alone(self.bus, self.event, self.slot) && time <= ALONE + QUICK * handlers as Tick
-    }
-
-    /// True if it was started, as `attempt`.
-    #[inline(always)]
-    fn start(
-        &mut self,
-        stack: Option<&mut Stack>,
-        delivery: &mut Delivery,
-        invocation: usize,
-        from: RecordPhase,
-        at: Stamp,
-    ) -> bool {
-        let Driver { bus, worker, event, slot, now, .. } = *self;
-        let start = Start { bus, worker, event, delivery: self.delivery, slot, now };
-        let started = start.start(stack, delivery, self.fixed, invocation, from, at);
-        let Some((attempt, earlier)) = started else { return false };
-        self.on_stack = true;
-        self.attempt = attempt;
-        self.owed.look = earlier;
-        true
-    }
-
-    /// Puts the frame on the thread, or turns the one of the handler before into this one's.
-    #[inline(always)]
-    fn seat(&mut self) {
-        let Attempt { invocation, number, deadline, given_up, .. } = self.attempt;
-        if self.seated.is_some() {
-            frame::local(|local| {
-                let Some((frame, below)) = local.frames.split_last_mut() else { return };
-                frame.invocation = invocation;
-                frame.attempt = number;
-                frame.given_up = given_up;
-                frame.handler = self.slot.handlers[invocation].id;
-                frame.link = None;
-                let below = below.get(local.floor..).and_then(<[Frame]>::last);
-                frame.deadline = deadline.min(below.map_or(NEVER, |f| f.deadline));
-            });
-            return;
-        }
-        let context = self.event.head().context().cloned();
-        let between = std::mem::take(&mut self.between);
-        self.seated = frame::local(|local| {
-            local.callbacks -= u32::from(between);
-            let deadline = deadline.min(local.below().map_or(NEVER, |f| f.deadline));
-            local.frames.push(Frame {
-                event: self.event.clone(),
-                bus: self.spare.take().unwrap_or_else(|| Arc::clone(self.bus)),
-                delivery: self.delivery,
-                invocation,
-                attempt: number,
-                given_up,
-                deadline,
-                handler: self.slot.handlers[invocation].id,
-                link: None,
-                holding: Holding::of(self.fixed.manner),
-                under: std::mem::replace(&mut self.under, Under::Delivery),
-            });
-            std::mem::replace(&mut local.context, context)
-        });
-    }
-
-    /// Takes the frame off the thread, and the slot off the stack.
-    fn unseat(&mut self) {
-        if self.on_stack {
-            // Not the last hold of the event: this driver has one.
-            drop(self.worker.pop());
-            self.on_stack = false;
-        }
-        let Some(context) = self.seated.take() else { return };
-        self.between = self.via == Via::Inline;
-        let gone = frame::local(|local| {
-            local.callbacks += u32::from(self.between);
-            let context = std::mem::replace(&mut local.context, context);
-            (local.frames.pop(), context)
-        });
-        if let Some((Some(frame), context)) = gone {
-            self.under = frame.under;
-            self.spare = Some(frame.bus);
-            drop(context);
-        }
-    }
-
-    /// What the delivery's handlers run under, in the hand.
-    fn places(&mut self) -> Places {
-        match &self.under {
-            Under::Hand(places) => places.clone(),
-            Under::Delivery => {
-                let holding = Holding::of(self.fixed.manner);
-                let places = hand::hold(holding, self.bus, self.event, self.delivery);
-                self.under = Under::Hand(places.clone());
-                places
-            }
-        }
-    }
-
-    /// What a locked step left to do.
-    #[inline]
-    fn settle(&mut self) {
-        self.owed.settle(self.bus, self.worker, self.event, self.delivery);
     }
 }

@@ -14,11 +14,11 @@ use crate::bus::helpers::submit_helper;
 use crate::bus::letters;
 use crate::bus::limits;
 use crate::bus::permit::{Home, Permit, attempt_token, delivery_token};
-use crate::bus::recorder::Verdict;
 use crate::bus::tell;
 use crate::bus::turn::release_delivery;
+use crate::bus::verdict::Verdict;
 use crate::event::{AnyEvent, AttemptKey, Delay, Hook, Pause, State, TurnKind};
-use crate::runtime::{Job, PermitKind, Turn, Worker, is_service_thread};
+use crate::runtime::{Job, PermitKind, Wakeup, Worker, is_service_thread};
 use crate::sync::Token;
 use crate::sys::clock::{NEVER, Tick};
 use crate::sys::{logging, planted, unwind};
@@ -224,7 +224,7 @@ pub(crate) fn withdraw(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize, at
         let own = |t: Token| t == token || attempts && t.stamp == token.stamp && t.part >> 48 == token.part >> 48;
         let withdrawn = permit.step(|s| s.withdraw(token.stamp, own));
         for turn in withdrawn {
-            if let (Turn::Ring(bell), false) = (turn, planted("withdraw_without_ring")) {
+            if let (Wakeup::Ring(bell), false) = (turn, planted("withdraw_without_ring")) {
                 bell.ring();
             }
         }

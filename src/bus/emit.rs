@@ -103,7 +103,7 @@ impl BusCore {
         }
     }
 
-    /// The same for an event whose type is not known at compile time. What is refused comes back as it is.
+    /// Emits an event whose type is not known at compile time. What is refused comes back as it is.
     pub(crate) fn emit_made(
         self: &Arc<Self>,
         slot: &TypeSlot,

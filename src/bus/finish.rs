@@ -2,7 +2,8 @@
 
 use crate::bus::counters::End;
 use crate::bus::letters::Failure;
-use crate::bus::recorder::{Keeps, Verdict, is_drop, is_own};
+use crate::bus::recorder::Keeps;
+use crate::bus::verdict::{Verdict, is_drop, is_own};
 use crate::bus::waits_for::lingers_until;
 use crate::event::{AnyEvent, Completion, Delay, Delivery, Outcome, Record, State, TypeSlot, Unrun, Wait};
 use crate::sys::clock::{NEVER, Stamp, Tick, Timer};

@@ -1,4 +1,4 @@
-//! The same event on another bus: at most once a bus, complete when all are done.
+//! One event on several buses: at most once on each, complete when all are done.
 
 use crate::bus::ask;
 use crate::bus::core::EventBus;
@@ -36,7 +36,7 @@ impl EventBus {
         self.register_forward(WILDCARD, None, target)
     }
 
-    /// The same for events whose payload is a `P`. One of that name that came as JSON and does not fit goes along, if this bus
+    /// Forwards every event whose payload is a `P` to the target, until that registration ends. One of that name that came as JSON and does not fit goes along, if this bus
     /// [takes it](EventBus::emit_json).
     #[track_caller]
     pub fn forward_to<P: Payload>(&self, target: &EventBus) -> HandlerInfo {

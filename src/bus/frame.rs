@@ -141,7 +141,7 @@ impl Frame {
             .is_some_and(|d| d.is_live(self.invocation, self.attempt))
     }
 
-    /// The same on its own thread, while its handler runs.
+    /// On the handler's own thread, while it runs: what it does still counts.
     fn is_live_here(&self) -> bool {
         given_up() == self.given_up || self.is_live()
     }
@@ -303,7 +303,7 @@ pub(crate) fn still_holds(lent: &Lent) -> bool {
     .unwrap_or(false)
 }
 
-/// The same, for an emit.
+/// Where an emit of this thread comes from.
 pub(crate) fn surroundings() -> Surroundings {
     local(|local| {
         let by =
@@ -361,7 +361,7 @@ pub(crate) fn let_go<T>(value: T) {
     let _ = callback(|| unwind::drop_quietly(value));
 }
 
-/// The same for one that has nothing to do with the handler it happens to come on top of: what it emits is not that handler's.
+/// Runs a callback that has nothing to do with the handler it happens to come on top of: what it emits is not that handler's.
 pub(crate) fn callback_apart<R>(context: Option<Arc<ContextMap>>, body: impl FnOnce() -> R) -> Result<R, String> {
     let context = if logging::is_inside() { Some(marked(context.as_ref())) } else { context };
     let below = local(|local| (std::mem::take(&mut local.frames), std::mem::replace(&mut local.context, context)));
@@ -373,19 +373,24 @@ pub(crate) fn callback_apart<R>(context: Option<Arc<ContextMap>>, body: impl FnO
     result
 }
 
-/// How this room surrounds a logger: as a callback that is nobody's, whose emits bear the mark.
+/// How this room surrounds a logger: as a callback that belongs to no handler, whose emits bear the mark.
+struct Apart;
+
+impl logging::Around for Apart {
+    fn apart(&self, logger: &mut dyn FnMut()) -> bool {
+        let Some(context) = local(|local| local.context.clone()) else { return false };
+        // The panic hook has said what it panicked with.
+        let _ = callback_apart(context, logger);
+        true
+    }
+
+    fn is_marked(&self) -> bool {
+        local(|local| local.context.as_deref().is_some_and(is_marked)).unwrap_or(false)
+    }
+}
+
 pub(crate) fn surround_loggers() {
-    logging::surround(logging::Around {
-        apart: |body| match local(|local| local.context.clone()) {
-            Some(context) => {
-                // Its panic is the panic hook's to say.
-                let _ = callback_apart(context, body);
-                true
-            }
-            None => false,
-        },
-        is_marked: || local(|local| local.context.as_deref().is_some_and(is_marked)).unwrap_or(false),
-    });
+    logging::surround(&Apart);
 }
 
 /// Nothing is logged about what `body` emits, nor about what comes of it.

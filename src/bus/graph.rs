@@ -1,5 +1,6 @@
 //! Who waits for whom: what a jump may claim, and waits that can never end (`runtime/README.md`, 3.7).
 
+use crate::bus::below::is_below;
 use crate::bus::core::BusCore;
 use crate::bus::frame::{self, Frame};
 use crate::bus::in_flight::Sitting;
@@ -12,22 +13,6 @@ use crate::sync::Token;
 use crate::sys::sync::atomic::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-
-/// True if `event` is `ancestor`, or below it, by links that completion waits for.
-pub(crate) fn is_below(event: &AnyEvent, ancestor: &AnyEvent) -> bool {
-    let mut at = Some(event.clone());
-    while let Some(event) = at {
-        if event.same(ancestor) {
-            return true;
-        }
-        // Parents are older than their children.
-        if event.head().stamp() < ancestor.head().stamp() {
-            return false;
-        }
-        at = event.state().lock().parent.clone();
-    }
-    false
-}
 
 /// If this handler is inside `event`: why a wait for it can never end.
 pub(crate) fn is_above(event: &AnyEvent, frame: &Frame) -> Option<String> {

@@ -6,8 +6,8 @@ use crate::bus::permit::{Permit, Taken, is_active};
 use crate::bus::rest::Rested;
 use crate::bus::set_down::give_up_if_all_sit;
 use crate::event::{AnyEvent, ContextMap, RecordPhase};
-use crate::runtime::{Needs, Serves, Turn, Worker};
-use crate::sync::{Granted, Place, Rank, Ticket, Token};
+use crate::runtime::{Needs, Serves, Wakeup, Worker};
+use crate::sync::{Granted, Position, Rank, Ticket, Token};
 use crate::sys::clock::NEVER;
 use crate::sys::sync::atomic::Ordering;
 use smallvec::SmallVec;
@@ -18,7 +18,7 @@ pub(crate) fn set_down_all() {
     set_down_all_but(&[]);
 }
 
-/// The same, but for some places in the hand.
+/// Gives up all that this thread has in hand but for some places.
 pub(crate) fn set_down_all_but(kept: &[usize]) {
     let holds: SmallVec<[(usize, Hold); 2]> = local(|local| {
         let held =
@@ -109,7 +109,7 @@ pub(crate) fn retake(worker: &Arc<Worker>, had: &[usize]) {
 /// Takes back one hold that was given up in a wait of its owner, or of something above it.
 fn stand_again(worker: &Arc<Worker>, at: usize, hold: &Hold, owner: &Frame, live: impl Fn() -> bool) -> bool {
     let lender = hold.event.state().lock().deliveries.get(hold.delivery).and_then(|d| d.lender());
-    if !hold.permit.stand(worker, Place::Front, hold.token, lender, live) {
+    if !hold.permit.stand(worker, Position::Front, hold.token, lender, live) {
         if !is_active(&hold.event, hold.delivery) {
             // The turn may have come after the delivery's end, which found nothing to release.
             hold.permit.release(hold.token);
@@ -230,7 +230,7 @@ impl Permit {
     pub(crate) fn stand(
         &self,
         worker: &Arc<Worker>,
-        place: Place,
+        position: Position,
         token: Token,
         under: Option<Token>,
         live: impl Fn() -> bool,
@@ -238,7 +238,7 @@ impl Permit {
         let (mut parked, mut in_vain) = (false, false);
         loop {
             let taken = self.step(|s| {
-                let mine = |turn: &Turn| matches!(turn, Turn::Ring(bell) if Arc::ptr_eq(bell, &worker.bell));
+                let mine = |turn: &Wakeup| matches!(turn, Wakeup::Ring(bell) if Arc::ptr_eq(bell, &worker.bell));
                 if !live() {
                     return (Taken::Dead, s.forget_ticket(token, mine));
                 }
@@ -246,12 +246,12 @@ impl Permit {
                 if in_line {
                     return (Taken::Later, Granted::new());
                 }
-                if s.try_take(place, token, under) {
+                if s.try_take(position, token, under) {
                     return (Taken::Now, Granted::new());
                 }
                 // The first time; or a sibling's end took all tickets of the token out of the line.
-                let ticket = Ticket { token, under, rank: Rank::NONE, turn: Turn::Ring(Arc::clone(&worker.bell)) };
-                (Taken::Later, s.stand(place, ticket))
+                let ticket = Ticket { token, under, rank: Rank::NONE, turn: Wakeup::Ring(Arc::clone(&worker.bell)) };
+                (Taken::Later, s.stand(position, ticket))
             });
             match taken {
                 Taken::Now => break,
@@ -296,7 +296,7 @@ impl Permit {
         if !pumps && !runtime.pool.is_starved() {
             return None;
         }
-        let mine = |turn: &Turn| matches!(turn, Turn::Ring(bell) if Arc::ptr_eq(bell, &worker.bell));
+        let mine = |turn: &Wakeup| matches!(turn, Wakeup::Ring(bell) if Arc::ptr_eq(bell, &worker.bell));
         let came = self.step(|s| {
             let granted = s.forget_ticket(token, mine);
             (s.holds(token), granted)

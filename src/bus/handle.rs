@@ -105,7 +105,7 @@ impl EventBus {
         self.on_with(HandlerOptions::new(), handler)
     }
 
-    /// The same, with options.
+    /// Registers a handler as [`on`](EventBus::on) does, with options of its own.
     #[track_caller]
     pub fn on_with<P: Payload, M>(&self, options: HandlerOptions, handler: impl Handler<P, M>) -> HandlerInfo {
         fn named<T>(_: &T) -> &'static str {
@@ -143,7 +143,7 @@ impl EventBus {
         self.on_named_with(pattern, HandlerOptions::new(), handler)
     }
 
-    /// The same, with options.
+    /// Registers a handler as [`on_named`](EventBus::on_named) does, with options of its own.
     #[track_caller]
     pub fn on_named_with<R: IntoAnyOutcome>(
         &self,
@@ -255,7 +255,7 @@ impl EventBus {
         self.off_id(handler.id())
     }
 
-    /// The same by its id.
+    /// Ends the registration that has this id; false if it has ended before.
     pub fn off_id(&self, handler: HandlerId) -> bool {
         self.let_go(self.core().registry.remove(handler, self.told()).into_iter().collect()) > 0
     }
@@ -307,13 +307,13 @@ impl EventBus {
         self.emit_or_reject(payload, None, Entrance::Queue)
     }
 
-    /// The same, with options of its own.
+    /// Emits as [`emit`](EventBus::emit) does, with options for this one event.
     #[track_caller]
     pub fn emit_with<P: Payload>(&self, payload: P, options: EventOptions) -> Event<P> {
         self.emit_or_reject(payload, Some(options), Entrance::Queue)
     }
 
-    /// The same, but a refused payload comes back, and it never waits for room.
+    /// Emits without waiting for room; a payload that is refused comes back.
     ///
     /// Where [`emit`](Self::emit) would wait it refuses at once: with [`EmitError::QueueFull`] or [`EmitError::RateLimited`] also under
     /// [`OnFull::Block`](crate::OnFull::Block) and [`BlockFor`](crate::OnFull::BlockFor), with [`EmitError::SubscriptionFull`] for a full subscription
@@ -342,7 +342,7 @@ impl EventBus {
         self.try_emit_inner(payload, None)
     }
 
-    /// The same, with options of its own.
+    /// Emits as [`try_emit`](EventBus::try_emit) does, with options for this one event.
     ///
     /// # Errors
     /// [`TryEmitError`] with the payload and the reason.
@@ -369,7 +369,7 @@ impl EventBus {
         self.emit_or_reject(payload, None, Entrance::Claimed)
     }
 
-    /// The same, with options of its own.
+    /// Runs the event as [`emit_now`](EventBus::emit_now) does, with options for this one event.
     #[track_caller]
     pub fn emit_now_with<P: Payload>(&self, payload: P, options: EventOptions) -> Event<P> {
         self.emit_or_reject(payload, Some(options), Entrance::Claimed)

@@ -85,7 +85,7 @@ impl HandlerContext {
         !self.frame.is_live()
     }
 
-    /// The same as an error, for `?`.
+    /// An error once this invocation timed out or was cancelled, for `?`.
     ///
     /// # Errors
     /// [`WaitError::Aborted`] once this invocation timed out or was cancelled.
@@ -174,7 +174,7 @@ impl HandlerContext {
         let _ = self.hook(hook);
     }
 
-    /// The same until the guard is dropped, which drops a hook that has not run.
+    /// Runs the hook as [`on_cancel`](HandlerContext::on_cancel) does, until the guard is dropped: that drops a hook that has not run.
     ///
     /// ```
     /// use threadbus::{Event, EventBus, HandlerContext, HandlerError, Payload};

@@ -36,7 +36,7 @@ impl EventBus {
         self.wait_idle(None)
     }
 
-    /// The same, for so long at most.
+    /// Blocks until the bus is idle, for so long at most.
     ///
     /// # Errors
     /// As [`wait_until_idle`](EventBus::wait_until_idle), and [`WaitError::Timeout`].

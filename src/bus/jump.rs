@@ -1,5 +1,6 @@
 //! Waiting: outside of handlers a park; inside of one the queue-jump (`runtime/README.md`, 3.5).
 
+use crate::bus::below::is_below;
 use crate::bus::cancel::cascade;
 use crate::bus::core::BusCore;
 use crate::bus::drive::advance_inline;
@@ -17,6 +18,7 @@ use crate::bus::registry::{mode_for, plan_for, timing_for};
 use crate::bus::rest::Rested;
 use crate::bus::start;
 use crate::bus::straight;
+use crate::bus::take_back::take_back;
 use crate::bus::tell;
 use crate::bus::turn::{ensure_turn, give_back_grants, release_delivery, submit_resume};
 use crate::event::{
@@ -24,7 +26,7 @@ use crate::event::{
     TurnKind, TypeSlot, Unrun, WaitError, Watcher,
 };
 use crate::runtime::{Needs, PermitKind, RuntimeCore, Serves, Worker};
-use crate::sync::{Bell, Place, Token};
+use crate::sync::{Bell, Position, Token};
 use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::{logging, planted};
 use smallvec::SmallVec;
@@ -150,7 +152,7 @@ fn nobody_for(event: &AnyEvent, worker: &Arc<Worker>) -> Option<usize> {
     }
     let runtime = runtime_of(event)?;
     if runtime.pool.is_deserted() {
-        return Some(runtime.pool.limits().hard_limit);
+        return Some(runtime.pool.settings().hard_limit);
     }
     if !worker.has_pumps() || !worker.lacks_stack_to_serve() {
         return None;
@@ -230,7 +232,7 @@ pub(super) fn run_here(
             for permit in needed {
                 let live = || is_active(event, index);
                 let under = hand::lender(&permit);
-                if !permit.stand(worker, Place::Front, token, under, live) {
+                if !permit.stand(worker, Position::Front, token, under, live) {
                     hand::cut_hand(hand);
                     release_delivery(bus, token, plan.turn);
                     return;
@@ -292,7 +294,7 @@ impl Jump {
         let ended = self.process(event);
         self.end_pauses();
         if self.frame.bus.has_limits() {
-            limits::take_back(&self.worker, &self.frame, event);
+            take_back(&self.worker, &self.frame, event);
         }
         if !hand::take_back(&self.worker, &self.frame) {
             // Whoever ended this handler has seen to its permits.
@@ -379,7 +381,7 @@ impl Jump {
             self.pause(&bus);
         }
         if elsewhere {
-            if ensure_turn(&bus, target, index, Place::Front) {
+            if ensure_turn(&bus, target, index, Position::Front) {
                 submit_resume(&bus, target, index);
             }
         } else {
@@ -432,7 +434,7 @@ impl Jump {
         plan: Plan,
         awaited: &AnyEvent,
     ) -> bool {
-        let below = graph::is_below(target, &self.frame.event) || graph::is_below(awaited, &self.frame.event);
+        let below = is_below(target, &self.frame.event) || is_below(awaited, &self.frame.event);
         if self.waiting.timeout.is_some() || plan.first || !below || self.worker.is_deep() {
             return true;
         }
@@ -522,7 +524,7 @@ impl Jump {
                     if rested == Rested::NoThread {
                         // This thread must get back what it set down for them.
                         give_back_grants(runtime, &graph::needs_of(event, in_order, runtime));
-                        result = Err(WaitError::NoThread(runtime.pool.limits().hard_limit));
+                        result = Err(WaitError::NoThread(runtime.pool.settings().hard_limit));
                     }
                 }
             }

@@ -59,7 +59,7 @@ impl State {
         self.inside == 0 && self.has_work() && !std::mem::replace(&mut self.announced, true)
     }
 
-    /// The same where the pump thread may go to sleep: what it was told before may have been what woke it.
+    /// True if the user is to be told where the pump thread may go to sleep: what it was told before may have been what woke it.
     pub(crate) fn reminds(&mut self) -> bool {
         self.announced &= self.inside > 0 || planted("leaves_untold");
         self.announces()

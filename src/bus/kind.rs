@@ -94,7 +94,7 @@ pub(crate) fn with<P: Payload>(bus: &BusCore, own: &EventOptions) -> Kind {
     given(bus, own, &bus.slot_of::<P>())
 }
 
-/// The same where the type is not known at compile time.
+/// What holds for an event whose type is not known at compile time.
 pub(crate) fn given(bus: &BusCore, own: &EventOptions, slot: &TypeSlot) -> Kind {
     Kind {
         plan: rules::plan(Some(own), &slot.options, &bus.defaults),

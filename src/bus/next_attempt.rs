@@ -9,7 +9,7 @@ use crate::bus::set_down::{give_up_if_all_sit, set_down_in_line};
 use crate::bus::tell;
 use crate::bus::turn::{ensure_turn, submit_resume};
 use crate::event::{AnyEvent, Delay, Delivery, DeliveryPhase};
-use crate::sync::Place;
+use crate::sync::Position;
 use crate::sys::clock::{self, Tick};
 use crate::sys::planted;
 use crate::sys::sync::atomic::Ordering;
@@ -95,7 +95,7 @@ pub(crate) fn drive_on(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
     }
     if startable && !inline {
         withdraw(bus, event, index, false);
-        if ensure_turn(bus, event, index, Place::First) {
+        if ensure_turn(bus, event, index, Position::First) {
             submit_resume(bus, event, index);
         }
     } else if parallel {

@@ -2,8 +2,8 @@
 
 use crate::bus::core::BusCore;
 use crate::event::{AnyEvent, DeliveryPhase, TurnKind};
-use crate::runtime::{Job, PermitKind, RuntimeCore, Turn, hand_over};
-use crate::sync::{Granted, Place, Rank, Semaphore, Ticket, Token};
+use crate::runtime::{Job, PermitKind, RuntimeCore, Wakeup, hand_over};
+use crate::sync::{Granted, Position, Rank, Semaphore, Ticket, Token};
 use std::sync::Arc;
 
 /// Which lock a permit lives under.
@@ -71,7 +71,7 @@ impl Permit {
     }
 
     /// One locked step, and what follows from it: turns that have come, and a loop that can go on.
-    pub(crate) fn step<R>(&self, step: impl FnOnce(&mut Semaphore<Turn>) -> (R, Granted<Turn>)) -> R {
+    pub(crate) fn step<R>(&self, step: impl FnOnce(&mut Semaphore<Wakeup>) -> (R, Granted<Wakeup>)) -> R {
         match &self.home {
             Home::Bus(bus) => {
                 let mut run = bus.run.lock();
@@ -99,19 +99,19 @@ impl Permit {
     /// Takes it if it can be had at once; `live` is asked under the lock.
     pub(crate) fn try_take(
         &self,
-        place: Place,
+        position: Position,
         token: Token,
         under: Option<Token>,
         live: impl FnOnce() -> bool,
     ) -> bool {
-        self.step(|s| (live() && s.try_take(place, token, under), Granted::new()))
+        self.step(|s| (live() && s.try_take(position, token, under), Granted::new()))
     }
 
     /// Takes it, or leaves a job in line that runs when it has been taken. That one borrows from nobody: a lender lends to what runs on its
     /// own stack.
     pub(crate) fn take_or_queue(
         &self,
-        place: Place,
+        position: Position,
         token: Token,
         under: Option<Token>,
         rank: Rank,
@@ -122,10 +122,10 @@ impl Permit {
             if !live() {
                 return (Taken::Dead, Granted::new());
             }
-            if s.try_take(place, token, under) {
+            if s.try_take(position, token, under) {
                 return (Taken::Now, Granted::new());
             }
-            let granted = s.stand(place, Ticket { token, under: None, rank, turn: Turn::Job(job()) });
+            let granted = s.stand(position, Ticket { token, under: None, rank, turn: Wakeup::Job(job()) });
             (Taken::Later, granted)
         })
     }

@@ -48,7 +48,7 @@ impl EventBus {
         self.core().pump(NEVER, false)
     }
 
-    /// The same, but starts no further event once `budget` is spent: with none, it starts none. An event that has started runs to its end.
+    /// Runs queued events as [`run_pending`](Self::run_pending) does, and starts no further one once `budget` is spent: with none, it starts none. An event that has started runs to its end.
     ///
     /// What is left waits for the next call: [`on_ready`](crate::BusBuilder::on_ready) is called for it, at the end of this one.
     ///
@@ -72,7 +72,7 @@ impl EventBus {
         self.core().pump(clock::after(clock::now(), budget), false)
     }
 
-    /// The same for one round: what is queued when it is called, and what that waits for. What is emitted meanwhile waits for the next
+    /// Runs one round: what is queued when it is called, and what that waits for. What is emitted meanwhile waits for the next
     /// call, whatever its priority, and so does a retry that is due meanwhile.
     ///
     /// So this returns although each event emits the next, and every event waits for one round at most. What is left calls

@@ -3,7 +3,7 @@
 //! Nobody may ever ask, so a good event pays nothing: until somebody does, only failures and long times in the queue are noted, each with how many
 //! deliveries there were by then. From the first question on all are.
 
-use crate::bus::recorder::Verdict;
+use crate::bus::verdict::Verdict;
 use crate::rules::HealthWindow;
 use crate::sync::Recent;
 use crate::sys::clock::{self, Tick};

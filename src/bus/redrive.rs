@@ -3,11 +3,11 @@
 //! The event gets another delivery on the same bus, with that handler alone. It runs on the calling thread, ahead of the queue.
 
 use crate::bus::core::BusCore;
-use crate::bus::recorder::is_own;
 use crate::bus::registry::plan_for;
 use crate::bus::run_now::{self, Depth};
 use crate::bus::start;
 use crate::bus::tell;
+use crate::bus::verdict::is_own;
 use crate::event::{
     AnyEvent, Delivery, DeliveryPhase, HandlerId, HandlerInfo, Manner, Outcome, Pace, Roster, TypeSlot,
 };

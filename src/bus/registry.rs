@@ -182,7 +182,7 @@ impl Registry {
         self.entries().iter().map(|entry| entry.info.clone()).collect()
     }
 
-    /// The same with all that belongs to them.
+    /// All registrations, with all that belongs to them, in the order of registration.
     pub(crate) fn entries(&self) -> Vec<Arc<HandlerEntry>> {
         let table = self.table.read();
         let mut entries: Vec<_> =

@@ -278,7 +278,7 @@ fn was_redriven(state: &State, delivery: usize, handler: &HandlerInfo) -> bool {
     later.into_iter().any(|later| later.left == 0 && later.handler(0).is_some_and(|again| again.id() == handler.id()))
 }
 
-/// The same for the same event and handler, and nobody else's.
+/// One id for each pair of an event and a handler, and nobody else's.
 fn result_id(event: &AnyEvent, handler: &HandlerInfo) -> Uuid {
     let (a, b) = event.head().id().0.as_u64_pair();
     let (c, d) = handler.id().0.as_u64_pair();

@@ -1,14 +1,15 @@
 //! A thread comes to a delivery that was claimed: with its turn, or as a helper.
 
 use crate::bus::core::BusCore;
-use crate::bus::drive::{Via, advance};
+use crate::bus::drive::advance;
+use crate::bus::driver::Via;
 use crate::bus::permit::{delivery_token, is_active};
 use crate::bus::set_down::{give_up_if_all_sit, set_down_in_line};
 use crate::bus::start::needs_permit;
 use crate::bus::turn::{ensure_turn, release_delivery};
 use crate::event::{AnyEvent, Delivery, DeliveryPhase, TurnKind};
 use crate::runtime::Worker;
-use crate::sync::Place;
+use crate::sync::Position;
 use crate::sys::clock::{self, Tick};
 use crate::sys::thread;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ pub(crate) fn resume(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent,
             (has_work, next.is_none_or(|next| needs_more(d, next)))
         })
     };
-    if has_work && ensure_turn(bus, event, delivery, Place::Front) {
+    if has_work && ensure_turn(bus, event, delivery, Position::Front) {
         if !waits_on {
             bus.wait_ends(event, delivery);
         }

@@ -2,7 +2,7 @@
 
 use crate::bus::core::{BusCore, Entry, NOWHERE, Run};
 use crate::bus::deadline::watch_cap;
-use crate::bus::drive::{After, Driver, Via};
+use crate::bus::driver::{After, Driver, Via};
 use crate::bus::frame::Under;
 use crate::bus::history::SPENT;
 use crate::bus::permit::{delivery_token, is_active};
@@ -12,8 +12,8 @@ use crate::bus::start::{Begun, Start};
 use crate::bus::tell;
 use crate::bus::turn::{release_delivery, resume_job};
 use crate::event::{AnyEvent, DeliveryPhase, Priority, TurnKind, TypeSlot};
-use crate::runtime::{Global, Job, Pumped, Turn, Worker, hand_over};
-use crate::sync::{Granted, Place, Ticket, Token};
+use crate::runtime::{Global, Job, Pumped, Wakeup, Worker, hand_over};
+use crate::sync::{Granted, Position, Ticket, Token};
 use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::planted;
 use crate::sys::sync::MutexGuard;
@@ -82,7 +82,7 @@ struct Snapshot {
     /// `None` for dynamic events, whose slots are looked up each time.
     payload: Option<TypeId>,
     slot: Option<Arc<TypeSlot>>,
-    /// The same once more: what the last delivery had, for the next one.
+    /// One more hold of it: what the last delivery had, for the next one.
     spare: Option<Arc<TypeSlot>>,
     /// Replaced ones. They may be the last to keep a handler, so they are dropped outside the lock.
     old: Vec<Arc<TypeSlot>>,
@@ -314,7 +314,7 @@ impl BusCore {
         }
     }
 
-    /// The same for a claim that stands in line.
+    /// What a claim that stands in line leaves to do outside of the lock.
     fn stands(self: &Arc<Self>, entry: &Entry) {
         let index = entry.delivery as usize;
         let cap = entry.event.state().lock().deliveries.get(index).map_or(NEVER, |d| d.cap());
@@ -324,7 +324,7 @@ impl BusCore {
         tell::deliver(self, &entry.event);
     }
 
-    fn after_next(&self, mut granted: Granted<Turn>, global_turn: bool, stale: Vec<Entry>) {
+    fn after_next(&self, mut granted: Granted<Wakeup>, global_turn: bool, stale: Vec<Entry>) {
         if global_turn {
             granted.extend(self.release_global_turn());
         }
@@ -391,16 +391,16 @@ impl BusCore {
                     if bus_handler && run.handler.holds(before) {
                         run.handler.pass_on(token);
                     } else if bus_handler {
-                        run.handler.try_take(Place::First, token, None);
+                        run.handler.try_take(Position::First, token, None);
                     } else {
                         run.handler.release(before);
                     }
                 }
                 None => {
                     if turn == TurnKind::Bus {
-                        run.event.try_take(Place::First, token, None);
+                        run.event.try_take(Position::First, token, None);
                     }
-                    short = bus_handler && !run.handler.try_take(Place::Entry, token, None);
+                    short = bus_handler && !run.handler.try_take(Position::Entry, token, None);
                 }
             }
             let start = Start { bus: self, worker, event: &entry.event, delivery: index, slot, now };
@@ -416,9 +416,9 @@ impl BusCore {
         // In this same section, so that events come to the handlers in the order of the bus. What stands in line is as good as
         // started: its handlers are fixed, and its time counts.
         self.note_set_aside(&entry.event, index);
-        let turn = Turn::Job(resume_job(self, &entry.event, index));
+        let turn = Wakeup::Job(resume_job(self, &entry.event, index));
         let granted =
-            run.handler.stand(Place::Entry, Ticket { token, under: None, rank: self.rank(&entry.event), turn });
+            run.handler.stand(Position::Entry, Ticket { token, under: None, rank: self.rank(&entry.event), turn });
         debug_assert!(granted.is_empty(), "a permit that could not be taken was granted");
         Claimed::InLine(entry)
     }
@@ -426,7 +426,7 @@ impl BusCore {
     /// For a global-serial head of the queue. False: the loop stands in the runtime's line, and comes back with its turn.
     fn take_global_turn(self: &Arc<Self>, run: &mut Run, head: &AnyEvent) -> bool {
         let mut global = self.runtime.global.lock();
-        if global.event.try_take(Place::Entry, self.loop_token(), None) {
+        if global.event.try_take(Position::Entry, self.loop_token(), None) {
             return true;
         }
         let granted = self.stand_in_global_line(run, &mut global, head);
@@ -437,19 +437,19 @@ impl BusCore {
         false
     }
 
-    fn stand_in_global_line(self: &Arc<Self>, run: &mut Run, global: &mut Global, head: &AnyEvent) -> Granted<Turn> {
+    fn stand_in_global_line(self: &Arc<Self>, run: &mut Run, global: &mut Global, head: &AnyEvent) -> Granted<Wakeup> {
         run.loop_in_global_line = true;
-        let turn = Turn::Job(match self.loop_job(head.head().priority) {
+        let turn = Wakeup::Job(match self.loop_job(head.head().priority) {
             Job::Pumped(bus, _) => Job::Pumped(bus, Pumped::LoopWithTurn),
             job => job,
         });
         let ticket = Ticket { token: self.loop_token(), under: None, rank: self.rank(head), turn };
-        global.event.stand(Place::Entry, ticket)
+        global.event.stand(Position::Entry, ticket)
     }
 
     /// A delivery gives the runtime's turn back. Where others stand in line for it, the bus's next global event stands among them first: then
     /// the loop does, and this answers true.
-    fn give_global_turn_back(self: &Arc<Self>, run: &mut Run, token: Token, granted: &mut Granted<Turn>) -> bool {
+    fn give_global_turn_back(self: &Arc<Self>, run: &mut Run, token: Token, granted: &mut Granted<Wakeup>) -> bool {
         let mut head = None;
         if run.round.is_none() && run.is_startable() {
             self.fetch(run);
@@ -484,7 +484,7 @@ impl BusCore {
     }
 
     /// The loop's own; nothing if it has none.
-    fn release_global_turn(&self) -> Granted<Turn> {
+    fn release_global_turn(&self) -> Granted<Wakeup> {
         self.runtime.global.lock().event.release(self.loop_token())
     }
 

@@ -2,7 +2,7 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::counters::Until;
-use crate::bus::drive::{After, Driver, Via};
+use crate::bus::driver::{After, Driver, Via};
 use crate::bus::frame::{self, Under};
 use crate::bus::graph;
 use crate::bus::hand;
@@ -15,7 +15,7 @@ use crate::bus::start::{self, Start};
 use crate::bus::turn::{ensure_turn, release_delivery, submit_resume};
 use crate::event::{AnyEvent, Delivery, DeliveryPhase, Plan, TurnKind, TypeSlot};
 use crate::runtime::Worker;
-use crate::sync::Place;
+use crate::sync::Position;
 use crate::sys::clock::{self, NEVER};
 use crate::sys::logging;
 use std::sync::Arc;
@@ -73,10 +73,10 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, de
     let parallel = !redrive && is_parallel(bus, event, &slot);
     if elsewhere {
         // Of a manual bus: to the front there.
-        if ensure_turn(bus, event, index, Place::Front) {
+        if ensure_turn(bus, event, index, Position::Front) {
             submit_resume(bus, event, index);
         }
-    } else if frame::barred().is_none() || ensure_turn(bus, event, index, Place::Front) {
+    } else if frame::barred().is_none() || ensure_turn(bus, event, index, Position::Front) {
         run_here(bus, &worker, event, index, plan, parallel);
     } else if let Some(delivery) = event.state().lock().deliveries.get_mut(index) {
         // Where it must not block it runs here only if nobody is in its way; else it is in front.
@@ -126,10 +126,10 @@ fn run_alone(
         let unstarted = |d: &&mut Delivery| d.phase == DeliveryPhase::Active && !d.is_fixed();
         let delivery = state.deliveries.get_mut(index).filter(unstarted)?;
         if plan.turn == TurnKind::Bus {
-            run.event.try_take(Place::Front, token, None);
+            run.event.try_take(Position::Front, token, None);
         }
         if plan.bus_handler {
-            run.handler.try_take(Place::Front, token, None);
+            run.handler.try_take(Position::Front, token, None);
         }
         drop(run);
         delivery.manner = manner(plan, false);

@@ -52,7 +52,6 @@ impl BusCore {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::bus::EventBus;
     use crate::bus::seen_ids::Newest;
     use crate::event::{Event, Payload};

@@ -247,7 +247,7 @@ impl Runtime {
         self.core.watch.looks();
     }
 
-    /// The same of timers: the delays of retries, the caps of events, waits for limits, what is to be emitted later.
+    /// In a model, the timers fire that are due: the delays of retries, the caps of events, waits for limits, what is to be emitted later.
     #[doc(hidden)]
     pub fn model_timers_fire(&self) {
         self.core.watch.fire_timers();

@@ -100,7 +100,7 @@ pub(crate) fn at_process<R>(words: impl FnOnce() -> String, body: impl FnOnce() 
     at_process_that_says(|| Arc::new(words()), body)
 }
 
-/// The same; the words are read when they are needed, and may change until then.
+/// While `body` waits for a process whose words may change meanwhile: they are read when somebody needs them.
 #[cfg(feature = "process")]
 pub(crate) fn at_process_that_says<R>(
     words: impl FnOnce() -> Arc<dyn std::fmt::Display + Send + Sync>,

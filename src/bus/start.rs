@@ -226,7 +226,8 @@ pub(crate) fn queued_for(event: &AnyEvent, delivery: &Delivery, now: Tick) -> Ti
     }
 }
 
-/// The same under the event's lock. True if the event has a cap, which the caller has the watch watch.
+/// Under the event's lock: which handlers run is settled, and the event's cap counts from now on. True if it has one, which the caller has the
+/// watch watch.
 pub(crate) fn fix(
     bus: &BusCore,
     event: &AnyEvent,

@@ -1,7 +1,7 @@
 //! The commonest wait inside a handler, without detours: for a child that this handler emitted on its own serial bus, and that nobody has
 //! touched since. Everything else is `jump`'s, which this one only anticipates.
 
-use crate::bus::drive::{After, Driver, Via};
+use crate::bus::driver::{After, Driver, Via};
 use crate::bus::frame::{self, Lent, Under};
 use crate::bus::kind;
 use crate::bus::recorder::By;

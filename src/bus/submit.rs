@@ -25,7 +25,7 @@ impl BusCore {
         self.submit_loop_at(priority);
     }
 
-    /// The same, for an event of that priority.
+    /// Somebody takes the queued events, of which the next has that priority.
     pub(crate) fn submit_loop_at(self: &Arc<Self>, priority: Priority) {
         self.runtime.pool.submit(self.loop_job(priority));
     }
@@ -63,7 +63,7 @@ impl BusCore {
         self.submit_free_at(Priority::NORMAL);
     }
 
-    /// The same, for an event of that priority.
+    /// Somebody takes events that need no turn, of which the next has that priority.
     pub(crate) fn submit_free_at(self: &Arc<Self>, priority: Priority) {
         if self.manual.is_some() {
             return self.put_by(Pumped::Free);

@@ -5,7 +5,7 @@ use crate::bus::frame::Holding;
 use crate::bus::permit::{Home, Permit, Taken, delivery_token, is_active};
 use crate::event::{AnyEvent, Delivery, DeliveryPhase, RecordPhase, TurnKind};
 use crate::runtime::{GoOn, Job, Needs, PermitKind, RuntimeCore, hand_over};
-use crate::sync::{Granted, Place, Token};
+use crate::sync::{Granted, Position, Token};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -58,7 +58,7 @@ pub(crate) fn give_back_grants(runtime: &RuntimeCore, needs: &Needs) {
 }
 
 /// True if the delivery holds all that its handlers run under. False: it is in line, and a job drives on when its turn comes; or it is over.
-pub(crate) fn ensure_turn(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize, place: Place) -> bool {
+pub(crate) fn ensure_turn(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize, position: Position) -> bool {
     let (manner, under) = match event.state().lock().deliveries.get(delivery) {
         Some(d) if d.phase == DeliveryPhase::Active => (d.manner, d.lender()),
         _ => return false,
@@ -73,7 +73,7 @@ pub(crate) fn ensure_turn(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize,
     }
     for permit in permits {
         let job = || resume_job(bus, event, delivery);
-        match permit.take_or_queue(place, token, under, bus.rank(event), || is_active(event, delivery), job) {
+        match permit.take_or_queue(position, token, under, bus.rank(event), || is_active(event, delivery), job) {
             Taken::Now => {}
             Taken::Later => {
                 bus.note_set_aside(event, delivery);

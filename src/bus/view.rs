@@ -67,7 +67,7 @@ macro_rules! on_both_event_types {
                 parent_id(self.$any())
             }
 
-            /// The same as an event, as long as somebody keeps that.
+            /// The event whose handler emitted this one, as long as somebody keeps it.
             pub fn parent(&self) -> Option<AnyEvent> {
                 self.$any().head().parent.as_ref()?.event.upgrade()
             }

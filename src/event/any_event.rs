@@ -1,4 +1,4 @@
-//! What an event of any type can do: looks that need nobody's type, names, JSON.
+//! What an event can do whatever its payload is: its parts, its names, its JSON.
 
 use crate::event::structure::{Birth, Body, Envelope, Head, State};
 use crate::event::{AnyEvent, HandlerError, HandlerFailure, Json, JsonError, WeakEvent};
@@ -14,7 +14,7 @@ impl AnyEvent {
         AnyEvent(Arc::new(Envelope { head: Head::new(birth), body }))
     }
 
-    /// By the caller.
+    /// True if only the caller keeps it.
     pub(crate) fn is_kept_once(&self) -> bool {
         Arc::strong_count(&self.0) == 1
     }
@@ -31,6 +31,7 @@ impl AnyEvent {
         &self.0.head.state
     }
 
+    /// True if both are one event, not only equal.
     pub(crate) fn same(&self, other: &AnyEvent) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -39,7 +40,7 @@ impl AnyEvent {
         WeakEvent(Arc::downgrade(&self.0))
     }
 
-    /// To be called under the state's lock, after `State::complete` was set.
+    /// Lets [`is_complete`](AnyEvent::is_complete) say so. Called under the state's lock, after `State::complete` was set.
     pub(crate) fn publish_complete(&self) {
         self.0.head.complete.store(true, Ordering::Release);
     }
@@ -48,7 +49,7 @@ impl AnyEvent {
     pub fn is_completed(&self) -> bool {
         let complete = self.is_complete();
         if !complete {
-            // Whoever only looks may be the last to come by.
+            // Threads that the system refused are asked for again by whatever call comes next, and that may be this one only.
             refused::ask_again();
         }
         complete
@@ -104,7 +105,7 @@ impl AsRef<AnyEvent> for AnyEvent {
 }
 
 impl AnyEvent {
-    /// Which one it is, in the words of who emitted it.
+    /// Which one it is, in the words of its emitter.
     pub(crate) fn label(&self) -> Option<&str> {
         self.0.head.options()?.label.as_deref()
     }

@@ -78,7 +78,7 @@ fn encode_output<P: Payload>(output: &dyn Any) -> Result<Json, JsonError> {
     Ok(codec.output_to_json(output)?)
 }
 
-/// An event before anybody has seen it: whoever is refused gets the payload back.
+/// An event that only its emitter knows yet: an emitter that is refused gets the payload back.
 pub(crate) struct Fresh<P: Payload>(pub(super) Arc<Envelope<Typed<P>>>);
 
 impl<P: Payload> Fresh<P> {
@@ -95,7 +95,7 @@ impl<P: Payload> Fresh<P> {
         &self.0.head
     }
 
-    /// The payload, unless somebody kept the event.
+    /// The payload, unless the event is kept elsewhere.
     pub(crate) fn into_payload(self) -> Result<P, Self> {
         Arc::try_unwrap(self.0).map(|envelope| envelope.body.0).map_err(Fresh)
     }

@@ -7,11 +7,11 @@ use std::sync::{Arc, OnceLock};
 /// Values that travel with an event, by type.
 pub(crate) type ContextMap = HashMap<TypeId, Arc<dyn Any + Send + Sync>>;
 
-/// In the context of what a logger emits that this crate has called, and so of all that comes of it: nothing is logged about those events,
-/// or each record would make the next one.
+/// The mark. It is in the context of what a logger emits that this crate has called, and so of all that comes of it: nothing is logged about those
+/// events, or each record would make the next one.
 struct FromLogger;
 
-/// That context with the mark.
+/// A context with the mark in it.
 pub(crate) fn marked(context: Option<&Arc<ContextMap>>) -> Arc<ContextMap> {
     static NOTHING_ELSE: OnceLock<Arc<ContextMap>> = OnceLock::new();
     let with_mark = |mut map: ContextMap| {

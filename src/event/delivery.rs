@@ -38,7 +38,7 @@ impl Delivery {
         }
     }
 
-    /// Who lends the turn, while that holds it.
+    /// The delivery that lends the turn, while it holds that.
     pub(crate) fn lender(&self) -> Option<Token> {
         let part = u64::from(self.lender_delivery) << 48;
         (self.lender != 0).then_some(Token { stamp: self.lender, part })
@@ -49,7 +49,7 @@ impl Delivery {
         self.lender_delivery = lender.map_or(0, |token| (token.part >> 48) as u16);
     }
 
-    /// The thread that drove it on its stack does not any more; jobs will, and those borrow from nobody.
+    /// The thread that drove the delivery on its stack does not any more. Jobs do from now on, and those borrow no turn.
     pub(crate) fn leave_stack(&mut self) {
         self.manner.inline = false;
         self.set_lender(None);
@@ -77,7 +77,7 @@ impl Delivery {
         self.deadline.as_mut()?.timer.take()
     }
 
-    /// Fixes the handlers. Once.
+    /// Fixes the handlers, once.
     pub(crate) fn fix_handlers(&mut self, slot: Arc<TypeSlot>, mode: impl Fn(&TypeSlot, usize) -> HandlerMode) {
         let count = slot.handlers.len();
         let mode = |at| mode(&slot, at);
@@ -87,7 +87,7 @@ impl Delivery {
         } else {
             self.records.reserve_exact(count);
             for at in 0..count {
-                // Put together in place.
+                // Built where it stays, and not moved.
                 self.records.push(Record::PENDING);
                 self.records[at].mode = mode(at);
             }
@@ -96,7 +96,7 @@ impl Delivery {
         self.handlers = Handlers::Live(slot);
     }
 
-    /// While it runs.
+    /// Its handlers, while it runs.
     pub(crate) fn slot(&self) -> Option<&Arc<TypeSlot>> {
         match &self.handlers {
             Handlers::Live(slot) => Some(slot),
@@ -112,7 +112,7 @@ impl Delivery {
         self.slot().and_then(|slot| slot.handlers.get(invocation)).map(|handler| &handler.entry)
     }
 
-    /// Also after its end.
+    /// A handler's registration, also after the end of the delivery.
     pub(crate) fn handler(&self, invocation: usize) -> Option<&HandlerInfo> {
         match &self.handlers {
             Handlers::Unknown => None,
@@ -146,7 +146,7 @@ impl Delivery {
         self.records[next..].iter().position(open).map(|at| at + next)
     }
 
-    /// How many of them are to be called: none if there are some, or nothing is left for them.
+    /// How many helpers the caller is to call: none if some are on their way, or nothing is left for them.
     pub(crate) fn ask_for_helpers(&mut self, count: u32) -> u32 {
         let called = if self.helpers == 0 && self.startable().is_some() { count } else { 0 };
         self.helpers += called;
@@ -173,7 +173,7 @@ impl Delivery {
         Some(record.attempt)
     }
 
-    /// Whatever it was at.
+    /// Ends an invocation, whatever it was at.
     #[inline]
     pub(crate) fn end_record(&mut self, invocation: usize, outcome: Outcome, at: Stamp) {
         let record = &mut self.records[invocation];
@@ -187,27 +187,27 @@ impl Delivery {
         }
     }
 
-    /// A pending invocation that waits for its permit or place: not startable until then.
+    /// A pending invocation waits for its permit or place, and cannot start until then.
     pub(crate) fn set_aside(&mut self, invocation: usize) {
         let record = &mut self.records[invocation];
         record.phase = RecordPhase::Delayed;
         self.serial_busy |= record.mode != HandlerMode::Parallel;
     }
 
-    /// A failed invocation will be tried again. Whoever goes on with it stands in line for a turn: who lends one now may run something
-    /// else meanwhile.
+    /// A failed invocation will be tried again. The job that goes on with it stands in line for a turn of its own: the delivery that lends
+    /// one now may run something else meanwhile.
     pub(crate) fn await_retry(&mut self, invocation: usize) {
         self.set_aside(invocation);
         self.set_lender(None);
     }
 
-    /// It waits for the attempt after that one.
+    /// The invocation waits for the attempt after that one.
     pub(crate) fn is_delayed(&self, invocation: usize, attempt: u32) -> bool {
         let delayed = |r: &Record| r.phase == RecordPhase::Delayed && r.attempt == attempt;
         self.phase == DeliveryPhase::Active && self.records.get(invocation).is_some_and(delayed)
     }
 
-    /// The delay is over.
+    /// The delay after that attempt is over: the invocation may start again. False if it does not wait for that.
     pub(crate) fn retry(&mut self, invocation: usize, attempt: u32) -> bool {
         let Some(record) = self.records.get_mut(invocation) else { return false };
         let over = self.phase != DeliveryPhase::Active || record.phase != RecordPhase::Delayed;

@@ -36,7 +36,7 @@ impl Drop for Rare {
     }
 }
 
-/// Of the bytes as they lie in memory.
+/// Both halves of the bytes as they lie in memory.
 #[inline]
 fn halves(id: Uuid) -> [u64; 2] {
     let bytes = id.to_u128_le();
@@ -73,7 +73,7 @@ impl Head {
         self.stamp.get()
     }
 
-    /// Another id of its own, while only its emitter knows it.
+    /// Gives the event another id, while only its emitter knows it.
     #[cold]
     pub(crate) fn rename(&self, stamp: Stamp, id: Uuid) {
         let [first, second] = halves(id);
@@ -82,13 +82,13 @@ impl Head {
         self.stamp.set(stamp);
     }
 
-    /// So many handlers wait, each for the event of the next and the last of them for this one, or for one that this is below; as far as is known.
+    /// How many handlers wait, as far as is known: each for the event of the next, and the last for this event or one above it.
     #[inline]
     pub(crate) fn wait_depth(&self) -> u32 {
         self.wait_depth.load(Ordering::Relaxed)
     }
 
-    /// A handler waits for it, or has given that up.
+    /// Called by a handler that begins to wait for the event, or ends that wait.
     #[inline]
     pub(crate) fn set_wait_depth(&self, depth: u32) {
         self.wait_depth.store(depth, Ordering::Relaxed);
@@ -114,7 +114,7 @@ impl Head {
         self.rare.get()?.context.as_ref()
     }
 
-    /// Emitted inside a logger that this crate has called, or below such an event.
+    /// True if it was emitted inside a logger that this crate has called, or below such an event.
     pub(crate) fn is_from_logger(&self) -> bool {
         self.context().is_some_and(|context| is_marked(context))
     }

@@ -1,4 +1,4 @@
-//! A bus as its events know it.
+//! A bus as its events know it: by name and number, and weakly the bus itself.
 
 use crate::event::{BusId, Notices};
 use crate::sys::random::IdMaker;
@@ -6,13 +6,18 @@ use crate::sys::sync::atomic::AtomicU64;
 use std::any::Any;
 use std::sync::{Arc, Weak};
 
+/// What an event asks of a bus that it is on: nothing but itself, for the bus room, which alone knows its type.
+pub(crate) trait HomeBus: Send + Sync {
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+}
+
 /// What a bus's events keep of it; the bus itself only weakly.
 #[derive(Debug)]
 pub(crate) struct BusIdentity {
     pub(crate) id: BusId,
     pub(crate) name: String,
     pub(crate) label: Arc<str>,
-    pub(crate) link: Weak<dyn Any + Send + Sync>,
+    pub(crate) link: Weak<dyn HomeBus>,
     /// Of the events that are emitted there.
     pub(crate) ids: IdMaker,
     /// Of a bus with middlewares.

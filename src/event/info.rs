@@ -56,7 +56,7 @@ impl HandlerInfo {
         self.0.id
     }
 
-    /// The name given in [`HandlerOptions::name`], else the handler's type name, for closures their source location.
+    /// The name given in [`HandlerOptions::name`](crate::HandlerOptions::name), else the handler's type name, for closures their source location.
     pub fn name(&self) -> &str {
         let location = self.0.location;
         self.0.name.get_or_init(|| format!("{}:{}", location.file(), location.line()).into())

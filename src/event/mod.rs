@@ -51,10 +51,10 @@ pub use typed::Event;
 
 pub(crate) use body::Fresh;
 pub(crate) use context_map::{ContextMap, is_marked, marked};
-pub(crate) use identity::BusIdentity;
+pub(crate) use identity::{BusIdentity, HomeBus};
 pub(crate) use json::{Fields, Origin, unsigned};
 pub(crate) use notices::{Lane, Notice, Notices, Of};
-pub(crate) use options::{Knob, LimitGroup, LimitNames, LimitTurn};
+pub(crate) use options::{Knob, LimitGroup, LimitTurn};
 pub(crate) use payload::{described, name_of};
 pub(crate) use plan::{HandlerMode, Manner, Pace, Plan, Timing, TurnKind};
 pub(crate) use record::{DeliveryPhase, Outcome, Record, RecordPhase, Unrun};

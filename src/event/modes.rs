@@ -69,7 +69,7 @@ pub enum HistoryPolicy {
     /// log, at most once a minute with a count.
     #[default]
     DropOldest,
-    /// The oldest completed entry leaves; while there is none, the history is longer than its limit. For those who look events up by id while
+    /// The oldest completed entry leaves; while there is none, the history is longer than its limit. For programs that look events up by id while
     /// they run: how long it can become, the queue says.
     KeepUnfinished,
     /// The oldest completed entry leaves; while there is none, the emit is refused with `EmitError::HistoryFull`.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::event::json::place::{self, Unfit};
-use crate::event::json::{lossless, whole};
+use crate::event::json::unfit::Unfit;
+use crate::event::json::{lossless, unfit, whole};
 use crate::event::options::label_of;
 use crate::event::type_name::short_type_name;
 use crate::event::{EventOptions, Json};
@@ -97,7 +97,7 @@ pub(crate) fn name_of<P: Payload>() -> &'static str {
     unwind::catch(P::event_type).unwrap_or_else(|_| std::any::type_name::<P>())
 }
 
-/// The same of the version of its payloads.
+/// What a type says is the version of its payloads. If that panics, the default.
 pub(crate) fn version_of<P: Payload>() -> &'static str {
     unwind::catch(P::version).unwrap_or("0.0.1")
 }
@@ -134,7 +134,7 @@ pub struct Codec<P: Payload> {
     payload_from_json: fn(&Json) -> Result<P, Unfit>,
     output_to_json: fn(&P::Output) -> Result<Json, Unfit>,
     output_from_json: fn(&Json) -> Result<P::Output, Unfit>,
-    // The same as bytes that lose nothing, for a worker process.
+    // Payload and output as bytes that lose nothing, for a worker process.
     #[cfg(feature = "process")]
     append_payload: Append<P>,
     #[cfg(feature = "process")]
@@ -161,9 +161,9 @@ impl<P: Payload> Codec<P> {
     {
         Self {
             payload_to_json: lossless::to_json,
-            payload_from_json: |json| place::read(|| json),
+            payload_from_json: |json| unfit::read(|| json),
             output_to_json: lossless::to_json,
-            output_from_json: |json| place::read(|| json),
+            output_from_json: |json| unfit::read(|| json),
             #[cfg(feature = "process")]
             append_payload: exact::append,
             #[cfg(feature = "process")]

@@ -67,7 +67,7 @@ impl Manner {
         inline: false,
     };
 
-    /// As planned, before anybody claimed it.
+    /// As planned, before the delivery is claimed.
     pub(crate) fn of(plan: Plan) -> Self {
         Manner { turn: plan.turn, first: plan.first, bus_handler: plan.bus_handler, ..Manner::PLAIN }
     }

@@ -44,13 +44,13 @@ pub(crate) enum Unrun {
 pub(crate) struct Record {
     pub(crate) mode: HandlerMode,
     pub(crate) phase: RecordPhase,
-    /// Counts the starts; the lease of the thread that runs it.
+    /// Counts the starts. A thread that runs it knows by this number whether it still counts.
     pub(crate) attempt: u32,
-    /// Which worker runs it, for diagnostics and the wait graph.
+    /// The worker that runs it, for diagnostics and the wait graph.
     pub(crate) worker: u64,
-    /// Its thread sits in a wait, and has given up what it holds.
+    /// Its thread sits in a wait, and has handed back the permits that it holds.
     pub(crate) sitting: bool,
-    /// It has its place under the handler's limit, until it ends.
+    /// It has its place under its handler's limit, until it ends.
     pub(crate) placed: bool,
     /// It failed with an error that no retry follows.
     pub(crate) permanent: bool,

@@ -19,7 +19,7 @@ impl fmt::Debug for SlotEntry {
 }
 
 impl HandlerEntry {
-    /// Its registration is over. Under no lock.
+    /// Called when its registration is over, with nothing locked.
     pub(crate) fn has_ended(&self) {
         if let Some(hook) = &self.options.on_end {
             (hook.0)();

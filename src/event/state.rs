@@ -1,6 +1,6 @@
 //! The transitions of an event as a whole, all under its lock: deliveries come, end, and with the last of them and of its children it is complete.
 //!
-//! Pure. Each says whether it was this call that made it; whoever made it owes what follows (`runtime/README.md`, section 2).
+//! Pure: each says whether it was this call that made the transition. The caller that made it owes what follows (`runtime/README.md`, section 2).
 
 mod children;
 mod completion;
@@ -40,7 +40,7 @@ impl State {
         }
     }
 
-    /// Nobody took it: complete, with the reason.
+    /// No bus took the event: it is complete, with the reason.
     pub(crate) fn reject(&mut self, error: EmitError) {
         self.deliveries.clear();
         self.open = 0;
@@ -79,7 +79,7 @@ impl State {
         true
     }
 
-    /// One thing less to wait for. `Some` for the call that completed the event.
+    /// A delivery or a child that counted has ended. `Some` for the call that completed the event.
     pub(crate) fn count_down(&mut self, at: Stamp) -> Option<Completion> {
         self.open = self.open.saturating_sub(1);
         if self.open > 0 || self.complete {
@@ -99,7 +99,7 @@ impl State {
         Some(Completion { bell: self.bell.take(), watchers, parent: self.parent.take(), at: self.completed })
     }
 
-    /// Whether it ended before any handler started on any bus, and how: on the first of those that cut it short.
+    /// Whether the event ended before any handler started on any bus, and how: on the first bus that cut it short.
     pub(crate) fn unrun(&self) -> Unrun {
         let unrun = self.deliveries.iter().map(|d| d.unrun).find(|unrun| *unrun != Unrun::No);
         let started = unrun.is_some() && self.deliveries.iter().any(Delivery::anything_started);

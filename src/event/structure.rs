@@ -52,7 +52,7 @@ pub struct AnyEvent(pub(super) Arc<Envelope<dyn Body>>);
 #[derive(Clone)]
 pub(crate) struct WeakEvent(pub(super) Weak<Envelope<dyn Body>>);
 
-/// Header and payload in one allocation, shared by everyone who looks at the event. The payload comes last so that its size may be unknown.
+/// Head and payload in one allocation, which all handles of the event share. The payload comes last so that its size may be unknown.
 pub(crate) struct Envelope<B: ?Sized> {
     pub(super) head: Head,
     pub(super) body: B,
@@ -97,39 +97,39 @@ pub(crate) struct Head {
 /// What few events have.
 #[derive(Default)]
 pub(crate) struct Rare {
-    /// If one was set there or on the way.
+    /// Set at the emit, or inherited from an event above whose emitter set it.
     pub(super) correlation: Option<Arc<str>>,
-    /// The root's id as text, once somebody asked.
+    /// The root's id as text, made when it is first asked for.
     pub(super) rendered: OnceLock<Box<str>>,
     pub(super) context: Option<Arc<ContextMap>>,
-    /// Given at the emit; the type's own are the bus's business.
+    /// Given at the emit; those of the type are kept by its buses.
     pub(super) options: Option<EventOptions>,
 }
 
-/// Who emitted an event. One for all that an attempt emits.
+/// The event and the handler that emitted this one. All that one attempt emits shares one link.
 pub(crate) struct ParentLink {
     pub(crate) id: EventId,
-    /// The topmost event's.
+    /// The id of the topmost event.
     pub(crate) root: EventId,
     pub(crate) event: WeakEvent,
     pub(crate) handler: Option<HandlerId>,
 }
 
-/// What changes on an event, all under its one lock: its deliveries, children, completion, and who waits for it.
+/// What changes on an event, all under its one lock: its deliveries, its children, its completion, and the threads that wait for it.
 pub(crate) struct State {
     /// Counted deliveries not done, plus counted children not complete.
     pub(super) open: u32,
     pub(crate) complete: bool,
     pub(crate) started: Stamp,
     pub(crate) completed: Stamp,
-    /// Somebody called `first()`: buses that claim it from now on end with their first value.
+    /// A waiter called `first()`: a bus that claims the event from now on ends it with its first value.
     pub(crate) wants_first: bool,
     /// Cancelled as a whole: a bus that it reaches later does not run it.
     pub(crate) ended: bool,
     pub(crate) deliveries: Deliveries<Delivery>,
-    /// Strong until completion, which counts it down.
+    /// Kept until this event completes, which counts it down there.
     pub(crate) parent: Option<AnyEvent>,
-    /// The first thread that waits: mostly there is no other, and it costs no allocation.
+    /// Of the first thread that waits: mostly there is no other, and this one costs no allocation.
     pub(super) bell: Option<Arc<Bell>>,
     pub(super) links: Option<Box<Links>>,
 }
@@ -148,7 +148,7 @@ pub(crate) struct Links {
     pub(super) watchers: Vec<Watcher>,
     /// By their numbers, the batches that it is counted in.
     pub(super) batches: SmallVec<[u64; 1]>,
-    /// Somebody waits for the first value.
+    /// A thread waits for the first value.
     pub(crate) value_wanted: bool,
     pub(crate) rejected: Option<EmitError>,
     /// The length of `children` at which completed ones are looked through again.
@@ -161,7 +161,7 @@ pub(crate) struct Child {
     pub(crate) by: Option<(u32, u32)>,
 }
 
-/// Who wants to know of an event's end.
+/// A thread or a hook that wants to know of an event's end.
 pub(crate) enum Watcher {
     /// A thread that waits; it looks again after every ring.
     Bell(Arc<Bell>),
@@ -169,7 +169,7 @@ pub(crate) enum Watcher {
     Hook(Arc<dyn CompletionHook>),
 }
 
-/// A batch, for one. Must not panic.
+/// Told of an event's completion: a batch, for one. Must not panic.
 pub(crate) trait CompletionHook: Send + Sync {
     fn completed(&self, event: &AnyEvent);
 }
@@ -179,7 +179,7 @@ pub(crate) trait CompletionHook: Send + Sync {
 pub(crate) struct Delivery {
     pub(crate) bus: Arc<BusIdentity>,
     pub(crate) phase: DeliveryPhase,
-    /// Counts for the event's completion; not so if it was added afterwards.
+    /// The event's completion waits for it; not so if it was added after that.
     pub(crate) counted: bool,
     pub(crate) manner: Manner,
     pub(crate) unrun: Unrun,
@@ -189,7 +189,7 @@ pub(crate) struct Delivery {
     pub(crate) left: u32,
     /// A serial handler is running, or waits for its permit or its next attempt.
     pub(crate) serial_busy: bool,
-    /// A handler of it has sat in a wait, so that somebody has to look whether all do.
+    /// A handler of it has sat in a wait, so that the thread that ends one of its handlers looks whether all others sit.
     pub(crate) has_sat: bool,
     /// A record has ended in failure.
     pub(crate) any_failed: bool,
@@ -197,12 +197,12 @@ pub(crate) struct Delivery {
     pub(crate) redrive: bool,
     /// A handler of it has or waits for a place under a limit, to be given back when it ends.
     pub(crate) limited: bool,
-    /// Helpers on their way to claim parallel handlers.
+    /// Threads that were called to help with parallel handlers, and are on their way.
     pub(crate) helpers: u32,
     /// The delivery that lends the turn, whose handler waits for this one, while it holds that: the stamp of its event, 0 for none, and its number there.
     pub(super) lender: Stamp,
     pub(super) lender_delivery: u16,
-    /// Few events have one.
+    /// Few deliveries have one.
     pub(super) deadline: Option<Box<Deadline>>,
     pub(crate) begun: Tick,
     pub(crate) handlers: Handlers,
@@ -214,9 +214,9 @@ pub(crate) struct Delivery {
 pub(crate) enum Handlers {
     /// Not claimed yet.
     Unknown,
-    /// Kept while it runs, so that one removed meanwhile still runs.
+    /// Kept while the delivery runs, so that a handler that is removed meanwhile still runs.
     Live(Arc<TypeSlot>),
-    /// Only their names, for results.
+    /// Only the names, for results.
     Past(Arc<Roster>),
 }
 
@@ -319,13 +319,14 @@ pub(crate) struct KnownType {
     pub(crate) read: fn(&Json) -> Result<MakeEvent, JsonError>,
 }
 
-/// Puts an event together with its payload; and what that says which one it is.
+/// Makes an event of a payload that it holds.
 pub(crate) struct MakeEvent {
     pub(crate) make: Box<dyn FnOnce(Birth) -> AnyEvent>,
+    /// What the payload says which one it is.
     pub(crate) label: Option<Arc<str>>,
 }
 
-/// What a new event is put together from, where it stays: a state that was passed on by value would be moved four times.
+/// What a new event is put together from. Its state is built where it stays: passed on by value, it would be moved four times.
 pub(crate) struct Birth {
     pub(crate) id: EventId,
     pub(crate) stamp: Stamp,

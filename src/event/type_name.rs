@@ -24,39 +24,39 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':') || !byte.is_ascii()
 }
 
-/// One entry of a chain that only grows: readers need no lock, and of two writers one wins and the other goes on behind it.
+/// One entry of a list that only grows: readers need no lock, and of two writers one wins and the other goes on behind it.
 struct Entry {
     full: &'static str,
     short: &'static str,
-    next: Slot,
+    next: Next,
 }
-type Slot = OnceLock<&'static Entry>;
+type Next = OnceLock<&'static Entry>;
 
-/// Few programs have more than a handful of generic event types, so chains stay short.
-const CHAINS: usize = 64;
-static TABLE: [Slot; CHAINS] = [const { Slot::new() }; CHAINS];
+/// Few programs have more than a handful of generic event types, so lists stay short.
+const LISTS: usize = 64;
+static TABLE: [Next; LISTS] = [const { Next::new() }; LISTS];
 
 fn cached(full: &'static str) -> &'static str {
-    let mut slot = chain_of(full);
+    let mut next = list_of(full);
     loop {
-        let entry: &'static Entry = slot.get_or_init(|| {
-            // Leaked on purpose: one short text per type, and only by the one who enters it.
+        let entry: &'static Entry = next.get_or_init(|| {
+            // Leaked on purpose: one short text per type, and only by the thread that enters it.
             Box::leak(Box::new(Entry {
                 full,
                 short: Box::leak(without_paths(full).into_boxed_str()),
-                next: Slot::new(),
+                next: Next::new(),
             }))
         });
         // Equal names may lie at different addresses, so a different address alone proves nothing.
         if std::ptr::eq(entry.full, full) || entry.full == full {
             return entry.short;
         }
-        slot = &entry.next;
+        next = &entry.next;
     }
 }
 
 /// FNV-1a: the names are few, trusted and short.
-fn chain_of(full: &str) -> &'static Slot {
+fn list_of(full: &str) -> &'static Next {
     let hash = full
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));

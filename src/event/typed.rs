@@ -8,7 +8,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
 
-/// Cheap clone of one emitted event. Dereferences to the payload.
+/// One emitted event, with its payload's type. A clone is cheap and the same event; it dereferences to the payload.
 ///
 /// Never blocks except in `wait*`, `result*`, [`first`](Event::first) and [`select`](Event::select).
 ///
@@ -37,12 +37,12 @@ impl AnyEvent {
         self.0.body.payload_type() == Some(TypeId::of::<P>())
     }
 
-    /// The same event with its payload's type, if that is `P`.
+    /// This event with its payload's type, if that is `P`.
     pub fn downcast<P: Payload>(&self) -> Option<Event<P>> {
         self.is::<P>().then(|| Event { any: self.clone(), payload: PhantomData })
     }
 
-    /// The same without another hold of it.
+    /// As [`downcast`](AnyEvent::downcast), borrowed: the event is not kept once more.
     #[inline]
     pub(crate) fn as_typed<P: Payload>(&self) -> Option<&Event<P>> {
         self.is::<P>().then(|| Event::of_its_type(self))
@@ -62,11 +62,11 @@ impl<P: Payload> Fresh<P> {
 }
 
 impl<P: Payload> Event<P> {
-    /// Whoever calls it has asked whether the payload is a `P`.
+    /// The caller has asked whether the payload is a `P`.
     #[ref_cast_custom]
     fn of_its_type(any: &AnyEvent) -> &Self;
 
-    /// The payload; the same as dereferencing.
+    /// The payload, which dereferencing gives as well.
     pub fn payload(&self) -> &P {
         match self.any.payload::<P>() {
             Some(payload) => payload,

@@ -1,7 +1,7 @@
 //! The tree as lines.
 
 use crate::bus::{Node, Sign, Tree};
-use crate::log_tree::TreeStyle;
+use crate::log_tree::style::TreeStyle;
 
 /// Deeper than this, a line starts with the number of levels left out, and shows the last few only.
 const DEEPEST: usize = 8;

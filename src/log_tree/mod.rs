@@ -7,6 +7,9 @@
 //! types from above.
 
 mod draw;
+mod style;
+
+pub use style::TreeStyle;
 
 use crate::bus::EventBus;
 use crate::bus::Tree;
@@ -63,7 +66,7 @@ impl EventBus {
         self.log_tree_with(&TreeStyle::new())
     }
 
-    /// The same in another style.
+    /// What the history has, as a tree in a style of one's own. See [`log_tree`](EventBus::log_tree).
     pub fn log_tree_with(&self, style: &TreeStyle) -> String {
         let history = self.history();
         let name = on_one_line(if style.ids { self.label() } else { self.name() });
@@ -100,7 +103,7 @@ macro_rules! on_both_event_types {
                 self.log_tree_with(&TreeStyle::new())
             }
 
-            /// The same in another style.
+            /// This event, its handlers and what those emitted, as a tree in a style of one's own.
             pub fn log_tree_with(&self, style: &TreeStyle) -> String {
                 let event: &AnyEvent = self.as_ref();
                 draw::draw(None, &Tree::of_event(event.clone()), style)
@@ -111,58 +114,3 @@ macro_rules! on_both_event_types {
 
 on_both_event_types!(impl<P: Payload> Event<P>);
 on_both_event_types!(impl AnyEvent);
-
-/// How a [`log_tree`](EventBus::log_tree) looks.
-///
-/// Two runs of the same program differ in ids and times only: leave them out to compare.
-///
-/// ```
-/// use threadbus::TreeStyle;
-/// let to_compare = TreeStyle::new().ids(false).times(false);
-/// let for_a_terminal = TreeStyle::new().colour(true).width(120);
-/// # let _ = (to_compare, for_a_terminal);
-/// ```
-#[derive(Clone, Debug)]
-pub struct TreeStyle {
-    ids: bool,
-    times: bool,
-    colour: bool,
-    width: usize,
-}
-
-impl TreeStyle {
-    /// All defaults.
-    pub fn new() -> Self {
-        TreeStyle { ids: true, times: true, colour: false, width: 80 }
-    }
-
-    /// Whether events, handlers and buses show the last four digits of their ids. Default: true.
-    pub fn ids(mut self, shown: bool) -> Self {
-        self.ids = shown;
-        self
-    }
-
-    /// Whether to show when something started, and how long it took. Default: true.
-    pub fn times(mut self, shown: bool) -> Self {
-        self.times = shown;
-        self
-    }
-
-    /// Whether to colour failures and fade times, by ANSI escape codes. Default: false.
-    pub fn colour(mut self, coloured: bool) -> Self {
-        self.colour = coloured;
-        self
-    }
-
-    /// Columns of the longest line. Default: 80; less than 60 becomes 60.
-    pub fn width(mut self, columns: usize) -> Self {
-        self.width = columns.max(60);
-        self
-    }
-}
-
-impl Default for TreeStyle {
-    fn default() -> Self {
-        Self::new()
-    }
-}

@@ -28,7 +28,7 @@ pub struct DeadLetter {
     pub permanent: bool,
     /// When it had failed for good the first time.
     pub first_failed_at: DateTime<Utc>,
-    /// The same for the last time; later than the first only after a redrive.
+    /// When it failed for the last time; later than the first only after a redrive.
     pub last_failed_at: DateTime<Utc>,
 }
 

@@ -91,7 +91,7 @@ pub(crate) fn slow_event(event: Option<&EventOptions>, defaults: &EventOptions, 
     span(event.map_or(Knob::Unset, |o| o.slow_after).or(defaults.slow_after).or(bus.event_slow_after.into()))
 }
 
-/// The same by its own options alone.
+/// When an event is worth a warning, by its own options alone.
 pub(crate) fn own_slow_event(own: &EventOptions) -> Option<Tick> {
     (own.slow_after != Knob::Unset).then(|| span(own.slow_after))
 }

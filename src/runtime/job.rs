@@ -2,10 +2,14 @@
 
 use crate::event::{AnyEvent, Priority};
 use crate::runtime::lane::Lane;
-use crate::runtime::worker::{Bus, Claimed, GoOn, Pumped, Work, Worker};
+use crate::runtime::work::{Claimed, GoOn, Pumped};
+use crate::runtime::worker::{Bus, Worker};
 use smallvec::SmallVec;
 use std::collections::HashSet;
 use std::sync::Arc;
+
+/// What a job does once it has a thread.
+type Work = dyn FnOnce(&Arc<Worker>) + Send;
 
 pub(crate) enum Job {
     /// The loop of a bus, and the priority of its next event.

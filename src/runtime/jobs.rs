@@ -1,131 +1,53 @@
 //! Jobs that no thread has taken yet. Buses take turns, by priority.
 //!
-//! Each bus has a *lane*, which stands where the best of its jobs belongs: lanes of a higher priority go first. Of equal ones a lane that gets
-//! its first job after having been empty goes before those that have had a turn, so an idle bus does not wait behind a flood on another one. A lane
-//! that has kept a thread for longer than a moment has had its turn: it goes to the back, and stays there until it is found empty, so that a bus
-//! that empties and fills its lane again and again gets no more than its share. A priority that was passed over for long has a turn before the higher ones, so a flood of those keeps nobody's threads for good.
-//! Inside a lane jobs go by the fairness of the bus.
+//! Each bus has a *lane*, which stands in line where the best of its jobs belongs: lanes of a higher priority go first. Of equal ones a lane
+//! that gets its first job after having been empty goes before those that have had a turn, so an idle bus does not wait behind a flood on
+//! another one. A lane that has kept a thread for longer than a moment has had its turn: it goes to the back, and stays there until it is
+//! found empty, so that a bus that empties and fills its lane again and again gets no more than its share. A priority that was passed over
+//! for long has a turn before the higher ones, so a flood of those keeps no thread for good. Inside a lane jobs go by the fairness of the bus.
+
+mod waiting;
+
+pub(crate) use waiting::Half;
 
 use crate::event::{AnyEvent, Fairness, Priority};
-use crate::rules::Lanes;
 use crate::runtime::job::{Job, Needs};
+use crate::runtime::jobs::waiting::{NORMAL, Waiting};
 use crate::runtime::lane::Lane;
 use crate::sys::clock::Tick;
 use std::collections::VecDeque;
 
+/// A lane, and how it stands among the others.
 #[derive(Default)]
-struct Waiting {
-    /// Loops, and jobs whose turn or permit has come.
-    granted: VecDeque<Job>,
-    others: VecDeque<Job>,
-    /// From the first job on that is not of normal priority: all of them, and the two above are empty.
-    sorted: Option<Box<Sorted>>,
-    /// The last one taken was granted: if both have some, the next one is not.
-    others_are_next: bool,
-    stands: Stands,
+struct Standing {
+    jobs: Waiting,
+    line: In,
     /// How many threads run jobs of it.
     serving: usize,
     /// When the first of these began.
     since: Tick,
-    /// Where it stands.
+    /// The level at which it stands.
     level: u8,
-    /// The number that its place there has; places with other numbers are not its any more.
+    /// The number under which it stands there. An entry of a ring with another number is void.
     ticket: u32,
     /// The loop that comes next has an event of that priority.
     raised: Option<Priority>,
-    fairness: Fairness,
     /// Its bus is gone.
     closed: bool,
 }
 
-struct Sorted {
-    granted: Lanes<Job>,
-    others: Lanes<Job>,
-}
-
+/// In which line of its ring a lane stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Stands {
+enum In {
     #[default]
-    Nowhere,
-    /// Among those that come before whoever has had a turn.
+    Neither,
+    /// The line of lanes that go before those that have had a turn.
     New,
-    /// Among those that take turns.
-    InTurn,
+    /// The line of lanes that take turns.
+    Turn,
 }
 
-impl Waiting {
-    #[inline]
-    fn is_empty(&self) -> bool {
-        match &self.sorted {
-            None => self.granted.is_empty() && self.others.is_empty(),
-            Some(sorted) => sorted.granted.len() + sorted.others.len() == 0,
-        }
-    }
-
-    fn take(&mut self) -> Option<Job> {
-        let others_first = self.others_are_next;
-        self.others_are_next = !others_first;
-        match &mut self.sorted {
-            None if others_first => self.others.pop_front().or_else(|| self.granted.pop_front()),
-            None => self.granted.pop_front().or_else(|| self.others.pop_front()),
-            Some(sorted) if others_first => sorted.others.pop().or_else(|| sorted.granted.pop()),
-            Some(sorted) => sorted.granted.pop().or_else(|| sorted.others.pop()),
-        }
-    }
-
-    /// Where the best of its jobs belongs.
-    #[inline]
-    fn best(&self) -> u8 {
-        let Some(sorted) = &self.sorted else { return NORMAL };
-        sorted.granted.highest().max(sorted.others.highest()).map_or(NORMAL, Priority::level)
-    }
-
-    #[inline]
-    fn put(&mut self, job: Job, granted: bool) {
-        if self.sorted.is_none() && job.priority() == Priority::NORMAL {
-            if granted {
-                self.granted.push_back(job);
-            } else {
-                self.others.push_back(job);
-            }
-        } else {
-            let priority = job.priority();
-            let sorted = self.sort();
-            let lanes = if granted { &mut sorted.granted } else { &mut sorted.others };
-            lanes.push_back(priority, job);
-        }
-    }
-
-    #[cold]
-    fn sort(&mut self) -> &mut Sorted {
-        let fairness = self.fairness;
-        self.sorted.get_or_insert_with(|| {
-            let mut sorted = Sorted { granted: Lanes::new(fairness), others: Lanes::new(fairness) };
-            self.granted.drain(..).for_each(|job| sorted.granted.push_back(Priority::NORMAL, job));
-            self.others.drain(..).for_each(|job| sorted.others.push_back(Priority::NORMAL, job));
-            Box::new(sorted)
-        })
-    }
-
-    /// Those that are granted, and then those that are not.
-    fn iter(&self, granted: bool) -> impl Iterator<Item = &Job> {
-        let jobs = if granted { &self.granted } else { &self.others };
-        let sorted = self.sorted.iter().flat_map(move |s| if granted { s.granted.iter() } else { s.others.iter() });
-        jobs.iter().chain(sorted)
-    }
-
-    fn take_first(&mut self, granted: bool, wanted: impl Fn(&Job) -> bool) -> Option<Job> {
-        if let Some(sorted) = &mut self.sorted {
-            return if granted { sorted.granted.take_first(wanted) } else { sorted.others.take_first(wanted) };
-        }
-        let jobs = if granted { &mut self.granted } else { &mut self.others };
-        jobs.remove(jobs.iter().position(wanted)?)
-    }
-}
-
-const NORMAL: u8 = Priority::NORMAL.0;
-
-/// Lanes of one priority, each with the number of its place.
+/// Lanes of one priority, each with its ticket.
 #[derive(Default)]
 struct Ring {
     new: VecDeque<(usize, u32)>,
@@ -143,7 +65,7 @@ impl Ring {
 }
 
 pub(crate) struct Jobs {
-    lanes: Vec<Waiting>,
+    lanes: Vec<Standing>,
     /// Lanes of buses that are gone.
     unused: Vec<usize>,
     rings: [Ring; 11],
@@ -155,7 +77,7 @@ pub(crate) struct Jobs {
 impl Default for Jobs {
     fn default() -> Self {
         Jobs {
-            lanes: vec![Waiting::default()],
+            lanes: vec![Standing::default()],
             unused: Vec::new(),
             rings: std::array::from_fn(|_| Ring::default()),
             unusual: 0,
@@ -165,8 +87,8 @@ impl Default for Jobs {
 }
 
 impl Jobs {
-    /// So many new lanes go before the others at most: a crowd of buses with one event each does not keep the others from their turns. And so
-    /// many jobs of higher priorities before one of a lower.
+    /// So many new lanes go before the others at most: a crowd of buses with one event each does not keep the others from their turns. And
+    /// so many jobs of higher priorities before one of a lower.
     const AHEAD: usize = 8;
     /// A job that took less was no turn.
     const SHORT: Tick = if cfg!(threadbus_shuttle) { 0 } else { 500_000 };
@@ -175,13 +97,14 @@ impl Jobs {
         self.count
     }
 
+    /// A lane for a new bus.
     pub(crate) fn open(&mut self, fairness: Fairness) -> Lane {
         let at = self.unused.pop().unwrap_or_else(|| {
-            self.lanes.push(Waiting::default());
+            self.lanes.push(Standing::default());
             self.lanes.len() - 1
         });
         self.lanes[at].closed = false;
-        self.lanes[at].fairness = fairness;
+        self.lanes[at].jobs.fairness = fairness;
         Lane(at)
     }
 
@@ -191,17 +114,16 @@ impl Jobs {
         self.give_back_if_unused(at);
     }
 
-    /// For the next bus, without the room that this one's longest queue took.
+    /// The next bus gets the lane without the memory that this one's longest queue took.
     fn give_back_if_unused(&mut self, at: usize) {
         let lane = &mut self.lanes[at];
-        if lane.closed && lane.stands == Stands::Nowhere && lane.serving == 0 {
-            *lane = Waiting { closed: true, ticket: lane.ticket, ..Waiting::default() };
+        if lane.closed && lane.line == In::Neither && lane.serving == 0 {
+            *lane = Standing { closed: true, ticket: lane.ticket, ..Standing::default() };
             self.unused.push(at);
         }
     }
 
-    /// `granted`: it holds what others wait for.
-    pub(crate) fn push(&mut self, mut job: Job, granted: bool, now: Tick) {
+    pub(crate) fn push(&mut self, mut job: Job, half: Half, now: Tick) {
         let Lane(at) = job.lane();
         let lane = &mut self.lanes[at];
         if let Job::Loop(_, priority) = &mut job
@@ -210,45 +132,45 @@ impl Jobs {
             *priority = raised.max(*priority);
         }
         let level = job.priority().level();
-        let was_empty = lane.is_empty();
-        lane.put(job, granted);
+        let was_empty = lane.jobs.is_empty();
+        lane.jobs.put(job, half);
         self.count += 1;
-        if lane.stands == Stands::Nowhere {
+        if lane.line == In::Neither {
             let had_its_turn = lane.serving > 0 && now.saturating_sub(lane.since) >= Self::SHORT;
-            self.stand(at, if had_its_turn { Stands::InTurn } else { Stands::New }, level);
+            self.stand(at, if had_its_turn { In::Turn } else { In::New }, level);
         } else if level > lane.level || was_empty && level != lane.level {
-            let how = lane.stands;
-            self.stand(at, how, level);
+            let line = lane.line;
+            self.stand(at, line, level);
         }
     }
 
-    /// To the end of those of a level. Where it stood before it stands no more.
+    /// Puts a lane at the end of a line of that level. Where it stood before it stands no more.
     #[inline]
-    fn stand(&mut self, at: usize, how: Stands, level: u8) {
+    fn stand(&mut self, at: usize, line: In, level: u8) {
         let lane = &mut self.lanes[at];
-        lane.stands = how;
+        lane.line = line;
         lane.ticket = lane.ticket.wrapping_add(1);
         lane.level = level;
         let ring = &mut self.rings[usize::from(level)];
-        let line = if how == Stands::New { &mut ring.new } else { &mut ring.in_turn };
+        let line = if line == In::New { &mut ring.new } else { &mut ring.in_turn };
         line.push_back((at, lane.ticket));
         if level != NORMAL {
             self.unusual |= 1 << level;
         }
     }
 
-    /// The loop of a bus has an event of a higher priority than it stands for.
+    /// The loop of a bus has an event of a higher priority than the one for which it stands.
     pub(crate) fn raise(&mut self, Lane(at): Lane, to: Priority) {
         let lane = &mut self.lanes[at];
         lane.raised = lane.raised.max(Some(to));
         let lower = |job: &Job| matches!(job, Job::Loop(_, priority) if *priority < to);
-        if let Some(job) = lane.take_first(true, lower) {
+        if let Some(job) = lane.jobs.take_first(Half::Granted, lower) {
             self.count -= 1;
-            self.push(job, true, 0);
+            self.push(job, Half::Granted, 0);
         }
     }
 
-    /// The next job, and the lane to tell once it has run.
+    /// Takes the next job, with its lane, to which [`served`](Jobs::served) is due once it has run.
     pub(crate) fn pop(&mut self, now: Tick) -> Option<(Job, Lane)> {
         while self.count > 0 {
             if self.unusual == 0 {
@@ -268,7 +190,7 @@ impl Jobs {
         None
     }
 
-    /// The highest in which lanes stand, unless one was passed over for long.
+    /// The highest level at which lanes stand, unless one was passed over for long.
     #[cold]
     fn next_level(&self) -> Option<u8> {
         let occupied = || self.rings.iter().enumerate().rev().filter(|(_, ring)| !ring.is_empty());
@@ -283,8 +205,8 @@ impl Jobs {
         loop {
             let ring = &mut self.rings[usize::from(level)];
             let others_first = ring.ahead >= Self::AHEAD && !ring.in_turn.is_empty();
-            let ((at, ticket), is_new) = if !others_first && let Some(place) = ring.new.pop_front() {
-                (place, true)
+            let ((at, ticket), is_new) = if !others_first && let Some(first) = ring.new.pop_front() {
+                (first, true)
             } else {
                 (ring.in_turn.pop_front()?, false)
             };
@@ -292,21 +214,21 @@ impl Jobs {
             if lane.ticket != ticket {
                 continue; // It stands elsewhere by now.
             }
-            lane.stands = Stands::Nowhere;
-            let Some(job) = lane.take() else {
+            lane.line = In::Neither;
+            let Some(job) = lane.jobs.take() else {
                 self.give_back_if_unused(at);
                 continue;
             };
-            // Not for a lane that has emptied: those are many after a crowd, and whoever stands behind them has a turn first.
+            // Not for a lane that has emptied: those are many after a crowd, and the lanes behind them have a turn first.
             ring.ahead = if is_new { ring.ahead + 1 } else { 0 };
             self.count -= 1;
             if lane.serving == 0 {
                 lane.since = now;
             }
             lane.serving += 1;
-            if !lane.is_empty() {
-                let best = lane.best();
-                self.stand(at, Stands::InTurn, best);
+            if !lane.jobs.is_empty() {
+                let best = lane.jobs.best();
+                self.stand(at, In::Turn, best);
             }
             return Some((job, Lane(at)));
         }
@@ -316,49 +238,50 @@ impl Jobs {
     pub(crate) fn served(&mut self, Lane(at): Lane, worked: Tick) {
         let lane = &mut self.lanes[at];
         lane.serving -= 1;
-        if worked >= Self::SHORT && lane.stands != Stands::InTurn {
-            let best = lane.best();
-            self.stand(at, Stands::InTurn, best);
+        if worked >= Self::SHORT && lane.line != In::Turn {
+            let best = lane.jobs.best();
+            self.stand(at, In::Turn, best);
         }
         self.give_back_if_unused(at);
     }
 
-    /// Lanes whose turn has come and that are empty stand in line no more: buses that come and go would pile up behind new ones.
+    /// Empty lanes whose turn has come leave the line: those of buses that come and go would pile up behind new ones.
     fn let_go(&mut self, level: u8) {
         while let Some(&(at, ticket)) = self.rings[usize::from(level)].in_turn.front()
-            && (self.lanes[at].ticket != ticket || self.lanes[at].is_empty())
+            && (self.lanes[at].ticket != ticket || self.lanes[at].jobs.is_empty())
         {
             self.rings[usize::from(level)].in_turn.pop_front();
             if self.lanes[at].ticket == ticket {
-                self.lanes[at].stands = Stands::Nowhere;
+                self.lanes[at].line = In::Neither;
                 self.give_back_if_unused(at);
             }
         }
     }
 
+    /// A job that is needed waits for a thread.
     pub(crate) fn has(&self, needs: &Needs) -> bool {
-        self.position(needs).is_some()
+        self.find(needs).is_some()
     }
 
-    /// The deliveries that granted jobs drive which are needed.
+    /// The needed ones among the deliveries that granted jobs drive.
     pub(crate) fn granted_deliveries(&self, needs: &Needs) -> Vec<(AnyEvent, usize)> {
-        let granted = self.lanes.iter().flat_map(|lane| lane.iter(true)).filter(|job| needs.wants(job, true));
-        granted.filter_map(Job::delivery).collect()
+        let granted = self.lanes.iter().flat_map(|lane| lane.jobs.iter(Half::Granted));
+        granted.filter(|job| needs.wants(job, true)).filter_map(Job::delivery).collect()
     }
 
-    /// The first job that is needed, wherever it stands.
+    /// Takes the first job that is needed, wherever it stands.
     pub(crate) fn take(&mut self, needs: &Needs) -> Option<Job> {
-        let (lane, granted) = self.position(needs)?;
-        let job = self.lanes[lane].take_first(granted, |job| needs.wants(job, granted))?;
+        let (lane, half) = self.find(needs)?;
+        let job = self.lanes[lane].jobs.take_first(half, |job| needs.wants(job, half == Half::Granted))?;
         self.count -= 1;
         Some(job)
     }
 
-    /// In which lane one is, and whether among those that are granted.
-    fn position(&self, needs: &Needs) -> Option<(usize, bool)> {
-        self.lanes.iter().enumerate().find_map(|(lane, waiting)| {
-            let has = |granted: &bool| waiting.iter(*granted).any(|job| needs.wants(job, *granted));
-            [true, false].into_iter().find(has).map(|granted| (lane, granted))
+    /// In which lane, and in which half of it, there is a job that is needed.
+    fn find(&self, needs: &Needs) -> Option<(usize, Half)> {
+        self.lanes.iter().enumerate().find_map(|(at, lane)| {
+            let has = |half: &Half| lane.jobs.iter(*half).any(|job| needs.wants(job, *half == Half::Granted));
+            Half::BOTH.into_iter().find(has).map(|half| (at, half))
         })
     }
 }

@@ -1,11 +1,11 @@
 //! A thread while it is inside ours, and what a bus is to it: each knows the other, so both stand in this file.
 
-use crate::event::{AnyEvent, HandlerId, HandlerMode};
+use crate::event::HandlerId;
 use crate::runtime::lane::Lane;
 use crate::runtime::panics::LastPanic;
 use crate::runtime::slot::{Stack, Top};
+use crate::runtime::work::{Claimed, Pumped};
 use crate::sync::Bell;
-use crate::sync::Token;
 use crate::sync::refused;
 use crate::sys::clock::{NEVER, Tick};
 use crate::sys::stack::StackBounds;
@@ -23,7 +23,7 @@ pub(crate) trait Bus: Send + Sync {
     /// Runs its queued events, in their order, until none may start or another bus has a turn.
     fn run_loop_on(self: Arc<Self>, worker: &Arc<Worker>);
 
-    /// Drives a delivery of it that was claimed.
+    /// Drives a claimed delivery of the bus on.
     fn resume_on(self: Arc<Self>, worker: &Arc<Worker>, claimed: Claimed);
 
     /// Keeps work that only the bus's pump thread may run.
@@ -55,39 +55,6 @@ pub(crate) enum Serves {
     Awaited,
     /// That, and what is queued, in its order.
     All,
-}
-
-/// A delivery that was claimed, and how it goes on.
-pub(crate) struct Claimed {
-    pub(crate) event: AnyEvent,
-    pub(crate) delivery: usize,
-    pub(crate) how: GoOn,
-}
-
-/// How a claimed delivery goes on.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum GoOn {
-    /// With its turn, for which it stands in line if it must.
-    Resume,
-    /// As one more thread for its parallel handlers.
-    Help,
-    /// With this invocation, under a permit of its own, which the token holds.
-    WithPermit { invocation: usize, mode: HandlerMode, token: Token },
-}
-
-/// What a job does once it has a thread.
-pub(crate) type Work = dyn FnOnce(&Arc<Worker>) + Send;
-
-/// Work of a manual bus, for its pump thread.
-pub(crate) enum Pumped {
-    /// Its loop may go on.
-    Loop,
-    /// Its loop may go on, and holds the runtime's event permit, for which others wait.
-    LoopWithTurn,
-    /// There are events that need no turn.
-    Free,
-    /// A claimed delivery goes on.
-    Delivery(Claimed),
 }
 
 /// What a worker does at the moment. Changed only under the pool's lock.

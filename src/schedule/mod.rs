@@ -84,7 +84,7 @@ impl EventBus {
         self.plan_once(delay, payload, None)
     }
 
-    /// The same, with options of its own. A [`parent`](EventOptions::parent) among them is kept until then.
+    /// Emits later as [`emit_after`](EventBus::emit_after) does, with options for the event. A [`parent`](EventOptions::parent) among them is kept until then.
     ///
     /// **Blocking**: never.
     ///
@@ -158,7 +158,7 @@ impl EventBus {
         self.plan_beats(period, payload, None, Overlap::Skip)
     }
 
-    /// The same, with options of its own for every event, and a word on beats that come too soon for their handlers.
+    /// Emits again and again as [`emit_every`](EventBus::emit_every) does, with options for every event and a word on beats that come too soon for their handlers.
     ///
     /// No two events have one id: an [`id`](EventOptions::id) among the options is left out, with a warning in the log. A
     /// [`parent`](EventOptions::parent) is kept until the schedule ends.

@@ -54,7 +54,7 @@ impl Histogram {
         self.bucket(nanos).fetch_add(1, Relaxed);
     }
 
-    /// The same without a locked instruction, for callers that never record at the same time as another one: what they record under,
+    /// Records without a locked instruction, for callers that never record at the same time as another one: what they record under,
     /// a lock or a right that is passed on, orders one against the next. Readers may come at any time.
     #[inline]
     pub(crate) fn record_exclusive(&self, nanos: u64, note: impl FnOnce()) {

@@ -19,7 +19,7 @@ pub(crate) use cap::Cap;
 pub(crate) use histogram::{Counts, Histogram};
 pub(crate) use line::{Key, Line, Rank};
 pub(crate) use recent::Recent;
-pub(crate) use semaphore::{Granted, Place, Semaphore, Ticket, Token};
+pub(crate) use semaphore::{Granted, Position, Semaphore, Ticket, Token, WhileSetDown};
 pub(crate) use shares::{BANDS, Shares};
 pub(crate) use spin::Spin;
 pub(crate) use sweep::Sweep;

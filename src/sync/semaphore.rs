@@ -1,7 +1,7 @@
-//! Permits with direct hand-off, as pure data: whoever owns one keeps it under a lock of their own.
+//! Permits with direct hand-off, as pure data: the owner of a semaphore keeps it under a lock of its own.
 //!
-//! A permit belongs to a token, not to a thread, and every step is idempotent by token. Leaving and handing over is one step,
-//! so nobody slips in between. See `runtime/README.md`, section 2.
+//! A permit belongs to a token, not to a thread, and every step is idempotent by token. Releasing it and handing it over is one step, so
+//! that no other token slips in between. See `README.md` beside this file.
 
 use crate::sync::{Key, Line, Rank};
 use crate::sys::planted;
@@ -9,17 +9,17 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 
-/// Who holds: the stamp of an event, and which of its deliveries or invocations.
+/// The holder of a permit: the stamp of an event, and which of its deliveries or invocations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Token {
     pub(crate) stamp: u64,
     pub(crate) part: u64,
 }
 
-/// Where in the line.
+/// Where a ticket joins the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// Before everybody: a delivery whose worker was replaced.
+pub(crate) enum Position {
+    /// Before all others: a delivery whose worker was replaced.
     First,
     /// Suspended handlers that come back, and jumps, in order of arrival.
     Front,
@@ -27,14 +27,24 @@ pub(crate) enum Place {
     Entry,
 }
 
-/// A place in line. `turn` says what happens when it comes.
+/// What becomes of a permit whose holder sets it down for a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WhileSetDown {
+    /// Nothing that has not started gets it meanwhile: an event permit keeps its queue waiting.
+    Kept,
+    /// The next in line gets it, whatever that is: a handler permit.
+    Passed,
+}
+
+/// A token in line.
 #[derive(Debug)]
 pub(crate) struct Ticket<T> {
     pub(crate) token: Token,
     /// The token that lends: while that one holds, and lends to nobody else, this one need not wait.
     pub(crate) under: Option<Token>,
-    /// Its place among what has not started.
+    /// Its rank among what has not started.
     pub(crate) rank: Rank,
+    /// What happens when its turn comes.
     pub(crate) turn: T,
 }
 
@@ -50,27 +60,25 @@ pub(crate) type Granted<T> = SmallVec<[T; 1]>;
 #[derive(Debug)]
 pub(crate) struct Semaphore<T> {
     capacity: usize,
-    /// While somebody has given it up for a wait, nothing that has not started gets it: an event permit keeps its queue waiting, a
-    /// handler permit does not.
-    kept_for_yielded: bool,
+    while_set_down: WhileSetDown,
     holders: SmallVec<[Holder; 1]>,
-    /// Who gave the permit up for a wait and will come back.
-    yielded: SmallVec<[Token; 1]>,
+    /// Tokens that have set their permit down for a wait, and will come back for it.
+    set_down: SmallVec<[Token; 1]>,
     front: VecDeque<Ticket<T>>,
     entries: Line<Ticket<T>>,
-    /// Where they stand, by the stamps of their tokens.
+    /// Where `entries` has each ticket, by the stamp of its token.
     keys: FxHashMap<u64, SmallVec<[Key; 1]>>,
     /// Some of `entries` may borrow, so that they are worth a look although there is no room. The line may be very long.
     entries_borrow: bool,
 }
 
 impl<T> Semaphore<T> {
-    pub(crate) fn new(capacity: usize, kept_for_yielded: bool) -> Self {
+    pub(crate) fn new(capacity: usize, while_set_down: WhileSetDown) -> Self {
         Semaphore {
             capacity,
-            kept_for_yielded,
+            while_set_down,
             holders: SmallVec::new(),
-            yielded: SmallVec::new(),
+            set_down: SmallVec::new(),
             front: VecDeque::new(),
             entries: Line::default(),
             keys: FxHashMap::default(),
@@ -78,7 +86,7 @@ impl<T> Semaphore<T> {
         }
     }
 
-    /// Who holds it.
+    /// The tokens that hold a permit.
     pub(crate) fn holders(&self) -> impl Iterator<Item = Token> {
         self.holders.iter().map(|holder| holder.token)
     }
@@ -87,24 +95,24 @@ impl<T> Semaphore<T> {
         self.holders.iter().any(|h| h.token == token)
     }
 
-    /// Somebody stands in line who has not started.
+    /// A ticket of something that has not started stands in line.
     pub(crate) fn has_line(&self) -> bool {
         !self.entries.is_empty()
     }
 
-    /// Free, nobody in line, nobody suspended: a queue may start its next.
+    /// No token holds a permit, has set one down, or stands in line: a queue may start its next event.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.holders.is_empty() && self.yielded.is_empty() && self.front.is_empty() && self.entries.is_empty()
+        self.holders.is_empty() && self.set_down.is_empty() && self.front.is_empty() && self.entries.is_empty()
     }
 
-    /// True if nobody but this token has to do with it.
+    /// This token holds the one permit, and no other token has set one down or stands in line.
     #[inline]
     pub(crate) fn is_alone(&self, token: Token) -> bool {
         let only = matches!(&self.holders[..], [holder] if holder.token == token && holder.under.is_none());
-        only && self.yielded.is_empty() && self.front.is_empty() && self.entries.is_empty()
+        only && self.set_down.is_empty() && self.front.is_empty() && self.entries.is_empty()
     }
 
-    /// From one token to the next, in one step: what a release and a take by the next would do where nobody else is there.
+    /// Hands the permit from one token to the next: what a release and a take do, where the first [`is_alone`](Semaphore::is_alone).
     #[inline]
     pub(crate) fn pass_on(&mut self, to: Token) {
         if let Some(holder) = self.holders.first_mut() {
@@ -112,17 +120,18 @@ impl<T> Semaphore<T> {
         }
     }
 
-    /// Takes it without standing in line, if nobody of the same or a better place stands there; true also if the token holds already.
-    pub(crate) fn try_take(&mut self, place: Place, token: Token, under: Option<Token>) -> bool {
+    /// Takes a permit without standing in line, if no ticket stands there at the same position or a better one. True also if the token
+    /// holds one already.
+    pub(crate) fn try_take(&mut self, position: Position, token: Token, under: Option<Token>) -> bool {
         if self.holds(token) {
             return true;
         }
         let lent = under.is_some_and(|under| self.lends(under));
-        let first = match place {
-            Place::First => true,
-            Place::Front => self.front.is_empty(),
-            Place::Entry if planted("slip_past_the_line") => true,
-            Place::Entry => self.front.is_empty() && self.entries.is_empty() && !self.is_kept(),
+        let first = match position {
+            Position::First => true,
+            Position::Front => self.front.is_empty(),
+            Position::Entry if planted("slip_past_the_line") => true,
+            Position::Entry => self.front.is_empty() && self.entries.is_empty() && !self.is_kept(),
         };
         let free = lent || first && self.has_room();
         if free {
@@ -131,12 +140,12 @@ impl<T> Semaphore<T> {
         free
     }
 
-    /// Stands in line; the turn may come at once.
-    pub(crate) fn stand(&mut self, place: Place, ticket: Ticket<T>) -> Granted<T> {
-        match place {
-            Place::First => self.front.push_front(ticket),
-            Place::Front => self.front.push_back(ticket),
-            Place::Entry => {
+    /// Puts a ticket in line; its turn may come at once.
+    pub(crate) fn stand(&mut self, position: Position, ticket: Ticket<T>) -> Granted<T> {
+        match position {
+            Position::First => self.front.push_front(ticket),
+            Position::Front => self.front.push_back(ticket),
+            Position::Entry => {
                 self.entries_borrow |= ticket.under.is_some();
                 self.enter(ticket);
             }
@@ -150,30 +159,31 @@ impl<T> Semaphore<T> {
         self.keys.entry(stamp).or_default().push(key);
     }
 
-    /// Gives the permit up for a wait, to come back later.
+    /// The token sets its permit down for a wait, and will come back for it.
     pub(crate) fn set_down(&mut self, token: Token) -> Granted<T> {
         let Some(at) = self.holders.iter().position(|h| h.token == token) else { return Granted::new() };
         self.holders.remove(at);
-        if !self.yielded.contains(&token) {
-            self.yielded.push(token);
+        if !self.set_down.contains(&token) {
+            self.set_down.push(token);
         }
         self.grant()
     }
 
-    /// Gives it back for good, whoever still uses it, and forgets that it was given up.
+    /// The token gives its permit back for good, or does not come back for one that it had set down.
     pub(crate) fn release(&mut self, token: Token) -> Granted<T> {
-        if self.holders.is_empty() && self.yielded.is_empty() {
+        if self.holders.is_empty() && self.set_down.is_empty() {
             return Granted::new();
         }
         self.holders.retain(|h| h.token != token);
-        self.yielded.retain(|t| *t != token);
+        self.set_down.retain(|t| *t != token);
         if planted("release_hands_to_nobody") {
             return Granted::new();
         }
         self.grant()
     }
 
-    /// Takes tickets of an event out of the line. Whoever stands there must be rung.
+    /// Takes tickets of an event out of the line. The first list are theirs, of which threads must be rung; the second are the turns that
+    /// come now.
     pub(crate) fn withdraw(&mut self, stamp: u64, whose: impl Fn(Token) -> bool) -> (Granted<T>, Granted<T>) {
         let mut withdrawn = Granted::new();
         let mut at = 0;
@@ -188,7 +198,7 @@ impl<T> Semaphore<T> {
         (withdrawn, self.grant())
     }
 
-    /// Those of an event that have not started and that `whose` picks.
+    /// Takes those entries of an event out of the line that `whose` picks.
     fn leave_entries(&mut self, stamp: u64, whose: impl Fn(&Ticket<T>) -> bool, mut gone: impl FnMut(T)) {
         let picked = |key: &Key| self.entries.get(*key).is_some_and(&whose);
         let keys: SmallVec<[Key; 1]> = self.keys.get(&stamp).into_iter().flatten().copied().filter(picked).collect();
@@ -213,14 +223,14 @@ impl<T> Semaphore<T> {
         }
     }
 
-    /// Somebody leaves the line.
+    /// Takes the tickets of a token out of the line whose turn `whose` picks.
     pub(crate) fn forget_ticket(&mut self, token: Token, whose: impl Fn(&T) -> bool) -> Granted<T> {
         self.front.retain(|t| t.token != token || !whose(&t.turn));
         self.leave_entries(token.stamp, |t| t.token == token && whose(&t.turn), drop);
         self.grant()
     }
 
-    /// What has not started and stands in line under that token is of a higher priority by now.
+    /// What has not started and stands in line under this token has got a higher priority.
     pub(crate) fn raise(&mut self, token: Token, rank: Rank) {
         let is = |t: &Ticket<T>| t.token == token && t.rank.level < rank.level;
         let lower = |key: &Key| self.entries.get(*key).is_some_and(is);
@@ -231,7 +241,7 @@ impl<T> Semaphore<T> {
         }
     }
 
-    /// What one token took is another's from now on.
+    /// What the token `from` holds belongs to `to` from now on.
     pub(crate) fn rename(&mut self, from: Token, to: Token) {
         for holder in &mut self.holders {
             if holder.token == from {
@@ -246,45 +256,45 @@ impl<T> Semaphore<T> {
         self.front.iter().any(is) || entries.any(is)
     }
 
-    /// Nothing that has not started gets it before this token has done with it.
+    /// This token has yet to do with a permit: it holds one, has set one down, or stands in line.
     pub(crate) fn keeps(&self, token: Token) -> bool {
-        self.holds(token) || self.yielded.contains(&token) || self.in_line(token, |_| true)
+        self.holds(token) || self.set_down.contains(&token) || self.in_line(token, |_| true)
     }
 
-    /// Who holds, who gave it up, who stands in line: for people.
+    /// The holders, those that have set a permit down, and the line: for people.
     pub(crate) fn describe(&self, name: &dyn Fn(Token) -> String) -> String {
         let list = |tokens: &mut dyn Iterator<Item = Token>| tokens.map(name).collect::<Vec<_>>().join(", ");
         format!(
             "held by [{}], given up by [{}], in front [{}], in line [{}]",
             list(&mut self.holders.iter().map(|h| h.token)),
-            list(&mut self.yielded.iter().copied()),
+            list(&mut self.set_down.iter().copied()),
             list(&mut self.front.iter().map(|t| t.token)),
             list(&mut self.entries.iter().map(|(_, t)| t.token)),
         )
     }
 
     fn is_kept(&self) -> bool {
-        self.kept_for_yielded && !self.yielded.is_empty() && !planted("yielded_turn_not_kept")
+        self.while_set_down == WhileSetDown::Kept && !self.set_down.is_empty() && !planted("yielded_turn_not_kept")
     }
 
     fn has_room(&self) -> bool {
-        // Who holds under a holder takes no room of their own.
+        // A token that holds under another holder takes no room of its own.
         let roots = self.holders.iter().filter(|h| h.under.is_none_or(|u| !self.holds(u))).count();
         roots < self.capacity
     }
 
-    /// It holds, and nobody has borrowed from it.
+    /// The token holds a permit, and no other one has borrowed that.
     #[inline]
     pub(crate) fn lends(&self, to: Token) -> bool {
         self.holds(to) && self.holders.iter().all(|h| h.under != Some(to))
     }
 
     fn admit(&mut self, token: Token, under: Option<Token>) {
-        self.yielded.retain(|t| *t != token);
+        self.set_down.retain(|t| *t != token);
         self.holders.push(Holder { token, under });
     }
 
-    /// The first of those that have not started, out of the line.
+    /// Takes the first entry out of the line.
     fn next_entry(&mut self) -> Option<Ticket<T>> {
         let (key, ticket) = self.entries.next()?;
         self.forget_key(ticket.token.stamp, |other| other == key);

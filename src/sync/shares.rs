@@ -35,7 +35,7 @@ impl Shares {
         (0..BANDS.len()).filter(move |band| occupied & BANDS[*band] != 0 && weights[*band] > 0)
     }
 
-    /// The same, taken.
+    /// Whose turn it is, taken.
     pub(crate) fn turn(&mut self, occupied: u16) -> u16 {
         self.before = self.credit;
         let Some(next) = self.next_band(occupied) else { return occupied };

@@ -1,4 +1,4 @@
-//! Time. Inside the crate an instant is a [`Tick`], a deadline one too; what users see is rendered when asked for.
+//! Time. Inside the crate instants and deadlines are [`Tick`]s; what users see is made of them when asked for.
 
 use chrono::{DateTime, Utc};
 use std::collections::VecDeque;
@@ -8,20 +8,20 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Monotonic nanoseconds since the first look at the clock in this process.
 pub(crate) type Tick = u64;
-/// When something happened to an event, as a tick; of an event's birth, one that no other has.
+/// When something happened to an event, as a tick. That of its birth is unique.
 pub(crate) type Stamp = Tick;
 
 /// A deadline that never comes.
 pub(crate) const NEVER: Tick = u64::MAX;
 
-/// What takes something back that is to be done at a time.
+/// Takes back what the watch was asked to do at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Timer {
     pub(crate) at: Tick,
     pub(crate) number: u64,
 }
 
-/// How often the two clocks are compared. The monotonic one stands still while a laptop sleeps, and somebody may set the other.
+/// How often the two clocks are compared. The monotonic one stands still while a laptop sleeps, and the other may be set.
 const RESYNC: Tick = 1_000_000_000;
 /// A smaller difference is left alone.
 const DRIFT: u64 = 1_000_000;
@@ -66,7 +66,7 @@ fn nanos(duration: Duration) -> u64 {
     duration.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(duration.subsec_nanos()))
 }
 
-/// Nanoseconds since 1970 for the id of an event that is made now. They rise with the stamps, also when somebody sets the clock back.
+/// Nanoseconds since 1970 for the id of an event that is made now. They rise with the stamps, also when the clock is set back.
 #[inline]
 pub(crate) fn id_time(stamp: Stamp) -> u64 {
     let synced = SYNCED.load(Relaxed);
@@ -91,7 +91,7 @@ fn compare_clocks() {
 }
 
 fn note_lead(leads: &mut VecDeque<(Tick, u64)>, tick: Tick, lead: u64) {
-    // Whatever came before the first look is shown by it as well.
+    // What came before the first look is shown by it as well.
     let from = match leads.back() {
         Some((_, known)) if known.abs_diff(lead) < DRIFT => return,
         Some(_) => tick,
@@ -120,12 +120,12 @@ pub(crate) fn unique_stamp(tick: Tick) -> Stamp {
     }
 }
 
-/// What the wall clock said then.
+/// What the wall clock said at that tick.
 pub(crate) fn to_utc(stamp: Stamp) -> DateTime<Utc> {
     to_utc_after(stamp, stamp)
 }
 
-/// The same for something that happened after `since`: it is not shown as earlier than that because somebody has set the clock back.
+/// What the wall clock said when something happened after `since`. It is not shown as earlier than that, though the clock may have been set back.
 pub(crate) fn to_utc_after(since: Stamp, stamp: Stamp) -> DateTime<Utc> {
     if ID_LEAD.load(Relaxed) == 0 {
         compare_clocks();

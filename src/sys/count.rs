@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Not modelled: whoever sees it unchanged is spared a look at what it counts, which is guarded by itself.
+/// A count that spares a look: a thread that sees it unchanged need not look at what is counted, which a lock guards. Not modelled.
 pub(crate) struct Count(AtomicU64);
 
 impl Count {
@@ -19,7 +19,7 @@ impl Count {
     }
 }
 
-/// Not modelled: written while one thread knows what holds it. Whoever gets that later gets it through a lock or a channel.
+/// A number that is written while one thread only knows of it. Other threads get what holds it through a lock or a channel. Not modelled.
 pub(crate) struct Early(AtomicU64);
 
 impl Early {

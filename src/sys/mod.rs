@@ -9,6 +9,7 @@ pub(crate) mod clock;
 pub(crate) mod count;
 pub(crate) mod logging;
 pub(crate) mod one_line;
+mod panics;
 mod plant;
 pub(crate) mod random;
 pub(crate) mod stack;

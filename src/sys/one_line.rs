@@ -3,7 +3,7 @@
 //! [`leaves_its_line`] says what may not stand there, and is asked by nobody but these: [`on_one_line`] for text, [`OneLine`] for what is still to be written, and labels
 //! of events, which are cut as well.
 
-use crate::sys::unwind;
+use crate::sys::panics;
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 
@@ -14,7 +14,7 @@ pub(crate) fn leaves_its_line(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{206f}')
 }
 
-/// As it is shown: a space for each of those, and none of them at the end.
+/// A text as it is shown: a space for each character that would leave the line, and none of them at the end.
 pub(crate) fn on_one_line(text: &str) -> Cow<'_, str> {
     let text = text.trim_end_matches(leaves_its_line);
     if !text.contains(leaves_its_line) {
@@ -23,13 +23,13 @@ pub(crate) fn on_one_line(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().map(|c| if leaves_its_line(c) { ' ' } else { c }).collect())
 }
 
-/// The same for what is written piece by piece. Its `Display` is the code of others: one that panics, or fails, ends the text, which then says so.
+/// Shows a value on one line, as it is written piece by piece. Its `Display` is the code of others: one that panics, or fails, ends the text, which then says so.
 pub(crate) struct OneLine<T>(pub(crate) T);
 
 impl<T: fmt::Display> fmt::Display for OneLine<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut line = Line { to: f, spaces: 0, broken: false };
-        let written = unwind::catch(|| write!(line, "{}", self.0));
+        let written = panics::catch(|| write!(line, "{}", self.0));
         match written {
             _ if line.broken => Err(fmt::Error),
             Ok(Ok(())) => Ok(()),
@@ -43,7 +43,7 @@ struct Line<'a, 'f> {
     to: &'a mut fmt::Formatter<'f>,
     /// To be written before anything else is.
     spaces: usize,
-    /// It takes no more, whatever is written.
+    /// The formatter takes no more, whatever is written.
     broken: bool,
 }
 

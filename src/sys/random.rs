@@ -37,7 +37,7 @@ pub(crate) fn uuid_v7(stamp: Stamp) -> Uuid {
     at_time(clock::id_time(stamp), bits())
 }
 
-/// Nanoseconds since 1970: milliseconds, then the rest of the nanoseconds, then the upper 54 of the bits.
+/// A UUIDv7 of nanoseconds since 1970: milliseconds, then the rest of the nanoseconds, then the upper 54 of the bits.
 fn at_time(time: u64, bits: u64) -> Uuid {
     let millis = time / 1_000_000;
     let below = time % 1_000_000; // 20 bits
@@ -59,7 +59,7 @@ pub(crate) struct IdMaker {
 }
 
 impl IdMaker {
-    /// Asks the system: the child of a fork goes on with its parent's generator.
+    /// Asks the system for its keys, since the child of a fork goes on with its parent's generator.
     pub(crate) fn new() -> Self {
         let (first, second) = Uuid::new_v4().as_u64_pair();
         IdMaker { keys: [first, second | 1] }
@@ -71,7 +71,7 @@ impl IdMaker {
         self.at_time(clock::id_time(stamp))
     }
 
-    /// Whether it has made that one. It takes one of 2^54 ids of others for its own.
+    /// Whether it has made that id. It takes one of 2^54 ids of others for its own.
     pub(crate) fn has_made(&self, id: Uuid) -> bool {
         self.at_time(time_of(id)) == id
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// What a thread is taken to have left where neither the system nor the user says: about half of what the smallest default is.
 const LITTLE: usize = 256 << 10;
-/// What nobody needs: a main thread without a limit is taken to have this much, or an endless chain would eat the memory first.
+/// More than is needed: a main thread without a limit is taken to have this much, or an endless chain would eat the memory first.
 const PLENTY: usize = 1 << 30;
 /// A level of nested handlers takes 10 to 13 KiB in debug builds (4 to 5 in release builds) and a panic 22 KiB. With less than this nothing
 /// is put on top.
@@ -18,7 +18,7 @@ const ABOVE: usize = 16 << 10;
 pub(crate) struct StackBounds {
     /// The lowest address from which one more handler may run on top.
     floor: AtomicUsize,
-    /// The same for what nobody else can run, and which others wait for.
+    /// The lowest address from which a handler may run on top that no other thread can run, and that others wait for.
     last: AtomicUsize,
     /// The lowest address of this stack, and the highest. Elsewhere is another stack: of a coroutine, or one that `stacker` has grown.
     bottom: AtomicUsize,
@@ -26,7 +26,7 @@ pub(crate) struct StackBounds {
 }
 
 impl StackBounds {
-    /// Of the calling thread. `size`: what its stack was made with, if it is a thread of ours that has just started.
+    /// The bounds of the calling thread's stack. `size`: what its stack was made with, if it is a thread of ours that has just started.
     pub(crate) fn here(size: Option<usize>) -> Self {
         let new = || AtomicUsize::new(0);
         let bounds = StackBounds { floor: new(), last: new(), bottom: new(), top: new() };
@@ -56,13 +56,13 @@ impl StackBounds {
         self.is_below(&self.floor, SHALLOW)
     }
 
-    /// Not even what somebody else waits for can run on top any more.
+    /// True when not even what others wait for can run on top any more.
     #[inline]
     pub(crate) fn is_used_up(&self) -> bool {
         self.is_below(&self.last, LEAST)
     }
 
-    /// The same for a caller who comes to that question again so much further down.
+    /// As [`is_used_up`](StackBounds::is_used_up), as if the caller were so much further down.
     pub(crate) fn is_used_up_within(&self, further: usize) -> bool {
         self.is_below_from(position().saturating_sub(further), &self.last, LEAST)
     }
@@ -78,7 +78,7 @@ impl StackBounds {
         !(mark..=top).contains(&here) && !self.has_left_elsewhere(here, elsewhere)
     }
 
-    /// The caller is on another stack than the one that these are the bounds of, or higher up than whoever asked for them; and enough is left.
+    /// The caller is on another stack than the one that these are the bounds of, or higher up than where they were taken; and enough is left.
     #[cold]
     fn has_left_elsewhere(&self, here: usize, enough: usize) -> bool {
         let (bottom, top) = (self.bottom.load(Relaxed), self.top.load(Relaxed));

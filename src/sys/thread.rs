@@ -15,7 +15,7 @@ pub(crate) fn spawn(name: String, stack_size: usize, body: impl FnOnce() + Send 
     spawn_kept(name, stack_size, body).map(drop)
 }
 
-/// The same with its handle, which detaches it when dropped.
+/// Starts a thread and returns its handle, which detaches it when dropped.
 #[cfg(not(threadbus_shuttle))]
 pub(crate) fn spawn_kept(
     name: String,
@@ -37,7 +37,7 @@ pub(crate) mod unit {
 
     static REFUSED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-    /// From now on every thread of that name, or none.
+    /// From now on every thread of that name is refused, or none.
     pub(crate) fn refuse(name: &str, refused: bool) {
         let mut all = REFUSED.lock().unwrap();
         all.retain(|other| other != name);
@@ -75,13 +75,13 @@ std::thread_local! {
     static REFUSED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
-/// From now on every thread of the pool is refused, or none.
+/// From now on every thread is refused, or none.
 #[cfg(threadbus_shuttle)]
 pub(crate) fn refuse(all: bool) {
     REFUSED.set(all);
 }
 
-/// Starts a thread of the user's. Panics if the system refuses it, since the handle leaves no room for that.
+/// Starts a thread of the user's. Panics if the system refuses it, since the handle cannot say so.
 pub(crate) fn spawn_joinable<R: Send + 'static>(
     name: Option<String>,
     body: impl FnOnce() -> R + Send + 'static,
@@ -99,7 +99,7 @@ pub(crate) fn spawn_joinable<R: Send + 'static>(
     }
 }
 
-/// What a model that failed leaves is dropped when there are no locks any more. False in programs.
+/// True if a model has failed: what it leaves is dropped when there are no locks any more. False in programs.
 pub(crate) fn is_model_over() -> bool {
     cfg!(threadbus_shuttle) && std::thread::panicking()
 }
@@ -126,7 +126,7 @@ fn yield_now() {
     shuttle::thread::yield_now();
 }
 
-/// How long loops of ours have run.
+/// How long the loops of all buses have run.
 static OURS: AtomicU64 = AtomicU64::new(0);
 
 /// A loop has run events for so long.
@@ -134,9 +134,9 @@ pub(crate) fn has_worked(time: clock::Tick) {
     OURS.fetch_add(time, Relaxed);
 }
 
-/// Lets another thread have this core. False, and nothing is done, for a while after one that is not ours kept the core for long.
-/// The machine may be shared with somebody who computes, then, and takes a whole time slice whenever it is offered one: the oftener that
-/// happens, the longer nothing is offered.
+/// Lets another thread have this core. False, and nothing is done, for a while after a foreign thread kept the core for long.
+///
+/// Such a thread computes, and takes a whole time slice whenever it is offered one: the oftener that happens, the longer nothing is offered.
 pub(crate) fn give_way() -> bool {
     const LONG: clock::Tick = 500_000;
     const PAUSES: std::ops::RangeInclusive<u32> = 16..=2_000;
@@ -166,8 +166,9 @@ pub(crate) fn name() -> String {
     thread.name().map_or_else(|| format!("{:?}", thread.id()), str::to_owned)
 }
 
-/// A number that nothing of the process has had: of threads, pools and buses. Never 0. A thread for each connection uses 32 bits up in weeks;
-/// in tests they are nearly used up from the start.
+/// A number that nothing of the process has had: of threads, pools, buses and batches. Never 0.
+///
+/// A thread for each connection uses 32 bits up in weeks; in tests they are nearly used up from the start.
 pub(crate) fn next_number() -> u64 {
     const FIRST: u64 = if cfg!(any(test, threadbus_shuttle)) { u32::MAX as u64 - 2 } else { 1 };
     static NEXT: AtomicU64 = AtomicU64::new(FIRST);

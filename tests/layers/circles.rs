@@ -58,6 +58,25 @@ impl Graph {
         circles
     }
 
+    /// Imports within a room that go from one of its `folders` to a later one, or to a file beside them.
+    pub(crate) fn climbs(&self, room: &str, folders: &[&str]) -> Vec<String> {
+        let below = |file: &'_ str| file.strip_prefix(room)?.strip_prefix('/').map(str::to_owned);
+        let height = |file: &str| match below(file)?.split_once('/') {
+            Some((folder, _)) => folders.iter().position(|other| *other == folder),
+            None => Some(folders.len()),
+        };
+        let mut found = Vec::new();
+        for (file, targets) in self.arrows.iter().filter(|(file, _)| below(file).is_some()) {
+            let Some(own) = height(file) else {
+                found.push(format!("{file} is in no folder that is listed"));
+                continue;
+            };
+            let higher = targets.iter().filter(|target| height(target).is_some_and(|height| height > own));
+            found.extend(higher.map(|target| format!("{file} → {target}")));
+        }
+        found
+    }
+
     fn reached_from(&self, file: &str) -> BTreeSet<&str> {
         let mut reached = BTreeSet::new();
         let mut next: Vec<&str> = self.arrows[file].iter().map(|to| &**to).collect();

@@ -17,7 +17,7 @@ pub struct Cause {
     pub event: EventId,
     /// Type of that event.
     pub event_type: String,
-    /// The handler whose timeout passed, or who was first.
+    /// The handler whose timeout passed, or which was first.
     pub handler: Option<HandlerId>,
     /// The timeout that passed.
     pub after: Option<Duration>,
@@ -54,19 +54,19 @@ impl Cause {
         self
     }
 
-    /// Of one handler: what it was at.
+    /// Says what the handler was at.
     pub(crate) fn with_detail(mut self, detail: Option<Arc<str>>) -> Self {
         self.detail = detail;
         self
     }
 
-    /// Of a drop, which names no handler: `from the full queue of app#1a2b`.
+    /// Says from where the event was dropped, which names no handler: `from the full queue of app#1a2b`.
     pub(crate) fn with_place(mut self, place: String) -> Self {
         self.handler_label = Some(place);
         self
     }
 
-    /// `name#last4`; without a name as much as is known.
+    /// `name#last4` of the handler; without its name, as much as is known.
     fn handler_text(&self) -> Option<String> {
         let by_id = || self.handler.map(|handler| format!("handler#{}", handler.last4()));
         self.handler_label.clone().or_else(by_id)
@@ -106,7 +106,7 @@ pub enum CauseKind {
     HandlerTimeout,
     /// The timeout of an event.
     EventTimeout,
-    /// Somebody called `cancel`.
+    /// [`cancel`](crate::AnyEvent::cancel) was called.
     Cancelled,
     /// Another handler had a value first, under `HandlerCompletion::First`.
     LostFirst,

@@ -167,7 +167,7 @@ mod tests {
             matches!(&failure(HandlerFailure::Panicked("x".into())), HandlerFailure::Panicked(text) if text == "x")
         );
         assert!(matches!(&failure(HandlerFailure::Worker("y".into())), HandlerFailure::Worker(text) if text == "y"));
-        // Nobody but the bus ends an invocation by its timeout.
+        // Only the bus ends an invocation by its timeout.
         let timeout = HandlerFailure::TimedOut { after: Duration::ZERO, detail: None };
         assert!(matches!(&failure(timeout), HandlerFailure::Failed(_)));
     }

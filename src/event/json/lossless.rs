@@ -3,15 +3,15 @@
 //! Serde's JSON writes three things in a way that reads as something else: NaN and infinities, and `Some` of nothing (`Some(None)`, `Some(())`), which all become null. So only
 //! a value whose JSON has a null is looked at once more.
 
-use crate::event::json::place::{self, Unfit};
+use crate::event::json::unfit::{self, Unfit};
 use serde::{Serialize, Serializer, ser};
 use serde_json::Value as Json;
 use std::fmt;
 
 pub(crate) fn to_json<T: Serialize>(value: &T) -> Result<Json, Unfit> {
-    let json = place::write(value, || serde_json::value::Serializer)?;
+    let json = unfit::write(value, || serde_json::value::Serializer)?;
     if has_null(&json) {
-        place::write(value, || Check)?;
+        unfit::write(value, || Check)?;
     }
     Ok(json)
 }
@@ -189,7 +189,7 @@ impl ser::SerializeMap for Check {
     type Ok = bool;
     type Error = Refused;
 
-    /// What cannot be a key, JSON refuses itself. Who names the place hears the key.
+    /// JSON itself refuses what cannot be a key. The key is written all the same, for an error that names its place.
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Refused> {
         let _ = key.serialize(*self);
         Ok(())

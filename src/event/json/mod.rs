@@ -1,9 +1,9 @@
 //! JSON as this crate knows it: how much of it is let in, what an event that came as JSON keeps (`origin`), and how a payload becomes JSON
-//! and comes back (`lossless`, `whole`, and `place` for where it does not fit).
+//! and comes back (`lossless`, `whole`, and `unfit` for where it does not fit).
 
 pub(super) mod lossless;
 mod origin;
-pub(super) mod place;
+pub(super) mod unfit;
 pub(super) mod whole;
 
 pub(crate) use origin::Origin;

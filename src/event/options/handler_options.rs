@@ -66,12 +66,12 @@ pub struct HandlerOptions {
     pub(crate) retry: Option<Retry>,
     pub(crate) limit: Option<Limit>,
     pub(crate) on_end: Option<EndHook>,
-    /// So much later its time may begin.
+    /// How much longer an attempt may take, for work that begins elsewhere.
     pub(crate) allowance: Duration,
 }
 
-/// What to do when a registration is over, on the thread that ends it, under no lock. With the handler itself it may take longer: who has just run it
-/// may still hold it.
+/// What to do when a registration is over, on the thread that ends it, with nothing locked. The handler itself may be dropped later: a thread that
+/// has just run it may still hold it.
 #[derive(Clone)]
 pub(crate) struct EndHook(pub(crate) Arc<dyn Fn() + Send + Sync>);
 

@@ -1,18 +1,17 @@
 //! A cap on concurrent invocations, as the user describes it, and the group of those that share it.
 
-use crate::sync::{Cap, Granted, Sweep};
+use crate::sync::{Cap, Granted};
 use crate::sys::logging;
 use crate::sys::sync::Mutex;
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A cap on concurrent invocations.
 ///
 /// Clones share it, and so do equal names within a [`Runtime`](crate::Runtime), as long as a handler has one; the first maximum of a
 /// name stands. It is taken before the handler's permit, held across the attempts of a [`Retry`](crate::Retry) and the delays between
-/// them, and given back when the invocation ends, however it ends. Waiting for it occupies no thread: who waits stands in a line, by priority, and
+/// them, and given back when the invocation ends, however it ends. Waiting for it occupies no thread: an invocation that waits stands in a line, by priority, and
 /// by the [`Fairness`](crate::Fairness) of its bus; buses of equal priority take turns.
 ///
 /// A place is free when the handler is given up (a timeout, a cancel, a shutdown), though its thread may still be inside: so more threads than places can
@@ -32,7 +31,7 @@ use std::time::Duration;
 /// ```
 #[derive(Clone)]
 pub struct Limit {
-    group: Arc<LimitGroup>,
+    pub(crate) group: Arc<LimitGroup>,
     pub(crate) acquire_timeout: Option<Duration>,
     pub(crate) lax: bool,
     pub(crate) until_returned: bool,
@@ -127,10 +126,10 @@ pub struct LimitTimeout {
 /// What happens when a turn comes; called outside of all locks.
 pub(crate) type LimitTurn = Box<dyn FnOnce() + Send>;
 
-/// All that share one cap.
+/// The cap that clones of a limit, or limits of one name, share.
 pub(crate) struct LimitGroup {
-    name: Option<Arc<str>>,
-    max: usize,
+    pub(crate) name: Option<Arc<str>>,
+    pub(crate) max: usize,
     cap: Mutex<Cap<LimitTurn>>,
 }
 
@@ -168,115 +167,16 @@ impl fmt::Debug for LimitGroup {
     }
 }
 
-/// The named groups of one runtime, which live as long as somebody uses them. A name that nobody uses leaves some time later.
-#[derive(Debug, Default)]
-pub(crate) struct LimitNames(Mutex<Names>);
-
-#[derive(Debug, Default)]
-struct Names {
-    groups: HashMap<Arc<str>, Weak<LimitGroup>>,
-    sweep: Sweep,
-}
-
-impl LimitNames {
-    /// The group that handlers with this limit share: the limit's own, or the one that has its name already.
-    pub(crate) fn group_of(&self, limit: &Limit) -> Arc<LimitGroup> {
-        let Some(name) = &limit.group.name else { return Arc::clone(&limit.group) };
-        let group = {
-            let mut names = self.0.lock();
-            let Names { groups, sweep } = &mut *names;
-            match groups.get(name).and_then(Weak::upgrade) {
-                Some(group) => group,
-                None => {
-                    if sweep.is_due(groups.len()) {
-                        groups.retain(|_, group| group.strong_count() > 0);
-                        sweep.has_left(groups.len());
-                    }
-                    groups.insert(Arc::clone(name), Arc::downgrade(&limit.group));
-                    Arc::clone(&limit.group)
-                }
-            }
-        };
-        if group.max != limit.group.max {
-            logging::warn!(
-                "the limit {name} has a maximum of {}, which stands; {} is ignored",
-                group.max,
-                limit.group.max
-            );
-        }
-        group
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::sync::{Rank, Token};
-    use crate::sys::clock;
     use crate::sys::sync::atomic::{AtomicUsize, Ordering};
-
-    #[test]
-    fn clones_share_a_group_and_zero_is_one() {
-        let names = LimitNames::default();
-        let limit = Limit::new(0);
-        let other = limit.clone().lax(true);
-        assert!(Arc::ptr_eq(&names.group_of(&limit), &names.group_of(&other)));
-        assert_eq!(names.group_of(&limit).max, 1);
-        assert!(other.lax && !limit.lax);
-        assert!(!Arc::ptr_eq(&names.group_of(&limit), &names.group_of(&Limit::new(1))));
-    }
-
-    #[test]
-    fn equal_names_share_a_group_per_runtime_and_the_first_maximum_stands() {
-        let (here, there) = (LimitNames::default(), LimitNames::default());
-        let first = here.group_of(&Limit::named("tabs", 3));
-        let second = Limit::named("tabs", 5);
-        assert!(Arc::ptr_eq(&here.group_of(&second), &first));
-        assert_eq!(first.max, 3);
-        assert_eq!(there.group_of(&second).max, 5);
-        assert!(!Arc::ptr_eq(&here.group_of(&Limit::named("windows", 3)), &first));
-    }
-
-    #[test]
-    fn a_name_that_nobody_uses_is_forgotten() {
-        let names = LimitNames::default();
-        drop(names.group_of(&Limit::named("gone", 3)));
-        assert_eq!(names.group_of(&Limit::named("gone", 5)).max, 5);
-        assert_eq!(names.0.lock().groups.len(), 1);
-        // A few that stay, among many that do not.
-        let kept: Vec<_> = (0..3).map(|n| names.group_of(&Limit::named(&format!("kept {n}"), 1))).collect();
-        for n in 0..10_000 {
-            names.group_of(&Limit::named(&n.to_string(), 1));
-            assert!(names.0.lock().groups.len() <= 64);
-        }
-        let again = names.group_of(&Limit::named("kept 1", 5));
-        assert!(Arc::ptr_eq(&again, &kept[1]) && again.max == 1);
-    }
-
-    /// In a program that has very many.
-    #[test]
-    fn another_name_costs_the_same_however_many_there_are() {
-        let names = LimitNames::default();
-        let mut kept = Vec::new();
-        let mut time_for_more = || {
-            let began = clock::now();
-            let before = kept.len();
-            kept.extend((before..before + 5_000).map(|n| names.group_of(&Limit::named(&n.to_string(), 1))));
-            clock::now() - began
-        };
-        let first = time_for_more();
-        for _ in 0..8 {
-            time_for_more();
-        }
-        // Each looked through up to 45,000 before, where it now looks at two.
-        let last = (0..3).map(|_| time_for_more()).min().unwrap_or(clock::NEVER);
-        assert!(last < 20 * first.max(1_000_000), "{last} ns for 5,000 names, at first {first}");
-    }
 
     #[test]
     fn turns_come_outside_of_the_lock() {
         let limit = Limit::new(1);
-        let group = LimitNames::default().group_of(&limit);
+        let group = Arc::clone(&limit.group);
         let token = |stamp| Token { stamp, part: 0 };
         let came = Arc::new(AtomicUsize::new(0));
         assert!(group.step(|cap| (cap.try_take(token(1), &[]), Granted::new())));
@@ -296,10 +196,10 @@ mod tests {
     #[test]
     fn the_failure_names_the_limit() {
         let after = Duration::from_millis(50);
-        let failure = LimitNames::default().group_of(&Limit::named("tabs", 1)).timeout(after);
+        let failure = Limit::named("tabs", 1).group.timeout(after);
         assert_eq!(failure.to_string(), "no place within 50ms under the limit tabs of 1");
         assert_eq!(failure.name.as_deref(), Some("tabs"));
-        let failure = LimitNames::default().group_of(&Limit::new(2)).timeout(after);
+        let failure = Limit::new(2).group.timeout(after);
         assert_eq!(failure.to_string(), "no place within 50ms under the limit without a name of 2");
     }
 }

@@ -10,5 +10,5 @@ pub(in crate::event) use event_options::label_of;
 pub use handler_options::HandlerOptions;
 pub(crate) use handler_options::Knob;
 pub use limit::{Limit, LimitTimeout};
-pub(crate) use limit::{LimitGroup, LimitNames, LimitTurn};
+pub(crate) use limit::{LimitGroup, LimitTurn};
 pub use retry::Retry;

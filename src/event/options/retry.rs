@@ -1,4 +1,4 @@
-//! When a failed attempt is made again, and how long after. Pure: the caller brings the random number.
+//! When a failed handler is tried again, and how long after. Pure: the caller brings the random number.
 
 use crate::event::HandlerFailure;
 use crate::sys::logging;
@@ -65,7 +65,7 @@ impl Retry {
         Self { attempts, schedule: Schedule::None, max_delay: Duration::MAX, jitter: 0.0, only_if: None }
     }
 
-    /// The same delay before every further attempt. Default: none.
+    /// How long to wait before every further attempt. Default: not at all.
     pub fn delay(mut self, delay: Duration) -> Self {
         self.schedule = Schedule::List(Arc::from([delay]));
         self

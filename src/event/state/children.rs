@@ -6,7 +6,7 @@ use crate::sys::thread;
 use smallvec::SmallVec;
 use std::cell::RefCell;
 
-/// Completed children beyond this many are kept only as long as somebody else keeps them.
+/// Completed children beyond this many are kept only as long as they are kept elsewhere.
 const CHILDREN_KEPT: usize = 1000;
 
 /// Children that are let go, to be dropped outside the lock.
@@ -32,7 +32,8 @@ impl State {
         counted
     }
 
-    fn give_up_links(&mut self, into: &mut Vec<AnyEvent>) {
+    /// Moves the parent and the children out, to be dropped by the caller.
+    fn take_relatives(&mut self, into: &mut Vec<AnyEvent>) {
         if let Some(links) = &mut self.links {
             into.extend(links.children.drain(..).map(|child| child.event));
         }
@@ -43,7 +44,7 @@ impl State {
 impl Links {
     /// Lets go of the oldest completed children, and keeps the newest.
     fn let_go(&mut self, dropped: &mut LetGo) {
-        // One comes, one goes, where they complete in order.
+        // Where children complete in order, each that comes lets one go.
         if self.children.front().is_some_and(|oldest| oldest.event.is_complete()) {
             dropped.extend(self.children.pop_front().map(|oldest| oldest.event));
         }
@@ -65,23 +66,23 @@ impl Links {
 }
 
 thread::local! {
-    /// What is to be dropped by the drop that is under way on this thread.
+    /// Events that the outermost drop on this thread has still to drop.
     static DROPPING: RefCell<Option<Vec<AnyEvent>>> = RefCell::new(None);
 }
 
 impl Drop for State {
-    /// A long chain of parents and children must not recurse: the outermost drop takes the links one after another.
+    /// A long chain of parents and children must not recurse: the outermost drop takes one event after another.
     fn drop(&mut self) {
-        let mut links = Vec::new();
-        self.give_up_links(&mut links);
-        if links.is_empty() {
+        let mut relatives = Vec::new();
+        self.take_relatives(&mut relatives);
+        if relatives.is_empty() {
             return;
         }
         // While the thread ends there is no outermost one, and the chain is dropped as it is.
         let outermost = DROPPING.try_with(|dropping| {
             let mut dropping = dropping.borrow_mut();
             let outermost = dropping.is_none();
-            dropping.get_or_insert_default().append(&mut links);
+            dropping.get_or_insert_default().append(&mut relatives);
             outermost
         });
         if outermost != Ok(true) {

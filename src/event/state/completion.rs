@@ -1,4 +1,4 @@
-//! Who waits for an event's end, and how they are told of it.
+//! Threads and hooks that wait for an event's end, and how they are told of it.
 
 use crate::event::{AnyEvent, State, Watcher};
 use crate::sync::Bell;
@@ -12,12 +12,12 @@ pub(crate) struct Completion {
     #[expect(clippy::box_collection, reason = "few events have some, and every end moves this")]
     pub(in crate::event) watchers: Option<Box<Vec<Watcher>>>,
     pub(crate) parent: Option<AnyEvent>,
-    /// When.
+    /// When it completed.
     pub(crate) at: Stamp,
 }
 
 impl Completion {
-    /// Wakes whoever waits for the event; its parent. Outside all locks.
+    /// Wakes the threads that wait for the event and calls its hooks, with nothing locked. Returns the event's parent, which has one child less to wait for.
     pub(crate) fn tell(self, event: &AnyEvent) -> Option<AnyEvent> {
         if let Some(bell) = self.bell {
             bell.ring();
@@ -46,7 +46,7 @@ impl State {
         }
     }
 
-    /// Once, however often it was added.
+    /// Removes the bell once, however often it was added.
     pub(crate) fn unwatch(&mut self, bell: &Arc<Bell>) {
         if self.bell.as_ref().is_some_and(|own| Arc::ptr_eq(own, bell)) {
             self.bell = None;
@@ -58,7 +58,7 @@ impl State {
         }
     }
 
-    /// Its completion means nothing to the hook any more. The caller keeps the hook, so that it is not dropped here.
+    /// Removes a hook, which is told nothing from now on. The caller keeps the hook, so that it is not dropped under the lock.
     pub(crate) fn unwatch_hook(&mut self, hook: *const ()) {
         let Some(links) = &mut self.links else { return };
         let ours = |w: &Watcher| matches!(w, Watcher::Hook(other) if ptr::addr_eq(Arc::as_ptr(other), hook));
@@ -72,7 +72,7 @@ impl State {
         usize::from(self.bell.is_some()) + self.links.as_ref().map_or(0, |links| links.watchers.len())
     }
 
-    /// Threads that wait look again.
+    /// The threads that wait look again.
     pub(crate) fn ring(&self) {
         let more = self.links.iter().flat_map(|links| &links.watchers);
         let bells = more.filter_map(|watcher| if let Watcher::Bell(bell) = watcher { Some(bell) } else { None });

@@ -1,4 +1,5 @@
-//! Attempts that somebody else than their own thread ends: how many there were, which of an event were, and what runs then.
+//! Attempts that are given up, which means that another thread than their own ends them: the watch, a canceller, a first value, a shutdown.
+//! How many there were, which of an event were, and what runs then.
 
 use crate::event::BusIdentity;
 use crate::sys::count::Count;

@@ -17,7 +17,7 @@ impl State {
         self.links.as_deref_mut()
     }
 
-    /// Whether somebody waits for the first value; and whether that attempt, which ends by itself, has left hooks.
+    /// Whether a thread waits for the first value; and whether that attempt, which ends by itself, has left hooks.
     #[inline]
     pub(crate) fn wanted_and_hooked(&self, of: AttemptKey) -> (bool, bool) {
         let Some(links) = &self.links else { return (false, false) };
@@ -35,7 +35,7 @@ impl State {
     }
 }
 
-/// Attempts that somebody else than their own thread ends.
+/// Attempts that are given up.
 impl State {
     /// Runs if that attempt, which is live, is given up. Its number takes it back.
     pub(crate) fn hook(&mut self, of: AttemptKey, run: Box<dyn FnOnce() + Send>) -> u64 {
@@ -52,7 +52,7 @@ impl State {
         self.links.as_mut().map_or_else(Vec::new, |links| links.hooks.take(of))
     }
 
-    /// Somebody else than its own thread ends that attempt: what it leaves behind.
+    /// Another thread than its own ends that attempt. Returns what it leaves behind.
     pub(crate) fn give_up(&mut self, of: AttemptKey) -> (Vec<Hook>, Vec<Pause>) {
         let links = self.links();
         links.given_up.add(of);

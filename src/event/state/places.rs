@@ -1,4 +1,4 @@
-//! An invocation's place under a limit, and who is in it: the thread of an attempt that was given up may stay there for a while.
+//! An invocation's place under a limit, and the thread inside: that of an attempt that was given up may stay there for a while.
 
 use crate::event::LimitGroup;
 use crate::sys::clock::Timer;

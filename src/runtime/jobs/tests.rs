@@ -17,15 +17,15 @@ impl Bench {
         Bench { jobs: Jobs::default(), ran: Arc::default(), worker: Worker::new(Activity::Outside, None), now: 0 }
     }
 
-    fn push(&mut self, lane: Lane, name: &str, granted: bool) {
+    fn push(&mut self, lane: Lane, name: &str, half: Half) {
         let (ran, name) = (Arc::clone(&self.ran), name.to_owned());
-        self.jobs.push(Job::new(lane, move |_| ran.lock().unwrap().push(name)), granted, self.now);
+        self.jobs.push(Job::new(lane, move |_| ran.lock().unwrap().push(name)), half, self.now);
     }
 
     fn push_at(&mut self, lane: Lane, level: u8, name: &str) {
         let (ran, name) = (Arc::clone(&self.ran), name.to_owned());
         let work = move |_: &Arc<Worker>| ran.lock().unwrap().push(name);
-        self.jobs.push(Job::at(Priority::new(level).unwrap(), lane, work), false, self.now);
+        self.jobs.push(Job::at(Priority::new(level).unwrap(), lane, work), Half::Others, self.now);
     }
 
     fn in_turn(&self) -> usize {
@@ -54,12 +54,12 @@ fn lanes_take_turns_and_a_new_one_goes_first() {
     let (a, b, c) =
         (bench.jobs.open(Fairness::Strict), bench.jobs.open(Fairness::Strict), bench.jobs.open(Fairness::Strict));
     for n in 0..4 {
-        bench.push(a, &format!("a{n}"), false);
-        bench.push(b, &format!("b{n}"), false);
+        bench.push(a, &format!("a{n}"), Half::Others);
+        bench.push(b, &format!("b{n}"), Half::Others);
     }
     assert_eq!(bench.run(3), ["a0", "b0", "a1"]);
-    bench.push(c, "c0", false);
-    bench.push(c, "c1", false);
+    bench.push(c, "c0", Half::Others);
+    bench.push(c, "c1", Half::Others);
     assert_eq!(bench.run(7), ["c0", "b1", "a2", "c1", "b2", "a3", "b3"]);
     assert!(bench.jobs.pop(0).is_none());
     assert_eq!(bench.jobs.len(), 0);
@@ -126,11 +126,11 @@ fn a_lane_that_empties_and_fills_again_gets_no_more_than_its_share() {
     let mut bench = Bench::new();
     let (steady, comes_and_goes) = (bench.jobs.open(Fairness::Strict), bench.jobs.open(Fairness::Strict));
     for n in 0..20 {
-        bench.push(steady, &n.to_string(), false);
+        bench.push(steady, &n.to_string(), Half::Others);
     }
     let mut before = Vec::new();
     for _ in 0..10 {
-        bench.push(comes_and_goes, "again", false);
+        bench.push(comes_and_goes, "again", Half::Others);
         before.extend(bench.run(2));
     }
     assert_eq!(before.iter().filter(|name| *name == "again").count(), 10);
@@ -144,11 +144,11 @@ fn a_lane_with_little_to_do_goes_first_each_time() {
         [bench.jobs.open(Fairness::Strict), bench.jobs.open(Fairness::Strict), bench.jobs.open(Fairness::Strict)];
     let brief = bench.jobs.open(Fairness::Strict);
     for lane in steady {
-        (0..40).for_each(|n| bench.push(lane, &n.to_string(), false));
+        (0..40).for_each(|n| bench.push(lane, &n.to_string(), Half::Others));
     }
     bench.run(steady.len());
     for _ in 0..20 {
-        bench.push(brief, "brief", false);
+        bench.push(brief, "brief", Half::Others);
         assert_eq!(bench.run_for(1, Jobs::SHORT / 2), ["brief"]);
         bench.run(1);
     }
@@ -156,7 +156,7 @@ fn a_lane_with_little_to_do_goes_first_each_time() {
     let (mut others, mut is_empty) = (0, true);
     for _ in 0..10 * (Jobs::AHEAD + 1) {
         if is_empty {
-            bench.push(brief, "brief", false);
+            bench.push(brief, "brief", Half::Others);
         }
         is_empty = bench.run_for(1, Jobs::SHORT / 2) == ["brief"];
         others += usize::from(!is_empty);
@@ -169,12 +169,12 @@ fn what_comes_while_a_lane_is_served_stands_where_the_running_job_leaves_it() {
     for (so_far, in_all, first) in [(0, 0, true), (0, Jobs::SHORT, false), (Jobs::SHORT, Jobs::SHORT, false)] {
         let mut bench = Bench::new();
         let (steady, other) = (bench.jobs.open(Fairness::Strict), bench.jobs.open(Fairness::Strict));
-        (0..3).for_each(|_| bench.push(steady, "steady", false));
+        (0..3).for_each(|_| bench.push(steady, "steady", Half::Others));
         bench.run(1);
-        bench.push(other, "running", false);
+        bench.push(other, "running", Half::Others);
         let (_, lane) = bench.jobs.pop(bench.now).unwrap();
         bench.now += so_far;
-        bench.push(other, "next", false);
+        bench.push(other, "next", Half::Others);
         bench.jobs.served(lane, in_all);
         let expected = if first { ["next", "steady", "steady"] } else { ["steady", "next", "steady"] };
         assert_eq!(bench.run(3), expected, "{so_far} {in_all}");
@@ -189,10 +189,10 @@ fn lanes_of_buses_that_are_gone_are_used_again() {
         let busy = bench.jobs.open(Fairness::Strict);
         for _ in 0..1000 {
             if beside {
-                bench.push(busy, "busy", false);
+                bench.push(busy, "busy", Half::Others);
             }
             let brief = bench.jobs.open(Fairness::Strict);
-            bench.push(brief, "brief", false);
+            bench.push(brief, "brief", Half::Others);
             bench.run(1 + usize::from(beside));
             bench.jobs.close(brief);
         }
@@ -206,16 +206,16 @@ fn lanes_that_have_emptied_delay_nobody() {
     let mut bench = Bench::new();
     for _ in 0..1000 {
         let brief = bench.jobs.open(Fairness::Strict);
-        bench.push(brief, "brief", false);
+        bench.push(brief, "brief", Half::Others);
         bench.run(1);
     }
     let busy = bench.jobs.open(Fairness::Strict);
     for _ in 0..20 {
-        bench.push(busy, "busy", false);
+        bench.push(busy, "busy", Half::Others);
     }
     for _ in 0..200 {
         let brief = bench.jobs.open(Fairness::Strict);
-        bench.push(brief, "brief", false);
+        bench.push(brief, "brief", Half::Others);
     }
     let ran = bench.run(100);
     let busy = ran.iter().filter(|name| *name == "busy").count();
@@ -226,12 +226,12 @@ fn lanes_that_have_emptied_delay_nobody() {
 fn a_crowd_of_new_lanes_lets_the_others_go_on() {
     let mut bench = Bench::new();
     let steady = bench.jobs.open(Fairness::Strict);
-    bench.push(steady, "first", false);
-    bench.push(steady, "second", false);
+    bench.push(steady, "first", Half::Others);
+    bench.push(steady, "second", Half::Others);
     assert_eq!(bench.run(1), ["first"]);
     for _ in 0..100 {
         let lane = bench.jobs.open(Fairness::Strict);
-        bench.push(lane, "new", false);
+        bench.push(lane, "new", Half::Others);
     }
     assert!(bench.run(Jobs::AHEAD + 1).contains(&"second".to_owned()));
 }
@@ -241,10 +241,10 @@ fn what_is_granted_and_what_is_not_take_turns_in_a_lane() {
     let mut bench = Bench::new();
     let lane = bench.jobs.open(Fairness::Strict);
     for name in ["x", "y", "z"] {
-        bench.push(lane, name, false);
+        bench.push(lane, name, Half::Others);
     }
     for name in ["X", "Y"] {
-        bench.push(lane, name, true);
+        bench.push(lane, name, Half::Granted);
     }
     assert_eq!(bench.run(5), ["X", "x", "Y", "y", "z"]);
 }
@@ -253,13 +253,13 @@ fn what_is_granted_and_what_is_not_take_turns_in_a_lane() {
 fn what_a_bus_leaves_behind_is_still_run_and_its_lane_used_again() {
     let mut bench = Bench::new();
     let gone = bench.jobs.open(Fairness::Strict);
-    bench.push(gone, "left", false);
+    bench.push(gone, "left", Half::Others);
     bench.jobs.close(gone);
     assert_ne!(bench.jobs.open(Fairness::Strict), gone, "it has a job");
     assert_eq!(bench.run(1), ["left"]);
-    bench.push(Lane::SHARED, "other", false);
+    bench.push(Lane::SHARED, "other", Half::Others);
     bench.run(1);
-    bench.push(Lane::SHARED, "other", false);
+    bench.push(Lane::SHARED, "other", Half::Others);
     bench.run(1);
     for _ in 0..1000 {
         let lane = bench.jobs.open(Fairness::Strict);
@@ -268,7 +268,7 @@ fn what_a_bus_leaves_behind_is_still_run_and_its_lane_used_again() {
     // Also where each had a job, and no turn comes for it again since there are new ones.
     for _ in 0..1000 {
         let lane = bench.jobs.open(Fairness::Strict);
-        bench.push(lane, "short", false);
+        bench.push(lane, "short", Half::Others);
         bench.run(1);
         bench.jobs.close(lane);
     }
@@ -279,8 +279,8 @@ fn what_a_bus_leaves_behind_is_still_run_and_its_lane_used_again() {
 fn only_what_is_needed_is_taken_out_of_turn() {
     let mut bench = Bench::new();
     let (a, b) = (bench.jobs.open(Fairness::Strict), bench.jobs.open(Fairness::Strict));
-    bench.push(a, "a", false);
-    bench.push(b, "b", true);
+    bench.push(a, "a", Half::Others);
+    bench.push(b, "b", Half::Granted);
     assert!(!bench.jobs.has(&Needs::default()));
     assert!(bench.jobs.take(&Needs { all_holders: true, ..Needs::default() }).is_none(), "no event of any");
     bench.jobs.take(&Needs::bus(b)).unwrap().run(&bench.worker);

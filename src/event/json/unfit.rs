@@ -22,7 +22,7 @@ impl Unfit {
         Unfit { place: shortened(&place, LONGEST_PLACE), why: shortened(&why.to_string(), LONGEST_REASON) }
     }
 
-    /// Of nothing in particular.
+    /// Where no place can be told.
     pub(crate) fn whole(why: impl fmt::Display) -> Unfit {
         Unfit { place: String::new(), why: shortened(&why.to_string(), LONGEST_REASON) }
     }
@@ -60,7 +60,7 @@ const LONGEST_NAME: usize = 80;
 const LONGEST_PLACE: usize = 400;
 const LONGEST_REASON: usize = 1000;
 
-/// Others choose how long it is, and what is in it. Without its middle.
+/// Others choose how long a text is, and what is in it: it is put on one line, and its middle is left out.
 fn shortened(text: &str, longest: usize) -> String {
     let text = on_one_line(text);
     let length = text.chars().count();

@@ -2,43 +2,23 @@
 
 use crate::bus::attempt::{self, Returned};
 use crate::bus::core::BusCore;
-use crate::bus::drive::{Driver, Ran, Via, Wanted};
+use crate::bus::driver::{Driver, Via, Wanted};
 use crate::bus::frame::Under;
 use crate::bus::hand;
 use crate::bus::permit::{Home, Permit, Taken, attempt_token, is_active};
-use crate::bus::start::fix_handlers;
 use crate::bus::tell;
-use crate::event::{AnyEvent, DeliveryPhase, HandlerMode, RecordPhase};
-use crate::runtime::{GoOn, PermitKind, Worker};
-use crate::sync::{Place, Token};
+use crate::event::{DeliveryPhase, HandlerMode, RecordPhase};
+use crate::runtime::{GoOn, PermitKind};
+use crate::sync::{Position, Token};
 use crate::sys::clock;
 use std::sync::Arc;
 
-fn permit_for(bus: &Arc<BusCore>, mode: HandlerMode) -> Permit {
+pub(super) fn permit_for(bus: &Arc<BusCore>, mode: HandlerMode) -> Permit {
     let home = match mode {
         HandlerMode::GlobalSerial => Home::Runtime(Arc::clone(&bus.runtime)),
         _ => bus.home(),
     };
     Permit { home, kind: PermitKind::Handler }
-}
-
-/// A ticket's turn has come, on a thread of the pool: the invocation's permit, which `token` holds, is there.
-pub(crate) fn go_on_with_permit(
-    bus: &Arc<BusCore>,
-    worker: &Arc<Worker>,
-    (event, delivery): (&AnyEvent, usize),
-    (invocation, mode): (usize, HandlerMode),
-    token: Token,
-) {
-    let (now, permit) = (clock::now(), permit_for(bus, mode));
-    let Some((slot, fixed)) = fix_handlers(bus, event, delivery, now) else {
-        permit.release(token);
-        return;
-    };
-    let mut driver = Driver::new(bus, worker, event, delivery, &slot, fixed, Via::Job, Under::Delivery, now);
-    let goes_on = driver.start_set_aside(invocation, Some((permit, token)));
-    let ran = if goes_on { driver.run(None) } else { Ran::Left };
-    driver.leave(ran);
 }
 
 impl Driver<'_> {
@@ -51,7 +31,7 @@ impl Driver<'_> {
         let (event, delivery) = (self.event, self.delivery);
         let live = || is_active(event, delivery);
         if self.via != Via::Inline {
-            let place = if self.fixed.manner.jumped { Place::Front } else { Place::Entry };
+            let place = if self.fixed.manner.jumped { Position::Front } else { Position::Entry };
             let job = || self.bus.job(event, delivery, GoOn::WithPermit { invocation, mode, token });
             return match permit.take_or_queue(place, token, None, self.bus.rank(event), live, job) {
                 Taken::Now => self.start_set_aside(invocation, Some((permit, token))),
@@ -72,10 +52,10 @@ impl Driver<'_> {
             return goes_on;
         }
         let lender = hand::lender(&permit);
-        if !permit.try_take(Place::Front, token, lender, live) {
+        if !permit.try_take(Position::Front, token, lender, live) {
             // Nobody stands in line for a handler permit with another one in hand; the turn, which comes before it, stays.
             hand::set_down_all_but(&places);
-            if !permit.stand(self.worker, Place::Front, token, lender, live) {
+            if !permit.stand(self.worker, Position::Front, token, lender, live) {
                 permit.release(token);
                 return is_active(self.event, self.delivery);
             }
@@ -85,7 +65,7 @@ impl Driver<'_> {
     }
 
     /// Runs an invocation that was set aside for its permit. True if this thread goes on driving.
-    fn start_set_aside(&mut self, invocation: usize, permit: Option<(Permit, Token)>) -> bool {
+    pub(super) fn start_set_aside(&mut self, invocation: usize, permit: Option<(Permit, Token)>) -> bool {
         let at = self.now;
         let started = {
             let (worker, event) = (self.worker, self.event);
