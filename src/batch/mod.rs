@@ -99,7 +99,7 @@ impl Batch {
         self.added(self.bus.emit_with(payload, options))
     }
 
-    /// Emits one after another, and adds each. For more events than should be kept, [`emit`](Batch::emit) them in a loop: this hands all of
+    /// Emits payloads one after another, and adds each event. For more events than should be kept, [`emit`](Batch::emit) them in a loop: this hands all of
     /// them back.
     pub fn extend<P: Payload>(&self, payloads: impl IntoIterator<Item = P>) -> Vec<Event<P>> {
         payloads.into_iter().map(|payload| self.emit(payload)).collect()
@@ -148,7 +148,7 @@ impl Batch {
         self
     }
 
-    /// How far it is now. Never blocks.
+    /// How far the batch is now. Never blocks.
     pub fn progress(&self) -> Progress {
         self.tally.progress()
     }

@@ -3,9 +3,9 @@
 use crate::bus::core::BusCore;
 use crate::bus::core::EventBus;
 use crate::bus::counters::Until;
+use crate::bus::deadlock;
 use crate::bus::forbid::may_block;
 use crate::bus::frame::{self, Frame};
-use crate::bus::graph;
 use crate::bus::hand;
 use crate::bus::sits::Sitting;
 use crate::event::WaitError;
@@ -131,7 +131,7 @@ impl BusCore {
                 Some(frame) => {
                     hand::set_down_all();
                     sat = true;
-                    if let Some(chain) = graph::never_idle(worker, frame, &self.identity) {
+                    if let Some(chain) = deadlock::never_idle(worker, frame, &self.identity) {
                         break Rested::Never(chain);
                     }
                     let needs = || Needs::bus(self.lane);

@@ -1,17 +1,19 @@
 //! Waiting: outside of handlers a park; inside of one the queue-jump (`runtime/README.md`, 3.5).
 
-use crate::bus::below::is_below;
+use crate::bus::ancestry;
+use crate::bus::ancestry::is_below;
 use crate::bus::cancel::cascade;
+use crate::bus::claimable;
 use crate::bus::core::BusCore;
 use crate::bus::drive::advance_inline;
 use crate::bus::duties::end_pauses;
 use crate::bus::forbid::may_block;
 use crate::bus::frame::{self, Barred, Frame};
-use crate::bus::graph;
 use crate::bus::hand;
 use crate::bus::helpers::call_helpers;
 use crate::bus::kept::Manual;
 use crate::bus::limits;
+use crate::bus::parked::Parked;
 use crate::bus::permit::{Permit, attempt_token, delivery_token, is_active};
 use crate::bus::recorder::By;
 use crate::bus::registry::{mode_for, plan_for, timing_for};
@@ -134,7 +136,7 @@ fn wait_outside(
         match (runtime_of(event), worker) {
             (Some(runtime), Some(worker)) if deadline == NEVER && runtime.pool.is_deserted() => {
                 runtime.pool.list(worker);
-                let needs = || graph::needs_of(event, true, &runtime);
+                let needs = || claimable::needs_of(event, true, &runtime);
                 if worker.serve_if_starved(&runtime, needs) != Rested::Served {
                     worker.rest(deadline, Serves::All);
                 }
@@ -161,7 +163,7 @@ fn nobody_for(event: &AnyEvent, worker: &Arc<Worker>) -> Option<usize> {
         let identity = target.state().lock().deliveries.get(index).map(|d| Arc::clone(&d.bus));
         identity.and_then(|identity| BusCore::of(&identity)).is_some_and(|bus| bus.is_stuck(worker))
     };
-    (worker.pump_is_awaited() || graph::claimable(event, &runtime).into_iter().any(mine)).then_some(1)
+    (worker.pump_is_awaited() || claimable::claimable(event, &runtime).into_iter().any(mine)).then_some(1)
 }
 
 fn runtime_of(event: &AnyEvent) -> Option<Arc<RuntimeCore>> {
@@ -258,7 +260,7 @@ pub(super) struct Jump {
 
 impl Jump {
     fn wait(&self, event: &AnyEvent) -> Result<(), WaitError> {
-        if let Some(chain) = graph::is_above(event, &self.frame) {
+        if let Some(chain) = ancestry::is_above(event, &self.frame) {
             return Err(WaitError::Deadlock(chain));
         }
         let before = self.go_deeper(event)?;
@@ -275,7 +277,7 @@ impl Jump {
         let limit = self.frame.bus.runtime.max_wait_depth;
         let (before, above) = (event.head().wait_depth(), self.frame.event.head().wait_depth());
         if above >= limit {
-            let chain = graph::kinds_above(&self.frame.event, event);
+            let chain = ancestry::kinds_above(&self.frame.event, event);
             // Or those above, which wait for what this handler has emitted, would run it, and its handlers emit the next.
             let Frame { event: own, delivery, invocation, .. } = &self.frame;
             let cause = Cause::new(CauseKind::Cancelled, own.head().id(), own.body().event_type());
@@ -328,7 +330,7 @@ impl Jump {
             self.run(event, index, event)?;
             return Ok(true);
         }
-        let targets = graph::claimable(event, &self.frame.bus.runtime);
+        let targets = claimable::claimable(event, &self.frame.bus.runtime);
         let any = !targets.is_empty();
         for (target, index) in targets {
             if self.waiting.is_over(event) || !self.frame.is_live() {
@@ -397,7 +399,7 @@ impl Jump {
             if self.deadline != NEVER && clock::now() >= self.deadline {
                 return Ok(());
             }
-            let needed = graph::claimable(target, &self.frame.bus.runtime);
+            let needed = claimable::claimable(target, &self.frame.bus.runtime);
             if needed.is_empty() {
                 self.park(target, &|| !is_active(target, index))?;
             }
@@ -490,14 +492,16 @@ impl Jump {
             return Ok(());
         }
         hand::set_down_all();
-        let parked = graph::Parked::enter(&self.worker, &self.frame, event, self.waiting.in_order);
+        let parked = Parked::enter(&self.worker, &self.frame, event, self.waiting.in_order);
         if self.frame.bus.has_limits() {
             limits::lend(runtime);
         }
         // From here on an emit below rings; what came before must be seen now.
         let look_again = is_over()
             || !self.frame.is_live()
-            || !self.waiting.in_order && !planted("park_without_look") && !graph::claimable(event, runtime).is_empty();
+            || !self.waiting.in_order
+                && !planted("park_without_look")
+                && !claimable::claimable(event, runtime).is_empty();
         let mut result = Ok(());
         if !look_again {
             match parked.find_cycle().filter(|_| !planted("cycle_unseen")) {
@@ -511,7 +515,7 @@ impl Jump {
                 }
                 None => {
                     let in_order = self.waiting.in_order;
-                    let needs = || Needs { can_fail: true, ..graph::needs_of(event, in_order, runtime) };
+                    let needs = || Needs { can_fail: true, ..claimable::needs_of(event, in_order, runtime) };
                     let rested = self.worker.suspended(runtime, self.deadline, needs, || {
                         let (worker, frame, event) = (Arc::clone(&self.worker), self.frame.clone(), event.clone());
                         logging::later!(Debug, of frame.event; move || {
@@ -523,7 +527,7 @@ impl Jump {
                     });
                     if rested == Rested::NoThread {
                         // This thread must get back what it set down for them.
-                        give_back_grants(runtime, &graph::needs_of(event, in_order, runtime));
+                        give_back_grants(runtime, &claimable::needs_of(event, in_order, runtime));
                         result = Err(WaitError::NoThread(runtime.pool.settings().hard_limit));
                     }
                 }

@@ -6,7 +6,7 @@
 //! *Race: a holder parks for an event just when that gets into the line.* The holder is entered among the parked, the other one stands in
 //! line, and then each has all who are parked lend anew. Whichever comes second sees the other.
 
-use crate::bus::below::is_below;
+use crate::bus::ancestry::is_below;
 use crate::bus::core::BusCore;
 use crate::bus::frame::{self, Frame};
 use crate::bus::permit::attempt_token;

@@ -1,10 +1,10 @@
 //! Running a delivery that was claimed at birth: `emit_now`, `OnFull::RunInline`, a redrive.
 
+use crate::bus::claimable;
 use crate::bus::core::BusCore;
 use crate::bus::counters::Until;
 use crate::bus::driver::{After, Driver, Via};
 use crate::bus::frame::{self, Under};
-use crate::bus::graph;
 use crate::bus::hand;
 use crate::bus::jump::{Jump, Waiting, is_parallel, lender, manner, run_here};
 use crate::bus::kind;
@@ -158,7 +158,7 @@ fn wait_for_delivery(bus: &BusCore, worker: &Arc<Worker>, event: &AnyEvent, inde
                 format!("{event} is left to others: no thread, or no stack, is left to run it")
             });
         }
-        worker.sit(&bus.runtime, NEVER, || graph::needs_of(event, false, &bus.runtime));
+        worker.sit(&bus.runtime, NEVER, || claimable::needs_of(event, false, &bus.runtime));
     }
 }
 

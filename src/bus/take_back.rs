@@ -1,9 +1,10 @@
 //! After a wait: the handler takes back its place under a limit, which others have shared meanwhile.
 
+use crate::bus::claimable;
 use crate::bus::frame::Frame;
-use crate::bus::graph;
 use crate::bus::hand;
 use crate::bus::limits::Place;
+use crate::bus::parked::Parked;
 use crate::event::{AnyEvent, LimitTurn};
 use crate::runtime::{Needs, RuntimeCore, Serves, Worker};
 use crate::sync::{Granted, Token};
@@ -16,7 +17,7 @@ pub(crate) fn take_back(worker: &Arc<Worker>, frame: &Frame, awaited: &AnyEvent)
     let runtime = &frame.bus.runtime;
     for group in place.groups() {
         // Who has the place must find this thread in its way, at any time: nobody asks it to look itself.
-        let mut parked: Option<(Option<Token>, graph::Parked<'_>)> = None;
+        let mut parked: Option<(Option<Token>, Parked<'_>)> = None;
         loop {
             let turn = || -> LimitTurn {
                 let bell = Arc::clone(&worker.bell);
@@ -34,10 +35,10 @@ pub(crate) fn take_back(worker: &Arc<Worker>, frame: &Frame, awaited: &AnyEvent)
             if parked.as_ref().is_none_or(|(before, _)| *before != borrower) {
                 // The one before is entered no more first, since a thread has one wait.
                 drop(parked.take());
-                parked = Some((borrower, graph::Parked::enter(worker, frame, &of, true)));
+                parked = Some((borrower, Parked::enter(worker, frame, &of, true)));
                 runtime.ring_parked(|_| true);
             }
-            let needs = || Needs { all_holders: true, ..graph::needs_of(&of, true, runtime) };
+            let needs = || Needs { all_holders: true, ..claimable::needs_of(&of, true, runtime) };
             worker.suspended(runtime, NEVER, needs, || worker.rest(NEVER, Serves::Awaited));
         }
     }

@@ -4,10 +4,10 @@
 //! What is due is worked out by comparing the event with what was last written down. So a change that two places look at is told once,
 //! and one that a place forgets is told by the next, late but in order.
 
+use crate::bus::claimable;
 use crate::bus::core::BusCore;
 use crate::bus::core::EventBus;
 use crate::bus::frame;
-use crate::bus::graph;
 use crate::bus::listener::Listener;
 use crate::bus::results::{result_of, status_of};
 use crate::event::{
@@ -324,7 +324,7 @@ pub(crate) fn wait_told(event: &AnyEvent, buses: &[Arc<BusIdentity>], until: Tic
             }
             match &frame {
                 Some(_) => worker.sit_still(&bus.runtime, until),
-                None => worker.sit(&bus.runtime, until, || graph::needs_of(event, false, &bus.runtime)),
+                None => worker.sit(&bus.runtime, until, || claimable::needs_of(event, false, &bus.runtime)),
             }
         }
     }

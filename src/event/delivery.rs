@@ -1,6 +1,6 @@
 //! The transitions of a delivery and of its handlers' records. Pure, under the event's lock.
 
-use crate::event::record::Deadline;
+use crate::event::record::EventCap;
 use crate::event::structure::Handlers;
 use crate::event::{
     BusIdentity, Delivery, DeliveryPhase, HandlerEntry, HandlerInfo, HandlerMode, Manner, Outcome, Record, RecordPhase,
@@ -31,7 +31,7 @@ impl Delivery {
             helpers: 0,
             lender: 0,
             lender_delivery: 0,
-            deadline: None,
+            cap: None,
             begun: 0,
             handlers: Handlers::Unknown,
             records: SmallVec::new(),
@@ -56,25 +56,25 @@ impl Delivery {
     }
 
     pub(crate) fn cap(&self) -> Tick {
-        self.deadline.as_ref().map_or(NEVER, |deadline| deadline.at)
+        self.cap.as_ref().map_or(NEVER, |cap| cap.at)
     }
 
     pub(crate) fn set_cap(&mut self, at: Tick) {
-        self.deadline = Some(Box::new(Deadline { at, timer: None }));
+        self.cap = Some(Box::new(EventCap { at, timer: None }));
     }
 
     pub(crate) fn set_cap_timer(&mut self, timer: Timer) {
-        if let Some(deadline) = &mut self.deadline {
-            deadline.timer = Some(timer);
+        if let Some(cap) = &mut self.cap {
+            cap.timer = Some(timer);
         }
     }
 
     pub(crate) fn has_cap_timer(&self) -> bool {
-        self.deadline.as_ref().is_some_and(|deadline| deadline.timer.is_some())
+        self.cap.as_ref().is_some_and(|cap| cap.timer.is_some())
     }
 
     pub(crate) fn take_cap_timer(&mut self) -> Option<Timer> {
-        self.deadline.as_mut()?.timer.take()
+        self.cap.as_mut()?.timer.take()
     }
 
     /// Fixes the handlers, once.

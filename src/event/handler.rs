@@ -5,7 +5,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::{AnyOutput, Event, HandlerError, Payload};
+use crate::event::{AnyOutput, Event, HandlerError, Payload};
 
 /// Something that handles events of one type.
 ///

@@ -9,7 +9,7 @@ use std::fmt;
 use std::panic::Location;
 use std::sync::{Arc, OnceLock};
 
-/// A registration. Dropping it changes nothing; [`EventBus::off`](crate::EventBus::off) ends it.
+/// One registration of a handler on a bus. Dropping it changes nothing; [`EventBus::off`](crate::EventBus::off) ends it.
 ///
 /// ```
 /// use threadbus::{Event, EventBus, Payload};

@@ -2,6 +2,18 @@
 //!
 //! Data only: nothing here starts a thread, waits, or knows a bus. The room imports `sys` and `sync`, and `exact`, by which a payload is written for a worker process.
 //! Rooms that know a bus hang their verbs on `Event` and `AnyEvent` from above.
+//!
+//! From the ground up, each file importing from those above it:
+//!
+//! | files | what is there |
+//! | --- | --- |
+//! | `ids`, `modes`, `type_name`, `context_map`, `json` | values that need nothing else |
+//! | `errors`, `output`, `info`, `result`, `options` | what handlers return, how they fail, and what may be set |
+//! | `notices`, `identity` | a bus as its events know it |
+//! | `plan`, `record`, and `delays`, `deliveries`, `given_up`, `places` of `state` | what an event's state is put together from |
+//! | `structure` | an event, its state and its handlers: types that name each other, on one page |
+//! | `state`, `delivery`, `slot`, `head`, `any_event` | what those can do |
+//! | `payload`, `body`, `typed`, `handler` | payload types, and events that know theirs |
 
 mod any_event;
 mod body;

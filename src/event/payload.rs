@@ -150,7 +150,7 @@ pub struct Codec<P: Payload> {
 type Append<T> = fn(&mut Vec<u8>, &T, usize) -> Result<(), exact::Error>;
 
 impl<P: Payload> Codec<P> {
-    /// By serde's derives.
+    /// A codec by serde's derives.
     ///
     /// What does not fit is named by type, field and index: `Order.lines[1].count: invalid value: integer `-1`, expected u32`. For that, what fails is written or read once
     /// more; below `#[serde(flatten)]`, and in untagged enums, serde does not tell, and the place is that of the whole.

@@ -74,9 +74,9 @@ impl Record {
     };
 }
 
-/// When the event ends on a bus, whatever it is at.
+/// The event's cap on one bus: when it ends there, whatever it is at.
 #[derive(Debug)]
-pub(super) struct Deadline {
+pub(super) struct EventCap {
     pub(super) at: Tick,
     /// To be taken back when the delivery is over.
     pub(super) timer: Option<Timer>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{EventId, HandlerFailure, HandlerInfo};
+use crate::event::{EventId, HandlerFailure, HandlerInfo};
 
 /// How far an invocation has come.
 #[non_exhaustive]

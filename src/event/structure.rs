@@ -14,7 +14,7 @@
 //! `completion`, `delivery`, `slot`, `options`, `body`.
 
 use crate::event::context_map::ContextMap;
-use crate::event::record::Deadline;
+use crate::event::record::EventCap;
 use crate::event::state::delays::{Delays, Wait};
 use crate::event::state::deliveries::Deliveries;
 use crate::event::state::given_up::{GivenUp, Hooks};
@@ -203,7 +203,7 @@ pub(crate) struct Delivery {
     pub(super) lender: Stamp,
     pub(super) lender_delivery: u16,
     /// Few deliveries have one.
-    pub(super) deadline: Option<Box<Deadline>>,
+    pub(super) cap: Option<Box<EventCap>>,
     pub(crate) begun: Tick,
     pub(crate) handlers: Handlers,
     pub(crate) records: SmallVec<[Record; 1]>,
