@@ -14,7 +14,7 @@
 //! | [`linger`] | nothing: lets other threads run, so that what must not happen has the chance to | 2 ms |
 //! | [`in_a_process_of_its_own`] | that the test passes in a process without other tests | three times [`PATIENCE`] |
 //!
-//! [`stands`], [`logs`] and [`logs_around`] register handlers. [`parallel`], [`limited`], [`capped`] and [`ms`] are shorter words for options, and
+//! [`stands`], [`stands_with`], [`logs`] and [`logs_around`] register handlers. [`parallel`], [`limited`], [`capped`] and [`ms`] are shorter words for options, and
 //! [`payload!`] for types of events.
 #![allow(dead_code, unused_macros, unused_imports, reason = "every test file uses its own part of this module")]
 
@@ -24,7 +24,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use threadbus::{
-    AnyEvent, Batch, Event, EventBus, EventConcurrency, EventOptions, HandlerConcurrency, HandlerContext,
+    AnyEvent, Batch, Event, EventBus, EventConcurrency, EventOptions, HandlerConcurrency, HandlerContext, HandlerError,
     HandlerOptions, Limit, Payload, Progress, WaitError,
 };
 
@@ -286,13 +286,22 @@ pub fn logs_around<P: Payload<Output = ()>>(
     });
 }
 
-/// Registers a handler that stands at a gate. The first gate lets it go on, for it and for all events to come; the second opens when it has begun.
+/// Registers a handler that stands at a gate. The first gate lets it go on, for this event and all to come; the second opens when it has begun.
 pub fn stands<P: Payload<Output = ()>>(bus: &EventBus) -> (Gate, Gate) {
+    stands_with::<P>(bus, HandlerOptions::new(), ())
+}
+
+/// As [`stands`], with options, and a value that the handler returns.
+pub fn stands_with<P: Payload>(bus: &EventBus, options: HandlerOptions, value: P::Output) -> (Gate, Gate)
+where
+    P::Output: Clone + Sync,
+{
     let (gate, started) = (Gate::new(), Gate::new());
     let (closed, begins) = (gate.clone(), started.clone());
-    bus.on(move |_: &Event<P>| {
+    bus.on_with(options, move |_: &Event<P>| -> Result<P::Output, HandlerError> {
         begins.open();
         closed.wait();
+        Ok(value.clone())
     });
     (gate, started)
 }
