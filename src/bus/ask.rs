@@ -21,6 +21,8 @@ fn ask_all(bus: &Arc<BusCore>, event: &AnyEvent, emitter: Option<&Emitter>) -> R
     if emitter.is_some_and(|by| !by.is_live(&by.event.state().lock())) {
         return Err(EmitError::Aborted);
     }
+    // Before anybody sees it.
+    event.state().lock().begin_journal(&bus.identity);
     let handle = EventBus::from_core(Arc::clone(bus));
     for (at, middleware) in bus.middlewares.0.iter().enumerate() {
         // What a middleware emits in its own call it need not be asked about, and must not, without end.

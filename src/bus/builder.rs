@@ -9,7 +9,7 @@ use crate::bus::middleware::Middleware;
 use crate::bus::settings::BusOptions;
 use crate::event::{
     BuildError, BusId, BusIdentity, EventConcurrency, Fairness, HandlerCompletion, HandlerConcurrency, HistoryPolicy,
-    HomeBus, JsonLimits, Notices, OnFull, Retry,
+    HomeBus, JsonLimits, OnFull, Retry,
 };
 use crate::rules::{BusDefaults, HealthWindow, TokenBucket};
 use crate::runtime::{Runtime, Worker};
@@ -443,8 +443,8 @@ impl BusBuilder {
         frame::surround_loggers();
         let core = Arc::new_cyclic(|weak: &Weak<BusCore>| {
             let link: Weak<dyn HomeBus> = weak.clone();
-            let notices = (!middlewares.is_empty()).then(Notices::default);
-            let identity = Arc::new(BusIdentity { id, name, label, link, ids: IdMaker::new(), notices, refusals });
+            let untold = (!middlewares.is_empty()).then(Arc::default);
+            let identity = Arc::new(BusIdentity { id, name, label, link, ids: IdMaker::new(), untold, refusals });
             let runtime = Arc::clone(&runtime.core);
             BusCore::new(Parts { identity, options, defaults, runtime, doors, rate, middlewares, manual })
         });

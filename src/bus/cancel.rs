@@ -158,7 +158,6 @@ pub(crate) fn end_delivery(
     let given_up = GivenUp::of(state, running);
     let keeps = bus.as_ref().map_or(Keeps::NOTHING, |bus| bus.recorder.keeps());
     let finish = finish(state, event, index, at, keeps);
-    tell::note_everywhere(state, event);
     let duties = Duties { finish, given_up, leaves, ..Duties::default() };
     Some(Ended { event: event.clone(), delivery: index, bus, duties })
 }

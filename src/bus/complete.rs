@@ -29,7 +29,6 @@ fn count_down(event: &AnyEvent, at: Stamp) -> Option<AnyEvent> {
     let mut state = event.state().lock();
     let completion = state.count_down(at)?;
     event.publish_complete();
-    tell::note_everywhere(&state, event);
     let told = tell::watched_by(&state);
     let identity = state.deliveries.first().map(|d| Arc::clone(&d.bus));
     drop(state);

@@ -14,7 +14,7 @@ use crate::bus::set_aside::{Lingering, SetAside, Waiting};
 use crate::bus::settings::BusOptions;
 use crate::bus::tree::Tree;
 use crate::bus::upcasters::Upcasters;
-use crate::event::{AnyEvent, BusIdentity, HistoryPolicy, HomeBus, TurnKind};
+use crate::event::{AnyEvent, BusIdentity, HistoryPolicy, HomeBus, Journal, TurnKind};
 use crate::rules::{BusDefaults, DeadLetters, Lanes, Rarely, TokenBucket};
 use crate::runtime::{Lane, PermitKind, RuntimeCore, Wakeup};
 use crate::sync::{Bell, Rank, Semaphore, Spin, Token, WhileSetDown};
@@ -272,6 +272,7 @@ impl BusCore {
         let gives_back =
             manual.is_none() && thread::cores() > 1 && options.max_history.is_some_and(|limit| limit >= SPENT);
         let trims = options.max_history == Some(0) || options.history_policy == HistoryPolicy::KeepUnfinished;
+        let journal = identity.untold.as_ref().map(Journal::of_registrations);
         BusCore {
             trims,
             serial: thread::next_number(),
@@ -280,7 +281,7 @@ impl BusCore {
             defaults,
             outbox: Outbox::new(&runtime.watch),
             runtime,
-            registry: Registry::new(),
+            registry: Registry::new(journal),
             middlewares,
             inlet: Mutex::new(Inlet {
                 queue,

@@ -118,7 +118,6 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
     let mut given_up = GivenUp::of(&mut state, vec![(key, worker.id)]);
     // They come after the delivery has gone on: that has waited longer.
     let hooks = given_up.as_mut().map(|given_up| std::mem::take(&mut given_up.hooks)).unwrap_or_default();
-    tell::note(bus, &state, event);
     drop(state);
     worker.bell.ring();
     bus.recorder.handled_in(ran, By::Anybody);
@@ -180,7 +179,6 @@ fn decide_retry(
                 return;
             }
             delivery.end_record(key.invocation, Outcome::Failed(Arc::new(failure)), at);
-            tell::note(&bus, &state, &event);
         }
         limits::settle(&bus.runtime, &event);
         drive_on(&bus, &event, key.delivery);

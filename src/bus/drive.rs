@@ -12,7 +12,6 @@ use crate::bus::limited;
 use crate::bus::own_permit::permit_for;
 use crate::bus::permit::delivery_token;
 use crate::bus::start::{Attempt, fix_handlers, needs_permit};
-use crate::bus::tell;
 use crate::bus::turn::{release_delivery, submit_resume};
 use crate::event::{AnyEvent, DeliveryPhase, HandlerMode, RecordPhase, State};
 use crate::rules::{ALONE, QUICK};
@@ -179,6 +178,7 @@ impl Driver<'_> {
         // The one lock before the other.
         let mut stack = (!self.on_stack).then(|| worker.stack());
         let mut state = event.state().lock();
+        self.begin_step(&state);
         let step = self.next(stack.as_deref_mut(), &mut state, self.now);
         drop(state);
         drop(stack);
@@ -199,7 +199,6 @@ impl Driver<'_> {
             return step;
         }
         if !matches!(ended, Ended::Lost) {
-            tell::note(self.bus, &state, event);
             self.worker.rest_top();
         }
         drop(state);
@@ -207,11 +206,17 @@ impl Driver<'_> {
         if attempt::follow_up(self, ended, returned) { self.step() } else { Step::Nothing }
     }
 
+    /// Under the event's lock: what it starts, which may be at the time at which the step before ended something, is told after that.
+    pub(super) fn begin_step(&self, state: &State) {
+        if let Some(delivery) = state.deliveries.get(self.delivery) {
+            delivery.begin_step();
+        }
+    }
+
     /// Under the event's lock, and the stack's if the delivery is not on it.
     #[inline(always)]
     fn next(&mut self, stack: Option<&mut Stack>, state: &mut State, at: Stamp) -> Step {
         let step = self.next_step(stack, state, at);
-        tell::note(self.bus, state, self.event);
         if self.on_stack && !matches!(step, Step::Run) {
             self.worker.rest_top();
         }

@@ -4,7 +4,6 @@ use crate::bus::cancel::cascade;
 use crate::bus::core::BusCore;
 use crate::bus::duties::{Duties, GivenUp};
 use crate::bus::next_attempt::drive_on;
-use crate::bus::tell;
 use crate::bus::waits_for;
 use crate::event::{
     AnyEvent, AttemptKey, BusIdentity, Cause, CauseKind, Delivery, DeliveryPhase, HandlerFailure, Outcome, RecordPhase,
@@ -80,7 +79,6 @@ pub(crate) fn end_losers(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, win
             }
             delivery.end_record(invocation, Outcome::Failed(Arc::new(failure)), at);
         }
-        tell::note(bus, &state, event);
         given_up = GivenUp::of(&mut state, losers);
     }
     for (key, _) in given_up.iter().flat_map(|given_up| &given_up.attempts) {

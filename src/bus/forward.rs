@@ -79,7 +79,7 @@ impl BusCore {
         let forwards = std::mem::take(&mut *self.forwards.lock());
         for (source, info) in forwards.into_list() {
             let Some(source) = source.upgrade() else { continue };
-            let ended = source.registry.remove(info.id(), source.identity.notices.as_ref());
+            let ended = source.registry.remove(info.id());
             unwind::drop_quietly(ended);
             tell::deliver_handlers_elsewhere(&source);
             unwind::drop_quietly(source);
@@ -155,9 +155,7 @@ impl BusCore {
             delivery.begun = now;
             // Before anybody can end it, which is counted as well.
             self.counters.count_emit();
-            let delivery = state.add_delivery(delivery, now);
-            tell::enter(self, &state, event, delivery);
-            delivery
+            state.add_delivery(delivery, now)
         };
         self.note_seen(&mut inlet, event.head().id());
         let evicted = inlet.history.push(event.clone(), || self.counters.latest_claim());

@@ -11,7 +11,7 @@ use crate::bus::tell;
 use crate::bus::worker_local;
 use crate::event::{
     AnyEvent, AnyOutput, BusId, BusIdentity, EmitError, Event, EventId, EventOptions, Fresh, Handler, HandlerEntry,
-    HandlerError, HandlerId, HandlerInfo, HandlerOptions, IntoAnyOutcome, KnownType, Notices, OnFull, Outcome, Payload,
+    HandlerError, HandlerId, HandlerInfo, HandlerOptions, IntoAnyOutcome, KnownType, OnFull, Outcome, Payload,
     TryEmitError, short_type_name,
 };
 use crate::runtime::Runtime;
@@ -209,7 +209,7 @@ impl EventBus {
             Ok(())
         };
         let entry = Arc::new(HandlerEntry { info: info.clone(), options, limit, call: Arc::new(call), typed });
-        let added = self.core().registry.add(entry, known, self.told());
+        let added = self.core().registry.add(entry, known);
         if !added {
             info.end();
         }
@@ -223,10 +223,6 @@ impl EventBus {
             );
         }
         info
-    }
-
-    fn told(&self) -> Option<&Notices> {
-        self.core().identity.notices.as_ref()
     }
 
     /// Ends a registration. False if it was not registered (any more).
@@ -257,17 +253,17 @@ impl EventBus {
 
     /// Ends the registration that has this id; false if it has ended before.
     pub fn off_id(&self, handler: HandlerId) -> bool {
-        self.let_go(self.core().registry.remove(handler, self.told()).into_iter().collect()) > 0
+        self.let_go(self.core().registry.remove(handler).into_iter().collect()) > 0
     }
 
     /// Ends all registrations for the type `P`, by-name ones included; how many.
     pub fn off_all<P: Payload>(&self) -> usize {
-        self.let_go(self.core().registry.remove_all(crate::event::name_of::<P>(), Some(TypeId::of::<P>()), self.told()))
+        self.let_go(self.core().registry.remove_all(crate::event::name_of::<P>(), Some(TypeId::of::<P>())))
     }
 
     /// Ends all registrations under a name; `*` means the wildcard ones only. How many.
     pub fn off_named(&self, pattern: &str) -> usize {
-        self.let_go(self.core().registry.remove_all(pattern, None, self.told()))
+        self.let_go(self.core().registry.remove_all(pattern, None))
     }
 
     fn let_go(&self, gone: Vec<Arc<HandlerEntry>>) -> usize {

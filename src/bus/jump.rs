@@ -22,6 +22,7 @@ use crate::bus::start;
 use crate::bus::straight;
 use crate::bus::take_back::take_back;
 use crate::bus::tell;
+use crate::bus::told;
 use crate::bus::turn::{ensure_turn, give_back_grants, release_delivery, submit_resume};
 use crate::event::{
     AnyEvent, AttemptKey, Cause, CauseKind, DeliveryPhase, EmitError, HandlerMode, Manner, Outcome, Pause, Plan,
@@ -99,7 +100,7 @@ pub(crate) fn wait(event: &AnyEvent, waiting: Waiting) -> Result<(), WaitError> 
     let watched = if state.complete { tell::watched_by(&state) } else { SmallVec::new() };
     drop(state);
     if !watched.is_empty() {
-        tell::wait_told(event, &watched, deadline);
+        told::wait_told(event, &watched, deadline);
     }
     match unrun {
         Unrun::No => Ok(()),

@@ -53,10 +53,9 @@ impl Drop for BusCore {
         unwind::drop_each(self.inlet.get_mut().history.clear());
         drop_gone(self.dead_letters.get_mut().clear());
         self.upcasters.clear();
-        let handlers = self.registry.close(None);
+        let handlers = self.registry.close();
         forget_handlers(self, &handlers);
         unwind::drop_each(handlers);
-        unwind::drop_each(self.identity.notices.iter().flat_map(|notices| notices.close()));
         unwind::drop_each(std::mem::take(&mut self.middlewares).0);
     }
 }

@@ -222,7 +222,6 @@ impl Claim {
                 let at = clock::now();
                 delivery.end_record(self.invocation, Outcome::Failed(Arc::new(failure)), at);
             }
-            tell::note(&self.bus, &state, &self.event);
         }
         settle(&self.bus.runtime, &self.event);
         drive_on(&self.bus, &self.event, self.delivery);

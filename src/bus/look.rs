@@ -1,7 +1,7 @@
 //! All that changes on an event, at one moment: for those who write it down as a whole.
 
 use crate::bus::core::BusCore;
-use crate::bus::results::results_in;
+use crate::bus::outcomes::{results_in, time};
 use crate::bus::view;
 use crate::event::{
     AnyEvent, AnyOutput, BusIdentity, DeliveryPhase, EventOptions, EventStatus, HandlerCompletion, HandlerResult,
@@ -33,8 +33,8 @@ impl Look {
         }
         Look {
             status: view::status_in(&state),
-            started_at: view::time(event, state.started),
-            completed_at: view::time(event, state.completed),
+            started_at: time(event, state.started),
+            completed_at: time(event, state.completed),
             path: view::path(event, &state),
             pending: state.deliveries.iter().filter(|d| d.phase != DeliveryPhase::Done).count(),
             results: results_in(event, &state, |bus, result| (Arc::clone(bus), result)),

@@ -55,7 +55,6 @@ pub(crate) fn cut_delays(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
         if cut.is_empty() {
             return;
         }
-        tell::note(bus, &state, event);
         (cut, state.deliveries.get_mut(index).and_then(Delivery::startable).is_some())
     };
     for timer in cut.iter().filter_map(|delay| delay.timer) {
@@ -83,7 +82,6 @@ pub(crate) fn drive_on(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
     if delivery.left == 0 {
         let leaves = Leaves::Lines(delivery.manner.turn);
         let finish = finish(&mut state, event, index, at, bus.recorder.keeps());
-        tell::note(bus, &state, event);
         drop(state);
         return Duties { finish, leaves, ..Duties::default() }.carry_out(bus, event, index);
     }

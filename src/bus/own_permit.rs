@@ -71,6 +71,7 @@ impl Driver<'_> {
             let (worker, event) = (self.worker, self.event);
             let mut stack = Some(worker.stack());
             let mut state = event.state().lock();
+            self.begin_step(&state);
             if state.started == 0 {
                 state.started = at;
             }
@@ -87,7 +88,6 @@ impl Driver<'_> {
             if started {
                 self.waits_no_more(&mut state);
             }
-            tell::note(self.bus, &state, self.event);
             started
         };
         if !started {
@@ -112,9 +112,7 @@ impl Driver<'_> {
         self.unseat();
         let ended = {
             let mut state = self.event.state().lock();
-            let ended = attempt::end(self, &mut state, &mut returned, self.now);
-            tell::note(self.bus, &state, self.event);
-            ended
+            attempt::end(self, &mut state, &mut returned, self.now)
         };
         let goes_on = attempt::follow_up(self, ended, &mut returned);
         self.under = Under::Hand(places);

@@ -44,15 +44,14 @@ impl BusCore {
         let Some(slot) = only(&all, handler.id()).map(Arc::new) else { return Redriven::Left };
         let plan = plan_for(event, &slot, &self.defaults);
         let (index, capped) = {
+            let now = clock::now();
             let mut delivery = Delivery::new(Arc::clone(&self.identity), DeliveryPhase::Active, Manner::of(plan));
             delivery.redrive = true;
-            let now = clock::now();
-            let capped = start::fix(self, event, &mut delivery, false, Arc::clone(&slot), now);
-            let cap = capped.then(|| delivery.cap());
             let mut state = event.state().lock();
             let index = state.add_delivery(delivery, now);
-            tell::enter(self, &state, event, index);
-            (index, cap)
+            let Some(delivery) = state.deliveries.get_mut(index) else { return Redriven::Left };
+            let capped = start::fix(self, event, delivery, false, Arc::clone(&slot), now);
+            (index, capped.then(|| delivery.cap()))
         };
         if let Some(cap) = capped {
             crate::bus::deadline::watch_cap(self, event, index, cap);

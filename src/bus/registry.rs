@@ -4,8 +4,8 @@
 //! made, so an event costs the same however many handlers are registered for other types.
 
 use crate::event::{
-    AnyEvent, Body, EventId, EventOptions, HandlerEntry, HandlerId, HandlerInfo, HandlerMode, JsonError, KnownType,
-    Notice, Notices, Of, Pace, Payload, Plan, Priority, Retry, Roster, SlotEntry, Timing, TypeSlot,
+    AnyEvent, Body, EventId, EventOptions, HandlerEntry, HandlerId, HandlerInfo, HandlerMode, Journal, JsonError,
+    KnownType, Note, Pace, Payload, Plan, Priority, Retry, Roster, SlotEntry, Timing, TypeSlot,
 };
 use crate::rules::{self, BusDefaults};
 use crate::sys::sync::RwLock;
@@ -56,6 +56,8 @@ pub(crate) struct Registry {
     table: RwLock<Table>,
     /// Changes with every registration and every end of one.
     generation: AtomicU64,
+    /// What middlewares have yet to be told, if there are some.
+    journal: Option<Arc<Journal>>,
 }
 
 pub(crate) const WILDCARD: &str = "*";
@@ -78,8 +80,20 @@ impl Named {
 const DYNAMIC_SLOTS: usize = 1024;
 
 impl Registry {
-    pub(crate) fn new() -> Self {
-        Registry::default()
+    /// Each change is written down in `journal`, in the order of the changes.
+    pub(crate) fn new(journal: Option<Arc<Journal>>) -> Self {
+        Registry { journal, ..Registry::default() }
+    }
+
+    pub(crate) fn journal(&self) -> Option<&Arc<Journal>> {
+        self.journal.as_ref()
+    }
+
+    /// Under the table's lock.
+    fn note(&self, entry: &HandlerEntry, registered: bool) {
+        if let Some(journal) = &self.journal {
+            journal.push(Note::Handler(entry.info.clone(), registered));
+        }
     }
 
     pub(crate) fn generation(&self) -> u64 {
@@ -92,8 +106,7 @@ impl Registry {
     }
 
     /// False if the bus is closed. A name taken already is only worth a warning: the ids differ.
-    /// Each change is written down in `told`, in the order of the changes.
-    pub(crate) fn add(&self, entry: Arc<HandlerEntry>, known: Option<KnownType>, told: Told<'_>) -> bool {
+    pub(crate) fn add(&self, entry: Arc<HandlerEntry>, known: Option<KnownType>) -> bool {
         known.into_iter().for_each(|known| self.know(known));
         let payload = known.map(|known| known.payload);
         let pattern = entry.info.pattern();
@@ -105,7 +118,7 @@ impl Registry {
                 return false;
             }
             self.has_changed();
-            tell(told, &entry, true);
+            self.note(&entry, true);
             table.infos.insert(entry.info.id(), entry.info.clone());
             if pattern == WILDCARD {
                 table.wild.push(entry.clone());
@@ -134,7 +147,7 @@ impl Registry {
     }
 
     /// Takes one out. What was taken out is dropped by the caller, outside the lock.
-    pub(crate) fn remove(&self, id: HandlerId, told: Told<'_>) -> Option<Arc<HandlerEntry>> {
+    pub(crate) fn remove(&self, id: HandlerId) -> Option<Arc<HandlerEntry>> {
         let (entry, stale) = {
             let mut table = self.table.write();
             let info = table.infos.remove(&id)?;
@@ -153,7 +166,7 @@ impl Registry {
                 (registered.entry, registered.payload)
             };
             entry.info.end();
-            tell(told, &entry, false);
+            self.note(&entry, false);
             (entry, table.forget(pattern, payload))
         };
         unwind::drop_each(stale);
@@ -161,7 +174,7 @@ impl Registry {
     }
 
     /// Takes out all of a pattern; of one payload type only, if given.
-    pub(crate) fn remove_all(&self, pattern: &str, payload: Option<TypeId>, told: Told<'_>) -> Vec<Arc<HandlerEntry>> {
+    pub(crate) fn remove_all(&self, pattern: &str, payload: Option<TypeId>) -> Vec<Arc<HandlerEntry>> {
         let ids: Vec<HandlerId> = {
             let table = self.table.read();
             if pattern == WILDCARD {
@@ -174,7 +187,7 @@ impl Registry {
                     .collect()
             }
         };
-        ids.into_iter().filter_map(|id| self.remove(id, told)).collect()
+        ids.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 
     /// In the order of registration.
@@ -233,7 +246,7 @@ impl Registry {
     }
 
     /// Ends all registrations and takes no new ones.
-    pub(crate) fn close(&self, told: Told<'_>) -> Vec<Arc<HandlerEntry>> {
+    pub(crate) fn close(&self) -> Vec<Arc<HandlerEntry>> {
         let mut table = self.table.write();
         table.closed = true;
         self.has_changed();
@@ -245,7 +258,7 @@ impl Registry {
         entries.sort_by_key(|entry| entry.info.id());
         for entry in &entries {
             entry.info.end();
-            tell(told, entry, false);
+            self.note(entry, false);
         }
         entries
     }
@@ -333,15 +346,6 @@ impl Registry {
         // A handler that has ended meanwhile ends here.
         unwind::drop_quietly((entries, made));
         slot
-    }
-}
-
-/// Where it is written down who came and went, if anybody wants to know.
-type Told<'a> = Option<&'a Notices>;
-
-fn tell(told: Told<'_>, entry: &HandlerEntry, registered: bool) {
-    if let Some(notices) = told {
-        notices.look(Of::Handlers, |lane| lane.push(Notice::Handler(entry.info.clone(), registered)));
     }
 }
 

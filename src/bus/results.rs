@@ -2,15 +2,11 @@
 
 use crate::bus::first;
 use crate::bus::jump::{self, Waiting};
-use crate::bus::view;
-use crate::event::{
-    AnyEvent, AnyOutput, BusIdentity, CauseKind, Event, HandlerFailure, HandlerInfo, HandlerResult, Outcome, Payload,
-    Record, RecordPhase, ResultError, ResultStatus, State,
-};
+use crate::bus::outcomes::results_in;
+use crate::event::{AnyEvent, AnyOutput, CauseKind, Event, HandlerFailure, HandlerResult, Payload, ResultError};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use uuid::Uuid;
 
 impl<P: Payload> Event<P> {
     /// Waits, then the first value in handler order.
@@ -213,75 +209,4 @@ fn lost_first(failure: &HandlerFailure) -> bool {
 fn snapshot(event: &AnyEvent) -> Vec<HandlerResult<AnyOutput>> {
     let state = event.state().lock();
     results_in(event, &state, |_, result| result)
-}
-
-/// Each with the bus it ran on.
-pub(crate) fn results_in<T>(
-    event: &AnyEvent,
-    state: &State,
-    show: impl Fn(&Arc<BusIdentity>, HandlerResult<AnyOutput>) -> T,
-) -> Vec<T> {
-    let mut results = Vec::new();
-    for (d, delivery) in state.deliveries.iter().enumerate() {
-        for (i, record) in delivery.records.iter().enumerate() {
-            let Some(handler) = delivery.handler(i).cloned() else { continue };
-            if was_redriven(state, d, &handler) {
-                continue;
-            }
-            results.push(show(&delivery.bus, result_of(event, state, (d, i), record, handler)));
-        }
-    }
-    results
-}
-
-/// One invocation, as it stands.
-pub(crate) fn result_of(
-    event: &AnyEvent,
-    state: &State,
-    (delivery, invocation): (usize, usize),
-    record: &Record,
-    handler: HandlerInfo,
-) -> HandlerResult<AnyOutput> {
-    let by = Some((delivery as u32, invocation as u32));
-    let children = state.children().filter(|c| c.by == by).map(|c| c.event.head().id()).collect();
-    HandlerResult {
-        id: result_id(event, &handler),
-        handler,
-        status: status_of(record),
-        value: match &record.outcome {
-            Outcome::Value(output) => Some(output.clone()),
-            _ => None,
-        },
-        error: match &record.outcome {
-            Outcome::Failed(failure) => Some(Arc::clone(failure)),
-            _ => None,
-        },
-        attempts: record.attempt,
-        started_at: view::time(event, record.started),
-        completed_at: view::time(event, record.ended),
-        children,
-    }
-}
-
-pub(crate) fn status_of(record: &Record) -> ResultStatus {
-    match record.phase {
-        RecordPhase::Ended if matches!(record.outcome, Outcome::Failed(_)) => ResultStatus::Error,
-        RecordPhase::Ended => ResultStatus::Completed,
-        _ if record.started != 0 => ResultStatus::Started,
-        _ => ResultStatus::Pending,
-    }
-}
-
-/// A later delivery ran the handler again, and what came of that counts.
-fn was_redriven(state: &State, delivery: usize, handler: &HandlerInfo) -> bool {
-    let later = state.deliveries.iter().skip(delivery + 1).filter(|later| later.redrive);
-    later.into_iter().any(|later| later.left == 0 && later.handler(0).is_some_and(|again| again.id() == handler.id()))
-}
-
-/// One id for each pair of an event and a handler, and nobody else's.
-fn result_id(event: &AnyEvent, handler: &HandlerInfo) -> Uuid {
-    let (a, b) = event.head().id().0.as_u64_pair();
-    let (c, d) = handler.id().0.as_u64_pair();
-    let mixed = u128::from(a.rotate_left(17) ^ c) << 64 | u128::from(b.rotate_left(29) ^ d);
-    uuid::Builder::from_custom_bytes(mixed.to_be_bytes()).into_uuid()
 }

@@ -360,7 +360,7 @@ impl BusCore {
         if !inside {
             self.wait_for_returns(deadline);
         }
-        let handlers = self.registry.close(self.identity.notices.as_ref());
+        let handlers = self.registry.close();
         worker_local::forget_handlers(self, &handlers);
         handlers.iter().for_each(|handler| handler.has_ended());
         unwind::drop_each(handlers);

@@ -90,7 +90,6 @@ impl Start<'_> {
         } else {
             self.bus.wait_begins(state, self.event, self.delivery, Some(queued));
         }
-        tell::note(self.bus, state, self.event);
         Some(Begun { fixed, started })
     }
 
@@ -207,9 +206,7 @@ pub(crate) fn fix_handlers(
         let wants_first = state.wants_first;
         let delivery = state.deliveries.get_mut(index).filter(|d| d.phase == DeliveryPhase::Active)?;
         let capped = !delivery.is_fixed() && fix(bus, event, delivery, wants_first, Arc::clone(&slot), now);
-        let fixed = (Arc::clone(delivery.slot()?), Fixed::of(delivery), capped);
-        tell::note(bus, &state, event);
-        fixed
+        (Arc::clone(delivery.slot()?), Fixed::of(delivery), capped)
     };
     tell::deliver(bus, event);
     if capped && !fixed.is_up() {

@@ -7,7 +7,7 @@ use crate::bus::kind;
 use crate::bus::recorder::By;
 use crate::bus::registry::{mode_for, plan_for, timing_for};
 use crate::bus::start::Start;
-use crate::bus::tell;
+use crate::bus::told;
 use crate::event::{AnyEvent, DeliveryPhase, HandlerMode, TypeSlot};
 use crate::runtime::Worker;
 use crate::sys::clock;
@@ -30,7 +30,7 @@ pub(crate) fn run(event: &AnyEvent) -> bool {
     // It may be the last to know a handler that was removed meanwhile.
     unwind::drop_quietly(slot);
     if done {
-        tell::wait_told_by(bus, event);
+        told::wait_told_by(bus, event);
     }
     done && frame::still_holds(&lent)
 }

@@ -1,21 +1,12 @@
-//! Telling middlewares what happens (`runtime/README.md`, 3.9): what is due is written down under the event's lock, and told outside of
-//! all locks by whoever finds that nobody else is at it.
-//!
-//! What is due is worked out by comparing the event with what was last written down. So a change that two places look at is told once,
-//! and one that a place forgets is told by the next, late but in order.
+//! Telling middlewares what is written in the journals of their bus (`runtime/README.md`, 3.9): with nothing locked, by whoever has made a
+//! change and finds that nobody else is at it.
 
-use crate::bus::claimable;
-use crate::bus::core::BusCore;
-use crate::bus::core::EventBus;
+use crate::bus::core::{BusCore, EventBus};
 use crate::bus::frame;
 use crate::bus::listener::Listener;
-use crate::bus::results::{result_of, status_of};
-use crate::event::{
-    AnyEvent, BusIdentity, Delivery, DeliveryPhase, EventStatus, HandlerResult, Lane, Notice, Of, Record, ResultStatus,
-    State, Unrun,
-};
+use crate::bus::outcomes::result_at;
+use crate::event::{AnyEvent, BusIdentity, Journal, Note, ResultNote, State};
 use crate::runtime::{Job, Worker, is_service_thread};
-use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::{logging, planted, thread, unwind};
 use smallvec::SmallVec;
 use std::cell::RefCell;
@@ -44,126 +35,18 @@ impl BusCore {
 
     /// Everything that happened is told.
     pub(crate) fn has_told_all(&self) -> bool {
-        !self.is_watched() || self.identity.notices.as_ref().is_none_or(|notices| notices.is_settled())
+        self.identity.untold.as_ref().is_none_or(|untold| untold.is_nothing())
     }
 }
 
-// Under the event's lock.
-
-/// The bus takes the event, as this delivery.
-#[inline]
-pub(crate) fn enter(bus: &BusCore, state: &State, event: &AnyEvent, delivery: usize) {
-    if let (true, Some(notices)) = (bus.is_watched(), &bus.identity.notices) {
-        let redrive = state.deliveries.get(delivery).is_some_and(|d| d.redrive);
-        notices.enter(event.head().stamp(), delivery, redrive, |lane| look(lane, state, event));
-    }
-}
-
-/// The same for a new event, as its first delivery; locks it only if it must. `Some` if it is to be delivered once nothing is locked.
+/// The bus takes a new event. `Some` if it is to be delivered once nothing is locked.
 #[inline]
 pub(crate) fn enter_new(bus: &BusCore, event: &AnyEvent) -> Option<AnyEvent> {
     bus.is_watched().then(|| {
-        enter(bus, &event.state().lock(), event, 0);
+        event.state().lock().open_journal();
         event.clone()
     })
 }
-
-/// Something may have changed on the event.
-#[inline]
-pub(crate) fn note(bus: &BusCore, state: &State, event: &AnyEvent) {
-    if bus.is_watched() || state.deliveries.are_many() {
-        note_everywhere(state, event);
-    }
-}
-
-/// The same if it is not known which bus it was.
-pub(crate) fn note_everywhere(state: &State, event: &AnyEvent) {
-    let stamp = event.head().stamp();
-    for delivery in state.deliveries.iter() {
-        if let Some(notices) = &delivery.bus.notices {
-            notices.look(Of::Event(stamp), |lane| look(lane, state, event));
-        }
-    }
-}
-
-/// Writes down what is new: first that results exist, then that the event started, then how results went on, last that it is complete.
-fn look(lane: &mut Lane, state: &State, event: &AnyEvent) {
-    if lane.told.is_none() {
-        lane.told = Some(EventStatus::Pending);
-        lane.push(Notice::Event(EventStatus::Pending));
-    }
-    let mut parts = std::mem::take(&mut lane.parts);
-    let mut begun = false;
-    for part in &mut parts {
-        let Some(delivery) = state.deliveries.get(part.delivery) else { continue };
-        begun |= has_begun(delivery);
-        part.done = delivery.phase == DeliveryPhase::Done;
-        for at in part.told.len()..delivery.records.len() {
-            part.told.push(ResultStatus::Pending);
-            push_result(lane, state, event, (part.delivery, at), ResultStatus::Pending);
-        }
-    }
-    if begun && lane.told == Some(EventStatus::Pending) {
-        lane.told = Some(EventStatus::Started);
-        lane.push(Notice::Event(EventStatus::Started));
-    }
-    for part in &mut parts {
-        let Some(delivery) = state.deliveries.get(part.delivery) else { continue };
-        let mut ended: SmallVec<[usize; 4]> = SmallVec::new();
-        for (at, (record, told)) in delivery.records.iter().zip(&mut part.told).enumerate() {
-            if is_final(*told) {
-                continue;
-            }
-            if *told == ResultStatus::Pending && record.started != 0 {
-                *told = ResultStatus::Started;
-                push_result(lane, state, event, (part.delivery, at), ResultStatus::Started);
-            }
-            if is_final(status_of(record)) {
-                *told = status_of(record);
-                ended.push(at);
-            }
-        }
-        ended.sort_by_key(|at| delivery.records[*at].ended);
-        for at in ended {
-            push_result(lane, state, event, (part.delivery, at), part.told[at]);
-        }
-    }
-    let done = parts.iter().all(|part| part.done);
-    lane.parts = parts;
-    if state.complete && done && lane.told != Some(EventStatus::Completed) {
-        lane.told = Some(EventStatus::Completed);
-        lane.push(Notice::Event(EventStatus::Completed));
-    }
-    lane.over = state.complete && done;
-}
-
-fn has_begun(delivery: &Delivery) -> bool {
-    let without_handlers =
-        delivery.phase == DeliveryPhase::Done && delivery.records.is_empty() && delivery.unrun == Unrun::No;
-    delivery.anything_started() || without_handlers
-}
-
-fn is_final(status: ResultStatus) -> bool {
-    matches!(status, ResultStatus::Completed | ResultStatus::Error)
-}
-
-/// As it was when it came to `status`, which it may have passed.
-fn push_result(lane: &mut Lane, state: &State, event: &AnyEvent, of: (usize, usize), status: ResultStatus) {
-    let Some(delivery) = state.deliveries.get(of.0) else { return };
-    let (Some(record), Some(handler)) = (delivery.records.get(of.1), delivery.handler(of.1)) else { return };
-    let record: &Record = record;
-    let mut result = result_of(event, state, of, record, handler.clone());
-    if result.status != status {
-        let started = if status == ResultStatus::Started { result.started_at } else { None };
-        let attempts = u32::from(started.is_some());
-        let (value, error, completed_at, children) = (None, None, None, Vec::new());
-        result =
-            HandlerResult { status, value, error, attempts, started_at: started, completed_at, children, ..result };
-    }
-    lane.push(Notice::Result(Box::new(result)));
-}
-
-// With nothing locked.
 
 /// Tells what is written down of the event on this bus, unless somebody else is at it.
 #[inline]
@@ -194,7 +77,7 @@ pub(crate) fn deliver_handlers(bus: &Arc<BusCore>) {
 
 /// The same where the caller may be anywhere, and has nothing to do with this bus.
 pub(crate) fn deliver_handlers_elsewhere(bus: &Arc<BusCore>) {
-    if bus.identity.notices.as_ref().is_some_and(|notices| notices.is_waiting(Of::Handlers)) {
+    if journal_of(bus, None).is_some_and(|journal| journal.waits_for_teller()) {
         let kept = Arc::clone(bus);
         bus.runtime.pool.submit_granted(Job::new(bus.lane, move |_| deliver_here(&kept, None)));
     }
@@ -202,19 +85,22 @@ pub(crate) fn deliver_handlers_elsewhere(bus: &Arc<BusCore>) {
 
 /// The buses of the event that have middlewares.
 pub(crate) fn watched_by(state: &State) -> SmallVec<[Arc<BusIdentity>; 1]> {
-    let watched = state.deliveries.iter().filter(|delivery| delivery.bus.notices.is_some());
+    let watched = state.deliveries.iter().filter(|delivery| delivery.bus.untold.is_some());
     watched.map(|delivery| Arc::clone(&delivery.bus)).collect()
 }
 
-fn whose(event: Option<&AnyEvent>) -> Of {
-    event.map_or(Of::Handlers, |event| Of::Event(event.head().stamp()))
+/// Of an event, or of the bus's registrations.
+fn journal_of(bus: &BusCore, event: Option<&AnyEvent>) -> Option<Arc<Journal>> {
+    match event {
+        Some(event) => event.state().lock().journal_of(bus.identity.id).cloned(),
+        None => bus.registry.journal().cloned(),
+    }
 }
 
 /// Not on a thread that must run no user code, nor inside of a middleware, where one call could set off the next without end.
 #[cold]
 fn deliver_here_or_later(bus: &Arc<BusCore>, event: Option<&AnyEvent>) {
-    let Some(notices) = &bus.identity.notices else { return };
-    if !notices.is_waiting(whose(event)) {
+    if !journal_of(bus, event).is_some_and(|journal| journal.waits_for_teller()) {
         return;
     }
     if !is_service_thread() && !is_inside() {
@@ -230,21 +116,15 @@ fn deliver_here_or_later(bus: &Arc<BusCore>, event: Option<&AnyEvent>) {
 }
 
 fn deliver_here(bus: &Arc<BusCore>, event: Option<&AnyEvent>) {
-    let Some(notices) = &bus.identity.notices else { return };
-    let of = whose(event);
-    while let Some(batch) = notices.take(of) {
+    let Some(journal) = journal_of(bus, event) else { return };
+    while let Some(notes) = take(&journal, event) {
         let handle = EventBus::from_core(Arc::clone(bus));
-        let count = batch.len();
-        for notice in &batch {
-            for (at, middleware) in bus.middlewares.0.iter().enumerate() {
-                tell(bus, &handle, at, &**middleware, event, notice);
-            }
+        for note in notes {
+            tell_all(bus, &handle, event, note);
         }
-        // Results hold values of the user's; and the handle may be the last.
-        // Somebody may wait until this thread has told the rest.
-        let _ = frame::callback(|| unwind::drop_each(batch));
+        // The handle may be the last; and somebody may wait until this thread has told the rest.
         frame::let_go(handle);
-        if notices.told(of, count) {
+        if journal.told() {
             bus.ring_idlers();
         }
         if planted("teller_looks_once") {
@@ -253,26 +133,34 @@ fn deliver_here(bus: &Arc<BusCore>, event: Option<&AnyEvent>) {
     }
 }
 
-fn tell(
-    bus: &BusCore,
-    handle: &EventBus,
-    at: usize,
-    middleware: &dyn Listener<EventBus>,
-    event: Option<&AnyEvent>,
-    notice: &Notice,
-) {
-    let _ = match (notice, event) {
-        (Notice::Event(status), Some(event)) => {
-            call(bus, at, Some(event), "on_event_change", || middleware.event_changed(handle, event, *status))
+/// What one step has brought about is told together.
+fn take(journal: &Journal, event: Option<&AnyEvent>) -> Option<Vec<Note>> {
+    let _step = event.map(|event| event.state().lock());
+    journal.take()
+}
+
+/// All middlewares hear of one change before any hears of the next.
+fn tell_all(bus: &BusCore, handle: &EventBus, event: Option<&AnyEvent>, note: Note) {
+    let each = |what: &str, body: &dyn Fn(&dyn Listener<EventBus>)| {
+        for (at, middleware) in bus.middlewares.0.iter().enumerate() {
+            let _ = call(bus, at, event, what, || body(&**middleware));
         }
-        (Notice::Result(result), Some(event)) => {
-            call(bus, at, Some(event), "on_result_change", || middleware.result_changed(handle, event, result))
-        }
-        (Notice::Handler(info, registered), _) => {
-            call(bus, at, None, "on_handlers_change", || middleware.handlers_changed(handle, info, *registered))
-        }
-        _ => Ok(()),
     };
+    match (note, event) {
+        (Note::Event(status), Some(event)) => {
+            each("on_event_change", &|middleware| middleware.event_changed(handle, event, status));
+        }
+        (Note::Result(ResultNote { delivery, invocation, status }), Some(event)) => {
+            let Some(result) = result_at(event, (delivery, invocation), status) else { return };
+            each("on_result_change", &|middleware| middleware.result_changed(handle, event, &result));
+            // It holds a value of the user's.
+            let _ = frame::callback(|| unwind::drop_each([result]));
+        }
+        (Note::Handler(info, registered), _) => {
+            each("on_handlers_change", &|middleware| middleware.handlers_changed(handle, &info, registered));
+        }
+        _ => {}
+    }
 }
 
 /// One call of one middleware. The text of a panic, which is told, is the error.
@@ -295,42 +183,6 @@ pub(crate) fn call<R>(
     })
 }
 
-/// The same on the one bus that it is on.
-#[inline]
-pub(crate) fn wait_told_by(bus: &BusCore, event: &AnyEvent) {
-    if bus.is_watched() {
-        wait_told(event, std::slice::from_ref(&bus.identity), NEVER);
-    }
-}
-
-/// Waits until all changes of an event are told, or `until`; tells them itself where nobody does.
-#[cold]
-pub(crate) fn wait_told(event: &AnyEvent, buses: &[Arc<BusIdentity>], until: Tick) {
-    if frame::in_callback() {
-        return;
-    }
-    let Some(worker) = Worker::current() else { return };
-    let frame = frame::top();
-    for identity in buses {
-        let (Some(bus), Some(notices)) = (BusCore::of(identity), &identity.notices) else { continue };
-        loop {
-            deliver(&bus, event);
-            let gone = frame.as_ref().is_some_and(|frame| !frame.is_live());
-            if notices.is_settled_for(event.head().stamp(), &worker.bell)
-                || gone
-                || until != NEVER && clock::now() >= until
-            {
-                break;
-            }
-            match &frame {
-                Some(_) => worker.sit_still(&bus.runtime, until),
-                None => worker.sit(&bus.runtime, until, || claimable::needs_of(event, false, &bus.runtime)),
-            }
-        }
-    }
-    worker.ends_wait();
-}
-
 #[cfg(all(test, not(threadbus_shuttle)))]
 mod tests {
     use super::*;
@@ -349,7 +201,10 @@ mod tests {
     #[test]
     fn what_is_over_is_not_kept() -> Result<(), Box<dyn std::error::Error>> {
         let bus = EventBus::builder("kept").middleware(Quiet).dead_letters(100).build()?;
-        let kept = || bus.core().identity.notices.as_ref().map(|notices| (notices.events(), notices.is_settled()));
+        let kept = || {
+            let untold = |event: &AnyEvent| journal_of(bus.core(), Some(event)).is_some_and(|j| j.waits_for_teller());
+            (bus.history().iter().filter(|event| untold(event)).count(), bus.core().has_told_all())
+        };
         bus.on(|job: &Event<Job>| match job.0 % 4 {
             0 => Ok(()),
             1 => Err("on purpose"),
@@ -375,7 +230,7 @@ mod tests {
         bus.wait_until_idle()?;
         bus.redrive(100);
         bus.wait_until_idle()?;
-        assert_eq!(kept(), Some((0, true)));
+        assert_eq!(kept(), (0, true));
         Ok(())
     }
 }

@@ -5,12 +5,13 @@ use crate::bus::core::BusCore;
 use crate::bus::core::EventBus;
 use crate::bus::frame;
 use crate::bus::jump::{self, Waiting};
+use crate::bus::outcomes::time;
 use crate::event::{
     AnyEvent, Cause, CauseKind, Event, EventId, EventStatus, HandlerFailure, HandlerId, Outcome, Payload, Priority,
     State, WaitError,
 };
 use crate::sync::refused;
-use crate::sys::clock::{self, Stamp, Tick};
+use crate::sys::clock::{self, Tick};
 use chrono::{DateTime, Utc};
 use std::sync::Arc;
 use std::time::Duration;
@@ -183,11 +184,6 @@ impl AnyEvent {
 
 on_both_event_types!([impl<P: Payload> Event<P>], any);
 on_both_event_types!([impl AnyEvent], this);
-
-/// Of what happens to an event, to be shown; never before its birth.
-pub(crate) fn time(event: &AnyEvent, stamp: Stamp) -> Option<DateTime<Utc>> {
-    (stamp != 0).then(|| clock::to_utc_after(event.head().stamp(), stamp))
-}
 
 /// When this bus took the event.
 pub(crate) fn arrived(event: &AnyEvent, bus: &BusCore) -> Tick {

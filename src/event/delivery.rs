@@ -1,6 +1,5 @@
 //! The transitions of a delivery and of its handlers' records. Pure, under the event's lock.
 
-use crate::event::record::EventCap;
 use crate::event::structure::Handlers;
 use crate::event::{
     BusIdentity, Delivery, DeliveryPhase, HandlerEntry, HandlerInfo, HandlerMode, Manner, Outcome, Record, RecordPhase,
@@ -31,7 +30,7 @@ impl Delivery {
             helpers: 0,
             lender: 0,
             lender_delivery: 0,
-            cap: None,
+            extras: None,
             begun: 0,
             handlers: Handlers::Unknown,
             records: SmallVec::new(),
@@ -56,25 +55,25 @@ impl Delivery {
     }
 
     pub(crate) fn cap(&self) -> Tick {
-        self.cap.as_ref().map_or(NEVER, |cap| cap.at)
+        self.extras.as_ref().map_or(NEVER, |extras| extras.cap)
     }
 
     pub(crate) fn set_cap(&mut self, at: Tick) {
-        self.cap = Some(Box::new(EventCap { at, timer: None }));
+        self.extras.get_or_insert_default().cap = at;
     }
 
     pub(crate) fn set_cap_timer(&mut self, timer: Timer) {
-        if let Some(cap) = &mut self.cap {
-            cap.timer = Some(timer);
+        if let Some(extras) = self.extras.as_mut().filter(|extras| extras.cap != NEVER) {
+            extras.timer = Some(timer);
         }
     }
 
     pub(crate) fn has_cap_timer(&self) -> bool {
-        self.cap.as_ref().is_some_and(|cap| cap.timer.is_some())
+        self.extras.as_ref().is_some_and(|extras| extras.timer.is_some())
     }
 
     pub(crate) fn take_cap_timer(&mut self) -> Option<Timer> {
-        self.cap.as_mut()?.timer.take()
+        self.extras.as_mut()?.timer.take()
     }
 
     /// Fixes the handlers, once.
@@ -94,6 +93,9 @@ impl Delivery {
             self.manner.parallel = self.records.iter().any(|record| record.mode == HandlerMode::Parallel);
         }
         self.handlers = Handlers::Live(slot);
+        if self.extras.is_some() {
+            self.note_pending();
+        }
     }
 
     /// Its handlers, while it runs.
@@ -155,6 +157,25 @@ impl Delivery {
 
     /// Starts an attempt of a pending invocation, or of one whose permit has come, and returns its number.
     pub(crate) fn start(&mut self, invocation: usize, from: RecordPhase, worker: u64, at: Stamp) -> Option<u32> {
+        // Most deliveries have no journal, and do not pay for the call.
+        if self.extras.is_some() {
+            self.start_and_note(invocation, from, worker, at)
+        } else {
+            self.start_unnoted(invocation, from, worker, at)
+        }
+    }
+
+    #[cold]
+    fn start_and_note(&mut self, invocation: usize, from: RecordPhase, worker: u64, at: Stamp) -> Option<u32> {
+        let started = self.start_unnoted(invocation, from, worker, at);
+        if started == Some(1) {
+            self.note_start(invocation, at);
+        }
+        started
+    }
+
+    #[inline(always)]
+    fn start_unnoted(&mut self, invocation: usize, from: RecordPhase, worker: u64, at: Stamp) -> Option<u32> {
         if self.phase != DeliveryPhase::Active {
             return None;
         }
@@ -176,6 +197,21 @@ impl Delivery {
     /// Ends an invocation, whatever it was at.
     #[inline]
     pub(crate) fn end_record(&mut self, invocation: usize, outcome: Outcome, at: Stamp) {
+        if self.extras.is_some() {
+            self.end_and_note(invocation, outcome, at)
+        } else {
+            self.end_unnoted(invocation, outcome, at)
+        }
+    }
+
+    #[cold]
+    fn end_and_note(&mut self, invocation: usize, outcome: Outcome, at: Stamp) {
+        self.end_unnoted(invocation, outcome, at);
+        self.note_end(invocation, at);
+    }
+
+    #[inline(always)]
+    fn end_unnoted(&mut self, invocation: usize, outcome: Outcome, at: Stamp) {
         let record = &mut self.records[invocation];
         record.phase = RecordPhase::Ended;
         record.ended = at;

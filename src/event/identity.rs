@@ -1,6 +1,6 @@
 //! A bus as its events know it: by name and number, and weakly the bus itself.
 
-use crate::event::{BusId, Notices};
+use crate::event::{BusId, Untold};
 use crate::sys::random::IdMaker;
 use crate::sys::sync::atomic::AtomicU64;
 use std::any::Any;
@@ -21,7 +21,7 @@ pub(crate) struct BusIdentity {
     /// Of the events that are emitted there.
     pub(crate) ids: IdMaker,
     /// Of a bus with middlewares.
-    pub(crate) notices: Option<Notices>,
+    pub(crate) untold: Option<Arc<Untold>>,
     /// A bit for each reason for which a refused emit was told of. A stand-in for a bus that is gone has that bus's.
     pub(crate) refusals: Arc<AtomicU64>,
 }

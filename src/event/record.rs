@@ -1,7 +1,7 @@
 //! How far a delivery is, and each of its handlers: phases, outcomes, and the record of one handler.
 
-use crate::event::{AnyOutput, HandlerFailure, HandlerMode};
-use crate::sys::clock::{Stamp, Tick, Timer};
+use crate::event::{AnyOutput, HandlerFailure, HandlerMode, Journal};
+use crate::sys::clock::{NEVER, Stamp, Tick, Timer};
 use std::sync::Arc;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,10 +74,21 @@ impl Record {
     };
 }
 
-/// The event's cap on one bus: when it ends there, whatever it is at.
+/// What few deliveries have.
 #[derive(Debug)]
-pub(super) struct EventCap {
-    pub(super) at: Tick,
-    /// To be taken back when the delivery is over.
+pub(super) struct Extras {
+    /// When the event ends on the bus, whatever it is at.
+    pub(super) cap: Tick,
+    /// The cap's, to be taken back when the delivery is over.
     pub(super) timer: Option<Timer>,
+    /// On a bus with middlewares: what they have yet to be told.
+    pub(super) journal: Option<Arc<Journal>>,
+    /// The delivery's place among the event's; only where there is a journal, which names it.
+    pub(super) number: usize,
+}
+
+impl Default for Extras {
+    fn default() -> Self {
+        Extras { cap: NEVER, timer: None, journal: None, number: 0 }
+    }
 }

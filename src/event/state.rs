@@ -9,6 +9,7 @@ pub(super) mod deliveries;
 pub(super) mod given_up;
 mod links;
 mod places;
+mod told;
 
 pub(crate) use children::LetGo;
 pub(crate) use completion::Completion;
@@ -33,6 +34,7 @@ impl State {
             completed: 0,
             wants_first: false,
             ended: false,
+            is_watched: false,
             deliveries: Deliveries::of(Delivery::new(bus, phase, manner)),
             parent,
             bell: None,
@@ -66,16 +68,22 @@ impl State {
         if delivery.counted {
             self.open += 1;
         }
+        if delivery.bus.untold.is_some() {
+            self.enter_journal(&mut delivery);
+        }
         self.deliveries.push(delivery, now)
     }
 
     /// Marks a delivery done. True if it was this call.
     pub(crate) fn finish_delivery(&mut self, delivery: usize) -> bool {
-        let Some(delivery) = self.deliveries.get_mut(delivery) else { return false };
-        if delivery.phase == DeliveryPhase::Done {
+        let Some(ended) = self.deliveries.get_mut(delivery) else { return false };
+        if ended.phase == DeliveryPhase::Done {
             return false;
         }
-        delivery.phase = DeliveryPhase::Done;
+        ended.phase = DeliveryPhase::Done;
+        if self.is_watched {
+            self.note_done(delivery);
+        }
         true
     }
 
@@ -94,6 +102,9 @@ impl State {
             self.started = at;
         }
         self.completed = at.max(self.started);
+        if self.is_watched {
+            self.note_complete();
+        }
         let watchers = self.links.as_mut().filter(|links| !links.watchers.is_empty());
         let watchers = watchers.map(|links| Box::new(std::mem::take(&mut links.watchers)));
         Some(Completion { bell: self.bell.take(), watchers, parent: self.parent.take(), at: self.completed })

@@ -14,7 +14,7 @@
 //! `completion`, `delivery`, `slot`, `options`, `body`.
 
 use crate::event::context_map::ContextMap;
-use crate::event::record::EventCap;
+use crate::event::record::Extras;
 use crate::event::state::delays::{Delays, Wait};
 use crate::event::state::deliveries::Deliveries;
 use crate::event::state::given_up::{GivenUp, Hooks};
@@ -126,6 +126,8 @@ pub(crate) struct State {
     pub(crate) wants_first: bool,
     /// Cancelled as a whole: a bus that it reaches later does not run it.
     pub(crate) ended: bool,
+    /// A bus that it is on has middlewares.
+    pub(super) is_watched: bool,
     pub(crate) deliveries: Deliveries<Delivery>,
     /// Kept until this event completes, which counts it down there.
     pub(crate) parent: Option<AnyEvent>,
@@ -202,8 +204,7 @@ pub(crate) struct Delivery {
     /// The delivery that lends the turn, whose handler waits for this one, while it holds that: the stamp of its event, 0 for none, and its number there.
     pub(super) lender: Stamp,
     pub(super) lender_delivery: u16,
-    /// Few deliveries have one.
-    pub(super) cap: Option<Box<EventCap>>,
+    pub(super) extras: Option<Box<Extras>>,
     pub(crate) begun: Tick,
     pub(crate) handlers: Handlers,
     pub(crate) records: SmallVec<[Record; 1]>,
