@@ -1,5 +1,5 @@
-//! Telling middlewares what is written in the journals of their bus (`runtime/README.md`, 3.9): with nothing locked, by whoever has made a
-//! change and finds that nobody else is at it.
+//! Telling middlewares what is written in the journals of their bus (`runtime/README.md`, 3.9): with nothing locked, by the thread that has
+//! made a change, unless another one is at it.
 
 use crate::bus::core::{BusCore, EventBus};
 use crate::bus::parts::listener::Listener;
@@ -48,7 +48,7 @@ pub(crate) fn enter_new(bus: &BusCore, event: &AnyEvent) -> Option<AnyEvent> {
     })
 }
 
-/// Tells what is written down of the event on this bus, unless somebody else is at it.
+/// Tells what is written down of the event on this bus, unless another thread is at it.
 #[inline]
 pub(crate) fn deliver(bus: &Arc<BusCore>, event: &AnyEvent) {
     if bus.is_watched() {
@@ -56,7 +56,7 @@ pub(crate) fn deliver(bus: &Arc<BusCore>, event: &AnyEvent) {
     }
 }
 
-/// The same on all buses that the event is on.
+/// Tells what is written down of the event on all its buses.
 pub(crate) fn deliver_everywhere(event: &AnyEvent) {
     let buses = watched_by(&event.state().lock());
     deliver_to(&buses, event);
@@ -68,14 +68,14 @@ pub(crate) fn deliver_to(buses: &[Arc<BusIdentity>], event: &AnyEvent) {
     }
 }
 
-/// The same of handlers that came or went.
+/// Tells which handlers came or went.
 pub(crate) fn deliver_handlers(bus: &Arc<BusCore>) {
     if bus.is_watched() {
         deliver_here_or_later(bus, None);
     }
 }
 
-/// The same where the caller may be anywhere, and has nothing to do with this bus.
+/// Has a job tell which handlers went: the caller may be anywhere, and has nothing to do with this bus.
 pub(crate) fn deliver_handlers_elsewhere(bus: &Arc<BusCore>) {
     if journal_of(bus, None).is_some_and(|journal| journal.waits_for_teller()) {
         let kept = Arc::clone(bus);

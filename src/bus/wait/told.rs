@@ -9,7 +9,7 @@ use crate::runtime::Worker;
 use crate::sys::clock::{self, NEVER, Tick};
 use std::sync::Arc;
 
-/// The same on the one bus that it is on.
+/// Waits until all changes of an event are told on the one bus that it is on.
 #[inline]
 pub(crate) fn wait_told_by(bus: &BusCore, event: &AnyEvent) {
     if bus.is_watched() {
