@@ -54,7 +54,7 @@ impl BusCore {
             (index, capped.then(|| delivery.cap()))
         };
         if let Some(cap) = capped {
-            crate::bus::end::deadline::watch_cap(self, event, index, cap);
+            self.delivery(event, index).watch_cap(cap);
         }
         tell::deliver(self, event);
         self.note_arrival(false);

@@ -6,7 +6,7 @@ use crate::bus::core::type_memo;
 use crate::bus::parts::counters::Until;
 use crate::bus::parts::recorder::By;
 use crate::bus::parts::registry::plan_for;
-use crate::bus::permits::delivery::{ensure_turn, release_delivery, submit_resume};
+use crate::bus::permits::delivery::release_delivery;
 use crate::bus::permits::hand;
 use crate::bus::run::driver::{After, Driver, Via};
 use crate::bus::run::start::{self, Start};
@@ -37,7 +37,7 @@ impl Depth {
 /// Runs a delivery that was claimed at birth, on the calling thread.
 pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, depth: Depth) {
     let Some(worker) = Worker::current() else {
-        submit_resume(bus, event, index);
+        bus.delivery(event, index).submit_resume();
         return;
     };
     if worker.is_outside() {
@@ -73,10 +73,10 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, de
     let parallel = !redrive && is_parallel(bus, event, &slot);
     if elsewhere {
         // Of a manual bus: to the front there.
-        if ensure_turn(bus, event, index, Position::Front) {
-            submit_resume(bus, event, index);
+        if bus.delivery(event, index).ensure_turn(Position::Front) {
+            bus.delivery(event, index).submit_resume();
         }
-    } else if frame::barred().is_none() || ensure_turn(bus, event, index, Position::Front) {
+    } else if frame::barred().is_none() || bus.delivery(event, index).ensure_turn(Position::Front) {
         run_here(bus, &worker, event, index, plan, parallel);
     } else if let Some(delivery) = event.state().lock().deliveries.get_mut(index) {
         // Where it must not block it runs here only if nobody is in its way; else it is in front.

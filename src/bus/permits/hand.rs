@@ -2,7 +2,6 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::core::permit::{Permit, Taken, is_active};
-use crate::bus::permits::set_down::give_up_if_all_sit;
 use crate::bus::thread::frame::{Frame, Hold, Holding, Local, Places, Under, local};
 use crate::bus::thread::parking::Rested;
 use crate::event::{AnyEvent, ContextMap, RecordPhase};
@@ -78,7 +77,7 @@ pub(crate) fn take_back(worker: &Arc<Worker>, frame: &Frame) -> bool {
         if !stand_again(worker, at, &hold, &owner, live) {
             if hold.shared {
                 // Its turn may have come for the delivery just when this handler was given up.
-                give_up_if_all_sit(&frame.bus, &hold.event, hold.delivery);
+                frame.bus.delivery(&hold.event, hold.delivery).give_up_if_all_sit();
             }
             return false;
         }

@@ -1,18 +1,14 @@
 //! One attempt of one handler on the calling thread: the user's code, and how it ended.
 
 use crate::bus::end::complete::ring_watchers;
-use crate::bus::end::first::end_losers;
-use crate::bus::end::next_attempt::wait_for_next_attempt;
 use crate::bus::parts::recorder::By;
 use crate::bus::parts::registry::retry_for;
-use crate::bus::permits::delivery::submit_resume;
 use crate::bus::permits::limits;
-use crate::bus::permits::set_down;
 use crate::bus::run::driver::{Driver, Via};
 use crate::bus::run::start::Attempt;
 use crate::bus::thread::frame;
 use crate::event::{
-    AnyEvent, AttemptKey, CauseKind, Delay, DeliveryPhase, HandlerEntry, HandlerFailure, Outcome, RecordPhase, State,
+    AnyEvent, AttemptKey, Delay, DeliveryPhase, HandlerEntry, HandlerFailure, Outcome, RecordPhase, State,
 };
 use crate::sys::clock::{self, Stamp};
 use crate::sys::sync::atomic::Ordering;
@@ -215,20 +211,20 @@ pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Return
             }
             if limited {
                 limits::settle(&bus.runtime, event);
-                set_down::set_down_in_line(bus, event, delivery);
+                bus.delivery(event, delivery).set_down_in_line();
                 // What is left may stand in a line.
                 let mut state = event.state().lock();
                 if state.deliveries.get_mut(delivery).is_some_and(|d| d.startable().is_none()) {
-                    bus.wait_begins(&mut state, event, delivery, None);
+                    bus.delivery(event, delivery).wait_begins(&mut state, None);
                 }
             }
             if watched {
                 ring_watchers(event);
             }
             if won {
-                end_losers(bus, event, delivery, driver.attempt.invocation, CauseKind::LostFirst);
+                bus.delivery(event, delivery).end_losers(driver.attempt.invocation);
             } else if sitting {
-                set_down::give_up_if_all_sit(bus, event, delivery);
+                bus.delivery(event, delivery).give_up_if_all_sit();
             }
         }
     }
@@ -253,7 +249,7 @@ fn try_again(driver: &Driver<'_>, attempt: Attempt, delay: Duration, failed: Out
         Outcome::Failed(failure) if !delay.is_zero() => {
             let of = AttemptKey { delivery, invocation, attempt: number };
             let at = clock::after(clock::now(), delay);
-            wait_for_next_attempt(bus, event, Delay::new(of, failure, false), at, submit_resume);
+            bus.delivery(event, delivery).wait_for_next_attempt(Delay::new(of, failure, false), at);
         }
         failed => {
             frame::let_go(failed);

@@ -5,7 +5,7 @@ use crate::bus::core::helpers::{other_cores, starts_alone};
 use crate::bus::core::permit::delivery_token;
 use crate::bus::end::duties::conclude;
 use crate::bus::end::finish::finish;
-use crate::bus::permits::delivery::{release_delivery, submit_resume};
+use crate::bus::permits::delivery::release_delivery;
 use crate::bus::permits::hand;
 use crate::bus::run::attempt::{self, Ended, Returned};
 use crate::bus::run::driver::{After, Driver, Ran, Via, Wanted};
@@ -134,13 +134,13 @@ impl Driver<'_> {
                     if self.via == Via::Loop {
                         self.held = finish.slot.take();
                     }
-                    conclude(self.bus, self.event, finish);
+                    conclude(self.bus.delivery(self.event, self.delivery), finish);
                     return Ran::Done { carries_loop };
                 }
                 Step::GiveWay => {
                     self.unseat();
-                    self.bus.note_set_aside(self.event, self.delivery);
-                    submit_resume(self.bus, self.event, self.delivery);
+                    self.bus.delivery(self.event, self.delivery).note_set_aside();
+                    self.bus.delivery(self.event, self.delivery).submit_resume();
                     return Ran::Left;
                 }
                 Step::Nothing => {

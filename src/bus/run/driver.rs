@@ -235,6 +235,6 @@ impl<'a> Driver<'a> {
     /// What a locked step left to do.
     #[inline]
     pub(crate) fn settle(&mut self) {
-        self.owed.settle(self.bus, self.worker, self.event, self.delivery);
+        self.owed.settle(self.bus.delivery(self.event, self.delivery), self.worker);
     }
 }

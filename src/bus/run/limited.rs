@@ -1,13 +1,10 @@
 //! A handler that has a [`Limit`](crate::Limit) comes to it: it takes a place, or stands in line, for so long as the limit lets it.
 
 use crate::bus::core::BusCore;
-use crate::bus::end::next_attempt::drive_on;
 use crate::bus::middleware::tell;
-use crate::bus::permits::delivery::submit_resume;
 use crate::bus::permits::limits::{
     Place, each_with_what_it_waits_for, lend, needs, places_of_this_thread, settle, token_of,
 };
-use crate::bus::permits::set_down::set_down_in_line;
 use crate::bus::run::driver::{Driver, Wanted};
 use crate::event::{
     AnyEvent, DeliveryPhase, HandlerFailure, LimitGroup, LimitTurn, Outcome, Placed, RecordPhase, State,
@@ -66,7 +63,7 @@ pub(crate) fn take(driver: &mut Driver<'_>, wanted: Wanted) -> bool {
             return (Taken::Now, Granted::new());
         }
         claim.note(&mut state);
-        claim.bus.wait_begins(&mut state, &claim.event, claim.delivery, None);
+        claim.bus.delivery(&claim.event, claim.delivery).wait_begins(&mut state, None);
         if let Some(delivery) = state.deliveries.get_mut(claim.delivery) {
             // The thread that drives it leaves it to the turn.
             delivery.leave_stack();
@@ -93,11 +90,11 @@ pub(crate) fn take(driver: &mut Driver<'_>, wanted: Wanted) -> bool {
             }
         }
     }
-    driver.bus.note_set_aside(driver.event, driver.delivery);
+    driver.bus.delivery(driver.event, driver.delivery).note_set_aside();
     if wanted.attempt == 0 && !entry.info.is_registered() && !planted("off_unseen_in_line") {
         driver.bus.leaves_lines_of(driver.event);
     }
-    set_down_in_line(driver.bus, driver.event, driver.delivery);
+    driver.bus.delivery(driver.event, driver.delivery).set_down_in_line();
     // It may be what somebody waits for, or what stands before that, and only now do they find it in line.
     driver.bus.runtime.ring_parked(|_| true);
     // Parallel handlers may still be there to be run.
@@ -155,7 +152,7 @@ impl Claim {
             self.bus.runtime.watch.cancel(timer);
         }
         if waits {
-            submit_resume(&self.bus, &self.event, self.delivery);
+            self.bus.delivery(&self.event, self.delivery).submit_resume();
         } else {
             let token = self.token();
             self.group.step(|cap| ((), cap.release(token)));
@@ -226,7 +223,7 @@ impl Claim {
             }
         }
         settle(&self.bus.runtime, &self.event);
-        drive_on(&self.bus, &self.event, self.delivery);
+        self.bus.delivery(&self.event, self.delivery).drive_on();
         tell::deliver(&self.bus, &self.event);
     }
 }

@@ -1,7 +1,7 @@
 //! Handlers that run under a permit of their own: what their event holds is not enough.
 
 use crate::bus::core::BusCore;
-use crate::bus::core::permit::{Home, Permit, Taken, attempt_token, is_active};
+use crate::bus::core::permit::{Home, Permit, Request, Taken, attempt_token, is_active};
 use crate::bus::middleware::tell;
 use crate::bus::permits::hand;
 use crate::bus::run::attempt::{self, Returned};
@@ -31,12 +31,13 @@ impl Driver<'_> {
         let (event, delivery) = (self.event, self.delivery);
         let live = || is_active(event, delivery);
         if self.via != Via::Inline {
-            let place = if self.fixed.manner.jumped { Position::Front } else { Position::Entry };
-            let job = || self.bus.job(event, delivery, GoOn::WithPermit { invocation, mode, token });
-            return match permit.take_or_queue(place, token, None, self.bus.rank(event), live, job) {
+            let position = if self.fixed.manner.jumped { Position::Front } else { Position::Entry };
+            let job = || self.bus.delivery(event, delivery).job(GoOn::WithPermit { invocation, mode, token });
+            let request = Request { position, token, under: None, rank: self.bus.rank(event) };
+            return match permit.take_or_queue(request, live, job) {
                 Taken::Now => self.start_set_aside(invocation, Some((permit, token))),
                 Taken::Later => {
-                    self.bus.note_set_aside(self.event, self.delivery);
+                    self.bus.delivery(self.event, self.delivery).note_set_aside();
                     // Parallel handlers may still be there to be run.
                     self.fixed.manner.parallel
                 }

@@ -1,9 +1,7 @@
 //! A thread comes to a delivery that was claimed: with its turn, or as a helper.
 
 use crate::bus::core::BusCore;
-use crate::bus::core::permit::{delivery_token, is_active};
-use crate::bus::permits::delivery::{ensure_turn, release_delivery};
-use crate::bus::permits::set_down::{give_up_if_all_sit, set_down_in_line};
+use crate::bus::core::permit::is_active;
 use crate::bus::run::drive::advance;
 use crate::bus::run::driver::Via;
 use crate::bus::run::start::needs_permit;
@@ -24,22 +22,22 @@ pub(crate) fn resume(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent,
             (has_work, next.is_none_or(|next| needs_more(d, next)))
         })
     };
-    if has_work && ensure_turn(bus, event, delivery, Position::Front) {
+    if has_work && bus.delivery(event, delivery).ensure_turn(Position::Front) {
         if !waits_on {
-            bus.wait_ends(event, delivery);
+            bus.delivery(event, delivery).wait_ends();
         }
         advance(bus, worker, event, delivery, Via::Job);
     }
     if is_active(event, delivery) {
         // The turn may have come while all its handlers sit in waits that need it given up.
-        give_up_if_all_sit(bus, event, delivery);
+        bus.delivery(event, delivery).give_up_if_all_sit();
         if bus.has_limits() {
-            set_down_in_line(bus, event, delivery);
+            bus.delivery(event, delivery).set_down_in_line();
         }
     } else {
         // Or after the delivery's end, which found nothing to release.
         let turn = event.state().lock().deliveries.get(delivery).map_or(TurnKind::Free, |d| d.manner.turn);
-        release_delivery(bus, delivery_token(event, delivery), turn);
+        bus.delivery(event, delivery).release(turn);
     }
 }
 

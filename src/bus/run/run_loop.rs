@@ -2,17 +2,16 @@
 
 use crate::bus::core::permit::{delivery_token, is_active};
 use crate::bus::core::{BusCore, Entry, NOWHERE, Run};
-use crate::bus::end::deadline::watch_cap;
 use crate::bus::middleware::tell;
 use crate::bus::parts::history::SPENT;
 use crate::bus::parts::recorder::By;
 use crate::bus::parts::registry::plan_for;
-use crate::bus::permits::delivery::{release_delivery, resume_job};
+use crate::bus::permits::delivery::release_delivery;
 use crate::bus::run::driver::{After, Driver, Via};
 use crate::bus::run::start::{Begun, Start};
 use crate::bus::thread::frame::Under;
 use crate::event::{AnyEvent, DeliveryPhase, Priority, TurnKind, TypeSlot};
-use crate::runtime::{Global, Job, Pumped, Wakeup, Worker, hand_over};
+use crate::runtime::{Global, GoOn, Job, Pumped, Wakeup, Worker, hand_over};
 use crate::sync::{Granted, Position, Ticket, Token};
 use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::planted;
@@ -319,7 +318,7 @@ impl BusCore {
         let index = entry.delivery as usize;
         let cap = entry.event.state().lock().deliveries.get(index).map_or(NEVER, |d| d.cap());
         if cap != NEVER {
-            watch_cap(self, &entry.event, index, cap);
+            self.delivery(&entry.event, index).watch_cap(cap);
         }
         tell::deliver(self, &entry.event);
     }
@@ -415,8 +414,8 @@ impl BusCore {
         }
         // In this same section, so that events come to the handlers in the order of the bus. What stands in line is as good as
         // started: its handlers are fixed, and its time counts.
-        self.note_set_aside(&entry.event, index);
-        let turn = Wakeup::Job(resume_job(self, &entry.event, index));
+        self.delivery(&entry.event, index).note_set_aside();
+        let turn = Wakeup::Job(self.delivery(&entry.event, index).job(GoOn::Resume));
         let granted =
             run.handler.stand(Position::Entry, Ticket { token, under: None, rank: self.rank(&entry.event), turn });
         debug_assert!(granted.is_empty(), "a permit that could not be taken was granted");

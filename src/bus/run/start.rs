@@ -2,7 +2,6 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::core::helpers::starts_alone;
-use crate::bus::end::deadline::watch_cap;
 use crate::bus::middleware::tell;
 use crate::bus::parts::recorder::By;
 use crate::bus::parts::registry::{mode_for, plan_for, timing_for};
@@ -34,7 +33,7 @@ pub(crate) struct Attempt {
 
 /// What starting a handler takes.
 pub(crate) struct Start<'a> {
-    pub(crate) bus: &'a BusCore,
+    pub(crate) bus: &'a Arc<BusCore>,
     pub(crate) worker: &'a Worker,
     pub(crate) event: &'a AnyEvent,
     pub(crate) delivery: usize,
@@ -62,7 +61,7 @@ impl Begun {
         }
         // From its claim on an event's cap counts.
         if self.fixed.cap != NEVER && !self.fixed.is_up() {
-            watch_cap(bus, event, delivery, self.fixed.cap);
+            bus.delivery(event, delivery).watch_cap(self.fixed.cap);
         }
         tell::deliver(bus, event);
     }
@@ -88,7 +87,7 @@ impl Start<'_> {
         if started.is_some() || !self.waits(state, held) {
             self.bus.recorder.queued_for(queued, by, || self.bus.counters.claimed());
         } else {
-            self.bus.wait_begins(state, self.event, self.delivery, Some(queued));
+            self.bus.delivery(self.event, self.delivery).wait_begins(state, Some(queued));
         }
         Some(Begun { fixed, started })
     }
@@ -210,7 +209,7 @@ pub(crate) fn fix_handlers(
     };
     tell::deliver(bus, event);
     if capped && !fixed.is_up() {
-        watch_cap(bus, event, index, fixed.cap);
+        bus.delivery(event, index).watch_cap(fixed.cap);
     }
     Some((slot, fixed))
 }

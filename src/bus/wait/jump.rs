@@ -1,7 +1,6 @@
 //! Waiting: outside of handlers a park; inside of one the queue-jump (`runtime/README.md`, 3.5).
 
 use crate::bus::core::BusCore;
-use crate::bus::core::helpers::call_helpers;
 use crate::bus::core::permit::{Permit, attempt_token, delivery_token, is_active};
 use crate::bus::end::cancel::cascade;
 use crate::bus::end::duties::end_pauses;
@@ -9,7 +8,7 @@ use crate::bus::middleware::tell;
 use crate::bus::parts::manual::Manual;
 use crate::bus::parts::recorder::By;
 use crate::bus::parts::registry::{mode_for, plan_for, timing_for};
-use crate::bus::permits::delivery::{ensure_turn, give_back_grants, release_delivery, submit_resume};
+use crate::bus::permits::delivery::{give_back_grants, release_delivery};
 use crate::bus::permits::hand;
 use crate::bus::permits::limits;
 use crate::bus::run::drive::advance_inline;
@@ -292,7 +291,7 @@ impl Jump {
     fn wait_for(&self, event: &AnyEvent) -> Result<(), WaitError> {
         if self.frame.holding.shared {
             // What it waits for may need the handlers beside it.
-            call_helpers(&self.frame.bus, &self.frame.event, self.frame.delivery);
+            self.frame.bus.delivery(&self.frame.event, self.frame.delivery).call_helpers();
         }
         let ended = self.process(event);
         self.end_pauses();
@@ -384,8 +383,8 @@ impl Jump {
             self.pause(&bus);
         }
         if elsewhere {
-            if ensure_turn(&bus, target, index, Position::Front) {
-                submit_resume(&bus, target, index);
+            if bus.delivery(target, index).ensure_turn(Position::Front) {
+                bus.delivery(target, index).submit_resume();
             }
         } else {
             run_here(&bus, &self.worker, target, index, plan, is_parallel(&bus, target, &slot));
