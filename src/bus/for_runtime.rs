@@ -17,11 +17,12 @@ impl Bus for BusCore {
     }
 
     fn resume_on(self: Arc<Self>, worker: &Arc<Worker>, Claimed { event, delivery, how }: Claimed) {
+        let delivery = self.delivery(&event, delivery);
         match how {
-            GoOn::Resume => resume(&self, worker, &event, delivery),
-            GoOn::Help => help(&self, worker, &event, delivery),
+            GoOn::Resume => resume(delivery, worker),
+            GoOn::Help => help(delivery, worker),
             GoOn::WithPermit { invocation, mode, token } => {
-                go_on_with_permit(&self, worker, (&event, delivery), (invocation, mode), token);
+                go_on_with_permit(delivery, worker, invocation, mode, token);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! One event on one bus: what travels together through all that claims a delivery, drives it, waits for it or ends it.
 
-use crate::bus::core::BusCore;
 use crate::bus::core::permit::{delivery_token, is_active};
+use crate::bus::core::{BusCore, Entry};
 use crate::event::{AnyEvent, Delivery, State};
 use crate::runtime::{Bus, Claimed, GoOn, Job, Pumped};
 use crate::sync::Token;
@@ -19,6 +19,11 @@ impl BusCore {
     #[inline(always)]
     pub(crate) fn delivery<'a>(self: &'a Arc<Self>, event: &'a AnyEvent, index: usize) -> DeliveryRef<'a> {
         DeliveryRef { bus: self, event, index }
+    }
+
+    #[inline(always)]
+    pub(crate) fn delivery_of<'a>(self: &'a Arc<Self>, entry: &'a Entry) -> DeliveryRef<'a> {
+        self.delivery(&entry.event, entry.delivery as usize)
     }
 }
 

@@ -40,9 +40,9 @@ pub(crate) fn take(driver: &mut Driver<'_>, wanted: Wanted) -> bool {
     let entry = &driver.slot.handlers[wanted.invocation].entry;
     let (Some(group), Some(limit)) = (&entry.limit, &entry.options.limit) else { return true };
     let claim = Claim {
-        bus: Arc::clone(driver.bus),
-        event: driver.event.clone(),
-        delivery: driver.delivery,
+        bus: Arc::clone(driver.delivery.bus),
+        event: driver.delivery.event.clone(),
+        delivery: driver.delivery.index,
         invocation: wanted.invocation,
         attempt: wanted.attempt,
         group: Arc::clone(group),
@@ -84,19 +84,19 @@ pub(crate) fn take(driver: &mut Driver<'_>, wanted: Wanted) -> bool {
         Taken::Dead => return false,
         Taken::TooLate => claim.time_is_up(Duration::ZERO, limit.lax),
         Taken::InLine => {
-            lend(&driver.bus.runtime);
+            lend(&driver.delivery.bus.runtime);
             if let Some(after) = limit.acquire_timeout {
                 claim.watch(after, limit.lax);
             }
         }
     }
-    driver.bus.delivery(driver.event, driver.delivery).note_set_aside();
+    driver.delivery.note_set_aside();
     if wanted.attempt == 0 && !entry.info.is_registered() && !planted("off_unseen_in_line") {
-        driver.bus.leaves_lines_of(driver.event);
+        driver.delivery.bus.leaves_lines_of(driver.delivery.event);
     }
-    driver.bus.delivery(driver.event, driver.delivery).set_down_in_line();
+    driver.delivery.set_down_in_line();
     // It may be what somebody waits for, or what stands before that, and only now do they find it in line.
-    driver.bus.runtime.ring_parked(|_| true);
+    driver.delivery.bus.runtime.ring_parked(|_| true);
     // Parallel handlers may still be there to be run.
     driver.fixed.manner.parallel
 }

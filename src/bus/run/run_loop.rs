@@ -1,6 +1,5 @@
 //! The loop of a bus: who starts queued events, in which order (`runtime/README.md`, 3.2).
 
-use crate::bus::core::permit::{delivery_token, is_active};
 use crate::bus::core::{BusCore, Entry, NOWHERE, Run};
 use crate::bus::middleware::tell;
 use crate::bus::parts::history::SPENT;
@@ -8,7 +7,7 @@ use crate::bus::parts::recorder::By;
 use crate::bus::parts::registry::plan_for;
 use crate::bus::permits::delivery::release_delivery;
 use crate::bus::run::driver::{After, Driver, Via};
-use crate::bus::run::start::{Begun, Start};
+use crate::bus::run::start::{Begun, Permits, Start};
 use crate::bus::thread::frame::Under;
 use crate::event::{AnyEvent, DeliveryPhase, Priority, TurnKind, TypeSlot};
 use crate::runtime::{Global, GoOn, Job, Pumped, Wakeup, Worker, hand_over};
@@ -142,7 +141,7 @@ impl BusCore {
             }
             let Some((after, entry)) = self.run_ready(worker, pass, Via::Loop) else { return };
             if let After::Done(at) = after {
-                pass.finished = Some((delivery_token(&entry.event, entry.delivery as usize), entry.turn));
+                pass.finished = Some((self.delivery_of(&entry).token(), entry.turn));
                 // One nanosecond later, so that the times of two events that follow each other differ.
                 pass.now = Some(at.saturating_add(1));
             }
@@ -195,9 +194,8 @@ impl BusCore {
         let fixed = begun.fixed;
         pass.begun = fixed.begun;
         let slot = pass.slots.slot.as_ref()?;
-        let delivery = entry.delivery as usize;
-        let mut driver =
-            Driver::new(self, worker, &entry.event, delivery, slot, fixed, via, Under::Delivery, fixed.begun);
+        let start = Start { delivery: self.delivery_of(&entry), worker, slot, now: fixed.begun };
+        let mut driver = Driver::new(start, fixed, via, Under::Delivery);
         driver.spare = pass.spare.take();
         let after = driver.drive(begun.first());
         pass.spare = driver.spare.take();
@@ -306,7 +304,7 @@ impl BusCore {
     #[inline]
     fn started(self: &Arc<Self>, worker: &Arc<Worker>, pass: &mut Pass) {
         if let Some(ready) = &pass.ready {
-            ready.begun.tell(self, worker, &ready.entry.event, ready.entry.delivery as usize);
+            ready.begun.tell(self.delivery_of(&ready.entry), worker);
         }
         if !pass.slots.old.is_empty() {
             unwind::drop_each(pass.slots.old.drain(..));
@@ -315,10 +313,10 @@ impl BusCore {
 
     /// What a claim that stands in line leaves to do outside of the lock.
     fn stands(self: &Arc<Self>, entry: &Entry) {
-        let index = entry.delivery as usize;
-        let cap = entry.event.state().lock().deliveries.get(index).map_or(NEVER, |d| d.cap());
+        let delivery = self.delivery_of(entry);
+        let cap = delivery.read(|d| d.cap()).unwrap_or(NEVER);
         if cap != NEVER {
-            self.delivery(&entry.event, index).watch_cap(cap);
+            delivery.watch_cap(cap);
         }
         tell::deliver(self, &entry.event);
     }
@@ -359,8 +357,8 @@ impl BusCore {
         pass: &mut Pass,
         before: Option<Token>,
     ) -> Claimed {
-        let index = entry.delivery as usize;
-        let token = delivery_token(&entry.event, index);
+        let claimed = self.delivery_of(&entry);
+        let token = claimed.token();
         pass.slots.look_up(self, &entry.event);
         let Some(slot) = &pass.slots.slot else { return Claimed::BySomebodyElse(entry) };
         let now = pass.now.unwrap_or_else(clock::now);
@@ -373,7 +371,7 @@ impl BusCore {
         let begun = {
             let mut stack = worker.stack();
             let mut state = entry.event.state().lock();
-            let queued = state.deliveries.get_mut(index).filter(|d| d.phase == DeliveryPhase::Queued);
+            let queued = claimed.in_state_mut(&mut state).filter(|d| d.phase == DeliveryPhase::Queued);
             let Some(delivery) = queued else {
                 self.counters.stale.fetch_sub(1, Ordering::Relaxed);
                 drop(state);
@@ -402,9 +400,9 @@ impl BusCore {
                     short = bus_handler && !run.handler.try_take(Position::Entry, token, None);
                 }
             }
-            let start = Start { bus: self, worker, event: &entry.event, delivery: index, slot, now };
+            let start = Start { delivery: claimed, worker, slot, now };
             let held = pass.slots.spare.take().unwrap_or_else(|| Arc::clone(slot));
-            start.begin(held, &mut stack, &mut state, By::Loop, !short)
+            start.begin(held, &mut stack, &mut state, By::Loop, if short { Permits::InLine } else { Permits::Held })
         };
         let Some(begun) = begun else { return Claimed::BySomebodyElse(entry) };
         self.note_claim_under_run(run, entry.event.head().stamp());
@@ -414,8 +412,8 @@ impl BusCore {
         }
         // In this same section, so that events come to the handlers in the order of the bus. What stands in line is as good as
         // started: its handlers are fixed, and its time counts.
-        self.delivery(&entry.event, index).note_set_aside();
-        let turn = Wakeup::Job(self.delivery(&entry.event, index).job(GoOn::Resume));
+        self.delivery_of(&entry).note_set_aside();
+        let turn = Wakeup::Job(self.delivery_of(&entry).job(GoOn::Resume));
         let granted =
             run.handler.stand(Position::Entry, Ticket { token, under: None, rank: self.rank(&entry.event), turn });
         debug_assert!(granted.is_empty(), "a permit that could not be taken was granted");
@@ -494,12 +492,12 @@ impl BusCore {
 
     /// The turn is the claimed delivery's from here on. Not before the claim: a jump that claims instead must not find its token holding.
     /// False if that is over already, and has given back whatever it had.
-    fn hand_on_global_turn(&self, entry: &Entry) -> bool {
-        let index = entry.delivery as usize;
+    fn hand_on_global_turn(self: &Arc<Self>, entry: &Entry) -> bool {
+        let delivery = self.delivery_of(entry);
         let mut global = self.runtime.global.lock();
-        let active = is_active(&entry.event, index);
+        let active = delivery.is_active();
         if active {
-            global.event.rename(self.loop_token(), delivery_token(&entry.event, index));
+            global.event.rename(self.loop_token(), delivery.token());
         }
         active
     }

@@ -1,14 +1,15 @@
 //! Waiting: outside of handlers a park; inside of one the queue-jump (`runtime/README.md`, 3.5).
 
 use crate::bus::core::BusCore;
-use crate::bus::core::permit::{Permit, attempt_token, delivery_token, is_active};
+use crate::bus::core::delivery::DeliveryRef;
+use crate::bus::core::permit::{Permit, attempt_token, is_active};
 use crate::bus::end::cancel::cascade;
 use crate::bus::end::duties::end_pauses;
 use crate::bus::middleware::tell;
 use crate::bus::parts::manual::Manual;
 use crate::bus::parts::recorder::By;
 use crate::bus::parts::registry::{mode_for, plan_for, timing_for};
-use crate::bus::permits::delivery::{give_back_grants, release_delivery};
+use crate::bus::permits::delivery::give_back_grants;
 use crate::bus::permits::hand;
 use crate::bus::permits::limits;
 use crate::bus::run::drive::advance_inline;
@@ -16,7 +17,7 @@ use crate::bus::run::start;
 use crate::bus::thread::ancestry;
 use crate::bus::thread::ancestry::is_below;
 use crate::bus::thread::forbid::may_block;
-use crate::bus::thread::frame::{self, Barred, Frame};
+use crate::bus::thread::frame::{self, Barred, Frame, Hold};
 use crate::bus::thread::parking::Rested;
 use crate::bus::wait::child;
 use crate::bus::wait::claimable;
@@ -203,16 +204,9 @@ pub(crate) fn is_parallel(bus: &BusCore, event: &AnyEvent, slot: &TypeSlot) -> b
 }
 
 /// Runs a claimed delivery on this stack, under lent permits where they are in hand, else under its own.
-pub(crate) fn run_here(
-    bus: &Arc<BusCore>,
-    worker: &Arc<Worker>,
-    event: &AnyEvent,
-    index: usize,
-    plan: Plan,
-    parallel: bool,
-) {
+pub(crate) fn run_here(delivery: DeliveryRef<'_>, worker: &Arc<Worker>, plan: Plan, parallel: bool) {
     let hand = hand::hand_len();
-    let token = delivery_token(event, index);
+    let (bus, token) = (delivery.bus, delivery.token());
     let turn = bus.turn_home(plan.turn).map(|home| Permit { home, kind: PermitKind::Event });
     let handler = plan.bus_handler.then(|| Permit { home: bus.home(), kind: PermitKind::Handler });
     let needed: SmallVec<[Permit; 2]> = turn.into_iter().chain(handler).collect();
@@ -223,30 +217,29 @@ pub(crate) fn run_here(
             if !same_bus {
                 hand::set_down_all();
             }
-            advance_inline(bus, worker, event, index, lent);
+            advance_inline(delivery, worker, lent);
         }
         _ => {
             // What it borrows must stay where it is; with nothing to borrow, nothing is kept while in line.
-            let borrows = event.state().lock().deliveries.get(index).is_some_and(|d| d.lender().is_some());
+            let borrows = delivery.read(|d| d.lender().is_some()) == Some(true);
             let lent_from: SmallVec<[usize; 2]> = needed.iter().filter_map(hand::held).collect();
             hand::set_down_all_but(if borrows { &lent_from } else { &[] });
             let mut holds = SmallVec::new();
             for permit in needed {
-                let live = || is_active(event, index);
+                let live = || delivery.is_active();
                 let under = hand::lender(&permit);
                 if !permit.stand(worker, Position::Front, token, under, live) {
                     hand::cut_hand(hand);
-                    release_delivery(bus, token, plan.turn);
-                    return;
+                    return delivery.release(plan.turn);
                 }
-                holds.push(hand::put_in_hand(permit, token, event, index, parallel));
+                holds.push(hand::put_in_hand(Hold { shared: parallel, ..delivery.hold(permit, token) }));
             }
-            advance_inline(bus, worker, event, index, holds);
+            advance_inline(delivery, worker, holds);
         }
     }
     hand::cut_hand(hand);
-    if !is_active(event, index) {
-        release_delivery(bus, token, plan.turn);
+    if !delivery.is_active() {
+        delivery.release(plan.turn);
     }
 }
 
@@ -355,7 +348,8 @@ impl Jump {
             // Nobody but this thread could, and its stack is used up.
             return Err(WaitError::NoThread(1));
         }
-        let elsewhere = foreign || self.must_run_elsewhere(&bus, target, &slot, plan, awaited);
+        let delivery = bus.delivery(target, index);
+        let elsewhere = foreign || self.must_run_elsewhere(delivery, &slot, plan, awaited);
         let lender = lender(&bus, plan);
         let needs = plan.turn != TurnKind::Free || plan.bus_handler;
         let keeps = || hand::attached_to(&self.worker).is_some_and(|own| Arc::ptr_eq(&own, &bus));
@@ -365,7 +359,7 @@ impl Jump {
         }
         {
             let mut state = target.state().lock();
-            let Some(delivery) = state.deliveries.get_mut(index) else { return Ok(()) };
+            let Some(delivery) = delivery.in_state_mut(&mut state) else { return Ok(()) };
             if delivery.phase != DeliveryPhase::Queued && !planted("jump_claims_again") {
                 return Ok(());
             }
@@ -383,11 +377,11 @@ impl Jump {
             self.pause(&bus);
         }
         if elsewhere {
-            if bus.delivery(target, index).ensure_turn(Position::Front) {
-                bus.delivery(target, index).submit_resume();
+            if delivery.ensure_turn(Position::Front) {
+                delivery.submit_resume();
             }
         } else {
-            run_here(&bus, &self.worker, target, index, plan, is_parallel(&bus, target, &slot));
+            run_here(delivery, &self.worker, plan, is_parallel(&bus, target, &slot));
         }
         drop(inside);
         self.until_done(target, index)
@@ -428,14 +422,8 @@ impl Jump {
     }
 
     /// "Here or over there?" in DESIGN.md: wherever something could end the target earlier than this frame.
-    fn must_run_elsewhere(
-        &self,
-        bus: &BusCore,
-        target: &AnyEvent,
-        slot: &TypeSlot,
-        plan: Plan,
-        awaited: &AnyEvent,
-    ) -> bool {
+    fn must_run_elsewhere(&self, delivery: DeliveryRef<'_>, slot: &TypeSlot, plan: Plan, awaited: &AnyEvent) -> bool {
+        let DeliveryRef { bus, event: target, .. } = delivery;
         let below = is_below(target, &self.frame.event) || is_below(awaited, &self.frame.event);
         if self.waiting.timeout.is_some() || plan.first || !below || self.worker.is_deep() {
             return true;
