@@ -13,7 +13,9 @@ use crate::bus::run::driver::After;
 use crate::bus::run::start::{self, Permits, Start};
 use crate::bus::thread::frame::{self, Under};
 use crate::bus::wait::claimable;
-use crate::bus::wait::jump::{Jump, Waiting, is_parallel, lender, manner, run_here};
+use crate::bus::wait::here::{is_parallel, lender, manner, run_here};
+use crate::bus::wait::jump::Jump;
+use crate::bus::wait::waiting::Waiting;
 use crate::event::{AnyEvent, Delivery, DeliveryPhase, Plan, TurnKind, TypeSlot};
 use crate::runtime::Worker;
 use crate::sync::Position;
@@ -52,7 +54,7 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, de
         Some(After::Left) => return wait_for_delivery(bus, &worker, event, index),
         None => {}
     }
-    let inside = bus.manual.as_ref().map(|manual| bus.go_inside(manual, &worker, false, None, true));
+    let inside = bus.manual.as_ref().map(|manual| bus.go_inside_in_wait(manual, &worker));
     // With little stack left it goes to another thread, if it may, and is served in the wait below, if it may not.
     let elsewhere = deep || matches!(inside, Some(None));
     // With what it holds in the hand, where the lender is looked for.

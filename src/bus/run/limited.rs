@@ -1,6 +1,7 @@
 //! A handler that has a [`Limit`](crate::Limit) comes to it: it takes a place, or stands in line, for so long as the limit lets it.
 
 use crate::bus::core::BusCore;
+use crate::bus::core::delivery::DeliveryRef;
 use crate::bus::middleware::tell;
 use crate::bus::permits::limits::{
     Place, each_with_what_it_waits_for, lend, needs, places_of_this_thread, settle, token_of,
@@ -63,8 +64,8 @@ pub(crate) fn take(driver: &mut Driver<'_>, wanted: Wanted) -> bool {
             return (Taken::Now, Granted::new());
         }
         claim.note(&mut state);
-        claim.bus.delivery(&claim.event, claim.delivery).wait_begins(&mut state, None);
-        if let Some(delivery) = state.deliveries.get_mut(claim.delivery) {
+        claim.delivery().wait_begins(&mut state, None);
+        if let Some(delivery) = claim.delivery().in_state_mut(&mut state) {
             // The thread that drives it leaves it to the turn.
             delivery.leave_stack();
         }
@@ -102,12 +103,16 @@ pub(crate) fn take(driver: &mut Driver<'_>, wanted: Wanted) -> bool {
 }
 
 impl Claim {
+    fn delivery(&self) -> DeliveryRef<'_> {
+        self.bus.delivery(&self.event, self.delivery)
+    }
+
     fn token(&self) -> Token {
         token_of(&self.event, self.delivery, self.invocation)
     }
 
     fn is_waiting(&self, state: &State) -> bool {
-        state.deliveries.get(self.delivery).is_some_and(|d| {
+        self.delivery().in_state(state).is_some_and(|d| {
             let record = d.records.get(self.invocation);
             d.phase == DeliveryPhase::Active
                 && record.is_some_and(|r| r.phase == RecordPhase::Delayed && !r.placed && r.attempt == self.attempt)
@@ -116,7 +121,7 @@ impl Claim {
 
     /// Remembers whose place is to be given back.
     fn note(&self, state: &mut State) {
-        if let Some(delivery) = state.deliveries.get_mut(self.delivery) {
+        if let Some(delivery) = self.delivery().in_state_mut(state) {
             delivery.limited = true;
         }
         let (delivery, invocation) = (self.delivery, self.invocation);
@@ -134,7 +139,7 @@ impl Claim {
     /// It may start. The timer of its wait is the caller's to take back.
     fn place(&self, state: &mut State) -> Option<Timer> {
         self.note(state);
-        if let Some(delivery) = state.deliveries.get_mut(self.delivery) {
+        if let Some(delivery) = self.delivery().in_state_mut(state) {
             delivery.records[self.invocation].placed = true;
             delivery.retry(self.invocation, self.attempt);
         }
@@ -152,7 +157,7 @@ impl Claim {
             self.bus.runtime.watch.cancel(timer);
         }
         if waits {
-            self.bus.delivery(&self.event, self.delivery).submit_resume();
+            self.delivery().submit_resume();
         } else {
             let token = self.token();
             self.group.step(|cap| ((), cap.release(token)));
@@ -217,13 +222,13 @@ impl Claim {
             if !self.is_waiting(&state) {
                 return;
             }
-            if let Some(delivery) = state.deliveries.get_mut(self.delivery) {
+            if let Some(delivery) = self.delivery().in_state_mut(&mut state) {
                 let at = clock::now();
                 delivery.end_record(self.invocation, Outcome::Failed(Arc::new(failure)), at);
             }
         }
         settle(&self.bus.runtime, &self.event);
-        self.bus.delivery(&self.event, self.delivery).drive_on();
+        self.delivery().drive_on();
         tell::deliver(&self.bus, &self.event);
     }
 }
