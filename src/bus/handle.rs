@@ -2,7 +2,7 @@
 
 use crate::bus::builder::BusBuilder;
 use crate::bus::core::{Doors, EventBus, WeakBus};
-use crate::bus::emit::emit::Entrance;
+use crate::bus::emit::candidate::Entrance;
 use crate::bus::middleware::tell;
 use crate::bus::parts::pattern::never_matches;
 use crate::bus::parts::registry::{Answers, WILDCARD};

@@ -9,7 +9,8 @@
 //!
 //! The way of an event:
 //!
-//! 1. `emit/emit.rs` makes it of a payload, refuses it or lets it in: history, readers and queue in one step. It wakes the bus's loop.
+//! 1. `emit/make.rs` makes it of a payload, `emit/admit.rs` refuses it or lets it in, and `emit/insert.rs` puts it into history, readers and
+//!    queue in one step, and wakes the bus's loop.
 //! 2. `run/run_loop.rs` takes the next queued event and claims it, with the bus's permits, under one lock.
 //! 3. `run/start.rs` fixes its handlers and starts the first, in that same step.
 //! 4. `run/drive.rs` goes from one handler to the next; `run/driver.rs` puts each on the thread and on the worker's stack.
