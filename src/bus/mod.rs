@@ -22,20 +22,26 @@
 //! 10. `read/results.rs` reads what came of it.
 
 mod arrive;
+mod build;
 mod builder;
 mod core;
 mod describe;
 mod emit;
+mod emits;
 mod end;
 mod for_runtime;
 mod handle;
 mod life;
 mod manual;
 mod middleware;
+#[cfg(threadbus_shuttle)]
+mod model_hooks;
 mod parts;
 mod permits;
 mod read;
+mod register;
 mod run;
+mod shut_down;
 mod shutdown;
 mod thread;
 mod wait;
@@ -65,8 +71,9 @@ pub(crate) use parts::upcasters::Upcaster;
 pub(crate) use parts::verdict::is_own;
 pub(crate) use read::event::{age, arrived};
 pub(crate) use read::snapshot::{Look, is_queued, json_limits};
-pub(crate) use thread::forbid::{is_forbidden, may_block, may_block_or_log, waits_for_nobody};
+pub(crate) use thread::aside::Aside;
 #[cfg(feature = "process")]
-pub(crate) use thread::frame::unlogged;
-pub(crate) use thread::frame::{Aside, callback, callback_apart, in_callback, local};
+pub(crate) use thread::aside::unlogged;
+pub(crate) use thread::forbid::{is_forbidden, may_block, may_block_or_log, waits_for_nobody};
+pub(crate) use thread::frame::{callback, callback_apart, in_callback, local};
 pub(crate) use wait::seat::{Parked, Seat};
