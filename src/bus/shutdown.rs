@@ -1,16 +1,16 @@
 //! The end of a bus, and of all buses of a runtime.
 
-use crate::bus::cancel::shut_down_delivery;
+use crate::bus::core::permit::is_queued;
 use crate::bus::core::{BusCore, Doors};
 use crate::bus::core::{EventBus, WeakBus};
-use crate::bus::counters::{End, Until};
-use crate::bus::forbid::may_block_or_log;
-use crate::bus::frame;
-use crate::bus::next_attempt::cut_delays;
-use crate::bus::permit::is_queued;
-use crate::bus::tell;
-use crate::bus::tree::Tree;
-use crate::bus::worker_local;
+use crate::bus::end::cancel::shut_down_delivery;
+use crate::bus::end::next_attempt::cut_delays;
+use crate::bus::middleware::tell;
+use crate::bus::parts::counters::{End, Until};
+use crate::bus::parts::tree::Tree;
+use crate::bus::read::worker_local;
+use crate::bus::thread::forbid::may_block_or_log;
+use crate::bus::thread::frame;
 use crate::event::{AnyEvent, DeliveryPhase};
 #[cfg(threadbus_shuttle)]
 use crate::runtime::PermitKind;
@@ -188,7 +188,7 @@ impl Runtime {
         let readers = self.core.readers.lock().all();
         for reader in readers {
             while reader.is_awaited(&worker.bell) && clock::now() < deadline {
-                worker.rest(deadline, Serves::Awaited);
+                worker.serve_or_park(deadline, Serves::Awaited);
             }
         }
     }
@@ -227,9 +227,9 @@ impl Runtime {
     #[doc(hidden)]
     pub fn model_deadlines_pass(&self) {
         for worker in self.core.pool.all_workers() {
-            for (slot, what) in worker.look(clock::NEVER - 1).0 {
+            for (slot, what) in worker.take_overdue(clock::NEVER - 1).0 {
                 if what == crate::runtime::Overdue::Deadline && slot.running.deadline != clock::NEVER {
-                    crate::bus::deadline::overdue(&worker, &slot, what);
+                    crate::bus::end::deadline::overdue(&worker, &slot, what);
                 }
             }
         }
@@ -481,7 +481,7 @@ impl BusCore {
         let Some(worker) = Worker::current() else { return };
         let _watch = self.watch(&worker.bell, Until::Change);
         while self.abandoned_here() > 0 && clock::now() < deadline {
-            worker.rest(deadline, Serves::Awaited);
+            worker.serve_or_park(deadline, Serves::Awaited);
         }
         worker.ends_wait();
     }

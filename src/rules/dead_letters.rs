@@ -11,8 +11,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// An event of which a handler failed for good, after all its attempts, or which was dropped before it could run it: what
-/// [`EventBus::dead_letters`](crate::EventBus::dead_letters) lists.
+/// An event with a handler that failed for good.
+///
+/// That is after all its attempts, or when the event was dropped before the handler could run it.
+/// [`EventBus::dead_letters`](crate::EventBus::dead_letters) lists these.
 #[non_exhaustive]
 #[derive(Clone, Debug)]
 pub struct DeadLetter {
@@ -28,7 +30,7 @@ pub struct DeadLetter {
     pub permanent: bool,
     /// When it had failed for good the first time.
     pub first_failed_at: DateTime<Utc>,
-    /// When it failed for the last time; later than the first only after a redrive.
+    /// When it had failed for good the last time; later than the first only after a redrive.
     pub last_failed_at: DateTime<Utc>,
 }
 
@@ -52,9 +54,9 @@ struct Kept {
     letter: DeadLetter,
     /// The event with the handler that failed, and with those that were registered anew in its place.
     keys: SmallVec<[Key; 1]>,
-    /// When it comes to be redriven: before all later ones.
+    /// Letters are redriven in the order of their turns.
     turn: u64,
-    /// Somebody runs the handler again, since then.
+    /// When the redrive began that is under way.
     redriving: Option<Stamp>,
     /// When the last redrive began that did not succeed.
     in_vain: Option<Stamp>,
@@ -82,10 +84,10 @@ pub(crate) enum Below {
 
 pub(crate) struct DeadLetters {
     capacity: usize,
-    /// By place: in the order in which they failed first.
+    /// By number: in the order in which they failed first.
     letters: BTreeMap<u64, Kept>,
-    places: FxHashMap<Key, u64>,
-    /// Places by turn.
+    numbers: FxHashMap<Key, u64>,
+    /// Numbers of letters, by turn.
     turns: BTreeMap<u64, u64>,
     next: u64,
     evicted: u64,
@@ -95,25 +97,25 @@ impl DeadLetters {
     /// For at most `capacity` letters; with 0 none is kept.
     pub(crate) fn new(capacity: usize) -> Self {
         let (letters, turns) = (BTreeMap::new(), BTreeMap::new());
-        DeadLetters { capacity, letters, places: FxHashMap::default(), turns, next: 0, evicted: 0 }
+        DeadLetters { capacity, letters, numbers: FxHashMap::default(), turns, next: 0, evicted: 0 }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.letters.len()
     }
 
-    /// How many had to go for later ones.
+    /// How many letters had to go for later ones.
     pub(crate) fn evicted(&self) -> u64 {
         self.evicted
     }
 
-    /// Oldest first.
+    /// All letters, oldest first.
     pub(crate) fn list(&self) -> Vec<DeadLetter> {
         self.letters.values().map(|kept| kept.letter.clone()).collect()
     }
 
-    /// A handler has failed for good. A letter that is there already, since this was a redrive, keeps its place and its first time, and
-    /// is free for the next redrive, behind all others.
+    /// Notes that a handler has failed for good. If this was a redrive, its letter keeps its number and its first time, and is free for the
+    /// next redrive, behind all others.
     pub(crate) fn note(&mut self, failed: Failed<'_>) -> Gone {
         let Failed { event, handler, attempts, error, permanent, at } = failed;
         let at = clock::to_utc(at);
@@ -126,15 +128,15 @@ impl DeadLetters {
         }
         let turn = self.next;
         self.next += 1;
-        if let Some(place) = self.places.get(&key)
-            && let Some(kept) = self.letters.get_mut(place)
+        if let Some(number) = self.numbers.get(&key)
+            && let Some(kept) = self.letters.get_mut(number)
         {
             letter.attempts = letter.attempts.saturating_add(kept.letter.attempts);
             letter.first_failed_at = kept.letter.first_failed_at;
             // The wall clock may have been set back.
             letter.last_failed_at = at.max(kept.letter.last_failed_at);
             self.turns.remove(&kept.turn);
-            self.turns.insert(turn, *place);
+            self.turns.insert(turn, *number);
             return kept.has_failed_again(turn, Some(letter));
         }
         let mut gone = Gone::default();
@@ -142,62 +144,62 @@ impl DeadLetters {
             gone = self.evict();
         }
         let (keys, below) = (SmallVec::from_elem(key, 1), VecDeque::new());
-        self.places.insert(key, turn);
+        self.numbers.insert(key, turn);
         self.turns.insert(turn, turn);
         self.letters.insert(turn, Kept { letter, keys, turn, redriving: None, in_vain: None, below });
         gone
     }
 
-    /// Which turns a redrive that begins now has: none that are given out from here on.
+    /// A redrive that begins now takes letters with turns before this one: none that fail from here on.
     pub(crate) fn last_turn(&self) -> u64 {
         self.next
     }
 
-    /// The next letter that nobody redrives, from this turn on and before that one: the one that was not tried for the longest time.
+    /// The next letter with one of these turns that is not being redriven: the one that was not tried for the longest time.
     pub(crate) fn next(&self, turns: Range<u64>) -> Option<(u64, DeadLetter)> {
-        let kept = |place| self.letters.get(place).filter(|kept| kept.redriving.is_none());
-        self.turns.range(turns).find_map(|(turn, place)| Some((*turn, kept(place)?.letter.clone())))
+        let kept = |number| self.letters.get(number).filter(|kept| kept.redriving.is_none());
+        self.turns.range(turns).find_map(|(turn, number)| Some((*turn, kept(number)?.letter.clone())))
     }
 
-    /// Marks a letter, of which `handler` is to be run again; it is the caller's, and ends by [`succeeded`](Self::succeeded),
-    /// [`note`](Self::note) or [`release`](Self::release). False if it is gone, somebody else redrives it, or `handler` has a letter of its
+    /// Marks a letter, of which `handler` is to be run again; it is the caller's, and ends by [`remove`](Self::remove),
+    /// [`note`](Self::note) or [`release`](Self::release). False if it is gone, another thread redrives it, or `handler` has a letter of its
     /// own.
     pub(crate) fn begin(&mut self, letter: &DeadLetter, handler: &HandlerInfo, now: Stamp) -> bool {
         let key = Key::of(&letter.event, handler);
-        let Some(place) = self.places.get(&Key::of(&letter.event, &letter.handler)).copied() else { return false };
-        if self.places.get(&key).is_some_and(|other| *other != place) {
+        let Some(number) = self.numbers.get(&Key::of(&letter.event, &letter.handler)).copied() else { return false };
+        if self.numbers.get(&key).is_some_and(|other| *other != number) {
             return false;
         }
-        let Some(kept) = self.letters.get_mut(&place).filter(|kept| kept.redriving.is_none()) else { return false };
+        let Some(kept) = self.letters.get_mut(&number).filter(|kept| kept.redriving.is_none()) else { return false };
         kept.redriving = Some(now);
         if !kept.keys.contains(&key) {
             kept.keys.push(key);
-            self.places.insert(key, place);
+            self.numbers.insert(key, number);
         }
         true
     }
 
-    /// The letter goes, since a redrive went well, or nobody wants it any more. What failed below the redrive has failed for good.
+    /// Takes a letter out, since its redrive went well, or the user wants it no more. What failed below the redrive has failed for good.
     pub(crate) fn remove(&mut self, event: &AnyEvent, handler: &HandlerInfo) -> Option<(DeadLetter, VecDeque<Later>)> {
-        let place = self.places.get(&Key::of(event, handler)).copied()?;
-        let kept = self.take_out(place)?;
+        let number = self.numbers.get(&Key::of(event, handler)).copied()?;
+        let kept = self.take_out(number)?;
         Some((kept.letter, kept.below))
     }
 
-    /// A redrive did not come to run the handler to its end: the letter is as it was, behind all others.
+    /// Frees a letter whose redrive did not come to run the handler to its end: it is as it was, behind all others.
     pub(crate) fn release(&mut self, event: &AnyEvent, handler: &HandlerInfo) -> Gone {
-        let Some(place) = self.places.get(&Key::of(event, handler)) else { return Gone::default() };
-        let Some(kept) = self.letters.get_mut(place) else { return Gone::default() };
+        let Some(number) = self.numbers.get(&Key::of(event, handler)) else { return Gone::default() };
+        let Some(kept) = self.letters.get_mut(number) else { return Gone::default() };
         self.turns.remove(&kept.turn);
-        self.turns.insert(self.next, *place);
+        self.turns.insert(self.next, *number);
         self.next += 1;
         kept.has_failed_again(self.next - 1, None)
     }
 
-    /// What has failed below this handler of this event, by way of what it emitted at `child`.
+    /// What becomes of `later`, which failed below this handler of this event, by way of what that emitted at `child`.
     pub(crate) fn below(&mut self, event: &AnyEvent, handler: HandlerId, child: Stamp, later: Later) -> Below {
         let key = Key { stamp: event.head().stamp(), handler };
-        let Some(kept) = self.places.get(&key).and_then(|place| self.letters.get_mut(place)) else {
+        let Some(kept) = self.numbers.get(&key).and_then(|number| self.letters.get_mut(number)) else {
             return Below::Free(later);
         };
         let emitted_by = |redrive: Option<Stamp>| redrive.is_some_and(|since| child > since);
@@ -212,7 +214,7 @@ impl DeadLetters {
 
     /// Takes all out, those being redriven too: one of them that fails again afterwards becomes a new letter.
     pub(crate) fn clear(&mut self) -> Gone {
-        self.places.clear();
+        self.numbers.clear();
         self.turns.clear();
         let mut gone = Gone::default();
         for kept in std::mem::take(&mut self.letters).into_values() {
@@ -222,27 +224,27 @@ impl DeadLetters {
         gone
     }
 
-    /// The oldest that is not being redriven, or the oldest of all.
+    /// Takes out the oldest letter that is not being redriven, or else the oldest of all.
     fn evict(&mut self) -> Gone {
-        let free = self.letters.iter().find(|(_, kept)| kept.redriving.is_none()).map(|(place, _)| *place);
-        let place = free.or_else(|| self.letters.keys().next().copied());
-        let Some(kept) = place.and_then(|place| self.take_out(place)) else { return Gone::default() };
+        let free = self.letters.iter().find(|(_, kept)| kept.redriving.is_none()).map(|(number, _)| *number);
+        let number = free.or_else(|| self.letters.keys().next().copied());
+        let Some(kept) = number.and_then(|number| self.take_out(number)) else { return Gone::default() };
         self.evicted += 1;
         Gone { letters: vec![kept.letter], below: kept.below }
     }
 
-    fn take_out(&mut self, place: u64) -> Option<Kept> {
-        let kept = self.letters.remove(&place)?;
+    fn take_out(&mut self, number: u64) -> Option<Kept> {
+        let kept = self.letters.remove(&number)?;
         self.turns.remove(&kept.turn);
         for key in &kept.keys {
-            self.places.remove(key);
+            self.numbers.remove(key);
         }
         Some(kept)
     }
 }
 
 impl Kept {
-    /// The redrive is over, and the letter stays: as it was, or this one.
+    /// The redrive is over, and a letter stays: the one there was, or this one.
     fn has_failed_again(&mut self, turn: u64, letter: Option<DeadLetter>) -> Gone {
         self.turn = turn;
         self.in_vain = self.redriving.take().or(self.in_vain);
@@ -255,7 +257,7 @@ impl Kept {
 pub(crate) struct Failed<'a> {
     pub(crate) event: &'a AnyEvent,
     pub(crate) handler: &'a HandlerInfo,
-    /// Of this delivery.
+    /// The attempts of this delivery.
     pub(crate) attempts: u32,
     pub(crate) error: Arc<HandlerFailure>,
     pub(crate) permanent: bool,

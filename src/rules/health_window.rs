@@ -3,8 +3,9 @@
 use crate::event::BuildError;
 use std::time::Duration;
 
-/// By which deliveries [`EventBus::health`](crate::EventBus::health) judges failures and times in the queue; set by
-/// [`BusBuilder::health_window`](crate::BusBuilder::health_window).
+/// The deliveries by which [`EventBus::health`](crate::EventBus::health) judges failures and times in the queue.
+///
+/// Set by [`BusBuilder::health_window`](crate::BusBuilder::health_window).
 ///
 /// ```
 /// use std::time::Duration;
@@ -32,26 +33,26 @@ impl HealthWindow {
         HealthWindow { deliveries: 100, age: Duration::from_secs(300), at_least: 20, permanent: true }
     }
 
-    /// So many of the last ones, 1 to 100,000. Default 100.
+    /// How many of the last deliveries count, 1 to 100,000. Default 100.
     pub fn deliveries(mut self, count: usize) -> Self {
         self.deliveries = count;
         self
     }
 
-    /// None that was over, or left the queue, longer ago than this. Default five minutes.
+    /// No delivery counts that was over, or left the queue, longer ago than this. Default five minutes.
     pub fn age(mut self, age: Duration) -> Self {
         self.age = age;
         self
     }
 
-    /// With fewer than these in the window there is no alert on failures, since one of two is half of them. Default 20.
+    /// With fewer deliveries than this in the window there is no alert on failures, since one of two is half of them. Default 20.
     pub fn at_least(mut self, count: usize) -> Self {
         self.at_least = count;
         self
     }
 
-    /// Failures by [`HandlerError::permanent`](crate::HandlerError::permanent) alone are no sign that the bus is unwell: the order was wrong, not the
-    /// shop. Default: they count like others.
+    /// Leaves failures by [`HandlerError::permanent`](crate::HandlerError::permanent) out: they are no sign that the bus is unwell, since the
+    /// order was wrong, not the shop. Default: they count like others.
     pub fn leave_out_permanent(mut self) -> Self {
         self.permanent = false;
         self

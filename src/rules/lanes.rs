@@ -15,7 +15,7 @@ pub(crate) struct Lanes<T> {
     shares: Option<Box<Shares>>,
 }
 
-/// Places that an empty lane keeps.
+/// How many entries an empty lane keeps memory for.
 const KEPT: usize = 4096;
 
 impl<T> Lanes<T> {
@@ -35,7 +35,7 @@ impl<T> Lanes<T> {
         self.len += 1;
     }
 
-    /// Puts back what was popped last.
+    /// Puts the entry back that was popped last.
     pub(crate) fn push_front(&mut self, priority: Priority, value: T) {
         if let Some(shares) = &mut self.shares {
             shares.undo();
@@ -46,7 +46,7 @@ impl<T> Lanes<T> {
         self.len += 1;
     }
 
-    /// The oldest of the highest priority, in the band whose turn it is.
+    /// Takes the oldest entry of the highest priority, in the band whose turn it is.
     pub(crate) fn pop(&mut self) -> Option<T> {
         if self.occupied == 0 {
             return None;
@@ -60,7 +60,7 @@ impl<T> Lanes<T> {
         if self.lanes[lane].is_empty() {
             self.occupied &= !(1 << lane);
             if self.lanes[lane].capacity() > KEPT {
-                // What a long backlog took is not kept for the next one.
+                // The memory that a long backlog took is not kept for the next one.
                 self.lanes[lane] = VecDeque::new();
             }
         }
@@ -68,13 +68,13 @@ impl<T> Lanes<T> {
         if self.occupied == 0
             && let Some(shares) = &mut self.shares
         {
-            // Nobody waits, so nobody is owed a turn.
+            // With nothing left that waits, no band is owed a turn.
             shares.forget();
         }
         Some(value)
     }
 
-    /// What `pop` would give.
+    /// The entry that [`pop`](Lanes::pop) would take.
     pub(crate) fn peek(&self) -> Option<&T> {
         let among = match &self.shares {
             None => self.occupied,
@@ -84,19 +84,19 @@ impl<T> Lanes<T> {
         self.lanes[lane].front()
     }
 
-    /// What was popped last does not run after all: its band has not had its turn.
+    /// The entry that was popped last does not run after all: its band has not had its turn.
     pub(crate) fn refund(&mut self) {
         if let Some(shares) = &mut self.shares {
             if self.occupied == 0 { shares.forget() } else { shares.undo() }
         }
     }
 
-    /// Of the highest priority of which there is one.
+    /// The highest priority of any entry.
     pub(crate) fn highest(&self) -> Option<Priority> {
         self.occupied.checked_ilog2().and_then(|level| Priority::new(level as u8))
     }
 
-    /// The first that is wanted, of the highest priority first.
+    /// Takes the first entry that is wanted, of the highest priority first.
     pub(crate) fn take_first(&mut self, wanted: impl Fn(&T) -> bool) -> Option<T> {
         let (level, at) = self.lanes.iter().enumerate().rev().find_map(|(level, lane)| {
             let at = lane.iter().position(&wanted)?;
@@ -110,7 +110,7 @@ impl<T> Lanes<T> {
         Some(value)
     }
 
-    /// How many there are in each band: high, normal, low; only those that `counts` picks.
+    /// How many entries there are in each band: high, normal, low; only those that `counts` picks.
     pub(crate) fn len_by_band(&self, counts: impl Fn(&T) -> bool) -> [usize; 3] {
         BANDS.map(|band| {
             let lanes = self.lanes.iter().enumerate().filter(|(lane, _)| band & 1 << lane != 0);
@@ -118,17 +118,17 @@ impl<T> Lanes<T> {
         })
     }
 
-    /// Highest priority first, oldest first.
+    /// All entries, highest priority first, oldest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.lanes.iter().rev().flatten()
     }
 
-    /// Lowest priority first, oldest first: in the order in which a full queue drops.
+    /// All entries, lowest priority first, oldest first: in the order in which a full queue drops.
     pub(crate) fn iter_from_lowest(&self) -> impl Iterator<Item = &T> {
         self.lanes.iter().flatten()
     }
 
-    /// Takes out what `keep` does not want.
+    /// Takes out the entries that `keep` does not want.
     pub(crate) fn sift(&mut self, mut keep: impl FnMut(&T) -> bool) -> Vec<T> {
         let mut out = Vec::new();
         for (number, lane) in self.lanes.iter_mut().enumerate() {

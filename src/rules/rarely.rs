@@ -1,21 +1,21 @@
-//! What is told at first, and then at most once a minute with a count.
+//! News that is told at first, and then at most once a minute with a count.
 
 use crate::sys::clock::{self, Tick};
 use std::time::Duration;
 
-/// How long nothing is told after something was.
+/// How long nothing is told after it was.
 const APART: Duration = Duration::from_secs(60);
 
 /// One kind of news. The caller brings the time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rarely {
-    /// Not before; 0 at first.
+    /// Not told again before then; 0 at first.
     next: Tick,
     untold: u64,
 }
 
 impl Rarely {
-    /// It has happened again. `Some` if it is to be told now, with how often it has happened since it was told last, this time not counted.
+    /// Notes that it has happened again. `Some` if it is to be told now, with how often it has happened since it was told last, this time not counted.
     pub(crate) fn note(&mut self, now: Tick) -> Option<u64> {
         if now < self.next {
             self.untold = self.untold.saturating_add(1);

@@ -1,4 +1,4 @@
-//! A token bucket, as pure data over ticks: who owns one keeps it under a lock of their own.
+//! A token bucket, as pure data over ticks: its owner keeps it under a lock of its own.
 //!
 //! It is kept as the time at which the bucket would be full again: one number, exact, and nothing to be refilled in the background.
 
@@ -10,9 +10,9 @@ const PARTS: u128 = 1 << 32;
 
 #[derive(Clone, Debug)]
 pub(crate) struct TokenBucket {
-    /// Between two tokens, in parts of a nanosecond; at least 1.
+    /// The time between two tokens, in parts of a nanosecond; at least 1.
     period: u128,
-    /// What all tokens but one take to come back.
+    /// The time that all tokens but one take to come back.
     slack: u128,
     /// When the bucket is full again.
     full_at: u128,
@@ -37,7 +37,7 @@ impl TokenBucket {
         Ok(TokenBucket { period, slack, full_at: 0 })
     }
 
-    /// A token that was taken for an event which was refused then.
+    /// Gives a token back that was taken for an event which was then refused.
     pub(crate) fn give_back(&mut self) {
         self.full_at = self.full_at.saturating_sub(self.period);
     }

@@ -7,7 +7,7 @@ use crate::event::{
 use crate::sys::clock::{self, NEVER, Tick};
 use std::time::Duration;
 
-/// The last layer.
+/// The options of a bus: the last layer.
 #[derive(Clone, Debug)]
 pub(crate) struct BusDefaults {
     pub(crate) event_concurrency: EventConcurrency,
@@ -18,7 +18,7 @@ pub(crate) struct BusDefaults {
     pub(crate) handler_slow_after: Option<Duration>,
     pub(crate) event_slow_after: Option<Duration>,
     pub(crate) retry: Option<Retry>,
-    /// One thread runs everything, so nothing is parallel.
+    /// On a manual bus one thread runs everything, so nothing is parallel.
     pub(crate) manual: bool,
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn slow_event(event: Option<&EventOptions>, defaults: &EventOptions, 
     span(event.map_or(Knob::Unset, |o| o.slow_after).or(defaults.slow_after).or(bus.event_slow_after.into()))
 }
 
-/// When an event is worth a warning, by its own options alone.
+/// After how long to warn that an event is slow, by the event's own options alone.
 pub(crate) fn own_slow_event(own: &EventOptions) -> Option<Tick> {
     (own.slow_after != Knob::Unset).then(|| span(own.slow_after))
 }

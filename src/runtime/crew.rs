@@ -1,9 +1,9 @@
-//! The threads of a runtime: who was started and has not left yet, and whether a thread without work may stay.
+//! The threads of a runtime: which were started and have not left yet, and whether one without work may stay.
 //!
 //! A thread counts from before its start until the last of its thread-local values is dropped: its mark is the first of them, and the last to
-//! go. Whoever waits for the others to leave joins each of them after that, so that nothing of theirs runs any more.
+//! go. A shutdown that waits for the others to leave joins each of them after that, so that nothing of theirs runs any more.
 //!
-//! The *tide* says who may stay without work. It is even while a runtime has buses, and odd (*ebb*) when it has none. A thread stays while the
+//! The *tide* says which threads may stay without work. It is even while a runtime has buses, and odd (*ebb*) when it has none. A thread stays while the
 //! tide is even and what it was when the thread started: so a shutdown sends all away that were there, also those that are busy and come
 //! back later, and a runtime that is used again has threads as before.
 
@@ -28,11 +28,11 @@ struct Thread {
 struct State {
     next: u64,
     there: BTreeMap<u64, Thread>,
-    /// How many wait for others to leave.
+    /// How many shutdowns wait for threads to leave.
     awaited: usize,
-    /// Have left while somebody waited, to be joined.
+    /// Threads that have left while a shutdown waited, to be joined.
     left: Vec<JoinHandle<()>>,
-    /// Are being joined.
+    /// How many are being joined.
     joining: usize,
 }
 
@@ -71,7 +71,7 @@ impl Crew {
         stack: usize,
         body: impl FnOnce() + Send + 'static,
     ) -> io::Result<()> {
-        // Before its number: who waits for numbers below its own has not turned the tide before that.
+        // Before its number: a shutdown that waits for numbers below its own has not turned the tide before that.
         let since = self.tide.load(SeqCst);
         let number = {
             let mut state = self.state.lock();
@@ -117,7 +117,7 @@ impl Crew {
         tide.is_multiple_of(2) && since.is_none_or(|since| since == tide)
     }
 
-    /// Nobody who is there now may stay without work; nor who comes later, if the runtime has no bus. Whoever calls it wakes them afterwards.
+    /// No thread that is there now may stay without work; nor one that comes later, if the runtime has no bus. The caller wakes them afterwards.
     pub(crate) fn ebb(&self, has_buses: bool) {
         let tide = self.tide.load(SeqCst);
         let next = if has_buses { tide + 2 } else { tide | 1 };
@@ -129,13 +129,13 @@ impl Crew {
         let tide = self.tide.load(SeqCst);
         if tide % 2 == 1 {
             self.tide.store(tide + 1, SeqCst);
-            // Who waits at ebb for everybody waits only for those of before.
+            // A shutdown that waited at ebb for all threads waits only for those of before.
             drop(self.state.lock());
             self.changed.notify_all();
         }
     }
 
-    /// From now on those who leave can be joined.
+    /// From now on threads that leave can be joined.
     pub(crate) fn expect(self: &Arc<Self>) -> Expected {
         let mut state = self.state.lock();
         state.awaited += 1;
@@ -169,7 +169,7 @@ impl Crew {
 }
 
 impl State {
-    /// For who waits, if anybody does; else it comes back, to be dropped once nothing is locked.
+    /// Keeps a handle for the shutdowns that wait. If none does, the handle comes back, to be dropped once nothing is locked.
     fn keep(&mut self, handle: JoinHandle<()>) -> Option<JoinHandle<()>> {
         if self.awaited == 0 {
             return Some(handle);
@@ -179,7 +179,7 @@ impl State {
     }
 }
 
-/// Somebody waits for others to leave.
+/// A shutdown that waits for threads to leave.
 pub(crate) struct Expected {
     crew: Arc<Crew>,
     /// The number of the first thread that came later.
@@ -187,7 +187,7 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
-    /// Parks until all who were there have left, and at ebb everybody; or until `until`. Not on a thread of the crew.
+    /// Parks until all threads that were there have left, and at ebb also those that came later; or until `until`. Not on a thread of the crew.
     pub(crate) fn wait(&self, until: Tick) {
         let crew = &self.crew;
         let mut state = crew.state.lock();

@@ -1,11 +1,9 @@
-//! What a thread of the pool does next: the loop of a bus, or some other work of one; and what a thread that waits needs of that.
+//! What a thread of the pool does next: the loop of a bus, a delivery of one, or some other work.
 
 use crate::event::{AnyEvent, Priority};
 use crate::runtime::lane::Lane;
 use crate::runtime::work::{Claimed, GoOn, Pumped};
 use crate::runtime::worker::{Bus, Worker};
-use smallvec::SmallVec;
-use std::collections::HashSet;
 use std::sync::Arc;
 
 /// What a job does once it has a thread.
@@ -14,17 +12,18 @@ type Work = dyn FnOnce(&Arc<Worker>) + Send;
 pub(crate) enum Job {
     /// The loop of a bus, and the priority of its next event.
     Loop(Arc<dyn Bus>, Priority),
-    /// A delivery of a bus goes on.
+    /// A claimed delivery of a bus.
     Delivery(Arc<dyn Bus>, Claimed),
     Work(Errand),
     /// Not for a thread of the pool: the bus's pump thread runs it.
     Pumped(Arc<dyn Bus>, Pumped),
 }
 
+/// A closure for a thread of the pool.
 pub(crate) struct Errand {
     lane: Lane,
     priority: Priority,
-    /// What it goes on with. A thread that waits for this event may run it when no other thread can.
+    /// The event with which it goes on. A thread that waits for this event may run it when no other thread can.
     of: Option<AnyEvent>,
     work: Box<Work>,
 }
@@ -38,12 +37,12 @@ impl Job {
         Job::Work(Errand { lane, priority, of: None, work: Box::new(work) })
     }
 
-    /// One that goes on with an event.
+    /// A closure that goes on with an event.
     pub(crate) fn of(event: &AnyEvent, lane: Lane, work: Box<Work>) -> Job {
         Job::Work(Errand { lane, priority: event.head().priority, of: Some(event.clone()), work })
     }
 
-    /// One that drives a delivery.
+    /// A job that drives a claimed delivery on.
     pub(crate) fn drives(bus: Arc<dyn Bus>, event: &AnyEvent, delivery: usize, how: GoOn) -> Job {
         Job::Delivery(bus, Claimed { event: event.clone(), delivery, how })
     }
@@ -57,7 +56,16 @@ impl Job {
         }
     }
 
-    /// What it drives.
+    /// The event with which it goes on, if it goes on with one.
+    pub(super) fn event(&self) -> Option<&AnyEvent> {
+        match self {
+            Job::Delivery(_, claimed) => Some(&claimed.event),
+            Job::Work(errand) => errand.of.as_ref(),
+            Job::Loop(..) | Job::Pumped(..) => None,
+        }
+    }
+
+    /// The delivery that it drives on, if it does.
     pub(super) fn delivery(&self) -> Option<(AnyEvent, usize)> {
         match self {
             Job::Delivery(_, claimed) => Some((claimed.event.clone(), claimed.delivery)),
@@ -79,40 +87,5 @@ impl Job {
             Job::Work(errand) => errand.priority,
             Job::Pumped(..) => Priority::NORMAL,
         }
-    }
-}
-
-/// What a thread waits for, in terms of jobs: when no other thread can, it runs these itself, and no others.
-#[derive(Debug, Default)]
-pub(crate) struct Needs {
-    /// Jobs that go on with these events, by stamp.
-    pub(crate) events: HashSet<u64>,
-    /// All jobs of these buses: what it waits for is in their order.
-    pub(crate) buses: SmallVec<[Lane; 2]>,
-    /// Jobs of these buses that hold a turn or a permit: what it waits for stands in line for that.
-    pub(crate) holders: SmallVec<[Lane; 2]>,
-    /// Such jobs of all buses.
-    pub(crate) all_holders: bool,
-    /// It cannot end before these have run, so they are run on the last of the stack.
-    pub(crate) last_resort: bool,
-    /// The wait can end with the news that no thread can ever run them.
-    pub(crate) can_fail: bool,
-}
-
-impl Needs {
-    /// What is done in the order of this bus.
-    pub(crate) fn bus(lane: Lane) -> Needs {
-        Needs { buses: SmallVec::from_slice(&[lane]), ..Needs::default() }
-    }
-
-    pub(super) fn wants(&self, job: &Job, granted: bool) -> bool {
-        let lane = job.lane();
-        if self.buses.contains(&lane) {
-            return true;
-        }
-        let (Job::Work(Errand { of: Some(event), .. }) | Job::Delivery(_, Claimed { event, .. })) = job else {
-            return false;
-        };
-        self.events.contains(&event.head().stamp()) || granted && (self.all_holders || self.holders.contains(&lane))
     }
 }

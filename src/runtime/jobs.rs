@@ -8,12 +8,11 @@
 
 mod waiting;
 
-pub(crate) use waiting::Half;
-
 use crate::event::{AnyEvent, Fairness, Priority};
-use crate::runtime::job::{Job, Needs};
+use crate::runtime::job::Job;
 use crate::runtime::jobs::waiting::{NORMAL, Waiting};
-use crate::runtime::lane::Lane;
+use crate::runtime::lane::{Half, Lane};
+use crate::runtime::needs::Needs;
 use crate::sys::clock::Tick;
 use std::collections::VecDeque;
 
@@ -266,13 +265,13 @@ impl Jobs {
     /// The needed ones among the deliveries that granted jobs drive.
     pub(crate) fn granted_deliveries(&self, needs: &Needs) -> Vec<(AnyEvent, usize)> {
         let granted = self.lanes.iter().flat_map(|lane| lane.jobs.iter(Half::Granted));
-        granted.filter(|job| needs.wants(job, true)).filter_map(Job::delivery).collect()
+        granted.filter(|job| needs.wants(job, Half::Granted)).filter_map(Job::delivery).collect()
     }
 
     /// Takes the first job that is needed, wherever it stands.
     pub(crate) fn take(&mut self, needs: &Needs) -> Option<Job> {
         let (lane, half) = self.find(needs)?;
-        let job = self.lanes[lane].jobs.take_first(half, |job| needs.wants(job, half == Half::Granted))?;
+        let job = self.lanes[lane].jobs.take_first(half, |job| needs.wants(job, half))?;
         self.count -= 1;
         Some(job)
     }
@@ -280,7 +279,7 @@ impl Jobs {
     /// In which lane, and in which half of it, there is a job that is needed.
     fn find(&self, needs: &Needs) -> Option<(usize, Half)> {
         self.lanes.iter().enumerate().find_map(|(at, lane)| {
-            let has = |half: &Half| lane.jobs.iter(*half).any(|job| needs.wants(job, *half == Half::Granted));
+            let has = |half: &Half| lane.jobs.iter(*half).any(|job| needs.wants(job, *half));
             Half::BOTH.into_iter().find(has).map(|half| (at, half))
         })
     }

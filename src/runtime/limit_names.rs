@@ -7,7 +7,7 @@ use crate::sys::sync::Mutex;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
-/// The named groups of one runtime, which live as long as somebody uses them. A name that nobody uses leaves some time later.
+/// The named groups of one runtime, which live as long as a handler or a `Limit` uses them. A name without a use leaves some time later.
 #[derive(Debug, Default)]
 pub(crate) struct LimitNames(Mutex<Names>);
 

@@ -1,4 +1,4 @@
-//! The elastic worker pool: threads start when needed, and end when idle for long. How it works: `README.md` beside this file.
+//! The elastic worker pool: threads start when needed, and end when idle for long. How it works: `pool/README.md`.
 //!
 //! A *place* is the right to run user code; there are `max_threads`. A suspended or abandoned worker has none.
 

@@ -26,16 +26,16 @@ impl Worker {
     }
 
     /// Parks until it is rung, or `until`. True if it ran something of a manual bus instead; as after a ring, the waiter looks again.
-    pub(crate) fn rest(self: &Arc<Self>, until: Tick, serves: Serves) -> bool {
+    pub(crate) fn serve_or_park(self: &Arc<Self>, until: Tick, serves: Serves) -> bool {
         if self.has_pumps.load(Ordering::SeqCst) && self.serve(serves) {
             return true;
         }
-        self.listen(until);
+        self.park(until);
         false
     }
 
     /// Parks until it is rung, or `until`; sooner while the system refuses a thread, to ask for it again.
-    pub(crate) fn listen(&self, until: Tick) {
+    pub(crate) fn park(&self, until: Tick) {
         self.bell.wait(refused::come_back(until));
     }
 

@@ -1,4 +1,4 @@
-//! Who reads the subscriptions of a runtime's buses: a shutdown waits for those that have threads of their own, and says what is unread.
+//! The readers of subscriptions to a runtime's buses: a shutdown waits for those that have threads of their own, and says what is unread.
 
 use crate::sync::{Bell, Sweep};
 use std::sync::{Arc, Weak};
@@ -8,11 +8,11 @@ pub(crate) trait Reader: Send + Sync {
     /// Events that are not read, and the one that its own thread is at.
     fn unread(&self) -> usize;
 
-    /// A thread of its own, which is not the calling one, reads it and has not ended; then `bell` rings when that does.
+    /// Another thread than the calling one, its own, reads it and has not ended. If so, `bell` rings when that thread ends.
     fn is_awaited(&self, bell: &Arc<Bell>) -> bool;
 }
 
-/// Those that are there; who is gone leaves some time later.
+/// All readers. One that is gone leaves the list some time later.
 #[derive(Default)]
 pub(crate) struct Readers {
     list: Vec<Weak<dyn Reader>>,

@@ -42,7 +42,7 @@ impl Worker {
 
     /// The topmost delivery, which is about to go, runs no handler any more; with its event locked.
     #[inline]
-    pub(crate) fn rest_top(&self) {
+    pub(crate) fn end_top(&self) {
         self.top.ends();
     }
 
@@ -107,7 +107,7 @@ impl Worker {
     }
 
     /// The watch's look: everything whose alarm has come, bottom first, and the next alarm, `NEVER` if there is none. May come too early.
-    pub(crate) fn look(self: &Arc<Self>, now: Tick) -> (Vec<(Slot, Overdue)>, Tick) {
+    pub(crate) fn take_overdue(self: &Arc<Self>, now: Tick) -> (Vec<(Slot, Overdue)>, Tick) {
         let mut due = Vec::new();
         let mut stack = self.stack.lock();
         // Before the look: a thread that starts a handler after it finds nothing promised, and tells the watch.
@@ -124,7 +124,7 @@ impl Worker {
                 slot.running = self.top.read();
             }
             if slot.running.attempt == 0 || !slot.is_live(&state) {
-                // An attempt that is over alarms nobody, however long its thread stays.
+                // An attempt that is over needs no alarm, however long its thread stays.
                 continue;
             }
             slot.take_due(now, &mut due);

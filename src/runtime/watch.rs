@@ -1,20 +1,20 @@
-//! The watch: one thread that knows when the next deadline comes, and a second one that does what follows from it.
+//! The watch: one thread that knows when the next deadline comes. It only decides; what follows is done by the [`Aftermath`].
 //!
-//! The watch itself only decides (`README.md`, 3.4). Both threads start when first needed and end when there is nothing left to watch.
-//!
-//! What is taken back leaves nothing. A look goes with its reason: every few seconds the watch looks at all stacks before their time, and
-//! comes again only to those on which an alarm is left.
+//! Its thread starts when first needed, and ends when there is nothing left to watch. A timer that is taken back leaves nothing. A look goes
+//! with its reason: every few seconds the watch *sweeps*, that is, it looks at all stacks before their time, and comes again only to those on
+//! which an alarm is left. See `watch/README.md`.
 
+use crate::runtime::aftermath::{Action, Aftermath, STACK, become_service_thread};
 use crate::runtime::crew::Crew;
 use crate::runtime::slot::{Overdue, Slot};
 use crate::runtime::worker::Worker;
 use crate::sync::refused::{self, Wish};
 use crate::sys::clock::{self, NEVER, Tick, Timer};
 use crate::sys::sync::{Condvar, Mutex, MutexGuard};
-use crate::sys::{logging, planted, thread, unwind};
-use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use crate::sys::{logging, planted};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 /// Says what follows when the watch finds a handler overdue: for every bus alike, since handlers of several can be on one stack.
 pub(crate) trait Overseer: Sync {
@@ -22,24 +22,24 @@ pub(crate) trait Overseer: Sync {
     fn overdue(&self, worker: &Arc<Worker>, slot: &Slot, what: Overdue);
 }
 
-type Action = Box<dyn FnOnce() + Send>;
-
+/// What is to be done at some time.
 enum Entry {
     Look(Weak<Worker>),
     Timer(Action),
 }
 
-/// What is to be done, and when. The number tells those of one time apart.
+/// What is to be done, by its time. A number tells entries of one time apart.
 type Agenda = BTreeMap<Timer, Entry>;
 
 #[derive(Default)]
 struct State {
     agenda: Agenda,
-    /// The one look at each worker, by its address: the agenda keeps that.
+    /// The one look at each worker, by the worker's address, which the weak hold in the agenda keeps from being used again.
     looks: HashMap<usize, Timer>,
     next: u64,
+    /// The thread is there, or is being started.
     running: bool,
-    /// When the watch wakes by itself; 0 while it is awake.
+    /// When the thread wakes by itself; 0 while it is awake.
     wakes: Tick,
     /// Something was added since the last sweep.
     used: bool,
@@ -77,14 +77,6 @@ impl State {
     }
 }
 
-#[derive(Default)]
-struct Aftermath {
-    queue: VecDeque<Action>,
-    running: bool,
-    /// The system has refused the thread, and has not given it since.
-    refused: bool,
-}
-
 pub(crate) struct Watch {
     name: String,
     crew: Arc<Crew>,
@@ -92,27 +84,11 @@ pub(crate) struct Watch {
     overseer: OnceLock<&'static dyn Overseer>,
     state: Mutex<State>,
     changed: Condvar,
-    aftermath: Mutex<Aftermath>,
-    due: Condvar,
+    aftermath: Arc<Aftermath>,
 }
 
-const STACK: usize = 512 * 1024;
-/// How long both threads stay when there is nothing to do, and how often the watch sweeps.
-const LINGER: std::time::Duration = std::time::Duration::from_secs(3);
-
-thread::local! {
-    static SERVES: Cell<bool> = Cell::new(false);
-}
-
-/// On the watch or its aftermath, which must not run user code.
-pub(crate) fn is_service_thread() -> bool {
-    SERVES.try_with(Cell::get).unwrap_or(false)
-}
-
-fn become_service_thread() {
-    let _ = SERVES.try_with(|serves| serves.set(true));
-    logging::never_here();
-}
+/// How often the watch sweeps.
+const PERIOD: Duration = Duration::from_secs(3);
 
 impl Watch {
     pub(crate) fn new(name: &str, crew: &Arc<Crew>) -> Arc<Watch> {
@@ -122,8 +98,7 @@ impl Watch {
             overseer: OnceLock::new(),
             state: Mutex::new(State::default()),
             changed: Condvar::new(),
-            aftermath: Mutex::new(Aftermath::default()),
-            due: Condvar::new(),
+            aftermath: Aftermath::new(name, crew),
         })
     }
 
@@ -132,7 +107,7 @@ impl Watch {
         let _ = self.overseer.set(overseer);
     }
 
-    /// The watch will look at the worker's stack no later than `at`.
+    /// Promises a look at the worker's stack, no later than `at`.
     pub(crate) fn look_at(self: &Arc<Self>, at: Tick, worker: &Arc<Worker>) {
         if at == NEVER {
             return;
@@ -141,7 +116,7 @@ impl Watch {
         let mut state = self.state.lock();
         if let Some(timer) = state.looks.get(&address).copied() {
             if timer.at <= at {
-                // After that look it knows when to come again.
+                // That look finds out when to come again.
                 return;
             }
             state.agenda.remove(&timer);
@@ -151,7 +126,7 @@ impl Watch {
         self.added(state, at);
     }
 
-    /// Runs `action` at `at`, on the aftermath thread: it must not block, nor run user code. What this returns takes it back.
+    /// Runs `action` at `at`, on the aftermath thread: it must not block, nor run user code. [`cancel`](Watch::cancel) takes it back.
     pub(crate) fn at(self: &Arc<Self>, at: Tick, action: impl FnOnce() + Send + 'static) -> Timer {
         let mut state = self.state.lock();
         if at == NEVER {
@@ -164,12 +139,12 @@ impl Watch {
         timer
     }
 
-    /// False if it has fired.
+    /// Takes a timer back. False if it has fired.
     pub(crate) fn cancel(&self, timer: Timer) -> bool {
         let mut state = self.state.lock();
         let entry = state.agenda.remove(&timer);
         // Nothing is left to sleep for; a short sleep ends by itself.
-        let wake = state.agenda.is_empty() && state.wakes > clock::after(clock::now(), LINGER);
+        let wake = state.agenda.is_empty() && state.wakes > clock::after(clock::now(), PERIOD);
         if wake {
             state.wakes = 0;
         }
@@ -180,45 +155,19 @@ impl Watch {
         entry.is_some()
     }
 
-    /// Threads that have nothing to do leave now, as the crew says.
+    /// The threads of the watch and its aftermath leave now if they have nothing to do, and the crew says so.
     pub(crate) fn let_go(&self) {
         self.state.lock().wakes = 0;
         self.changed.notify_one();
-        drop(self.aftermath.lock());
-        self.due.notify_one();
+        self.aftermath.let_go();
     }
 
-    /// Runs `action` soon, on the aftermath thread.
-    pub(crate) fn soon(self: &Arc<Self>, action: impl FnOnce() + Send + 'static) {
-        let mut aftermath = self.aftermath.lock();
-        aftermath.queue.push_back(Box::new(action));
-        if aftermath.running {
-            drop(aftermath);
-            self.due.notify_one();
-            return;
-        }
-        aftermath.running = true;
-        drop(aftermath);
-        let watch = Arc::clone(self);
-        let run_aftermath = move || watch.run_aftermath();
-        if let Err(error) = self.crew.spawn(format!("{}-aftermath", self.name), STACK, run_aftermath) {
-            let first = {
-                let mut aftermath = self.aftermath.lock();
-                aftermath.running = false;
-                !std::mem::replace(&mut aftermath.refused, true)
-            };
-            if first {
-                logging::later!(Error, move || {
-                    format!("the system refuses the aftermath thread ({error}); the caller does its work")
-                });
-            }
-            while let Some(action) = self.next_action() {
-                run(action);
-            }
-        }
+    /// Runs `action` soon, on the aftermath thread: it must not block, nor run user code.
+    pub(crate) fn soon(&self, action: impl FnOnce() + Send + 'static) {
+        self.aftermath.soon(Box::new(action));
     }
 
-    /// Something was added for `at`: starts the thread, or wakes it if it would sleep for longer.
+    /// With something added for `at`: starts the thread, or wakes it if it would sleep for longer.
     fn added(self: &Arc<Self>, mut state: MutexGuard<'_, State>, at: Tick) {
         let (refused, wake) = (state.refused, at < state.wakes);
         let start = !refused && !std::mem::replace(&mut state.running, true);
@@ -259,7 +208,7 @@ impl Watch {
 
     fn run(self: &Arc<Self>) {
         become_service_thread();
-        let mut sweep_at = clock::after(clock::now(), LINGER);
+        let mut sweep_at = clock::after(clock::now(), PERIOD);
         let mut state = self.state.lock();
         state.refused = false;
         loop {
@@ -268,7 +217,7 @@ impl Watch {
                 drop(state);
                 match entry {
                     Entry::Look(worker) => self.look(&worker, now),
-                    Entry::Timer(action) => self.soon(action),
+                    Entry::Timer(action) => self.aftermath.soon(action),
                 }
                 state = self.state.lock();
                 continue;
@@ -283,7 +232,7 @@ impl Watch {
                     state.running = false;
                     return;
                 }
-                sweep_at = clock::after(now, LINGER);
+                sweep_at = clock::after(now, PERIOD);
                 if stays && !self.crew.may_stay() {
                     continue;
                 }
@@ -298,8 +247,8 @@ impl Watch {
         }
     }
 
-    /// Looks at every stack that somebody was promised a look at, though it may be too early. Where no alarm is left, nothing is promised
-    /// afterwards, and the watch forgets the worker.
+    /// Looks at every stack at which a look is promised, though it may be too early. Where no alarm is left, nothing is promised afterwards,
+    /// and the watch forgets the worker.
     fn sweep(self: &Arc<Self>, now: Tick) {
         let looks = self.state.lock().take_looks();
         for worker in looks {
@@ -337,7 +286,7 @@ impl Watch {
             }
         }
         due.sort_by_key(|(number, _)| *number);
-        due.into_iter().for_each(|(_, action)| self.soon(action));
+        due.into_iter().for_each(|(_, action)| self.aftermath.soon(action));
     }
 
     #[cfg(threadbus_shuttle)]
@@ -347,38 +296,13 @@ impl Watch {
 
     fn look(self: &Arc<Self>, worker: &Weak<Worker>, now: Tick) {
         let Some(worker) = worker.upgrade() else { return };
-        let (due, bound) = worker.look(now);
+        let (due, bound) = worker.take_overdue(now);
         if bound != NEVER {
             self.look_at(bound, &worker);
         }
         for (slot, overdue) in due {
             if let Some(overseer) = self.overseer.get() {
                 overseer.overdue(&worker, &slot, overdue);
-            }
-        }
-    }
-
-    fn next_action(&self) -> Option<Action> {
-        self.aftermath.lock().queue.pop_front()
-    }
-
-    fn run_aftermath(self: &Arc<Self>) {
-        become_service_thread();
-        let mut aftermath = self.aftermath.lock();
-        aftermath.refused = false;
-        loop {
-            if let Some(action) = aftermath.queue.pop_front() {
-                drop(aftermath);
-                run(action);
-                aftermath = self.aftermath.lock();
-                continue;
-            }
-            let stays = !cfg!(threadbus_shuttle) && self.crew.may_stay();
-            let limit = if stays { clock::instant(clock::after(clock::now(), LINGER)) } else { None };
-            let timed_out = limit.is_none_or(|limit| self.due.wait_until(&mut aftermath, limit).timed_out());
-            if timed_out && aftermath.queue.is_empty() {
-                aftermath.running = false;
-                return;
             }
         }
     }
@@ -390,19 +314,13 @@ impl Wish for Watch {
             let mut state = self.state.lock();
             let start = !state.running && !state.agenda.is_empty();
             state.running |= start;
-            // Without work there is no wish, and the next to have some asks by itself.
+            // Without work there is no wish; whatever is added next asks by itself.
             state.refused &= start || state.running;
             start
         };
         if start {
             self.start();
         }
-    }
-}
-
-fn run(action: Action) {
-    if let Err(panic) = unwind::catch(action) {
-        logging::later!(Error, move || format!("the aftermath thread survived a panic: {panic}"));
     }
 }
 

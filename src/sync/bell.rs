@@ -1,4 +1,4 @@
-//! One thread's bell: whoever changes something the thread may be waiting for rings it.
+//! The bell of one thread: another thread that changes something this one may be waiting for rings it.
 
 use crate::sync::Spin;
 use crate::sys::clock::{self, Tick};
@@ -28,6 +28,7 @@ impl Bell {
         Bell { state: AtomicU32::new(SILENT), lock: Mutex::new(()), rung: Condvar::new(), spin: Spin::new() }
     }
 
+    /// Wakes the thread, or keeps it from sleeping the next time.
     pub(crate) fn ring(&self) {
         if self.state.swap(RUNG, SeqCst) == PARKED {
             // The waiter holds the lock from its swap until it sleeps, so the notification cannot come between the two.

@@ -2,9 +2,9 @@
 //! what a holder waits for.
 //!
 //! It differs from the [`Semaphore`](super::Semaphore) of a bus in what a wait does: a holder that waits keeps its place, since what the
-//! cap guards (a connection, a tab) stays with it, and only those it waits for may share it. Each holder lends to one at a time, so those
-//! who share a place are a chain. When one in the middle leaves, its borrower moves up under its lender, and without a lender it has the
-//! place: so the number of holders that are not waiting for one another never passes the maximum.
+//! cap guards (a connection, a tab) stays with it, and only tokens that it waits for may share it. Each holder lends to one at a time, so
+//! the holders that share a place are a chain. When one in the middle leaves, its borrower moves up under its lender, and without a lender it
+//! has the place: so the number of holders that are not waiting for one another never passes the maximum. See `README.md` beside this file.
 
 use crate::sync::{Granted, Key, Line, Rank, Token};
 use crate::sys::planted;
@@ -15,18 +15,19 @@ use std::collections::BTreeSet;
 
 #[derive(Debug)]
 struct Holder<T> {
-    /// Whose place it shares; that one is inside, and `lent` is this.
+    /// The holder whose place it shares; that one's `lent` is this holder.
     under: Option<Token>,
-    /// Who shares its place.
+    /// The holder that shares its place.
     lent: Option<Token>,
     /// Went in without a place of its own, when it had waited long enough.
     uncounted: bool,
-    /// It waits for whoever shares its place to leave, and lends no more.
+    /// It waits until the holder that shares its place leaves, and lends no more.
     comes_back: bool,
-    /// What is due then, or when another one shares the place.
+    /// What happens then, or when another holder shares the place.
     turn: Option<T>,
 }
 
+/// A token in line.
 #[derive(Debug)]
 struct Ticket<T> {
     token: Token,
@@ -36,7 +37,7 @@ struct Ticket<T> {
     turn: T,
 }
 
-/// What a holder would lend its place to: the highest level first, then who came first.
+/// The tickets that a holder would lend its place to: the highest level first, then in order of arrival.
 type Offer = BTreeSet<(Reverse<u8>, u64, Token)>;
 
 /// `T` is what happens when a turn comes.
@@ -48,7 +49,7 @@ pub(crate) struct Cap<T> {
     places: usize,
     line: Line<Ticket<T>>,
     keys: FxHashMap<Token, Key>,
-    /// By those who would lend. Few are parked.
+    /// By the holder that would lend. Few holders are parked.
     offers: FxHashMap<Token, Offer>,
 }
 
@@ -85,12 +86,12 @@ impl<T> Cap<T> {
         self.keys.contains_key(&token)
     }
 
-    /// Who shares its place.
+    /// The holder that shares the place of `lender`.
     pub(crate) fn borrower(&self, lender: Token) -> Option<Token> {
         self.holders.get(&lender)?.lent
     }
 
-    /// Goes in at once if there is a place, or one of `lenders` shares its own; true also for who is inside already.
+    /// Goes in at once if there is a place, or one of `lenders` shares its own. True also for a token that is inside already.
     pub(crate) fn try_take(&mut self, token: Token, lenders: &[Token]) -> bool {
         if self.holds(token) {
             return true;
@@ -103,7 +104,7 @@ impl<T> Cap<T> {
         free
     }
 
-    /// Stands in line; the turn may come at once. Once per token: a second ticket of one that is there would come for nobody.
+    /// Puts a token in line; its turn may come at once. Once per token: the turn of a second ticket would find it inside.
     pub(crate) fn stand(&mut self, token: Token, rank: Rank, lenders: &[Token], turn: T) -> Granted<T> {
         debug_assert!(!self.holds(token) && !self.in_line(token), "a token stands in line once");
         let ticket = Ticket { token, level: rank.level, lenders: SmallVec::from_slice(lenders), turn };
@@ -141,7 +142,7 @@ impl<T> Cap<T> {
         !holder.comes_back
     }
 
-    /// Goes out. Who shares its place moves up to its lender, or has the place from now on.
+    /// The token goes out. The holder that shares its place moves up to its lender, or has the place from now on.
     pub(crate) fn release(&mut self, token: Token) -> Granted<T> {
         self.withdraw_offers(token);
         let Some(gone) = self.holders.remove(&token) else { return Granted::new() };
@@ -162,13 +163,13 @@ impl<T> Cap<T> {
         granted
     }
 
-    /// Leaves the line. Its turn is handed back, to be dropped outside of any lock; `None` if the turn has come, or there never was one.
+    /// Takes a token out of the line. Its turn is handed back, to be dropped outside of any lock; `None` if the turn has come, or there never was one.
     pub(crate) fn leave_line(&mut self, token: Token) -> Option<T> {
         let ticket = self.line.leave(*self.keys.get(&token)?)?;
         Some(self.out_of_line(ticket))
     }
 
-    /// Leaves the line and goes in without a place: it takes nobody's, and has none to lend.
+    /// Takes a token out of the line and lets it in without a place: it takes no other one's, and has none to lend.
     pub(crate) fn go_in_anyway(&mut self, token: Token) -> Option<T> {
         let turn = self.leave_line(token)?;
         let holder = Holder { under: None, lent: None, uncounted: true, comes_back: false, turn: None };
@@ -176,7 +177,7 @@ impl<T> Cap<T> {
         Some(turn)
     }
 
-    /// Who is inside, under whom, and who stands in line with which lenders: for people.
+    /// The holders with their lenders, and the line with those that would lend: for people.
     pub(crate) fn describe(&self, name: &dyn Fn(Token) -> String) -> String {
         let holder = |(token, h): (&Token, &Holder<T>)| {
             let under = h.under.map(|under| format!(" under {}", name(under))).unwrap_or_default();
@@ -196,7 +197,7 @@ impl<T> Cap<T> {
         self.places < self.max
     }
 
-    /// It has a place, keeps it, and shares it with nobody.
+    /// It has a place, does not wait to have it back, and shares it with no other one.
     pub(crate) fn lends(&self, lender: Token) -> bool {
         self.holders.get(&lender).is_some_and(|h| !h.uncounted && !h.comes_back && h.lent.is_none())
     }
@@ -209,7 +210,7 @@ impl<T> Cap<T> {
         self.holders.insert(token, Holder { under, lent: None, uncounted: false, comes_back: false, turn: None });
     }
 
-    /// What stands in line has nothing to hope for from this one any more.
+    /// `lender` offers its place to no ticket in line any more.
     fn withdraw_offers(&mut self, lender: Token) {
         for (.., token) in self.offers.remove(&lender).unwrap_or_default() {
             if let Some(ticket) = self.keys.get(&token).and_then(|key| self.line.get_mut(*key)) {
@@ -218,7 +219,7 @@ impl<T> Cap<T> {
         }
     }
 
-    /// Nobody offers it a place any more.
+    /// Completes the leaving of a ticket that is out of `line`: no holder offers it a place any more.
     fn out_of_line(&mut self, ticket: Ticket<T>) -> T {
         let number = self.keys.remove(&ticket.token).map_or(0, |key| key.number);
         for lender in ticket.lenders {
@@ -232,7 +233,7 @@ impl<T> Cap<T> {
         ticket.turn
     }
 
-    /// The best that some holder would lend its place to, and who would.
+    /// The best ticket that some holder would lend its place to, and that holder.
     fn next_loan(&self) -> Option<(Token, Token)> {
         let lending = self.offers.iter().filter(|(lender, _)| self.lends(**lender));
         let (.., best) = lending.filter_map(|(_, offer)| offer.first()).min()?;

@@ -19,7 +19,7 @@ type Buckets = Box<[AtomicU64; SPLIT]>;
 pub(crate) struct Histogram {
     powers: [OnceLock<Buckets>; POWERS],
     max: AtomicU64,
-    /// What is below is neither longer than all before nor notable.
+    /// A value below this is neither the longest so far nor notable.
     bar: AtomicU64,
     /// From here on a value is worth a note.
     notable: AtomicU64,
@@ -54,8 +54,8 @@ impl Histogram {
         self.bucket(nanos).fetch_add(1, Relaxed);
     }
 
-    /// Records without a locked instruction, for callers that never record at the same time as another one: what they record under,
-    /// a lock or a right that is passed on, orders one against the next. Readers may come at any time.
+    /// As [`record`](Histogram::record), without a locked instruction. For callers that never record at one time: a lock under which they
+    /// record, or a right that they pass on, orders one after the other. Readers may come at any time.
     #[inline]
     pub(crate) fn record_exclusive(&self, nanos: u64, note: impl FnOnce()) {
         if nanos >= self.bar.load(Relaxed) {
@@ -77,7 +77,7 @@ impl Histogram {
     }
 
     fn bucket(&self, nanos: u64) -> &AtomicU64 {
-        let (power, at) = place(nanos);
+        let (power, at) = bucket_of(nanos);
         let buckets = self.powers[power].get_or_init(|| Box::new([const { AtomicU64::new(0) }; SPLIT]));
         &buckets[at]
     }
@@ -98,7 +98,7 @@ impl Histogram {
 }
 
 /// Values below 32 have a bucket each, in the first power.
-fn place(nanos: u64) -> (usize, usize) {
+fn bucket_of(nanos: u64) -> (usize, usize) {
     if nanos < SPLIT as u64 {
         return (0, nanos as usize);
     }
@@ -177,11 +177,11 @@ mod tests {
         for exact in
             (0..4096).chain((12..46).flat_map(|log| [(1 << log) - 1, 1 << log, (1 << log) + 1, 3 << (log - 1)]))
         {
-            let (power, at) = place(exact);
+            let (power, at) = bucket_of(exact);
             close(middle(power, at), exact);
         }
-        let places: Vec<_> = (0..100_000).map(place).collect();
-        assert!(places.is_sorted(), "greater values are never in lesser buckets");
+        let buckets: Vec<_> = (0..100_000).map(bucket_of).collect();
+        assert!(buckets.is_sorted(), "greater values are never in lesser buckets");
     }
 
     #[test]

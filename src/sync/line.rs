@@ -1,7 +1,7 @@
-//! A line of those that wait for the same thing: by priority, between buses by turns, inside a bus by its own fairness. As pure data.
+//! A line of entries that wait for one thing: by priority, between buses by turns, inside a bus by its own fairness. As pure data.
 //!
-//! Among the buses of which somebody stands here, those go first whose best has the highest priority, and these take turns, one each. Whose
-//! turn it is gives it to the one that its own queue would start next: the first of its highest priority, or of the band whose turn it is.
+//! Among the buses that have entries here, those go first whose best entry has the highest priority, and these take turns, one each. A bus
+//! gives its turn to the entry that its own queue would start next: the first of its highest priority, or of the band whose turn it is.
 //! Entering, taking the next and leaving touch neighbours only, whatever the length of the line; with many buses there is a tree of these.
 
 use crate::sync::{Shares, Sweep};
@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-/// What decides about a place in line.
+/// What decides where in a line an entry stands.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rank {
     /// Buses of different numbers take turns.
@@ -22,20 +22,20 @@ pub(crate) struct Rank {
 }
 
 impl Rank {
-    /// Where it does not matter: the line is of those that come back.
+    /// For tickets that come back: those stand in order of arrival.
     pub(crate) const NONE: Rank = Rank { bus: 0, level: 5, weights: None };
 }
 
-/// Where somebody stands: leaving needs no search.
+/// Where an entry is kept: leaving the line needs no search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
     at: usize,
-    /// No other entry of the line ever has it; earlier ones have smaller ones.
+    /// No other entry of the line ever has this number; earlier entries have smaller ones.
     pub(crate) number: u64,
 }
 
 const LEVELS: usize = 11;
-/// Rooms that an empty line keeps.
+/// How many entries an empty line keeps memory for.
 const KEPT: usize = 1024;
 
 #[derive(Debug)]
@@ -48,7 +48,7 @@ struct Node<T> {
     after: Option<usize>,
 }
 
-/// Highest level first, then who has had fewer turns there, then who came first.
+/// A bus among the others: highest level first, then the bus with fewer turns there, then the one that came first.
 type Standing = (Reverse<usize>, u64, u64, u64);
 
 /// The entries of one bus.
@@ -66,7 +66,7 @@ struct Own {
 
 #[derive(Debug)]
 pub(crate) struct Line<T> {
-    /// Rooms of entries, some of them empty.
+    /// The entries; those that have left are `None`, to be used again.
     nodes: Vec<Option<Node<T>>>,
     empty: Vec<usize>,
     buses: FxHashMap<u64, Own>,
@@ -74,7 +74,7 @@ pub(crate) struct Line<T> {
     /// The number of the last turn at each level.
     turns: [u64; LEVELS],
     entered: u64,
-    /// Buses leave some time after their last entry, so that one which comes back at once has no more than its turns.
+    /// A bus leaves `buses` some time after its last entry, so that one which comes back at once has no more than its turns.
     sweep: Sweep,
 }
 
@@ -102,7 +102,7 @@ impl<T> Line<T> {
         self.order.is_empty()
     }
 
-    /// To the end of those of its bus and level.
+    /// Puts an entry behind all others of its bus and level.
     pub(crate) fn enter(&mut self, rank: Rank, value: T) -> Key {
         let level = usize::from(rank.level).min(LEVELS - 1);
         self.entered += 1;
@@ -133,7 +133,7 @@ impl<T> Line<T> {
         Key { at, number }
     }
 
-    /// The next, out of the line, with the key that it had.
+    /// Takes the next entry out of the line, with the key that it had.
     pub(crate) fn next(&mut self) -> Option<(Key, T)> {
         let (Reverse(level), turn, _, bus) = *self.order.first()?;
         let own = self.buses.get_mut(&bus)?;
@@ -156,13 +156,13 @@ impl<T> Line<T> {
         self.nodes.get_mut(key.at)?.as_mut().filter(|node| node.number == key.number).map(|node| &mut node.value)
     }
 
-    /// Out of the line before its turn. `None`: it is not there any more.
+    /// Takes an entry out of the line before its turn. `None`: it is not there any more.
     pub(crate) fn leave(&mut self, key: Key) -> Option<T> {
         self.get(key)?;
         self.take(key.at)
     }
 
-    /// With their keys; of each bus in its order.
+    /// All entries with their keys; those of each bus in its order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         let ends = self.order.iter().filter_map(|(.., bus)| self.buses.get(bus)).flat_map(|own| own.ends.iter().rev());
         let firsts = ends.filter_map(|ends| ends.map(|(first, _)| first));
@@ -205,20 +205,20 @@ impl<T> Line<T> {
         if self.is_empty() {
             self.nodes.clear();
             self.empty.clear();
-            // What a long line took is not kept for the next one.
+            // The memory that a long line took is not kept for the next one.
             self.nodes.shrink_to(KEPT);
             self.empty.shrink_to(KEPT);
         }
         Some(node.value)
     }
 
-    /// Brings a bus to where it belongs among the others. `came`: when.
+    /// Brings a bus to where it belongs among the others. `came`: the number of the entry or the turn that changed it.
     fn stand(&mut self, bus: u64, came: u64) {
         let Some(own) = self.buses.get_mut(&bus) else { return };
         let stands = highest(own.occupied).map(|level| {
             let turn = self.turns[level].max(own.had[level] + 1);
             match own.stands {
-                // It waits for that turn already.
+                // The bus waits for that turn already.
                 Some(old @ (Reverse(before), its, ..)) if before == level && its > own.had[level] => old,
                 _ => (Reverse(level), turn, came, bus),
             }

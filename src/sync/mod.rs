@@ -1,7 +1,7 @@
 //! Small synchronisation structures: a thread's bell, short spinning, a histogram, the last few of something, and the permit semaphore,
-//! the cap of a limit, lines by priority and when to sweep a list as pure data; and who was refused a thread.
+//! the cap of a limit, lines by priority and when to sweep a list as pure data; and threads that the system refused.
 //!
-//! Imports `sys` only. The protocols that use them are in `runtime/README.md`.
+//! Imports `sys` only. How permits and limits are handed on: `README.md` beside this file.
 
 mod bell;
 mod cap;

@@ -1,4 +1,4 @@
-//! The last few of something that is counted: when it was, as the how manyeth, and a value. Written without a lock, read seldom.
+//! The last few of something that is counted: the number of each, when it was, and a value. Written without a lock, read seldom.
 //!
 //! Relaxed throughout: a reader that comes just as an entry is written may see it half, which moves a statistic by one.
 
@@ -22,7 +22,7 @@ pub(crate) struct Recent {
 }
 
 impl Recent {
-    /// Keeps the last `size`; takes room with the first.
+    /// Keeps the last `size`; takes memory with the first.
     pub(crate) fn new(size: usize) -> Self {
         Recent { size: size.max(1), slots: OnceLock::new(), next: AtomicU64::new(0) }
     }
@@ -37,7 +37,7 @@ impl Recent {
         slot.value.store(value, Relaxed);
     }
 
-    /// Number and value of those from that number and that time on.
+    /// Number and value of each entry from that number and that time on.
     pub(crate) fn since(&self, number: u64, at: Tick) -> impl Iterator<Item = (u64, u64)> + '_ {
         let slots = self.slots.get().map_or(&[][..], |slots| slots);
         slots.iter().filter_map(move |slot| {

@@ -1,11 +1,11 @@
-//! Threads that the system refused, and who asks for them again: every emit, and whoever waits, on any bus of the process.
+//! Threads that the system refused. Every emit and every wait, on any bus of the process, asks for them again.
 //!
-//! 1. Who was refused notes its wish here, and rings all threads of ours that may be parked.
+//! 1. A pool or a watch that was refused a thread notes its wish here, and rings all threads of ours that may be parked.
 //! 2. Each emit, each park before it begins and each look at an unfinished event reads one atomic. If anything is refused it asks for it again.
-//! 3. Who parks while something is refused comes back after [`PERIOD`] to ask again.
+//! 3. A thread that parks while something is refused comes back after [`PERIOD`] to ask again.
 //! 4. Asking takes the wishes out. A wish that is refused again is noted again; one that has no work any more is not.
 //!
-//! *Race: noted while somebody parks.* The note comes first and the ring second, and a ring is remembered: the thread that parks has read the
+//! *Race: noted while a thread parks.* The note comes first and the ring second, and a ring is remembered: the thread that parks has read the
 //! note, or comes back and reads it.
 
 use crate::sync::Bell;
@@ -27,7 +27,7 @@ pub(crate) trait Wish: Send + Sync {
 #[derive(Default)]
 struct State {
     wishes: Vec<Weak<dyn Wish>>,
-    /// Of all threads that call us.
+    /// The bells of all threads that call us.
     bells: Vec<Weak<Bell>>,
     sweep_at: usize,
 }
@@ -81,7 +81,7 @@ mod shared {
     }
 }
 
-/// A thread that may park in a call of ours.
+/// Lists a thread that may park in a call of ours.
 pub(crate) fn list(bell: &Arc<Bell>) {
     shared::step(|state| {
         if state.bells.len() >= state.sweep_at {
@@ -93,7 +93,7 @@ pub(crate) fn list(bell: &Arc<Bell>) {
     });
 }
 
-/// The system has refused it a thread. With nothing locked.
+/// Notes that the system has refused a thread. With nothing locked.
 pub(crate) fn note(wish: Weak<dyn Wish>) {
     let bells = shared::step(|state| {
         state.wishes.retain(|other| other.strong_count() > 0 && !other.ptr_eq(&wish));
@@ -104,7 +104,7 @@ pub(crate) fn note(wish: Weak<dyn Wish>) {
     bells.iter().filter_map(Weak::upgrade).for_each(|bell| bell.ring());
 }
 
-/// With nothing locked: asks again for what is refused. One load if nothing is.
+/// Asks again for what is refused; one load if nothing is. With nothing locked.
 #[inline]
 pub(crate) fn ask_again() {
     if shared::is_any() {
@@ -112,7 +112,7 @@ pub(crate) fn ask_again() {
     }
 }
 
-/// For who is about to park until `until`: asks again, and says when to come back.
+/// Called by a thread that is about to park until `until`: asks again, and says when to come back.
 #[inline]
 pub(crate) fn come_back(until: Tick) -> Tick {
     if !shared::is_any() {
@@ -128,7 +128,7 @@ thread::local! {
 
 #[cold]
 fn ask() {
-    // Whoever is refused again may set a timer, whose thread is refused, too.
+    // A pool that is refused again may set a timer, whose thread is refused, too.
     if ASKS.try_with(|asks| asks.replace(true)).unwrap_or(true) {
         return;
     }
@@ -224,7 +224,7 @@ mod tests {
         eventually(|| count.load(SeqCst) == 3);
     }
 
-    /// What it was refused for is taken back, and nobody asks any more; the next timer does by itself.
+    /// The timer for which the thread was refused is taken back, so no call asks any more; the next timer does by itself.
     #[test]
     fn a_wish_goes_with_its_work() {
         let bus = bus("refuse-gone");
@@ -239,7 +239,7 @@ mod tests {
         eventually(|| count.load(SeqCst) == 1);
     }
 
-    /// Whoever parks in a wait of ours comes back by time to ask, also if it parked before the refusal.
+    /// A thread parked in a wait of ours comes back by time to ask, also if it parked before the refusal.
     #[test]
     fn a_timeout_comes_though_everybody_was_parked_when_the_watch_was_refused() {
         static LEAVES: AtomicUsize = AtomicUsize::new(0);

@@ -35,7 +35,7 @@ impl Shares {
         (0..BANDS.len()).filter(move |band| occupied & BANDS[*band] != 0 && weights[*band] > 0)
     }
 
-    /// Whose turn it is, taken.
+    /// Takes the turn that [`next`](Shares::next) tells.
     pub(crate) fn turn(&mut self, occupied: u16) -> u16 {
         self.before = self.credit;
         let Some(next) = self.next_band(occupied) else { return occupied };
@@ -51,7 +51,7 @@ impl Shares {
         self.credit = self.before;
     }
 
-    /// Nobody waits, so nobody is owed a turn.
+    /// With nothing left that waits, no band is owed a turn.
     pub(crate) fn forget(&mut self) {
         self.credit = [0; 3];
     }

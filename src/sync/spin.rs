@@ -6,14 +6,14 @@ use crate::sys::thread;
 
 /// About 3 µs of looking. Longer spins pay only on an otherwise empty machine, and cost dearly on a busy one.
 const LOOKS: u32 = 400;
-/// Misses in a row after which one stops, until one time in `RETRY` tries again.
+/// After so many misses in a row a thread stops trying, but for one time in `RETRY`.
 const MISSES: u32 = 8;
 const RETRY: u32 = 64;
 
-/// What others may be given at once where there is a deadline. In nanoseconds.
+/// The longest that another thread may keep the core: with a deadline that is nearer, the waiter does not give way. In nanoseconds.
 const SLICE: Tick = 20_000_000;
 
-/// How often to let others run first, where only one thread can run: whoever is to make it ready may be one of them.
+/// How often the waiter lets other threads run, where only one can run at a time: one of them may be the one that it waits for.
 const YIELDS: u32 = 8;
 
 /// How often in a row something was not worth it.
@@ -44,8 +44,9 @@ impl Misses {
     }
 }
 
-/// Remembers what has been worth it lately. Where only one thread can run it yields instead of spinning; elsewhere before, since whoever
-/// makes it ready may have been put on the same core: spinning would keep that one from it, and parking would have it wake us each time.
+/// Remembers whether yielding and spinning have been worth it lately. Where only one thread can run at a time, the waiter yields instead of
+/// spinning. Elsewhere it yields first, since the thread that it waits for may have been put on this very core: spinning would keep that thread
+/// from running, and parking would have that thread wake this one each time.
 #[derive(Debug)]
 pub(crate) struct Spin {
     looks: Misses,
@@ -57,8 +58,8 @@ impl Spin {
         Spin { looks: Misses::new(), yields: Misses::new() }
     }
 
-    /// True as soon as `ready` is; false when it is time to park. `deadline`: until when; whoever is given the core may keep it for some
-    /// milliseconds.
+    /// True as soon as `ready` is; false when it is time to park. `deadline`: when the waiter must be back; another thread that is given the
+    /// core may keep it for some milliseconds.
     pub(crate) fn until(&self, deadline: Tick, ready: impl Fn() -> bool) -> bool {
         if cfg!(threadbus_shuttle) {
             return false;

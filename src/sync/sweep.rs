@@ -3,7 +3,7 @@
 /// Lists shorter than this are not worth a look.
 const LEAST: usize = 32;
 
-/// Belongs to a list that others' ends leave dead entries in: at most as many as there are live ones, or [`LEAST`].
+/// Belongs to a list whose entries die without leaving it: at most as many dead ones as live ones stay there, or [`LEAST`].
 #[derive(Debug)]
 pub(crate) struct Sweep {
     at: usize,
@@ -16,12 +16,12 @@ impl Default for Sweep {
 }
 
 impl Sweep {
-    /// Before one is added to so many.
+    /// Before an entry is added to a list of this length: is it to be swept first?
     pub(crate) fn is_due(&self, len: usize) -> bool {
         len >= self.at
     }
 
-    /// A look has left so many.
+    /// After a sweep that has left so many.
     pub(crate) fn has_left(&mut self, len: usize) {
         self.at = LEAST.max(2 * len);
     }

@@ -3,22 +3,11 @@
 use crate::event::{Fairness, Priority};
 use crate::rules::Lanes;
 use crate::runtime::job::Job;
+use crate::runtime::lane::Half;
 use std::collections::VecDeque;
 
 /// The level of a job that has no priority of its own.
 pub(super) const NORMAL: u8 = Priority::NORMAL.0;
-
-/// Of which half of its lane a job is. Where both have some, they take turns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Half {
-    /// Loops, and jobs whose turn or permit has come: they hold what others wait for.
-    Granted,
-    Others,
-}
-
-impl Half {
-    pub(super) const BOTH: [Half; 2] = [Half::Granted, Half::Others];
-}
 
 #[derive(Default)]
 pub(super) struct Waiting {

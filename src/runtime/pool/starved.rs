@@ -1,9 +1,10 @@
-//! When every thread stands still and there can be no more: who runs the jobs that are left.
+//! When every thread stands still and there can be no more: which one runs the jobs that are left.
 //!
 //! A worker that waits runs what its wait needs on its own stack, and nothing else. Where no wait needs any, one of them fails.
 
 use crate::event::AnyEvent;
-use crate::runtime::job::{Job, Needs};
+use crate::runtime::job::Job;
+use crate::runtime::needs::Needs;
 use crate::runtime::pool::{Pool, State, Stuck};
 use crate::runtime::worker::{Activity, Worker};
 use crate::sys::planted;

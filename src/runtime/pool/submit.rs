@@ -1,7 +1,7 @@
 //! Handing a job to the pool.
 
 use crate::runtime::job::Job;
-use crate::runtime::jobs::Half;
+use crate::runtime::lane::Half;
 use crate::runtime::pool::Pool;
 use crate::sys::clock;
 use std::sync::Arc;
