@@ -100,9 +100,10 @@ fn lost<T>(result: &HandlerResult<T>, ran: bool) {
     }
 }
 
-/// The bus works on, and nobody is left behind once the losers have returned.
+/// Asserts that the bus becomes idle, that a follow-up gets its value, and that no thread is abandoned once the losers, which stand at the gate,
+/// have returned. Each waits for [`PATIENCE`] at most.
 #[track_caller]
-fn works_on_beside(bus: &EventBus, gate: &Gate) {
+fn works_on_without_losers(bus: &EventBus, gate: &Gate) {
     idle(bus);
     bus.on(|_: &Event<Number>| 7);
     assert_eq!(done(&bus.emit(Number)).result().expect("the follow-up"), 7);
@@ -119,7 +120,7 @@ fn first_001_the_fast_one_of_two_parallel_handlers_wins() {
     let (event, first) = first_of(&bus, Ask);
     assert_eq!(first.expect("a winner").as_deref(), Some("fast handler"));
     assert!(event.is_completed());
-    works_on_beside(&bus, &gate);
+    works_on_without_losers(&bus, &gate);
 }
 
 /// It has started, and ends with its first value all the same.
@@ -141,7 +142,7 @@ fn first_001b_an_event_that_has_started_yields_its_first_value_and_gives_up_the_
     assert_eq!(first.expect("a winner").as_deref(), Some("fast"));
     lost(&done(&event).results()[0], true);
     assert_eq!(log.count("slow_end"), 0);
-    works_on_beside(&bus, &gate);
+    works_on_without_losers(&bus, &gate);
 }
 
 #[test]
@@ -157,7 +158,7 @@ fn first_002_the_loser_is_aborted_and_its_value_counts_for_nothing() {
     lost(&results[0], true);
     assert_eq!((results[1].status, results[1].value.as_deref()), (ResultStatus::Completed, Some("fast result")));
     let ended = results[0].completed_at;
-    works_on_beside(&bus, &gate);
+    works_on_without_losers(&bus, &gate);
     eventually(|| log.count("slow_end") == 1);
     lost(&event.results()[0], true);
     assert_eq!((event.results()[0].completed_at, &event.results()[0].value), (ended, &None));
@@ -173,7 +174,7 @@ fn first_003_serial_handlers_after_the_winner_never_run() {
     idle(&bus);
     assert_eq!(log.entries(), ["first"]);
     lost(&event.results()[1], false);
-    works_on_beside(&bus, &Gate::new());
+    works_on_without_losers(&bus, &Gate::new());
 }
 
 #[test]
@@ -281,7 +282,7 @@ fn first_012_a_loser_with_retries_and_a_timeout() {
     let (_, first) = first_of(&bus, Ask);
     assert_eq!(first.expect("a winner").as_deref(), Some("fast_screenshot_data"));
     assert_eq!(log.entries(), ["fast_screenshot_data"]);
-    works_on_beside(&bus, &gate);
+    works_on_without_losers(&bus, &gate);
 }
 
 #[test]
@@ -387,7 +388,7 @@ fn first_018_what_a_loser_waits_for_ends_with_it() {
         assert!(!gate.is_open());
         lost(&child.results()[0], true);
         lost(&event.results()[0], true);
-        works_on_beside(&bus, &gate);
+        works_on_without_losers(&bus, &gate);
     }
 }
 
@@ -399,7 +400,7 @@ fn first_020_as_an_option_of_the_event() {
     says(&bus, &log, "fast handler");
     let event = done(&bus.emit_with(Ask, EventOptions::new().completion(HandlerCompletion::First)));
     assert_eq!(event.first().expect("a winner").as_deref(), Some("fast handler"));
-    works_on_beside(&bus, &gate);
+    works_on_without_losers(&bus, &gate);
 }
 
 fn first_by_default(name: &str) -> EventBus {
@@ -446,7 +447,7 @@ fn first_023_one_event_races_on_a_serial_bus() {
     lost(&results[2], results[2].started_at.is_some());
     assert!(results[1].error.is_none());
     assert_eq!(event.select().allow_errors().one().expect("a winner").as_deref(), Some("winner"));
-    works_on_beside(&bus, &gate);
+    works_on_without_losers(&bus, &gate);
 }
 
 #[test]
@@ -459,7 +460,7 @@ fn first_024_the_shortcut_races_on_a_bus_that_waits_for_all() {
     assert_eq!(first.expect("a winner").as_deref(), Some("fast"));
     let results = event.results();
     lost(&results[1], results[1].started_at.is_some());
-    works_on_beside(&bus, &gate);
+    works_on_without_losers(&bus, &gate);
     let ended = log.count("slow_end");
     assert_eq!(ended, log.count("slow"), "it ended after the gate was opened, if it ran at all");
     // Without the shortcut the same bus waits for both.
@@ -482,7 +483,7 @@ fn fwd_016_first_of_a_forwarded_event() {
     assert_eq!((log.count("slow"), log.count("fast"), log.count("slow_end")), (1, 1, 0));
     done(&event);
     lost(&event.results()[1], true);
-    works_on_beside(&b, &gate);
+    works_on_without_losers(&b, &gate);
 }
 
 /// The losers of a hundred races are gone afterwards, and so are their permits.
@@ -500,5 +501,5 @@ fn first_025_a_hundred_races_leave_nothing_behind() {
         let event = done(&bus.emit_with(Ask, EventOptions::new().completion(HandlerCompletion::First)));
         assert_eq!(event.first().expect("a winner").as_deref(), Some("won"));
     }
-    works_on_beside(&bus, &Gate::new());
+    works_on_without_losers(&bus, &Gate::new());
 }

@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{Gate, Gauge, Log, PATIENCE, done, eventually, idle, limited, linger, parallel, payload, within};
+use common::{
+    Gate, Gauge, Log, PATIENCE, done, eventually, idle, limited, linger, parallel, payload, stands_with, within,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -30,18 +32,6 @@ fn measured<P: Payload<Output = String>>(bus: &EventBus, options: HandlerOptions
     });
 }
 
-/// A handler that stands at a gate, and a gate that opens when it does.
-fn gated<P: Payload<Output = String>>(bus: &EventBus, options: HandlerOptions) -> (Gate, Gate) {
-    let (gate, started) = (Gate::new(), Gate::new());
-    let (closed, at_it) = (gate.clone(), started.clone());
-    bus.on_with(options, move |_: &Event<P>| {
-        at_it.open();
-        closed.wait();
-        "ok".to_owned()
-    });
-    (gate, started)
-}
-
 #[test]
 fn retry_017_two_of_six_run_at_once() {
     let (bus, gauge) = (parallel("Free"), Gauge::new());
@@ -54,7 +44,7 @@ fn retry_017_two_of_six_run_at_once() {
 #[test]
 fn retry_018_a_place_is_handed_over() {
     let (bus, gauge, limit) = (parallel("Free"), Gauge::new(), Limit::new(1));
-    let (gate, started) = gated::<Other>(&bus, limited(&limit));
+    let (gate, started) = stands_with::<Other>(&bus, limited(&limit), "ok".to_owned());
     measured::<Work>(&bus, limited(&limit), &gauge, 1);
     let first = bus.emit(Other);
     started.wait();
@@ -72,7 +62,7 @@ fn retry_018_a_place_is_handed_over() {
 fn retry_019_strict_fails_when_no_place_comes_free() {
     let bus = parallel("Free");
     let limit = Limit::named("retry_019", 1).acquire_timeout(50 * MS);
-    let (gate, started) = gated::<Other>(&bus, limited(&limit));
+    let (gate, started) = stands_with::<Other>(&bus, limited(&limit), "ok".to_owned());
     bus.on_with(limited(&limit).retry(Retry::attempts(3)), |_: &Event<Work>| "ran".to_owned());
     let first = bus.emit(Other);
     started.wait();
@@ -91,7 +81,7 @@ fn retry_019_strict_fails_when_no_place_comes_free() {
 fn retry_020_lax_runs_without_a_place() {
     let bus = parallel("Free");
     let limit = Limit::new(1).acquire_timeout(50 * MS).lax(true);
-    let (gate, started) = gated::<Other>(&bus, limited(&limit));
+    let (gate, started) = stands_with::<Other>(&bus, limited(&limit), "ok".to_owned());
     let calls = Arc::new(AtomicUsize::new(0));
     let of = Arc::clone(&calls);
     bus.on_with(limited(&limit).retry(Retry::attempts(2)), move |_: &Event<Work>| {
@@ -251,7 +241,7 @@ fn a_name_is_shared_by_buses_of_one_runtime_and_by_no_other() {
     let (one, other) = (Runtime::builder().build().unwrap(), Runtime::builder().build().unwrap());
     let options = |max| limited(&Limit::named("shared", max));
     let (a, b, elsewhere) = (bus_in(&one), bus_in(&one), bus_in(&other));
-    let (gate, started) = gated::<Work>(&a, options(1));
+    let (gate, started) = stands_with::<Work>(&a, options(1), "ok".to_owned());
     let _open = gate.opener();
     // The first maximum stands.
     b.on_with(options(5), |_: &Event<Work>| "b".to_owned());
@@ -276,7 +266,7 @@ fn waiting_for_a_place_occupies_no_thread() {
             .build()
             .unwrap();
         let limit = Limit::new(1);
-        let (gate, started) = gated::<Work>(&bus, limited(&limit));
+        let (gate, started) = stands_with::<Work>(&bus, limited(&limit), "ok".to_owned());
         let _open = gate.opener();
         bus.on(|_: &Event<Other>| "free".to_owned());
         (0..20).for_each(|_| drop(bus.emit(Work)));
@@ -346,7 +336,7 @@ fn whatever_ends_an_invocation_gives_its_place_back() {
     within(2 * PATIENCE, || {
         let bus = parallel("Free");
         let limit = Limit::new(1);
-        let (gate, _) = gated::<Work>(&bus, limited(&limit));
+        let (gate, _) = stands_with::<Work>(&bus, limited(&limit), "ok".to_owned());
         let _open = gate.opener();
         bus.on_with(limited(&limit), |_: &Event<Other>| "free".to_owned());
         let is_free = || bus.emit(Other).result().is_ok_and(|value| value == "free");
@@ -381,7 +371,7 @@ fn a_shutdown_leaves_nobody_in_line() {
         EventBus::builder("Shut").runtime(&runtime).event_concurrency(EventConcurrency::Parallel).build().unwrap();
     let other = EventBus::builder("Goes on").runtime(&runtime).build().unwrap();
     let options = || limited(&Limit::named("shut", 1));
-    let (gate, started) = gated::<Work>(&bus, options());
+    let (gate, started) = stands_with::<Work>(&bus, options(), "ok".to_owned());
     let _open = gate.opener();
     other.on_with(options(), |_: &Event<Other>| "free".to_owned());
     let events: Vec<_> = (0..5).map(|_| bus.emit(Work)).collect();

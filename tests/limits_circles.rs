@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Gate, PATIENCE, done, eventually, idle, limited, lock, payload, within};
+use common::{Gate, PATIENCE, done, eventually, idle, limited, lock, payload, stands_with, within};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use threadbus::{
@@ -55,18 +55,6 @@ impl Stage {
     fn parks<P: Payload>(&self, of: &Event<P>) {
         eventually(|| self.runtime.stats().waiting == 1 || of.results().iter().any(|result| result.error.is_some()));
     }
-}
-
-/// A handler that stands at a gate, and a gate that opens when it does.
-fn gated<P: Payload<Output = String>>(bus: &EventBus, options: HandlerOptions) -> (Gate, Gate) {
-    let (gate, started) = (Gate::new(), Gate::new());
-    let (closed, at_it) = (gate.clone(), started.clone());
-    bus.on_with(options, move |_: &Event<P>| {
-        at_it.open();
-        closed.wait();
-        "gated".to_owned()
-    });
-    (gate, started)
 }
 
 fn is_told(event: &Event<Holder>) {
@@ -122,7 +110,7 @@ fn what_an_event_runs_on_another_bus_does_not_keep_the_turn() {
         // The handler that waits is of the very event that keeps the turn, but on another bus; the place comes free.
         let stage = Stage::new();
         let [bus, another] = ["Serial", "Another"].map(|name| stage.bus(name, EventConcurrency::BusSerial));
-        let (gate, started) = gated::<Other>(&stage.free, limited(&stage.limit));
+        let (gate, started) = stands_with::<Other>(&stage.free, limited(&stage.limit), "gated".to_owned());
         let _open = gate.opener();
         bus.on_with(limited(&stage.limit), |_: &Event<Ahead>| "ahead".to_owned());
         bus.on(|_: &Event<Behind>| "behind".to_owned());
@@ -151,8 +139,8 @@ fn a_line_that_an_event_stands_in_on_another_bus_does_not_keep_the_turn() {
         let stage = Stage::new();
         let [bus, another] = ["Serial", "Another"].map(|name| stage.bus(name, EventConcurrency::BusSerial));
         let before = Limit::new(1);
-        let (first, has_it) = gated::<Other>(&stage.free, limited(&before));
-        let (second, runs) = gated::<Ahead>(&bus, limited(&before));
+        let (first, has_it) = stands_with::<Other>(&stage.free, limited(&before), "gated".to_owned());
+        let (second, runs) = stands_with::<Ahead>(&bus, limited(&before), "gated".to_owned());
         let _open = (first.opener(), second.opener());
         another.on_with(limited(&stage.limit), |_: &Event<Ahead>| "elsewhere".to_owned());
         bus.on(|_: &Event<Behind>| "behind".to_owned());
@@ -178,7 +166,7 @@ fn what_stands_in_line_without_a_turn_keeps_nobody_waiting() {
         // A handler lent it the turn in a wait, and was cancelled.
         let stage = Stage::new();
         let [bus, another] = ["Serial", "Another"].map(|name| stage.bus(name, EventConcurrency::BusSerial));
-        let (busy, is_busy) = gated::<Other>(&bus, HandlerOptions::new());
+        let (busy, is_busy) = stands_with::<Other>(&bus, HandlerOptions::new(), "gated".to_owned());
         let _open = busy.opener();
         bus.on_with(limited(&stage.limit), |_: &Event<Ahead>| "ahead".to_owned());
         bus.on(|_: &Event<Behind>| "behind".to_owned());

@@ -3,15 +3,6 @@
 //! All that a bus's middlewares are told of an event follows from its results and their times ([`expected`]). On manual buses, where one
 //! thread does everything, that is the very list; on threads it is the same calls, in an order that makes sense.
 //! `THREADBUS_SEED=17 THREADBUS_PROGRAMS=1 THREADBUS_SHOW=1 cargo test --test middleware_programs -- --nocapture` shows one.
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    clippy::panic,
-    clippy::print_stdout,
-    missing_docs,
-    reason = "tests"
-)]
 #![cfg(not(threadbus_shuttle))]
 
 mod common;

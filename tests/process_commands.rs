@@ -4,7 +4,9 @@
 mod common;
 mod workers;
 
-use common::{Gate, PATIENCE, done, eventually, open_files, parallel, payload, warnings_naming, within};
+use common::{
+    Gate, PATIENCE, done, eventually, in_a_process_of_its_own, open_files, parallel, payload, warnings_naming, within,
+};
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -284,27 +286,29 @@ fn a_command_is_json_there_and_back() {
 
 #[test]
 fn commands_that_are_through_hold_no_file() {
-    payload!(Many { n: usize } => usize);
-    let bus = bus();
-    bus.on(|many: &Event<Many>| -> Result<usize, threadbus::HandlerError> {
-        let mut most = 0;
-        for _ in 0..many.n {
-            Command::new("true").run()?;
-            most = most.max(open_files());
+    in_a_process_of_its_own("commands_that_are_through_hold_no_file", || {
+        payload!(Many { n: usize } => usize);
+        let bus = bus();
+        bus.on(|many: &Event<Many>| -> Result<usize, threadbus::HandlerError> {
+            let mut most = 0;
+            for _ in 0..many.n {
+                Command::new("true").run()?;
+                most = most.max(open_files());
+            }
+            Ok(most)
+        });
+        let before = open_files();
+        let few = before + 40;
+        for _ in 0..60 {
+            done(&bus.emit(Command::new("true"))).result().expect("it ran");
         }
-        Ok(most)
+        assert!(open_files() < few, "{} files, {before} before, and 60 commands", open_files());
+        let most = done(&bus.emit(Many { n: 60 })).result().expect("they ran");
+        assert!(most < few, "{most} files in a handler that runs 60 commands, {before} before");
+        // Given up in the middle of one: the guard of each before it found its hook gone, and the last one's ran.
+        let event =
+            bus.emit_with(Many { n: usize::MAX }, EventOptions::new().handler_timeout(Duration::from_millis(200)));
+        done(&event);
+        eventually(|| open_files() < few);
     });
-    let before = open_files();
-    // Other tests of this process may run commands of their own at the same time.
-    let few = before + 40;
-    for _ in 0..60 {
-        done(&bus.emit(Command::new("true"))).result().expect("it ran");
-    }
-    assert!(open_files() < few, "{} files, {before} before, and 60 commands", open_files());
-    let most = done(&bus.emit(Many { n: 60 })).result().expect("they ran");
-    assert!(most < few, "{most} files in a handler that runs 60 commands, {before} before");
-    // Given up in the middle of one: the guard of each before it found its hook gone, and the last one's ran.
-    let event = bus.emit_with(Many { n: usize::MAX }, EventOptions::new().handler_timeout(Duration::from_millis(200)));
-    done(&event);
-    eventually(|| open_files() < few);
 }

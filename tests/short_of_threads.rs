@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Gate, Gauge, Log, PATIENCE, clean, done, eventually, idle, linger, ms, payload, within};
+use common::{Gate, Gauge, Log, PATIENCE, clean, done, eventually, idle, linger, ms, payload, within, works_on};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -57,12 +57,10 @@ fn levels(bus: &EventBus, elsewhere: bool) {
     });
 }
 
-fn at_rest(runtime: &Runtime, buses: &[EventBus]) {
+/// Asserts that all buses work on and become idle, and that the runtime's threads leave; each step waits for [`PATIENCE`] at most.
+fn comes_to_rest(runtime: &Runtime, buses: &[EventBus]) {
     for bus in buses {
-        idle(bus);
-        let info = bus.on(|_: &Event<Quick>| {});
-        clean(&bus.emit(Quick));
-        bus.off(&info);
+        works_on(bus);
         idle(bus);
     }
     eventually(|| runtime.stats().threads == 0);
@@ -78,7 +76,7 @@ fn one_thread_runs_nested_waits() {
         levels(bus, false);
         assert_eq!(done(&bus.emit(Level { left: 50 })).result().expect("all the way down"), 50);
     }
-    at_rest(&runtime, &buses);
+    comes_to_rest(&runtime, &buses);
 }
 
 /// A suspended handler does not count as a thread that runs user code, so the next one can run.
@@ -90,7 +88,7 @@ fn one_thread_at_a_time_runs_nested_waits_on_other_workers() {
         levels(bus, true);
         assert_eq!(done(&bus.emit(Level { left: 20 })).result().expect("all the way down"), 20);
     }
-    at_rest(&runtime, &buses);
+    comes_to_rest(&runtime, &buses);
 }
 
 #[test]
@@ -115,7 +113,7 @@ fn one_thread_takes_parallel_handlers_one_after_the_other() {
         }
         assert_eq!(inside.peak(), 1);
     }
-    at_rest(&runtime, &buses);
+    comes_to_rest(&runtime, &buses);
 }
 
 /// Fifty parents at once, each waiting for a child on another bus that must not run on its stack.
@@ -139,7 +137,7 @@ fn one_thread_at_a_time_runs_many_waits_at_once() {
         for parent in &parents {
             assert_eq!(done(parent).result().expect("its child's"), parent.n);
         }
-        at_rest(&runtime, &buses);
+        comes_to_rest(&runtime, &buses);
     }
 }
 
@@ -165,7 +163,7 @@ fn one_thread_and_a_wait_that_gives_up() {
         }
     });
     assert_eq!(done(&bus.emit(Parent { n: 0 })).result().expect("it came back"), 1);
-    at_rest(&runtime, &[bus, other]);
+    comes_to_rest(&runtime, &[bus, other]);
 }
 
 #[test]
@@ -181,7 +179,7 @@ fn one_thread_survives_timeouts_in_a_row() {
         }
     }
     eventually(|| runtime.stats().abandoned == 0);
-    at_rest(&runtime, &buses);
+    comes_to_rest(&runtime, &buses);
 }
 
 /// All threads there may be stand in handlers that were given up. What is emitted then waits, and nothing of it is lost.
@@ -222,7 +220,7 @@ fn at_the_hard_limit_work_waits_for_a_thread_and_is_not_lost() {
         assert_eq!(done(child).result().expect("it ran in the end"), child.n);
     }
     assert_eq!(log.entries(), ["9", "0", "1", "2", "3", "4"]);
-    at_rest(&runtime, &[stuck, bus]);
+    comes_to_rest(&runtime, &[stuck, bus]);
 }
 
 /// The child must not run on the stack of its parent, and there is no other thread: it runs there all the same, or the wait says so.
@@ -255,7 +253,7 @@ fn at_the_hard_limit_a_wait_runs_here_or_says_that_there_is_no_thread() {
             }
             let entries = log.entries();
             assert!(entries.iter().all(|e| e == "ok" || e == "no thread (1)") && entries.len() == 10, "{entries:?}");
-            at_rest(&runtime, &[bus]);
+            comes_to_rest(&runtime, &[bus]);
         }
     }
 }
@@ -276,7 +274,7 @@ fn at_the_hard_limit_all_handlers_of_parallel_waits_end() {
             }
         }
     }
-    at_rest(&runtime, &buses);
+    comes_to_rest(&runtime, &buses);
 }
 
 /// A stack of 64 TiB: the system refuses every thread of the pool.
@@ -432,7 +430,7 @@ fn what_runs_on_top_of_a_wait_does_not_wait_for_the_same() {
     parked.open();
     clean(&done(&work));
     assert_eq!(done(&parent).result().expect("no circle"), 7);
-    at_rest(&runtime, &[outer, inner, top]);
+    comes_to_rest(&runtime, &[outer, inner, top]);
 }
 
 /// At the hard limit, with one thread asleep in a call of ours that holds no place, and one in a wait with a lock in its hand: what wants
@@ -494,7 +492,7 @@ fn at_the_hard_limit_nothing_runs_on_top_of_a_wait_that_does_not_need_it() {
         assert_eq!(done(&parent).result().expect("nobody came between"), 5);
         other.iter().for_each(clean);
         assert_eq!(*table.lock().expect("nobody panics"), 305);
-        at_rest(&runtime, &[app, slow, unrelated]);
+        comes_to_rest(&runtime, &[app, slow, unrelated]);
     }
 }
 
@@ -574,6 +572,6 @@ fn a_wait_on_a_stack_that_is_used_up_is_told_only_if_nobody_can_ever_come() {
         }
         goes_on.open();
         work.iter().for_each(clean);
-        at_rest(&runtime, &[bus, asleep]);
+        comes_to_rest(&runtime, &[bus, asleep]);
     }
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Gate, Gauge, clean, done, eventually, idle, linger, lock, ms, payload, warnings_naming};
+use common::{Gate, Gauge, clean, done, eventually, idle, linger, lock, ms, payload, warnings_naming, works_on_beside};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use threadbus::{
@@ -88,18 +88,6 @@ fn over(event: &Event<Ask>) {
 
 fn words(event: &Event<Ask>) -> Vec<&'static str> {
     event.results().iter().map(word).collect()
-}
-
-/// The bus is idle though a handler still stands, takes the next event, and has its threads back when the gate opens.
-#[track_caller]
-fn works_on_beside(bus: &EventBus, gate: &Gate) {
-    idle(bus);
-    assert!(!gate.is_open(), "nobody opened the gate: the bus did not wait for it");
-    bus.on(|_: &Event<Probe>| {});
-    clean(&bus.emit(Probe));
-    gate.open();
-    eventually(|| bus.runtime().stats().abandoned == 0);
-    clean(&bus.emit(Probe));
 }
 
 #[test]

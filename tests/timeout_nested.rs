@@ -56,8 +56,8 @@ fn tmo_016_a_child_on_another_bus_that_nobody_waits_for() {
     let parent = a.emit(Parent);
     clean(&parent);
     timed_out(&child::<Child>(&parent).results()[0], 50);
-    works_on_beside(&b, &gate);
-    works_on_beside(&a, &Gate::new());
+    works_on_in_time(&b, &gate);
+    works_on_in_time(&a, &Gate::new());
 }
 
 #[test]
@@ -83,8 +83,8 @@ fn tmo_017_a_jump_over_two_global_serial_buses() {
     let children = parent.children();
     timed_out(&children[1].results()[0], 50);
     assert!(children[0].errors().is_empty());
-    works_on_beside(&b, &gate);
-    works_on_beside(&a, &Gate::new());
+    works_on_in_time(&b, &gate);
+    works_on_in_time(&a, &Gate::new());
 }
 
 /// What takes the handler permit while the parent waits, and keeps it until after the parent's timeout.
@@ -189,7 +189,7 @@ fn tmo_019_two_handlers_of_which_one_waits_and_one_overstays() {
             let waiter = &parent.results()[0];
             assert!(waiter.error.is_none(), "{:?}", waiter.error);
             assert_eq!(log.count("child"), 2);
-            works_on_beside(&bus, &gate);
+            works_on_in_time(&bus, &gate);
         }
     }
 }
@@ -215,7 +215,7 @@ fn tmo_020_the_next_event_runs_after_a_parent_that_timed_out_in_a_wait() {
         let child = child::<Child>(&parent);
         over(&child);
         assert_eq!(aborted(&child.results()[0]).kind, CauseKind::HandlerTimeout);
-        works_on_beside(&bus, &gate);
+        works_on_in_time(&bus, &gate);
         eventually(|| log.count("Err(Aborted)") + log.count("Ok(())") == 1);
     }
 }
@@ -243,7 +243,7 @@ fn tmo_023_what_a_timed_out_handler_emitted_is_cancelled_in_the_queue() {
     assert_eq!(cause.after, Some(ms(50)));
     let text = cause.to_string();
     assert_eq!(text, format!("timeout of {} on {parent} after 50ms", info.label()));
-    works_on_beside(&bus, &gate);
+    works_on_in_time(&bus, &gate);
     assert!(log.is_empty());
 }
 
@@ -272,7 +272,7 @@ fn tmo_024_attempts_time_out_one_by_one_until_the_events_cap() {
     assert!(child.is_completed() && log.count("child") == 1);
     let cause = aborted(&child.results()[0]);
     assert_eq!((cause.kind, cause.event), (CauseKind::HandlerTimeout, parent.id()), "the nearest timeout");
-    works_on_beside(&bus, &gate);
+    works_on_in_time(&bus, &gate);
 }
 
 #[test]
@@ -294,7 +294,7 @@ fn tmo_037_the_tail_runs_after_a_parent_that_timed_out() {
     timed_out(&done(&parent).results()[0], 100);
     clean(&tail);
     assert_eq!(log.entries(), ["child", "tail"]);
-    works_on_beside(&bus, &gate);
+    works_on_in_time(&bus, &gate);
 }
 
 #[test]

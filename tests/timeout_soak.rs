@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{clean, done, eventually, idle, ms, payload, within};
+use common::{clean, done, eventually, idle, ms, payload, within, works_on};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -13,7 +13,6 @@ use threadbus::{
 };
 
 payload!(Slow { n: usize });
-payload!(Probe);
 payload!(Ping { depth: usize });
 payload!(Pong { depth: usize });
 
@@ -37,14 +36,14 @@ fn cooperative(event: &Event<Slow>) -> Result<(), WaitError> {
     }
 }
 
+/// Asserts that no thread is abandoned, that all buses work on and become idle, and that the runtime's threads leave; each step waits for
+/// [`PATIENCE`](common::PATIENCE) at most.
 #[track_caller]
-fn at_rest(runtime: &Runtime, buses: &[&EventBus]) {
+fn comes_to_rest(runtime: &Runtime, buses: &[&EventBus]) {
     buses.iter().for_each(|bus| idle(bus));
     eventually(|| runtime.stats().abandoned == 0);
     for bus in buses {
-        let info = bus.on(|_: &Event<Probe>| {});
-        clean(&bus.emit(Probe));
-        bus.off(&info);
+        works_on(bus);
         idle(bus);
         assert!(bus.is_idle() && bus.pending() == 0);
     }
@@ -74,7 +73,7 @@ fn ten_thousand_timeouts_in_a_row_leave_nothing_behind() {
             let events: Vec<_> = (0..100).map(|n| parallel.emit_with(Slow { n }, capped())).collect();
             assert!(events.iter().all(|event| is_timeout(&done(event))));
         }
-        at_rest(&runtime, &[&serial, &parallel]);
+        comes_to_rest(&runtime, &[&serial, &parallel]);
     });
 }
 
@@ -103,7 +102,7 @@ fn a_thousand_timeouts_below_a_wait_leave_nothing_behind() {
                         assert!(below <= 1 && ping.descendants().iter().all(threadbus::AnyEvent::is_completed));
                     }
                 }
-                at_rest(&runtime, &[&bus]);
+                comes_to_rest(&runtime, &[&bus]);
             }
         }
     });
@@ -144,7 +143,7 @@ fn wait_for_each_other(events: EventConcurrency, handlers: HandlerConcurrency, r
         assert!(emitter.join().is_ok(), "not every wait ended well: {events:?} events, {handlers:?} handlers");
     }
     assert!(ran.load(Ordering::SeqCst) >= 2 * rounds);
-    at_rest(&runtime, &[&a, &b]);
+    comes_to_rest(&runtime, &[&a, &b]);
 }
 
 #[test]
@@ -203,6 +202,6 @@ fn two_buses_wait_for_each_other_and_for_themselves() {
         for emitter in emitters {
             emitter.join().expect("every wait ended well");
         }
-        at_rest(&runtime, &[&a, &b]);
+        comes_to_rest(&runtime, &[&a, &b]);
     });
 }

@@ -79,7 +79,7 @@ fn tmo_028_multi_level_cascade() {
     results.iter().map(cancelled).for_each(below_awaited);
 
     assert_eq!(log.entries(), ["awaited 1", "immediate 1", "top after awaited"]);
-    works_on_beside(&bus, &gate);
+    works_on_in_time(&bus, &gate);
     assert!(log.count("queued 1") + log.count("queued 2") + log.count("immediate 2") == 0);
 }
 
@@ -158,7 +158,7 @@ impl ThreeLevels {
         assert!(queued.completed_at().is_some() && sibling.completed_at().is_some());
         let times = |r: &HandlerResult<AnyOutput>| r.started_at.is_some() && r.completed_at.is_some();
         assert!(tree[0].results().iter().all(times));
-        works_on_beside(bus, gate);
+        works_on_in_time(bus, gate);
         assert_eq!((self.log.count("queued_gc"), self.log.count("sibling")), (0, 0));
     }
 }
@@ -221,7 +221,7 @@ fn tmo_030b_a_timeout_at_the_top_of_a_deep_chain() {
         let cause = aborted(&event.results()[0]);
         assert_eq!((cause.kind, cause.event), (CauseKind::HandlerTimeout, top.id()));
     }
-    works_on_beside(&bus, &gate);
+    works_on_in_time(&bus, &gate);
     eventually(|| log.len() == DEPTH - 1);
 }
 
@@ -253,5 +253,5 @@ fn tmo_030c_a_timeout_in_the_middle_of_a_deep_chain() {
             std::cmp::Ordering::Greater => assert_eq!(aborted(&result).event, chain[DEPTH / 2 + 1].id()),
         }
     }
-    works_on_beside(&bus, &gate);
+    works_on_in_time(&bus, &gate);
 }

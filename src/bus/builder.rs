@@ -1,12 +1,12 @@
 //! Settling a bus.
 
 use crate::bus::core::{Alive, BusCore, Doors, EventBus, Parts};
-use crate::bus::deadline::OverdueHandlers;
-use crate::bus::frame;
-use crate::bus::kept::{Manual, Wake};
-use crate::bus::listener::Middlewares;
+use crate::bus::end::deadline::OverdueHandlers;
 use crate::bus::middleware::Middleware;
-use crate::bus::settings::BusOptions;
+use crate::bus::parts::listener::Middlewares;
+use crate::bus::parts::manual::{Manual, Wake};
+use crate::bus::parts::settings::BusOptions;
+use crate::bus::thread::frame;
 use crate::event::{
     BuildError, BusId, BusIdentity, EventConcurrency, Fairness, HandlerCompletion, HandlerConcurrency, HistoryPolicy,
     HomeBus, JsonLimits, OnFull, Retry,

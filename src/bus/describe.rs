@@ -1,7 +1,7 @@
 //! A bus that hangs, in words.
 
 use crate::bus::core::BusCore;
-use crate::bus::limits;
+use crate::bus::permits::limits;
 use crate::sync::{Granted, Token};
 
 impl BusCore {

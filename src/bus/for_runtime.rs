@@ -1,10 +1,10 @@
 //! What a bus is to the threads of its runtime: they run its loop, and a pump thread serves it while it waits.
 
 use crate::bus::core::BusCore;
-use crate::bus::drive::go_on_with_permit;
-use crate::bus::permit::delivery_token;
-use crate::bus::resume::{help, resume};
-use crate::bus::turn::release_delivery;
+use crate::bus::core::permit::delivery_token;
+use crate::bus::permits::delivery::release_delivery;
+use crate::bus::run::drive::go_on_with_permit;
+use crate::bus::run::resume::{help, resume};
 use crate::event::{Delivery, RecordPhase};
 use crate::runtime::{Bus, Claimed, GoOn, Lane, NotHere, Pumped, Serves, Worker};
 use std::sync::Arc;

@@ -2,13 +2,13 @@
 
 use crate::bus::builder::BusBuilder;
 use crate::bus::core::{Doors, EventBus, WeakBus};
-use crate::bus::emit::Entrance;
-use crate::bus::forbid::may_block_or_log;
-use crate::bus::pattern::never_matches;
-use crate::bus::registry::{Answers, WILDCARD};
-use crate::bus::settings::BusOptions;
-use crate::bus::tell;
-use crate::bus::worker_local;
+use crate::bus::emit::emit::Entrance;
+use crate::bus::middleware::tell;
+use crate::bus::parts::pattern::never_matches;
+use crate::bus::parts::registry::{Answers, WILDCARD};
+use crate::bus::parts::settings::BusOptions;
+use crate::bus::read::worker_local;
+use crate::bus::thread::forbid::may_block_or_log;
 use crate::event::{
     AnyEvent, AnyOutput, BusId, BusIdentity, EmitError, Event, EventId, EventOptions, Fresh, Handler, HandlerEntry,
     HandlerError, HandlerId, HandlerInfo, HandlerOptions, IntoAnyOutcome, KnownType, OnFull, Outcome, Payload,

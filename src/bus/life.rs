@@ -1,10 +1,10 @@
 //! The ends of a bus: its last handle goes, and then the bus itself.
 
-use crate::bus::cancel::end_unclaimed;
+use crate::bus::core::letters::drop_gone;
+use crate::bus::core::seldom::tell_gone;
 use crate::bus::core::{Alive, BusCore, Doors, Entry};
-use crate::bus::letters::drop_gone;
-use crate::bus::seldom::tell_gone;
-use crate::bus::worker_local::forget_handlers;
+use crate::bus::end::cancel::end_unclaimed;
+use crate::bus::read::worker_local::forget_handlers;
 use crate::sys::unwind;
 use std::sync::Arc;
 

@@ -3,132 +3,69 @@
 //! Imports `sys`, `sync`, `event`, `rules` and `runtime`. Exports the public types, and to the rooms above it the core of a bus and the
 //! frame of the running handler. How its parts work together: `runtime/README.md`.
 //!
-//! An event's way through the files: `emit` → `run_loop` → `start` → `drive` → `attempt` → `finish`; `ending` where something else ends it;
-//! `straight`, `jump` and `graph` for waits inside handlers.
+//! The folders, from the ground up; a file imports from its own and from earlier ones: `parts` (what a bus is made of), `core` (a bus, and what
+//! it does by itself), `thread` (what a thread carries), `permits`, `middleware`, `end`, `run`, `wait`, `emit`, `manual`, `read`. The files beside
+//! them stand on all of them.
+//!
+//! The way of an event:
+//!
+//! 1. `emit/emit.rs` makes it of a payload, refuses it or lets it in: history, readers and queue in one step. It wakes the bus's loop.
+//! 2. `run/run_loop.rs` takes the next queued event and claims it, with the bus's permits, under one lock.
+//! 3. `run/start.rs` fixes its handlers and starts the first, in that same step.
+//! 4. `run/drive.rs` goes from one handler to the next; `run/driver.rs` puts each on the thread and on the worker's stack.
+//! 5. `run/attempt.rs` calls the user's code and ends the attempt, if that is still its to end.
+//! 6. Where more is needed than the delivery holds, `run/limited.rs` and `run/own_permit.rs` get it, and `run/resume.rs` goes on later.
+//! 7. `end/finish.rs` ends the delivery under the event's lock; what that leaves to do is a value, which `end/duties.rs` carries out.
+//! 8. `end/complete.rs` completes the event, and its parents. Whoever else may end it: `end/cancel.rs`, `end/first.rs`, `end/deadline.rs`.
+//! 9. `wait/jump.rs` waits for it: outside of handlers by parking, inside of one by running what it needs (`wait/child.rs`, the common case).
+//! 10. `read/results.rs` reads what came of it.
 
-mod abandon;
-mod ancestry;
 mod arrive;
-mod ask;
-mod attempt;
 mod builder;
-mod cancel;
-mod claimable;
-mod complete;
-mod content;
 mod core;
-mod counters;
-mod deadline;
-mod deadlock;
 mod describe;
-mod drive;
-mod driver;
-mod duties;
 mod emit;
-mod finish;
-mod first;
+mod end;
 mod for_runtime;
-mod forbid;
-mod forward;
-mod forwards;
-mod frame;
-mod grow_tree;
-mod hand;
 mod handle;
-mod handler_context;
-mod helpers;
-mod history;
-mod idle;
-mod idlers;
-mod in_flight;
-mod jump;
-mod kept;
-mod kind;
-#[cfg(all(feature = "process", unix))]
-mod late_start;
-mod later;
-mod letters;
 mod life;
-mod limited;
-mod limits;
-mod listener;
-mod look;
 mod manual;
 mod middleware;
-mod next_attempt;
-mod observers;
-mod off;
-mod outbox;
-mod outcomes;
-mod own_permit;
-mod park;
-mod parked;
-mod pattern;
-mod permit;
-mod pump;
-mod queue;
-mod recent;
-mod recorder;
-mod redrive;
-mod registry;
-mod rest;
-mod results;
-mod resume;
-mod run_loop;
-mod run_now;
-mod seen;
-mod seen_ids;
-mod seldom;
-mod set_aside;
-mod set_down;
-mod settings;
-mod shown;
+mod parts;
+mod permits;
+mod read;
+mod run;
 mod shutdown;
-mod sits;
-mod standing;
-mod stands;
-mod start;
-mod straight;
-mod submit;
-mod take_back;
-mod tell;
-mod told;
-mod tree;
-mod turn;
-mod upcasters;
-mod verdict;
-mod view;
-mod waiting;
-mod waits_for;
-mod worker_local;
+mod thread;
+mod wait;
 
 pub use self::core::{EventBus, WeakBus};
 pub use builder::BusBuilder;
-pub use forbid::{ForbidBlocking, forbid_blocking};
-pub use handler_context::{CancelGuard, HandlerContext};
 pub use middleware::Middleware;
-pub use results::Select;
-pub use settings::BusOptions;
+pub use parts::settings::BusOptions;
+pub use read::handler_context::{CancelGuard, HandlerContext};
+pub use read::results::Select;
 pub use shutdown::{Shutdown, ShutdownReport};
+pub use thread::forbid::{ForbidBlocking, forbid_blocking};
 #[cfg(all(feature = "process", unix))]
-pub(crate) use sits::at_process;
+pub(crate) use thread::sits::at_process;
 #[cfg(feature = "process")]
-pub(crate) use sits::at_process_that_says;
+pub(crate) use thread::sits::at_process_that_says;
 
+pub(crate) use self::core::letters::{drop_gone, redrive_begins};
 pub(crate) use self::core::{BusCore, Doors};
-pub(crate) use counters::End;
-pub(crate) use forbid::{is_forbidden, may_block, may_block_or_log, waits_for_nobody};
+pub(crate) use emit::redrive::Redriven;
+pub(crate) use parts::counters::End;
+pub(crate) use parts::observers::{Observer, Seen};
+pub(crate) use parts::outbox::Outbox;
+pub(crate) use parts::recent::Judged;
+pub(crate) use parts::tree::{Node, Sign, Tree};
+pub(crate) use parts::upcasters::Upcaster;
+pub(crate) use parts::verdict::is_own;
+pub(crate) use read::event::{age, arrived};
+pub(crate) use read::snapshot::{Look, is_queued, json_limits};
+pub(crate) use thread::forbid::{is_forbidden, may_block, may_block_or_log, waits_for_nobody};
 #[cfg(feature = "process")]
-pub(crate) use frame::unlogged;
-pub(crate) use frame::{Aside, callback, callback_apart, in_callback, local};
-pub(crate) use letters::{drop_gone, redrive_begins};
-pub(crate) use look::{Look, is_queued, json_limits};
-pub(crate) use observers::{Observer, Seen};
-pub(crate) use outbox::Outbox;
-pub(crate) use park::{Parked, Seat};
-pub(crate) use recent::Judged;
-pub(crate) use redrive::Redriven;
-pub(crate) use tree::{Node, Sign, Tree};
-pub(crate) use upcasters::Upcaster;
-pub(crate) use verdict::is_own;
-pub(crate) use view::{age, arrived};
+pub(crate) use thread::frame::unlogged;
+pub(crate) use thread::frame::{Aside, callback, callback_apart, in_callback, local};
+pub(crate) use wait::seat::{Parked, Seat};

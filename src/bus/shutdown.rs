@@ -1,16 +1,16 @@
 //! The end of a bus, and of all buses of a runtime.
 
-use crate::bus::cancel::shut_down_delivery;
+use crate::bus::core::permit::is_queued;
 use crate::bus::core::{BusCore, Doors};
 use crate::bus::core::{EventBus, WeakBus};
-use crate::bus::counters::{End, Until};
-use crate::bus::forbid::may_block_or_log;
-use crate::bus::frame;
-use crate::bus::next_attempt::cut_delays;
-use crate::bus::permit::is_queued;
-use crate::bus::tell;
-use crate::bus::tree::Tree;
-use crate::bus::worker_local;
+use crate::bus::end::cancel::shut_down_delivery;
+use crate::bus::end::next_attempt::cut_delays;
+use crate::bus::middleware::tell;
+use crate::bus::parts::counters::{End, Until};
+use crate::bus::parts::tree::Tree;
+use crate::bus::read::worker_local;
+use crate::bus::thread::forbid::may_block_or_log;
+use crate::bus::thread::frame;
 use crate::event::{AnyEvent, DeliveryPhase};
 #[cfg(threadbus_shuttle)]
 use crate::runtime::PermitKind;
@@ -229,7 +229,7 @@ impl Runtime {
         for worker in self.core.pool.all_workers() {
             for (slot, what) in worker.take_overdue(clock::NEVER - 1).0 {
                 if what == crate::runtime::Overdue::Deadline && slot.running.deadline != clock::NEVER {
-                    crate::bus::deadline::overdue(&worker, &slot, what);
+                    crate::bus::end::deadline::overdue(&worker, &slot, what);
                 }
             }
         }

@@ -53,7 +53,7 @@ struct Pages {
     telling: bool,
     /// Since when, and from which place on, the last notes are ends that one step has brought about.
     step: Option<(Stamp, usize)>,
-    /// Those who wait until everything is told.
+    /// Of the threads that wait until everything is told.
     waiters: Vec<Arc<Bell>>,
 }
 
@@ -196,7 +196,7 @@ impl Journal {
         self.untold.is_nothing()
     }
 
-    /// True if somebody must tell, and nobody is at it.
+    /// True if there is something to tell, and no teller is at it.
     pub(crate) fn waits_for_teller(&self) -> bool {
         self.pages.lock().waits_for_teller()
     }

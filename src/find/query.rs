@@ -117,11 +117,11 @@ impl<'bus, E> Find<'bus, E> {
         self
     }
 
-    /// Only events that `keep` wants. Evaluated on the finding thread, outside of all locks; several filters must all agree. It may
-    /// not block: a wait in it answers `Deadlock`. What takes it long is not cut short by [`future`](Find::future): the events that came in time are looked at.
+    /// Only events that `keep` wants. Evaluated on the finding thread, outside of all locks; several filters must all agree. It may not block: a wait
+    /// in it answers `Deadlock`. What takes it long is not cut short by [`future`](Find::future): the events that came in time are looked at.
     ///
-    /// A panic in it is no match, and the find goes on: another event may be one. The log tells of the first panic at once, as an error, and of how many
-    /// there were when the find ends.
+    /// A panic in it is no match, and the find goes on: another event may be one. The log tells of the first panic at once, as an error, and of how
+    /// many there were when the find ends.
     pub fn filter(mut self, keep: impl Fn(&E) -> bool + 'bus) -> Self {
         self.filters.push(Box::new(keep));
         self

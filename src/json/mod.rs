@@ -1,10 +1,10 @@
 //! Events as JSON: what another process, in another language, writes and reads.
 //!
-//! The way in: text is looked over (`scan`) before it is parsed, parsed JSON is measured (`measure`), then its fields are read (`read`), an
-//! older payload is made one of the current version (`upcast`), and the event is emitted: typed if the bus knows the type, else as a [`Dynamic`],
-//! and as a [`Misfit`] if it does not fit its type and a handler, subscription, forward or find needs none. The way out: `write` for events, `bubus` for those that the Python
-//! package reads (`style` says which), `snapshot` for buses. How a field is spelled is in `spelling`, for both ways. What `measure` and `read`
-//! refuse is not written either: the way out goes through them.
+//! The way in: text is looked over (`scan`) before it is parsed, parsed JSON is measured (`measure`), then its fields are read (`read`), an older
+//! payload is made one of the current version (`upcast`), and the event is emitted: typed if the bus knows the type, else as a [`Dynamic`], and as a
+//! [`Misfit`] if it does not fit its type and a handler, subscription, forward or find needs none. The way out: `write` for events, `bubus` for those
+//! that the Python package reads (`style` says which), `snapshot` for buses. How a field is spelled is in `spelling`, for both ways. What `measure`
+//! and `read` refuse is not written either: the way out goes through them.
 //!
 //! Nothing here runs under a lock, and nothing recurses deeper than `JsonLimits::depth`.
 //!
@@ -42,21 +42,22 @@ impl EventBus {
     /// Status, times and results are dropped, whatever they are: it runs here as new, and its results are those of this bus. What is absent or
     /// `null` is not set, so an event without an id gets one.
     ///
-    /// It is **typed if this bus knows the type**: once a typed handler, subscription, forward or waiting find was registered here for a
-    /// payload of that name, or an event of it was on this bus. Once it has met two types of that name, none of them is meant: the event is refused. Else it is
-    /// *dynamic*: by-name and wildcard handlers get it, [`payload_json`](AnyEvent::payload_json) has its payload, and what its handlers
-    /// return is JSON. [Upcasters](EventBus::upcast) make older payloads those of today first.
+    /// It is **typed if this bus knows the type**: once a typed handler, subscription, forward or waiting find was registered here for a payload of
+    /// that name, or an event of it was on this bus. Once it has met two types of that name, none of them is meant: the event is refused. Else it is
+    /// *dynamic*: by-name and wildcard handlers get it, [`payload_json`](AnyEvent::payload_json) has its payload, and what its handlers return is
+    /// JSON. [Upcasters](EventBus::upcast) make older payloads those of today first.
     ///
-    /// A payload that **does not fit its type** is an error, unless a wildcard or by-name handler, subscription, forward or waiting find takes such an
-    /// event whatever its payload is. Then it is dynamic, though with its type's options: those get it, and the typed handlers are not called but fail
-    /// with [`HandlerFailure::WrongType`](crate::HandlerFailure::WrongType), which says what the error would have said.
+    /// A payload that **does not fit its type** is an error, unless a wildcard or by-name handler, subscription, forward or waiting find takes such
+    /// an event whatever its payload is. Then it is dynamic, though with its type's options: those get it, and the typed handlers are not called but
+    /// fail with [`HandlerFailure::WrongType`](crate::HandlerFailure::WrongType), which says what the error would have said.
     ///
-    /// An **id this bus has seen** is not run again, whoever gave it: the answer is the event that has it, or, if that has left the history, one
-    /// that is refused with [`EmitError::DuplicateId`](crate::EmitError::DuplicateId). The ids that a bus gives it knows for as long as it is there; of
-    /// those that were given elsewhere, and came as JSON, by [`forward`](EventBus::forward) or were [set](crate::EventOptions::id), it remembers the last
-    /// 65,536, and those in the history. Seen is what was taken, also if it was dropped or cancelled then; what was refused may come again (of ids of the bus's own, the last 65,536). A bus
-    /// that is made anew has seen nothing. While the first event is in the history, one of its id with another type or payload is an
-    /// error; null is the same as absent there, 2 as 2.0, and payloads of different versions are not compared.
+    /// An **id this bus has seen** is not run again, whichever process gave it: the answer is the event that has it, or, if that has left the
+    /// history, one that is refused with [`EmitError::DuplicateId`](crate::EmitError::DuplicateId). The ids that a bus gives it knows for as long as
+    /// it is there; of those that were given elsewhere, and came as JSON, by [`forward`](EventBus::forward) or were [set](crate::EventOptions::id),
+    /// it remembers the last 65,536, and those in the history. Seen is what was taken, also if it was dropped or cancelled then; what was refused may
+    /// come again (of ids of the bus's own, the last 65,536). A bus that is made anew has seen nothing. While the first event is in the history, one
+    /// of its id with another type or payload is an error; null is the same as absent there, 2 as 2.0, and payloads of different versions are not
+    /// compared.
     ///
     /// Inside a handler it is a child of that handler's event if it brings no parent id; a parent that the history has is linked as such and
     /// waits for it.
@@ -100,8 +101,8 @@ impl EventBus {
     ///   [`PathTooLong`](JsonError::PathTooLong), beyond the bus's [limits](crate::JsonLimits);
     /// - [`JsonError::OtherContent`], if the history has an event of this id with another type or payload;
     /// - [`JsonError::NoCodec`], if the bus knows the type, and that has none;
-    /// - [`JsonError::Upcast`], if an upcaster failed, and [`JsonError::Serde`], if the payload does not fit its type: the text names type, field and index. Both only if
-    ///   nobody takes the event whatever its payload is.
+    /// - [`JsonError::Upcast`], if an upcaster failed, and [`JsonError::Serde`], if the payload does not fit its type: the text names type, field and
+    ///   index. Both only if no handler, subscription, forward or find takes the event whatever its payload is.
     ///
     /// After an error nothing of the event is left.
     pub fn emit_json(&self, event: &Json) -> Result<AnyEvent, JsonError> {
@@ -194,9 +195,9 @@ impl EventBus {
 
     /// A snapshot for people and tools: options, handlers, history, queue.
     ///
-    /// `event_history` has what [`history`](EventBus::history) has, by id; `pending_event_queue` the ids of those that have not
-    /// started. An event that [`to_json`](Event::to_json) refuses is there with the reason in `json_error`, and without its payload if that cannot be JSON;
-    /// so is a result. It is not one moment: each event is looked at for itself.
+    /// `event_history` has what [`history`](EventBus::history) has, by id; `pending_event_queue` the ids of those that have not started. An event
+    /// that [`to_json`](Event::to_json) refuses is there with the reason in `json_error`, and without its payload if that cannot be JSON; so is a
+    /// result. It is not one moment: each event is looked at for itself.
     ///
     /// ```
     /// use threadbus::{Event, EventBus, Payload};
@@ -243,8 +244,8 @@ impl AnyEvent {
     /// Options are the event's own and its type's; what is unset there is `null`, whatever bus and handlers say. An event that came as
     /// JSON has the payload that was written, with all its fields.
     ///
-    /// What is written is read: what [`emit_json`](EventBus::emit_json) would refuse is refused here, by the same error. Inside the process a name may be any
-    /// text and a timeout `Duration::MAX`; in JSON they may not.
+    /// What is written is read: what [`emit_json`](EventBus::emit_json) would refuse is refused here, by the same error. Inside the process a name
+    /// may be any text and a timeout `Duration::MAX`; in JSON they may not.
     ///
     /// ```
     /// use serde::{Deserialize, Serialize};
@@ -267,7 +268,8 @@ impl AnyEvent {
     ///   `struct Ping {}` as an object, but `struct Ping;` as `null`, and `struct Metres(f64)` as a number;
     /// - [`JsonError::ReservedField`], if a field of the payload begins with `event_` or `model_`;
     /// - [`JsonError::Serde`], if payload or output do not serialize: the text names type, field and index;
-    /// - what [`emit_json`](EventBus::emit_json) says of such an event, by the [limits](crate::JsonLimits) of its bus, or the default ones where those are larger.
+    /// - what [`emit_json`](EventBus::emit_json) says of such an event, by the [limits](crate::JsonLimits) of its bus, or the default ones where
+    ///   those are larger.
     pub fn to_json(&self) -> Result<Json, JsonError> {
         self.to_json_with(JsonStyle::new())
     }

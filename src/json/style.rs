@@ -1,6 +1,6 @@
-//! For whom an event is written.
+//! For which reader an event is written.
 
-/// For whom an event is written as JSON by [`to_json_with`](crate::Event::to_json_with). Default: for this crate, as
+/// For which reader an event is written as JSON by [`to_json_with`](crate::Event::to_json_with). Default: for this crate, as
 /// [`to_json`](crate::Event::to_json) does.
 ///
 /// What any style writes, [`emit_json`](crate::EventBus::emit_json) reads.

@@ -1,6 +1,6 @@
 //! What happened, as a tree in text: events, the handlers that ran, and what those emitted, each with status, time and result.
 //!
-//! The tree is taken in `bus/tree.rs`, since a bus that shuts down leaves its last one behind. Here it is drawn (`draw`): by a list and not by
+//! The tree is taken in `bus/parts/tree.rs`, since a bus that shuts down leaves its last one behind. Here it is drawn (`draw`): by a list and not by
 //! recursion, since a chain of events may be ten thousand deep.
 //!
 //! Imports `sys`, `event` and `bus`. Exports [`TreeStyle`], and hangs `log_tree` and `log_tree_with` on [`EventBus`] and on both event

@@ -14,9 +14,9 @@ impl BusMetrics {
     /// Sets the counters and gauges `threadbus_…` of the recorder that the program has installed for the `metrics` crate; each has the
     /// label `bus`. Call it now and then, or from a recorder's own schedule.
     ///
-    /// Counters are named after the fields and end in `_total`. Gauges are `threadbus_queued` (with the label `band`: `high`,
-    /// `normal`, `low`), `threadbus_in_flight`, `threadbus_waiting`, `threadbus_utilization`, `threadbus_dead_letters`, and, in seconds and with the label
-    /// `quantile` (`0.5`, `0.95`, `0.99`, `1`), `threadbus_queue_time_seconds` and `threadbus_handler_time_seconds`.
+    /// Counters are named after the fields and end in `_total`. Gauges are `threadbus_queued` (with the label `band`: `high`, `normal`, `low`),
+    /// `threadbus_in_flight`, `threadbus_waiting`, `threadbus_utilization`, `threadbus_dead_letters`, and, in seconds and with the label `quantile`
+    /// (`0.5`, `0.95`, `0.99`, `1`), `threadbus_queue_time_seconds` and `threadbus_handler_time_seconds`.
     ///
     /// **Buses of one name are one series**: its counters are the sums over all that were published under the name, those that are gone
     /// included, and only grow, whichever is published when. Gauges are those of the bus that was published last: where several at a time

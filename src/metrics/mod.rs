@@ -71,8 +71,8 @@ pub struct BusMetrics {
     pub queued_by_band: [usize; 3],
     /// How many are started and have handlers that have not ended. Children do not count.
     pub in_flight: usize,
-    /// How many of `in_flight` have no handler that runs: they are in line for a place under a [`Limit`](crate::Limit), for a worker process or for the permit of a
-    /// serial handler, or between two attempts. They count against the queue's capacity, like what is queued.
+    /// How many of `in_flight` have no handler that runs: they are in line for a place under a [`Limit`](crate::Limit), for a worker process or for
+    /// the permit of a serial handler, or between two attempts. They count against the queue's capacity, like what is queued.
     pub waiting: usize,
     /// How full the queue is: `queued` and `waiting` as a part of its capacity; 0 if that is not bounded.
     pub utilization: f64,

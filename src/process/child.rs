@@ -17,12 +17,12 @@ const LOOK: Duration = Duration::from_millis(10);
 /// How many bytes are read at once.
 pub(crate) const CHUNK: usize = 64 * 1024;
 
-/// To whom a child's signals go.
+/// Which processes a child's signals go to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target {
-    /// All of this group.
+    /// All processes of this group.
     Group(Pid),
-    /// The child and nobody else.
+    /// The child alone.
     Alone,
 }
 

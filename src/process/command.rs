@@ -12,10 +12,10 @@ use std::time::Duration;
 
 /// A program to run, as a payload; [`run_command`](super::run_command) is its handler.
 ///
-/// No shell is involved: the program gets its arguments as they are. (A script that does not say what runs it is run by `/bin/sh`.) It runs in a session and a process group of its own, which is ended as
-/// a whole when the handler times out or is cancelled (terminated, and killed after [`kill_grace`](Command::kill_grace)), when this process
-/// ends, however it ends, and when the program itself has ended and has left something behind in its group. Only a process that leaves the
-/// group, as daemons do, escapes.
+/// No shell is involved: the program gets its arguments as they are. (A script that does not say what runs it is run by `/bin/sh`.) It runs in a
+/// session and a process group of its own, which is ended as a whole when the handler times out or is cancelled (terminated, and killed after
+/// [`kill_grace`](Command::kill_grace)), when this process ends, however it ends, and when the program itself has ended and has left something behind
+/// in its group. Only a process that leaves the group, as daemons do, escapes.
 ///
 /// A session of its own has no terminal: a program that asks there, as `ssh` and `sudo` do, gets an error at once instead of standing still
 /// until its timeout. With [`Input::Inherit`] it has this process's.

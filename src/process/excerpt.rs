@@ -6,14 +6,14 @@ use std::fmt;
 /// How many bytes of each stream a failure shows.
 pub(crate) const SHOWN: usize = 4 * 1024;
 
-/// Writes `, which wrote "…"`, with the end of each stream; nothing if the command wrote nothing. `who` is what comes first: `, which`.
+/// Writes `, which wrote "…"`, with the end of each stream; nothing if the command wrote nothing. `first` is what comes before that: `, which`.
 pub(crate) fn show(
     f: &mut fmt::Formatter<'_>,
-    who: &str,
+    first: &str,
     (stdout, lost): (&[u8], u64),
     (stderr, lost_errors): (&[u8], u64),
 ) -> fmt::Result {
-    let mut and = who;
+    let mut and = first;
     for (bytes, lost, what) in [(stdout, lost, "wrote"), (stderr, lost_errors, "wrote to its error output")] {
         if bytes.is_empty() {
             continue;

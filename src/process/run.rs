@@ -84,7 +84,8 @@ fn is_in_foreground() -> bool {
     terminal.is_ok_and(|terminal| rustix::termios::tcgetpgrp(terminal) == Ok(rustix::process::getpgrp()))
 }
 
-/// A program that somebody has just written may be open for a moment in a process that another thread is starting.
+/// Starts the command, and tries again for about half a second where its program is open for writing: a program that was just written may be open
+/// for a moment in a process that another thread is starting.
 fn start(
     command: &Command,
     theirs: &Theirs,

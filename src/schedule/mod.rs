@@ -1,6 +1,6 @@
 //! Emitting later, and again and again.
 //!
-//! How it works is told in `bus/outbox.rs`. Imports `sys`, `event` and `bus`. Exports [`Scheduled`], and hangs [`EventBus::emit_after`] and
+//! How it works is told in `bus/parts/outbox.rs`. Imports `sys`, `event` and `bus`. Exports [`Scheduled`], and hangs [`EventBus::emit_after`] and
 //! [`EventBus::emit_every`] on the bus from above.
 
 use crate::bus::{BusCore, EventBus, Outbox, callback};

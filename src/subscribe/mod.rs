@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 impl EventBus {
     /// Sees every event with payload `P` that this bus takes from now on, without handling it: emitted ones and forwarded ones, in
-    /// the order of the bus. Nobody waits for a subscription, and an unread one grows without bound.
+    /// the order of the bus. No event waits for a subscription, and an unread one grows without bound.
     ///
     /// On a bus that is shut down it is closed from the start; the log says so.
     ///
@@ -45,7 +45,7 @@ impl EventBus {
     ///
     /// **Blocking**: with [`OnLag::Block`] every `emit` and `forward` of such an event waits for room, outside of handlers and before
     /// the event is visible to anybody; a closed or dropped subscription lets it go on. So a reader must not emit such events on its
-    /// own thread, and nobody else may wait for that thread while emitting. Inside handlers and callbacks nothing waits: there the
+    /// own thread, and no other thread may wait for that thread while emitting. Inside handlers and callbacks nothing waits: there the
     /// backlog grows.
     ///
     /// ```

@@ -326,7 +326,7 @@ pub struct SubscriptionCloser {
 }
 
 impl SubscriptionCloser {
-    /// Closes the subscription: it gets nothing more. What is there may still be read; whoever blocks in it when it is empty returns
+    /// Closes the subscription: it gets nothing more. What is there may still be read; a thread that blocks in it when it is empty returns
     /// [`RecvError::Closed`], and emitters that wait for its room go on. Idempotent, never blocks.
     pub fn close(&self) {
         close(&self.backlog, &self.bus);

@@ -21,7 +21,7 @@
 //! assert_eq!(ran.emitted_as::<Price>()[0].item, "tea");
 //! assert_eq!(ran.emitted.len(), 2);
 //!
-//! // Nobody says what tea costs: the handler fails, and the test sees why.
+//! // No answer says what tea costs: the handler fails, and the test sees why.
 //! let ran = testing::run(order, Order { item: "tea" });
 //! assert!(ran.outcome.is_err_and(|error| error.to_string().contains("no handler is registered for Price")));
 //! ```
@@ -30,8 +30,8 @@
 //! bus: what it does depends on what is emitted, and on nothing else.
 //!
 //! So no other thread emits on it: where the handler would wait for that without limit, by [`Subscription::recv`](crate::Subscription::recv) or
-//! [`Find::future_forever`](crate::Find::future_forever), it gets at once what it would get at the end of its bus (`Closed`, `None`), and the log says
-//! where. With a time limit it waits for that, so a handler that is fed by threads of its own can be tested as well.
+//! [`Find::future_forever`](crate::Find::future_forever), it gets at once what it would get at the end of its bus (`Closed`, `None`), and the log
+//! says where. With a time limit it waits for that, so a handler that is fed by threads of its own can be tested as well.
 //!
 //! This room is an edge: it uses nothing but the public surface, and one private setting of the builder, which says that no other thread has
 //! to do with the bus.

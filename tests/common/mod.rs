@@ -9,11 +9,12 @@
 //! | [`within`] | that a closure returns, on a thread of its own | what it is given |
 //! | [`Gate::wait`] | that the gate is opened | [`PATIENCE`] |
 //! | [`works_on`] | that the bus becomes idle, and a new handler runs on it and does not fail | twice [`PATIENCE`] |
+//! | [`works_on_beside`] | that it does so beside handlers that stand at a gate, and when they have returned | five times [`PATIENCE`] |
 //! | [`in_order`], [`Log::position`] | that entries are in a log, and in which order | nothing |
 //! | [`linger`] | nothing: lets other threads run, so that what must not happen has the chance to | 2 ms |
 //! | [`in_a_process_of_its_own`] | that the test passes in a process without other tests | three times [`PATIENCE`] |
 //!
-//! [`stands`], [`logs`] and [`logs_around`] register handlers. [`parallel`], [`limited`], [`capped`] and [`ms`] are shorter words for options, and
+//! [`stands`], [`stands_with`], [`logs`] and [`logs_around`] register handlers. [`parallel`], [`limited`], [`capped`] and [`ms`] are shorter words for options, and
 //! [`payload!`] for types of events.
 #![allow(dead_code, unused_macros, unused_imports, reason = "every test file uses its own part of this module")]
 
@@ -23,7 +24,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use threadbus::{
-    AnyEvent, Batch, Event, EventBus, EventConcurrency, EventOptions, HandlerConcurrency, HandlerContext,
+    AnyEvent, Batch, Event, EventBus, EventConcurrency, EventOptions, HandlerConcurrency, HandlerContext, HandlerError,
     HandlerOptions, Limit, Payload, Progress, WaitError,
 };
 
@@ -285,13 +286,22 @@ pub fn logs_around<P: Payload<Output = ()>>(
     });
 }
 
-/// Registers a handler that stands at a gate. The first gate lets it go on, for it and for all events to come; the second opens when it has begun.
+/// Registers a handler that stands at a gate. The first gate lets it go on, for this event and all to come; the second opens when it has begun.
 pub fn stands<P: Payload<Output = ()>>(bus: &EventBus) -> (Gate, Gate) {
+    stands_with::<P>(bus, HandlerOptions::new(), ())
+}
+
+/// As [`stands`], with options, and a value that the handler returns.
+pub fn stands_with<P: Payload>(bus: &EventBus, options: HandlerOptions, value: P::Output) -> (Gate, Gate)
+where
+    P::Output: Clone + Sync,
+{
     let (gate, started) = (Gate::new(), Gate::new());
     let (closed, begins) = (gate.clone(), started.clone());
-    bus.on(move |_: &Event<P>| {
+    bus.on_with(options, move |_: &Event<P>| -> Result<P::Output, HandlerError> {
         begins.open();
         closed.wait();
+        Ok(value.clone())
     });
     (gate, started)
 }
@@ -299,11 +309,23 @@ pub fn stands<P: Payload<Output = ()>>(bus: &EventBus) -> (Gate, Gate) {
 /// Asserts that the bus becomes idle, and that a new handler runs on it and does not fail; waits for twice [`PATIENCE`] at most.
 #[track_caller]
 pub fn works_on(bus: &EventBus) {
-    payload!(Probe);
+    payload!(FollowUp);
     idle(bus);
-    let info = bus.on(|_: &Event<Probe>| {});
-    clean(&bus.emit(Probe));
+    let info = bus.on(|_: &Event<FollowUp>| {});
+    clean(&bus.emit(FollowUp));
     bus.off(&info);
+}
+
+/// Asserts that the bus becomes idle and works on though the gate is closed, and again when it is opened, and that no thread is abandoned then;
+/// each step waits for [`PATIENCE`] at most. Opens the gate.
+#[track_caller]
+pub fn works_on_beside(bus: &EventBus, gate: &Gate) {
+    idle(bus);
+    assert!(!gate.is_open(), "nobody opened the gate: the bus did not wait for it");
+    works_on(bus);
+    gate.open();
+    eventually(|| bus.runtime().stats().abandoned == 0);
+    works_on(bus);
 }
 
 /// A bus that runs as many events and handlers at once as it can.

@@ -100,7 +100,7 @@ pub fn child<P: Payload>(of: impl AsRef<AnyEvent>) -> Event<P> {
 /// Asserts that the bus becomes idle though handlers still stand at the gate, that a follow-up runs within a second, before and after the gate is
 /// opened, and that no thread is abandoned in the end. Each step waits for [`PATIENCE`](crate::common::PATIENCE) at most.
 #[track_caller]
-pub fn works_on_beside(bus: &EventBus, gate: &Gate) {
+pub fn works_on_in_time(bus: &EventBus, gate: &Gate) {
     idle(bus);
     assert!(!gate.is_open(), "nobody opened the gate: nothing waited for it");
     follow_up(bus);

@@ -117,7 +117,8 @@ impl Files<'_> {
             return Some(absolute.clone());
         }
         let below = [module, &path.segments[..1]].concat();
-        self.by_module.contains_key(&below).then(|| [module, &path.segments].concat())
+        // A lone name is a variable or a field.
+        (path.segments.len() > 1 && self.by_module.contains_key(&below)).then(|| [module, &path.segments].concat())
     }
 
     /// The file in which it is defined. `hops`: so many re-exports lead here.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// What a handler's thread and the hook that gives its request up share.
 #[derive(Debug)]
 pub(crate) struct Claim {
-    /// Whether the log over here has anything of this request.
+    /// Whether the pool's log has anything of this request.
     pub(super) logged: Logged,
     pub(super) given_up: AtomicBool,
     /// The worker that is at the request, and the request's number.

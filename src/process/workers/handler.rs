@@ -18,19 +18,19 @@ impl EventBus {
     /// Registers a handler for events whose payload is a `P`: the one that [`serve`](crate::process::serve) has for `P` in a worker process
     /// of the pool.
     ///
-    /// Payload and output travel by serde, so `P` has a [`codec`](Payload::codec); in bytes that bring back what was there, whatever shape it has: not as
-    /// JSON. What runs over there sees the
-    /// event with its id, parent's id, correlation id, label, creation time, path and priority, on a bus of its own: what it emits stays there,
-    /// and is waited for there (but for what is detached, which ends with it); [`context`](crate::context) does not travel, and
-    /// [`attempt`](HandlerContext::attempt) is always 1.
+    /// Payload and output travel by serde, so `P` has a [`codec`](Payload::codec); in bytes that bring back what was there, whatever shape it has:
+    /// not as JSON. What runs in the worker sees the event with its id, parent's id, correlation id, label, creation time, path and priority, on a
+    /// bus of its own: what it emits stays there, and is waited for there (but for what is detached, which ends with it); [`context`](crate::context)
+    /// does not travel, and [`attempt`](HandlerContext::attempt) is always 1.
     ///
-    /// **Its time** runs from when the handler begins over there. Until then an attempt may take its timeout and the pool's
-    /// [`start_timeout`](crate::process::PoolBuilder::start_timeout) together, for a worker may have to be started. The event's own timeout does not wait for a
-    /// start, nor does the deadline of who waits for it in a handler.
+    /// **Its time** runs from when the handler begins in the worker. Until then an attempt may take its timeout and the pool's
+    /// [`start_timeout`](crate::process::PoolBuilder::start_timeout) together, for a worker may have to be started. The event's own timeout does not
+    /// wait for a start, nor does the deadline of a handler that waits for the event.
     ///
-    /// What cannot be sent or understood (no codec, larger than `max_frame`, nested deeper than 4,000 levels, no handler over there, two types of one name)
-    /// fails for good, as [`HandlerFailure::Worker`]: no retry would find it otherwise, and no worker is harmed. A type whose serialization and deserialization do not fit each
-    /// other is of that kind; so are 128-bit integers in types that serde buffers (flattened, untagged, internally tagged), which it does not support.
+    /// What cannot be sent or understood (no codec, larger than `max_frame`, nested deeper than 4,000 levels, no handler in the worker, two types of
+    /// one name) fails for good, as [`HandlerFailure::Worker`]: no retry would find it otherwise, and no worker is harmed. A type whose serialization
+    /// and deserialization do not fit each other is of that kind; so are 128-bit integers in types that serde buffers (flattened, untagged,
+    /// internally tagged), which it does not support.
     ///
     /// As many invocations run at once as the bus's modes allow and the pool has processes (a [`Limit`](crate::Limit) of the pool's, unless
     /// the options have one): by default a bus runs one handler after the other, so give it

@@ -64,8 +64,8 @@ impl Worker {
     /// Sets the handler for events whose payload is a `P`: anything that [`EventBus::on`] takes. A second one for the same type takes the first
     /// one's place.
     ///
-    /// A pool asks for a type by its [`event_type`](Payload::event_type). Of two types with one name, the one is asked that has the same path in Rust as
-    /// the pool's; where there is none, the request is refused.
+    /// A pool asks for a type by its [`event_type`](Payload::event_type). Of two types with one name, the one is asked that has the same path in Rust
+    /// as the pool's; where there is none, the request is refused.
     pub fn on<P: Payload, M>(&mut self, handler: impl Handler<P, M>) -> &mut Self {
         let handler = Arc::new(handler);
         let install = move |bus: &EventBus, permanent: Option<Arc<AtomicBool>>| {

@@ -23,7 +23,7 @@ pub(crate) enum Reply {
     },
     /// The worker ended before it answered: why, and how far the request had come.
     Gone { why: String, stage: Stage },
-    /// The request was given up: nobody waits for an answer.
+    /// The request was given up: no answer is wanted.
     GivenUp,
 }
 
@@ -38,7 +38,7 @@ pub(crate) enum Stage {
     Started,
 }
 
-/// Whether the log over here has what is said about a request, and what its worker logs and prints meanwhile.
+/// Whether the log of the pool's process has what is said about a request, and what its worker logs and prints meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Logged {
     Yes,

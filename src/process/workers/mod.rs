@@ -13,7 +13,7 @@
 //!   and never used again.
 //! - Locks: the pool's `State`, then a link's `State`; a claim's by itself. None is held while a thread waits for a worker or writes a
 //!   frame; the bell, which never blocks, may be rung under the pool's.
-//! - A worker that is gone before its handler began has harmed nobody: its request goes to another worker (`Slots::call` says how often).
+//! - A worker that is gone before its handler began has changed nothing: its request goes to another worker (`Slots::call` says how often).
 
 mod call;
 mod claim;

@@ -28,16 +28,17 @@ use std::time::Duration;
 /// | payload or output cannot be sent, or are larger than `max_frame` | `Worker`, permanent, which names type and field | lives on |
 /// | the handler times out, its event is cancelled | as with any handler | is terminated, and killed after `kill_grace` |
 ///
-/// All of it at once, and what is not permanent is retried like any other failure. One that was idle and died costs nothing: another is started. The end of a worker
-/// is the end of its process group, so of what it had started and left there. While it is being ended it counts against `max_processes`.
+/// All of it at once, and what is not permanent is retried like any other failure. One that was idle and died costs nothing: another is started. The
+/// end of a worker is the end of its process group, so of what it had started and left there. While it is being ended it counts against
+/// `max_processes`.
 ///
 /// Nothing of it outlives its purpose: idle workers end when the last handler that uses the pool is gone (`off`, `shutdown` of the bus),
 /// all of them when the pool's last clone is dropped too, or with [`shutdown`](ProcessPool::shutdown); and when this process dies, by
-/// whatever, each sees the end of its socket and ends. What a worker prints and logs is in the log over here: records under their own
+/// whatever, each sees the end of its socket and ends. What a worker prints and logs is in this process's log: records under their own
 /// target, lines of its output as `info` and of its error output (so panics) as `warn`, target `threadbus::worker`.
 ///
-/// `SIGTERM` from somebody else lets a worker finish its event, and then it ends; from the pool, which tells it first that nobody waits for that event any more, it ends at
-/// once.
+/// On a `SIGTERM` from another process a worker finishes its event, and then it ends. On one from the pool, which tells it first that the event is
+/// given up, it ends at once.
 ///
 /// Each live worker costs a thread of 512 KiB of stack, mostly untouched, and six file descriptors.
 ///
@@ -136,8 +137,8 @@ impl PoolBuilder {
     /// Sets how long a worker may take from its start until it serves. One that takes longer is ended, and the event that waits for it fails with
     /// [`HandlerFailure::WorkerStart`](crate::HandlerFailure::WorkerStart). More than 0; default 10 s.
     ///
-    /// A handler's own timeout does not run before its handler begins in the worker, so a slow start costs no attempt. Until then an attempt may take its timeout and
-    /// this together.
+    /// A handler's own timeout does not run before its handler begins in the worker, so a slow start costs no attempt. Until then an attempt may take
+    /// its timeout and this together.
     pub fn start_timeout(mut self, after: Duration) -> Self {
         self.config.start_timeout = after;
         self

@@ -133,7 +133,7 @@ fn read(mut socket: UnixStream, max_frame: usize, inbox: &Inbox) {
         }
         loop {
             match frames.next() {
-                // The pool says that the request is given up: nobody waits for its answer, so the process ends at once.
+                // The pool says that the request is given up: no answer is wanted, so the process ends at once.
                 Ok(Some((_, body))) if body.is_empty() => {
                     let _ = signal_hook::low_level::emulate_default_handler(SIGTERM);
                 }
@@ -145,7 +145,7 @@ fn read(mut socket: UnixStream, max_frame: usize, inbox: &Inbox) {
         }
     }
     if !inbox.close() {
-        // The pool is gone, so nobody waits for the handler. With the whole group, if this process leads it.
+        // The pool is gone, so no answer is wanted: this process ends, with its whole group if it leads it.
         let _ = if rustix::process::getpgrp() == rustix::process::getpid() {
             rustix::process::kill_current_process_group(Signal::KILL)
         } else {

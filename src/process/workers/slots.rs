@@ -56,11 +56,11 @@ pub struct PoolStats {
 
 /// Where a request may go.
 pub(super) enum Found {
-    /// To this worker, which nobody else gets.
+    /// To this worker, which no other request gets.
     Idle(Arc<Link>),
     /// To a new worker, whose place is taken: the caller starts it.
     Room,
-    /// Nowhere: nobody waits for it any more.
+    /// Nowhere: the request is given up.
     GivenUp,
 }
 

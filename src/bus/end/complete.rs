@@ -1,0 +1,45 @@
+//! An event is complete, and with it perhaps its parent.
+
+use crate::bus::core::BusCore;
+use crate::bus::middleware::tell;
+use crate::bus::thread::frame;
+use crate::event::{AnyEvent, Completion};
+use crate::sys::clock::Stamp;
+use crate::sys::unwind;
+use std::sync::Arc;
+
+/// The event is complete: wake whoever waits, and count its parent down. A loop, since chains are long.
+pub(crate) fn complete(event: &AnyEvent, completion: Completion) {
+    // What it was the last open child of completes with it.
+    let at = completion.at;
+    let mut above = completion.tell(event);
+    while let Some(parent) = above.take() {
+        above = count_down(&parent, at);
+        // It may be the last hold of it, and its payload may panic when it goes; and whoever came here owes more than this.
+        if parent.is_kept_once() {
+            frame::let_go(parent);
+        } else {
+            unwind::drop_quietly(parent);
+        }
+    }
+}
+
+/// One open child less; if it was the last, the event's parent.
+fn count_down(event: &AnyEvent, at: Stamp) -> Option<AnyEvent> {
+    let mut state = event.state().lock();
+    let completion = state.count_down(at)?;
+    event.publish_complete();
+    let told = tell::watched_by(&state);
+    let identity = state.deliveries.first().map(|d| Arc::clone(&d.bus));
+    drop(state);
+    tell::deliver_to(&told, event);
+    if let Some(bus) = identity.and_then(|identity| BusCore::of(&identity)) {
+        bus.forget_completed(event);
+    }
+    completion.tell(event)
+}
+
+/// A delivery is over, or something was queued below: parked waits look again.
+pub(crate) fn ring_watchers(event: &AnyEvent) {
+    event.state().lock().ring();
+}

@@ -1,0 +1,9 @@
+//! What handlers run under: the permits of a delivery and of a thread, and places under limits.
+
+pub(crate) mod delivery;
+pub(crate) mod hand;
+pub(crate) mod in_flight;
+pub(crate) mod limits;
+pub(crate) mod off;
+pub(crate) mod set_down;
+pub(crate) mod waiting;

@@ -1,0 +1,265 @@
+//! One attempt of one handler on the calling thread: the user's code, and how it ended.
+
+use crate::bus::end::complete::ring_watchers;
+use crate::bus::end::first::end_losers;
+use crate::bus::end::next_attempt::wait_for_next_attempt;
+use crate::bus::parts::recorder::By;
+use crate::bus::parts::registry::retry_for;
+use crate::bus::permits::delivery::submit_resume;
+use crate::bus::permits::limits;
+use crate::bus::permits::set_down;
+use crate::bus::run::driver::{Driver, Via};
+use crate::bus::run::start::Attempt;
+use crate::bus::thread::frame;
+use crate::event::{
+    AnyEvent, AttemptKey, CauseKind, Delay, DeliveryPhase, HandlerEntry, HandlerFailure, Outcome, RecordPhase, State,
+};
+use crate::sys::clock::{self, Stamp};
+use crate::sys::sync::atomic::Ordering;
+use crate::sys::{logging, planted, random, unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How a handler came back. Filled where it stays, since handing it on takes longer than most handlers.
+#[derive(Default)]
+pub(crate) struct Returned {
+    outcome: Outcome,
+    /// Before which another attempt is due.
+    retry: Option<Duration>,
+}
+
+/// What an attempt's end leaves to do once nothing is locked.
+#[derive(Clone, Copy)]
+pub(crate) enum Ended {
+    Quietly,
+    /// The attempt was given up before its handler came back; nobody wants what it returned.
+    Lost,
+    Retry(Duration),
+    Notable {
+        watched: bool,
+        won: bool,
+        sitting: bool,
+        limited: bool,
+        hooked: bool,
+    },
+}
+
+/// The user's code, with everything it may do to us.
+#[inline(always)]
+pub(crate) fn call(driver: &Driver<'_>, into: &mut Returned) {
+    let (event, attempt) = (driver.event, driver.attempt);
+    let handler = &driver.slot.handlers[attempt.invocation];
+    if attempt.deadline == 0 {
+        return time_is_up(driver, &handler.entry, into);
+    }
+    let mut failed = None;
+    let outcome = &mut into.outcome;
+    let called = unwind::catch(|| match (handler.call)(event, outcome) {
+        Ok(()) if handler.typed => {}
+        Ok(()) => failed = accept(event, outcome).err().map(|failure| (failure, false)),
+        Err(error) => {
+            let permanent = error.is_permanent();
+            failed = Some((error.into_failure(), permanent));
+        }
+    });
+    if let Err(panic) = called {
+        // In the attempt's own time, as if the handler said it.
+        logging::debug!(of event; "{} panicked on {event}: {panic}", handler.entry.info.label());
+        failed = Some((HandlerFailure::Panicked(panic), false));
+    }
+    let Some((failure, permanent)) = failed else { return };
+    if permanent {
+        note_permanent(driver);
+    } else {
+        into.retry = retry_after(driver, &handler.entry, attempt, &failure);
+    }
+    into.outcome = Outcome::Failed(Arc::new(failure));
+}
+
+/// For its letter, and for the bus's health.
+#[cold]
+fn note_permanent(driver: &Driver<'_>) {
+    let Attempt { invocation, number, .. } = driver.attempt;
+    let mut state = driver.event.state().lock();
+    let delivery = state.deliveries.get_mut(driver.delivery).filter(|d| d.is_live(invocation, number));
+    if let Some(record) = delivery.and_then(|d| d.records.get_mut(invocation)) {
+        record.permanent = true;
+    }
+}
+
+/// Its timeout is zero: up at once, and nobody but this thread ends it.
+#[cold]
+fn time_is_up(driver: &Driver<'_>, entry: &HandlerEntry, into: &mut Returned) {
+    let failure = HandlerFailure::TimedOut { after: Duration::ZERO, detail: None };
+    into.retry = retry_after(driver, entry, driver.attempt, &failure);
+    into.outcome = Outcome::Failed(Arc::new(failure));
+}
+
+/// What an untyped handler returned becomes the event's own output.
+fn accept(event: &AnyEvent, outcome: &mut Outcome) -> Result<(), HandlerFailure> {
+    if let Outcome::Value(output) = std::mem::take(outcome) {
+        *outcome = Outcome::Value(event.body().accept(output)?);
+    }
+    Ok(())
+}
+
+/// How long to wait before the next attempt, if there is to be one. Asks the user's filter; a panic in it means no.
+fn retry_after(
+    driver: &Driver<'_>,
+    entry: &HandlerEntry,
+    attempt: Attempt,
+    failure: &HandlerFailure,
+) -> Option<Duration> {
+    let Attempt { invocation, number, .. } = attempt;
+    let retry = retry_for(driver.event, driver.slot, invocation, &driver.bus.defaults)?;
+    // Nobody asks about an attempt that was given up already.
+    let is_live = || {
+        let state = driver.event.state().lock();
+        state.deliveries.get(driver.delivery).is_some_and(|d| d.is_live(invocation, number))
+    };
+    if number >= retry.max_attempts() || !is_live() {
+        return None;
+    }
+    match frame::callback(|| retry.retryable(failure)) {
+        // A shutdown that drains waits for no delay: this was the last attempt.
+        Ok(true) => Some(retry.delay_before(number + 1, random::fraction()))
+            .filter(|delay| delay.is_zero() || !driver.bus.hurries.load(Ordering::SeqCst)),
+        Ok(false) => None,
+        Err(panic) => {
+            logging::error!(of driver.event; "the retry filter of {} panicked: {panic}", entry.info.label());
+            None
+        }
+    }
+}
+
+/// Under the event's lock: the end of the attempt at `at`, if it is still ours to end.
+#[inline(always)]
+pub(crate) fn end(driver: &Driver<'_>, state: &mut State, returned: &mut Returned, at: Stamp) -> Ended {
+    let Attempt { invocation, number, since, .. } = driver.attempt;
+    let of = AttemptKey { delivery: driver.delivery, invocation, attempt: number };
+    let (wanted, hooked) = state.wanted_and_hooked(of);
+    let Some(delivery) = state.deliveries.get_mut(driver.delivery) else { return Ended::Lost };
+    if !delivery.is_live(invocation, number) && !planted("late_result_accepted") {
+        return Ended::Lost;
+    }
+    let value = matches!(returned.outcome, Outcome::Value(_));
+    if value
+        && delivery.manner.first
+        && !planted("two_winners")
+        && delivery.records.iter().any(|r| matches!(r.outcome, Outcome::Value(_)))
+    {
+        // Another was first, and is about to end this one.
+        return Ended::Lost;
+    }
+    if planted("panic_not_counted_down")
+        && matches!(&returned.outcome, Outcome::Failed(f) if matches!(**f, HandlerFailure::Panicked(_)))
+    {
+        return Ended::Lost;
+    }
+    let by = if driver.via == Via::Loop { By::Loop } else { By::Anybody };
+    driver.bus.recorder.handled_in(driver.now.saturating_sub(since), by);
+    if let Some(delay) = returned.retry.take() {
+        delivery.await_retry(invocation);
+        return Ended::Retry(delay);
+    }
+    let outcome = std::mem::take(&mut returned.outcome);
+    if number > 1 && !delivery.redrive && !matches!(outcome, Outcome::Failed(_)) {
+        driver.bus.recorder.recovered();
+    }
+    delivery.end_record(invocation, outcome, at);
+    let more = delivery.left > 0;
+    let won = value && more && delivery.manner.first;
+    let sitting = delivery.has_sat
+        && delivery.manner.parallel
+        && delivery.records.iter().any(|r| r.sitting && r.phase == RecordPhase::Started);
+    // Whoever waits for the first value; the end of the delivery rings by itself.
+    let watched = value && more && wanted;
+    let limited = more && delivery.limited;
+    if won || sitting || watched || limited || hooked {
+        return Ended::Notable { watched, won, sitting, limited, hooked };
+    }
+    Ended::Quietly
+}
+
+/// With nothing locked, what an attempt's end leaves to do. True if this thread goes on driving.
+#[cold]
+pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Returned) -> bool {
+    let (bus, event, delivery) = (driver.bus, driver.event, driver.delivery);
+    match ended {
+        Ended::Quietly => {}
+        Ended::Lost => {
+            bus.counters.late_results.fetch_add(1, Ordering::Relaxed);
+            let (late, of) = (event.clone(), Arc::clone(&bus.identity.label));
+            logging::later!(Debug, of event; move || format!("a late result of {late} on {of} was dropped"));
+            frame::let_go(std::mem::take(returned));
+            if driver.slot.handlers[driver.attempt.invocation].limited {
+                let Attempt { invocation, number, .. } = driver.attempt;
+                limits::has_returned(bus, event, AttemptKey { delivery, invocation, attempt: number });
+            }
+            // A shutdown may wait for it to come back.
+            bus.ring_idlers();
+            // Its ender drives on. On a stack that waits for the delivery, this thread does.
+            let state = event.state().lock();
+            return state.deliveries.get(delivery).is_some_and(|d| d.manner.inline && d.phase == DeliveryPhase::Active);
+        }
+        Ended::Retry(delay) => {
+            let Returned { outcome, .. } = std::mem::take(returned);
+            drop_hooks(driver);
+            try_again(driver, driver.attempt, delay, outcome);
+            // After a delay a job goes on, under the delivery's own turn: on this stack there may only be a lent one.
+            return delay.is_zero() || driver.fixed.manner.parallel || planted("retry_under_a_lent_turn");
+        }
+        Ended::Notable { watched, won, sitting, limited, hooked } => {
+            if hooked {
+                drop_hooks(driver);
+            }
+            if limited {
+                limits::settle(&bus.runtime, event);
+                set_down::set_down_in_line(bus, event, delivery);
+                // What is left may stand in a line.
+                let mut state = event.state().lock();
+                if state.deliveries.get_mut(delivery).is_some_and(|d| d.startable().is_none()) {
+                    bus.wait_begins(&mut state, event, delivery, None);
+                }
+            }
+            if watched {
+                ring_watchers(event);
+            }
+            if won {
+                end_losers(bus, event, delivery, driver.attempt.invocation, CauseKind::LostFirst);
+            } else if sitting {
+                set_down::give_up_if_all_sit(bus, event, delivery);
+            }
+        }
+    }
+    true
+}
+
+/// What the attempt's hooks were for can no longer come. Dropping them is the user's code, which no more waits than running them.
+fn drop_hooks(driver: &Driver<'_>) {
+    let Attempt { invocation, number, .. } = driver.attempt;
+    let of = AttemptKey { delivery: driver.delivery, invocation, attempt: number };
+    let hooks = driver.event.state().lock().unhook_all(of);
+    if !hooks.is_empty() {
+        let _ = frame::callback(|| unwind::drop_each(hooks));
+    }
+}
+
+/// Another attempt: at once, or after a delay that occupies no thread.
+fn try_again(driver: &Driver<'_>, attempt: Attempt, delay: Duration, failed: Outcome) {
+    let Attempt { invocation, number, .. } = attempt;
+    let (bus, event, delivery) = (driver.bus, driver.event, driver.delivery);
+    match failed {
+        Outcome::Failed(failure) if !delay.is_zero() => {
+            let of = AttemptKey { delivery, invocation, attempt: number };
+            let at = clock::after(clock::now(), delay);
+            wait_for_next_attempt(bus, event, Delay::new(of, failure, false), at, submit_resume);
+        }
+        failed => {
+            frame::let_go(failed);
+            if let Some(delivery) = event.state().lock().deliveries.get_mut(delivery) {
+                delivery.retry(invocation, number);
+            }
+        }
+    }
+}

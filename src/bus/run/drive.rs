@@ -1,0 +1,331 @@
+//! Driving a delivery: one handler after another, or beside each other, until none is left (`runtime/README.md`, 3.3).
+
+use crate::bus::core::BusCore;
+use crate::bus::core::helpers::{other_cores, starts_alone};
+use crate::bus::core::permit::delivery_token;
+use crate::bus::end::duties::conclude;
+use crate::bus::end::finish::finish;
+use crate::bus::permits::delivery::{release_delivery, submit_resume};
+use crate::bus::permits::hand;
+use crate::bus::run::attempt::{self, Ended, Returned};
+use crate::bus::run::driver::{After, Driver, Ran, Via, Wanted};
+use crate::bus::run::limited;
+use crate::bus::run::own_permit::permit_for;
+use crate::bus::run::start::{Attempt, fix_handlers, needs_permit};
+use crate::bus::thread::frame::{self, Places, Under};
+use crate::event::{AnyEvent, DeliveryPhase, HandlerMode, RecordPhase, State};
+use crate::rules::{ALONE, QUICK};
+use crate::runtime::{Stack, Worker};
+use crate::sync::Token;
+use crate::sys::clock::{self, Stamp, Tick};
+use crate::sys::unwind;
+use std::sync::Arc;
+
+#[derive(Clone, Copy)]
+enum Step {
+    /// The attempt that was started.
+    Run,
+    /// It needs a place under its handler's limit.
+    Limit(Wanted),
+    /// It needs a permit that the delivery does not hold.
+    Permit(Wanted),
+    /// The delivery is done, and what that brings with it is owed.
+    Finished,
+    /// Other jobs stand in line, and this one has had its turn: it goes on after them.
+    GiveWay,
+    Nothing,
+}
+
+/// Drives on from wherever the delivery stands.
+pub(crate) fn advance(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent, delivery: usize, via: Via) -> After {
+    let now = clock::now();
+    let Some((slot, fixed)) = fix_handlers(bus, event, delivery, now) else { return After::Left };
+    let under = Under::Delivery;
+    let after = Driver::new(bus, worker, event, delivery, &slot, fixed, via, under, now).drive(None);
+    // It may be the last to know a handler that was removed meanwhile.
+    unwind::drop_quietly(slot);
+    after
+}
+
+/// Drives on, on the stack of a handler that waits or of a caller of `emit_now`: `places` is where in its hand the permits are.
+pub(crate) fn advance_inline(
+    bus: &Arc<BusCore>,
+    worker: &Arc<Worker>,
+    event: &AnyEvent,
+    delivery: usize,
+    places: Places,
+) -> After {
+    let now = clock::now();
+    let Some((slot, fixed)) = fix_handlers(bus, event, delivery, now) else { return After::Left };
+    let under = Under::Hand(places);
+    let after = Driver::new(bus, worker, event, delivery, &slot, fixed, Via::Inline, under, now).drive(None);
+    // It may be the last to know a handler that was removed, and what it ran under has yet to be given back.
+    frame::let_go(slot);
+    after
+}
+
+/// A ticket's turn has come, on a thread of the pool: the invocation's permit, which `token` holds, is there.
+pub(crate) fn go_on_with_permit(
+    bus: &Arc<BusCore>,
+    worker: &Arc<Worker>,
+    (event, delivery): (&AnyEvent, usize),
+    (invocation, mode): (usize, HandlerMode),
+    token: Token,
+) {
+    let (now, permit) = (clock::now(), permit_for(bus, mode));
+    let Some((slot, fixed)) = fix_handlers(bus, event, delivery, now) else {
+        permit.release(token);
+        return;
+    };
+    let mut driver = Driver::new(bus, worker, event, delivery, &slot, fixed, Via::Job, Under::Delivery, now);
+    let goes_on = driver.start_set_aside(invocation, Some((permit, token)));
+    let ran = if goes_on { driver.run(None) } else { Ran::Left };
+    driver.leave(ran);
+}
+
+impl Driver<'_> {
+    /// `started`: its first handler, if the claim has started it.
+    pub(crate) fn drive(&mut self, started: Option<Attempt>) -> After {
+        self.on_stack = started.is_some();
+        let first = started.map(|attempt| {
+            self.attempt = attempt;
+            Step::Run
+        });
+        let ran = self.run(first);
+        if std::mem::take(&mut self.between) {
+            frame::local(|local| local.callbacks -= 1);
+        }
+        self.leave(ran)
+    }
+
+    /// What it calls for every handler is inlined: calls of its own cost 5 % of the instructions of a trivial one.
+    fn run(&mut self, first: Option<Step>) -> Ran {
+        let mut returned = Returned::default();
+        let mut step = first.unwrap_or_else(|| self.step());
+        loop {
+            step = match step {
+                Step::Run => {
+                    self.seat();
+                    attempt::call(self, &mut returned);
+                    self.now = clock::now();
+                    self.end_and_step(&mut returned)
+                }
+                Step::Limit(wanted) => {
+                    self.unseat();
+                    if !limited::take(self, wanted) {
+                        return Ran::Left;
+                    }
+                    self.step()
+                }
+                Step::Permit(wanted) => {
+                    self.unseat();
+                    if !self.with_permit(wanted) {
+                        return Ran::Left;
+                    }
+                    self.step()
+                }
+                Step::Finished => {
+                    self.unseat();
+                    let Some(mut finish) = self.owed.finish.take() else { return Ran::Left };
+                    if self.fixed.manner.parallel {
+                        self.slot.took(self.now.saturating_sub(self.fixed.begun));
+                    }
+                    let carries_loop = finish.carries_loop;
+                    if self.via == Via::Loop {
+                        self.held = finish.slot.take();
+                    }
+                    conclude(self.bus, self.event, finish);
+                    return Ran::Done { carries_loop };
+                }
+                Step::GiveWay => {
+                    self.unseat();
+                    self.bus.note_set_aside(self.event, self.delivery);
+                    submit_resume(self.bus, self.event, self.delivery);
+                    return Ran::Left;
+                }
+                Step::Nothing => {
+                    self.unseat();
+                    return Ran::Left;
+                }
+            };
+        }
+    }
+
+    /// Empties the hand; a job gives back what the delivery held, and goes on as the loop, if the delivery carried it.
+    fn leave(&self, ran: Ran) -> After {
+        if self.via != Via::Inline
+            && let Under::Hand(places) = &self.under
+            && let Some(first) = places.first()
+        {
+            hand::cut_hand(*first);
+        }
+        let Ran::Done { carries_loop } = ran else { return After::Left };
+        if self.via == Via::Job {
+            let token = delivery_token(self.event, self.delivery);
+            let turn = self.fixed.manner.turn;
+            if carries_loop {
+                self.bus.run_loop(self.worker, Some((token, turn)));
+            } else {
+                release_delivery(self.bus, token, turn);
+            }
+        }
+        After::Done(self.now)
+    }
+
+    /// What comes next, in one look at the event.
+    fn step(&mut self) -> Step {
+        let (worker, event) = (self.worker, self.event);
+        // The one lock before the other.
+        let mut stack = (!self.on_stack).then(|| worker.stack());
+        let mut state = event.state().lock();
+        self.begin_step(&state);
+        let step = self.next(stack.as_deref_mut(), &mut state, self.now);
+        drop(state);
+        drop(stack);
+        self.settle();
+        step
+    }
+
+    /// The end of an attempt, if it is still ours to end, and what comes next, in the same look.
+    fn end_and_step(&mut self, returned: &mut Returned) -> Step {
+        let event = self.event;
+        let mut state = event.state().lock();
+        let at = self.now;
+        let ended = attempt::end(self, &mut state, returned, at);
+        if let Ended::Quietly = ended {
+            let step = self.next(None, &mut state, at);
+            drop(state);
+            self.settle();
+            return step;
+        }
+        if !matches!(ended, Ended::Lost) {
+            self.worker.end_top();
+        }
+        drop(state);
+        self.unseat();
+        if attempt::follow_up(self, ended, returned) { self.step() } else { Step::Nothing }
+    }
+
+    /// Under the event's lock: what it starts, which may be at the time at which the step before ended something, is told after that.
+    pub(crate) fn begin_step(&self, state: &State) {
+        if let Some(delivery) = state.deliveries.get(self.delivery) {
+            delivery.begin_step();
+        }
+    }
+
+    /// Under the event's lock, and the stack's if the delivery is not on it.
+    #[inline(always)]
+    fn next(&mut self, stack: Option<&mut Stack>, state: &mut State, at: Stamp) -> Step {
+        let step = self.next_step(stack, state, at);
+        if self.on_stack && !matches!(step, Step::Run) {
+            self.worker.end_top();
+        }
+        step
+    }
+
+    #[inline(always)]
+    fn next_step(&mut self, stack: Option<&mut Stack>, state: &mut State, at: Stamp) -> Step {
+        // The wall clock may be set back after the event was stamped.
+        let at = at.max(self.event.head().stamp() + 1);
+        let Some(delivery) = state.deliveries.get_mut(self.delivery) else { return Step::Nothing };
+        if delivery.phase != DeliveryPhase::Active {
+            return Step::Nothing;
+        }
+        delivery.manner.inline &= self.via == Via::Inline;
+        let invocation = loop {
+            let Some(invocation) = delivery.startable() else {
+                if delivery.left > 0 {
+                    return Step::Nothing;
+                }
+                self.owed.finish = finish(state, self.event, self.delivery, at, self.bus.recorder.keeps());
+                return if self.owed.finish.is_some() { Step::Finished } else { Step::Nothing };
+            };
+            if !self.is_off(delivery, invocation) && !self.fixed.is_up() {
+                break invocation;
+            }
+            self.skip(delivery, invocation, at);
+        };
+        if self.bus.runtime.pool.is_pressed() && self.gives_way() {
+            return Step::GiveWay;
+        }
+        let record = &delivery.records[invocation];
+        let (mode, attempt) = (record.mode, record.attempt);
+        if self.slot.handlers[invocation].limited {
+            return self.limited_step(stack, state, invocation, at);
+        }
+        let step = if needs_permit(mode, delivery.manner.bus_handler) {
+            delivery.set_aside(invocation);
+            Step::Permit(Wanted { invocation, attempt, mode })
+        } else {
+            if !self.start(stack, delivery, invocation, RecordPhase::Pending, at) {
+                return Step::Nothing;
+            }
+            Step::Run
+        };
+        if delivery.manner.parallel {
+            self.beside(state, step, invocation);
+        }
+        if state.started == 0 && matches!(step, Step::Run) {
+            state.started = at;
+        }
+        step
+    }
+
+    /// The next step of a handler with a limit.
+    #[cold]
+    fn limited_step(&mut self, stack: Option<&mut Stack>, state: &mut State, invocation: usize, at: Stamp) -> Step {
+        let in_use = state.place_is_in_use(self.delivery, invocation);
+        let Some(delivery) = state.deliveries.get_mut(self.delivery) else { return Step::Nothing };
+        let record = &mut delivery.records[invocation];
+        record.placed &= !in_use;
+        let (mode, attempt, placed) = (record.mode, record.attempt, record.placed);
+        let wanted = Wanted { invocation, attempt, mode };
+        let step = if !placed {
+            delivery.set_aside(invocation);
+            Step::Limit(wanted)
+        } else if needs_permit(mode, delivery.manner.bus_handler) {
+            delivery.set_aside(invocation);
+            Step::Permit(wanted)
+        } else if self.start(stack, delivery, invocation, RecordPhase::Pending, at) {
+            Step::Run
+        } else {
+            return Step::Nothing;
+        };
+        if delivery.manner.parallel {
+            self.beside(state, step, invocation);
+        } else if matches!(step, Step::Run) {
+            self.waits_no_more(state);
+        }
+        if state.started == 0 && matches!(step, Step::Run) {
+            state.started = at;
+        }
+        step
+    }
+
+    /// What a step means for the handlers beside this one.
+    fn beside(&mut self, state: &mut State, step: Step, invocation: usize) {
+        let runs = matches!(step, Step::Run);
+        if runs {
+            self.waits_no_more(state);
+        }
+        if let Some(delivery) = state.deliveries.get_mut(self.delivery)
+            && !(runs && self.is_enough(invocation))
+        {
+            // Somebody must be left to claim the next one; the first time, as many as can run.
+            self.owed.helpers = delivery.ask_for_helpers(if invocation == 0 { other_cores() } else { 1 });
+        }
+    }
+
+    /// Not on the stack of a handler that waits: that one would have to wait for its turn, too.
+    #[cold]
+    fn gives_way(&self) -> bool {
+        let worked = self.now.saturating_sub(self.since);
+        self.via != Via::Inline && self.bus.manual.is_none() && self.bus.runtime.pool.gives_way(worked)
+    }
+
+    /// Nobody else is needed, after so many handlers. See [`TypeSlot::is_quick`].
+    fn is_enough(&self, handlers: usize) -> bool {
+        let time = self.now.saturating_sub(self.fixed.begun);
+        starts_alone(self.bus, self.event, self.slot) && time <= ALONE + QUICK * handlers as Tick
+    }
+}

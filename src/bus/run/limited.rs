@@ -1,0 +1,232 @@
+//! A handler that has a [`Limit`](crate::Limit) comes to it: it takes a place, or stands in line, for so long as the limit lets it.
+
+use crate::bus::core::BusCore;
+use crate::bus::end::next_attempt::drive_on;
+use crate::bus::middleware::tell;
+use crate::bus::permits::delivery::submit_resume;
+use crate::bus::permits::limits::{
+    Place, each_with_what_it_waits_for, lend, needs, places_of_this_thread, settle, token_of,
+};
+use crate::bus::permits::set_down::set_down_in_line;
+use crate::bus::run::driver::{Driver, Wanted};
+use crate::event::{
+    AnyEvent, DeliveryPhase, HandlerFailure, LimitGroup, LimitTurn, Outcome, Placed, RecordPhase, State,
+};
+use crate::sync::{Granted, Token};
+use crate::sys::clock::{self, Timer};
+use crate::sys::{planted, unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    Now,
+    InLine,
+    TooLate,
+    Dead,
+}
+
+/// What a turn in line needs to know.
+#[derive(Clone)]
+struct Claim {
+    bus: Arc<BusCore>,
+    event: AnyEvent,
+    delivery: usize,
+    invocation: usize,
+    attempt: u32,
+    group: Arc<LimitGroup>,
+    until_returned: bool,
+}
+
+/// Gets the place of an invocation that was set aside for it. True if the calling thread goes on driving.
+pub(crate) fn take(driver: &mut Driver<'_>, wanted: Wanted) -> bool {
+    let entry = &driver.slot.handlers[wanted.invocation].entry;
+    let (Some(group), Some(limit)) = (&entry.limit, &entry.options.limit) else { return true };
+    let claim = Claim {
+        bus: Arc::clone(driver.bus),
+        event: driver.event.clone(),
+        delivery: driver.delivery,
+        invocation: wanted.invocation,
+        attempt: wanted.attempt,
+        group: Arc::clone(group),
+        until_returned: limit.until_returned,
+    };
+    let token = claim.token();
+    let at_once = limit.acquire_timeout == Some(Duration::ZERO);
+    let lenders = claim.lenders();
+    let taken = group.step(|cap| {
+        let mut state = claim.event.state().lock();
+        if !claim.is_waiting(&state) {
+            return (Taken::Dead, Granted::new());
+        }
+        // Its own place is taken by its attempt before, for as long as that is inside.
+        let occupied = state.wants_returned(claim.delivery, claim.invocation);
+        if !occupied && cap.try_take(token, &lenders) {
+            claim.place(&mut state);
+            return (Taken::Now, Granted::new());
+        }
+        claim.note(&mut state);
+        claim.bus.wait_begins(&mut state, &claim.event, claim.delivery, None);
+        if let Some(delivery) = state.deliveries.get_mut(claim.delivery) {
+            // The thread that drives it leaves it to the turn.
+            delivery.leave_stack();
+        }
+        drop(state);
+        if occupied {
+            return (Taken::InLine, Granted::new());
+        }
+        let turn: LimitTurn = Box::new({
+            let claim = claim.clone();
+            move || claim.has_come()
+        });
+        let granted = cap.stand(token, claim.bus.rank(&claim.event), &lenders, turn);
+        (if at_once { Taken::TooLate } else { Taken::InLine }, granted)
+    });
+    match taken {
+        Taken::Now => return true,
+        Taken::Dead => return false,
+        Taken::TooLate => claim.time_is_up(Duration::ZERO, limit.lax),
+        Taken::InLine => {
+            lend(&driver.bus.runtime);
+            if let Some(after) = limit.acquire_timeout {
+                claim.watch(after, limit.lax);
+            }
+        }
+    }
+    driver.bus.note_set_aside(driver.event, driver.delivery);
+    if wanted.attempt == 0 && !entry.info.is_registered() && !planted("off_unseen_in_line") {
+        driver.bus.leaves_lines_of(driver.event);
+    }
+    set_down_in_line(driver.bus, driver.event, driver.delivery);
+    // It may be what somebody waits for, or what stands before that, and only now do they find it in line.
+    driver.bus.runtime.ring_parked(|_| true);
+    // Parallel handlers may still be there to be run.
+    driver.fixed.manner.parallel
+}
+
+impl Claim {
+    fn token(&self) -> Token {
+        token_of(&self.event, self.delivery, self.invocation)
+    }
+
+    fn is_waiting(&self, state: &State) -> bool {
+        state.deliveries.get(self.delivery).is_some_and(|d| {
+            let record = d.records.get(self.invocation);
+            d.phase == DeliveryPhase::Active
+                && record.is_some_and(|r| r.phase == RecordPhase::Delayed && !r.placed && r.attempt == self.attempt)
+        })
+    }
+
+    /// Remembers whose place is to be given back.
+    fn note(&self, state: &mut State) {
+        if let Some(delivery) = state.deliveries.get_mut(self.delivery) {
+            delivery.limited = true;
+        }
+        let (delivery, invocation) = (self.delivery, self.invocation);
+        let limits = &mut state.links().limits;
+        if !limits.iter().any(|placed| placed.delivery == delivery && placed.invocation == invocation) {
+            limits.push(Placed::new(delivery, invocation, Arc::clone(&self.group), self.until_returned));
+        }
+    }
+
+    fn placed<'a>(&self, state: &'a mut State) -> Option<&'a mut Placed> {
+        let of = |placed: &&mut Placed| placed.delivery == self.delivery && placed.invocation == self.invocation;
+        state.links().limits.iter_mut().find(of)
+    }
+
+    /// It may start. The timer of its wait is the caller's to take back.
+    fn place(&self, state: &mut State) -> Option<Timer> {
+        self.note(state);
+        if let Some(delivery) = state.deliveries.get_mut(self.delivery) {
+            delivery.records[self.invocation].placed = true;
+            delivery.retry(self.invocation, self.attempt);
+        }
+        self.placed(state)?.timer.take()
+    }
+
+    /// Its turn in line: on whatever thread gave a place back.
+    fn has_come(self) {
+        let (waits, timer) = {
+            let mut state = self.event.state().lock();
+            let waits = self.is_waiting(&state);
+            (waits, if waits { self.place(&mut state) } else { None })
+        };
+        if let Some(timer) = timer {
+            self.bus.runtime.watch.cancel(timer);
+        }
+        if waits {
+            submit_resume(&self.bus, &self.event, self.delivery);
+        } else {
+            let token = self.token();
+            self.group.step(|cap| ((), cap.release(token)));
+        }
+    }
+
+    /// Holders that wait for this one, here or on other threads.
+    fn lenders(&self) -> Vec<Token> {
+        let runtime = &self.bus.runtime;
+        let mut lenders = Vec::new();
+        let workers = runtime.pool.all_workers();
+        let parked = runtime.parked.lock();
+        let mut add = |place: &Place, waits_for: Option<&AnyEvent>| {
+            let waits = waits_for.is_some_and(|awaited| needs(&parked, awaited, &self.event));
+            if waits && place.is_in(&self.group) {
+                lenders.push(place.token());
+            }
+        };
+        // Whatever this thread has below is there for this event.
+        let here = places_of_this_thread();
+        each_with_what_it_waits_for(&here, Some(&self.event), &mut add);
+        for worker in workers {
+            let stack: Vec<Place> = worker.slots().into_iter().map(Place::of_slot).collect();
+            let awaited = parked.get(&worker.id).map(|wait| &wait.event);
+            each_with_what_it_waits_for(&stack, awaited, &mut add);
+        }
+        lenders
+    }
+
+    fn watch(&self, after: Duration, lax: bool) {
+        let claim = self.clone();
+        let runtime = &self.bus.runtime;
+        let at = clock::after(clock::now(), after);
+        let timer = runtime.watch.at(at, move || claim.time_is_up(after, lax));
+        let stale = {
+            let mut state = self.event.state().lock();
+            let waits = self.is_waiting(&state);
+            match self.placed(&mut state).filter(|_| waits) {
+                Some(placed) => placed.timer.replace(timer),
+                None => Some(timer),
+            }
+        };
+        if let Some(timer) = stale {
+            runtime.watch.cancel(timer);
+        }
+    }
+
+    /// It has waited long enough: in without a place, or failed. Nothing if its turn has come.
+    fn time_is_up(&self, after: Duration, lax: bool) {
+        let token = self.token();
+        if lax {
+            if let Some(turn) = self.group.step(|cap| (cap.go_in_anyway(token), Granted::new())) {
+                turn();
+            }
+            return;
+        }
+        let Some(turn) = self.group.step(|cap| (cap.leave_line(token), Granted::new())) else { return };
+        unwind::drop_quietly(turn);
+        let failure = HandlerFailure::Failed(Box::new(self.group.timeout(after)));
+        {
+            let mut state = self.event.state().lock();
+            if !self.is_waiting(&state) {
+                return;
+            }
+            if let Some(delivery) = state.deliveries.get_mut(self.delivery) {
+                let at = clock::now();
+                delivery.end_record(self.invocation, Outcome::Failed(Arc::new(failure)), at);
+            }
+        }
+        settle(&self.bus.runtime, &self.event);
+        drive_on(&self.bus, &self.event, self.delivery);
+        tell::deliver(&self.bus, &self.event);
+    }
+}

@@ -1,0 +1,10 @@
+//! From a queued event to its handlers, and from one to the next.
+
+pub(crate) mod attempt;
+pub(crate) mod drive;
+pub(crate) mod driver;
+pub(crate) mod limited;
+pub(crate) mod own_permit;
+pub(crate) mod resume;
+pub(crate) mod run_loop;
+pub(crate) mod start;

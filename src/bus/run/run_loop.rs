@@ -1,0 +1,564 @@
+//! The loop of a bus: who starts queued events, in which order (`runtime/README.md`, 3.2).
+
+use crate::bus::core::permit::{delivery_token, is_active};
+use crate::bus::core::{BusCore, Entry, NOWHERE, Run};
+use crate::bus::end::deadline::watch_cap;
+use crate::bus::middleware::tell;
+use crate::bus::parts::history::SPENT;
+use crate::bus::parts::recorder::By;
+use crate::bus::parts::registry::plan_for;
+use crate::bus::permits::delivery::{release_delivery, resume_job};
+use crate::bus::run::driver::{After, Driver, Via};
+use crate::bus::run::start::{Begun, Start};
+use crate::bus::thread::frame::Under;
+use crate::event::{AnyEvent, DeliveryPhase, Priority, TurnKind, TypeSlot};
+use crate::runtime::{Global, Job, Pumped, Wakeup, Worker, hand_over};
+use crate::sync::{Granted, Position, Ticket, Token};
+use crate::sys::clock::{self, NEVER, Tick};
+use crate::sys::planted;
+use crate::sys::sync::MutexGuard;
+use crate::sys::sync::atomic::Ordering;
+use crate::sys::thread;
+use crate::sys::unwind;
+use std::any::TypeId;
+use std::sync::Arc;
+
+/// How often a loop says that it has been working.
+const BUSY: Tick = 100_000;
+
+/// What a finished delivery leaves to be released.
+pub(crate) type Finished = (Token, TurnKind);
+
+enum Claimed {
+    /// It is the pass's `ready`.
+    ToRun,
+    /// The bus's handler permit is with somebody else; a job goes on when its turn comes.
+    InLine(Entry),
+    BySomebodyElse(Entry),
+}
+
+/// A claimed delivery; its slot is the pass's newest.
+struct Ready {
+    entry: Entry,
+    begun: Begun,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// The pass's `ready`.
+    Run,
+    Leave,
+}
+
+/// What the loop keeps from one event to the next.
+#[derive(Default)]
+struct Pass {
+    /// To be released together with the next claim.
+    finished: Option<Finished>,
+    /// When the event before ended: the start of the next, if nothing blocked in between.
+    now: Option<Tick>,
+    /// Since when one event has followed the other.
+    busy_since: Option<Tick>,
+    /// When the last event began.
+    begun: Tick,
+    /// When its turn among the buses began, as far as it was asked: there were jobs in line.
+    turn_since: Option<Tick>,
+    /// It runs on top of a wait that needs one event of it.
+    on_top: bool,
+    slots: Snapshot,
+    /// What the last frame held, for the next one.
+    spare: Option<Arc<BusCore>>,
+    /// What only this loop kept: given back to the emitters together.
+    spent: Vec<AnyEvent>,
+    gave_back: bool,
+    /// What was claimed last and is to be run; here, since handing it on takes longer than claiming it.
+    ready: Option<Ready>,
+}
+
+/// The slot of the type last seen, while the registry stays as it is.
+#[derive(Default)]
+struct Snapshot {
+    generation: u64,
+    /// `None` for dynamic events, whose slots are looked up each time.
+    payload: Option<TypeId>,
+    slot: Option<Arc<TypeSlot>>,
+    /// One more hold of it: what the last delivery had, for the next one.
+    spare: Option<Arc<TypeSlot>>,
+    /// Replaced ones. They may be the last to keep a handler, so they are dropped outside the lock.
+    old: Vec<Arc<TypeSlot>>,
+}
+
+impl Snapshot {
+    fn look_up(&mut self, bus: &BusCore, event: &AnyEvent) {
+        let generation = bus.registry.generation();
+        let payload = event.body().payload_type();
+        if self.generation == generation && payload.is_some() && payload == self.payload && self.slot.is_some() {
+            return;
+        }
+        self.forget();
+        // The type's options were asked at the emit, so nothing of the user's runs here.
+        self.slot = Some(bus.registry.slot(event.body(), &bus.defaults));
+        self.payload = payload;
+        self.generation = generation;
+    }
+
+    fn forget(&mut self) {
+        self.old.extend(self.slot.take());
+        self.old.extend(self.spare.take());
+    }
+
+    fn take_back(&mut self, held: Option<Arc<TypeSlot>>) {
+        match (held, &self.slot) {
+            (Some(held), Some(slot)) if Arc::ptr_eq(&held, slot) => self.spare = Some(held),
+            // Handlers that were removed meanwhile end here.
+            (held, _) => unwind::drop_quietly(held),
+        }
+    }
+}
+
+impl BusCore {
+    /// Starts one queued event after another, until there is none or something is in the way.
+    pub(crate) fn run_loop(self: &Arc<Self>, worker: &Arc<Worker>, finished: Option<Finished>) {
+        let on_top = worker.on_top.load(Ordering::Relaxed);
+        let mut pass = Pass { finished, on_top, ..Pass::default() };
+        self.run_queued(worker, &mut pass);
+        unwind::drop_each(pass.spent);
+        if pass.gave_back {
+            // Nobody may emit for a long time.
+            let spent = self.inlet.lock().history.clear_spent();
+            unwind::drop_each(spent);
+        }
+    }
+
+    fn run_queued(self: &Arc<Self>, worker: &Arc<Worker>, pass: &mut Pass) {
+        loop {
+            if self.is_spent(pass)
+                && let Some((token, turn)) = pass.finished.take()
+            {
+                release_delivery(self, token, turn);
+                return self.submit_loop();
+            }
+            if self.next(worker, pass) == Next::Leave {
+                return;
+            }
+            let Some((after, entry)) = self.run_ready(worker, pass, Via::Loop) else { return };
+            if let After::Done(at) = after {
+                pass.finished = Some((delivery_token(&entry.event, entry.delivery as usize), entry.turn));
+                // One nanosecond later, so that the times of two events that follow each other differ.
+                pass.now = Some(at.saturating_add(1));
+            }
+            self.put_away(pass, entry);
+            if after == After::Left {
+                return;
+            }
+        }
+    }
+
+    /// An event that this loop is through with. It may be the last hold of it, and the payload may panic when it goes.
+    #[inline]
+    fn put_away(&self, pass: &mut Pass, entry: Entry) {
+        if !(self.gives_back && entry.event.is_kept_once()) {
+            return unwind::drop_quietly(entry);
+        }
+        pass.spent.push(entry.event);
+        if pass.spent.len() < SPENT {
+            return;
+        }
+        // Waiting for the emitters here would have them wait for each other at every batch.
+        if let Some(mut inlet) = self.inlet.try_lock() {
+            pass.gave_back = true;
+            inlet.history.take_back(&mut pass.spent);
+        } else if pass.spent.len() < 2 * SPENT {
+            return;
+        }
+        unwind::drop_each(pass.spent.drain(..));
+    }
+
+    /// No other event may be started here now: the loop, or the runner of parallel events, waits for its turn among other jobs.
+    #[inline]
+    fn is_spent(&self, pass: &mut Pass) -> bool {
+        match &self.manual {
+            Some(manual) => manual.is_spent(),
+            None => self.runtime.pool.is_pressed() && self.has_had_its_turn(pass) || pass.on_top,
+        }
+    }
+
+    #[cold]
+    fn has_had_its_turn(&self, pass: &mut Pass) -> bool {
+        let now = pass.now.unwrap_or_else(clock::now);
+        let since = *pass.turn_since.get_or_insert(pass.begun);
+        self.runtime.pool.gives_way(now.saturating_sub(since))
+    }
+
+    #[inline]
+    fn run_ready(self: &Arc<Self>, worker: &Arc<Worker>, pass: &mut Pass, via: Via) -> Option<(After, Entry)> {
+        let Ready { entry, begun } = pass.ready.take()?;
+        let fixed = begun.fixed;
+        pass.begun = fixed.begun;
+        let slot = pass.slots.slot.as_ref()?;
+        let delivery = entry.delivery as usize;
+        let mut driver =
+            Driver::new(self, worker, &entry.event, delivery, slot, fixed, via, Under::Delivery, fixed.begun);
+        driver.spare = pass.spare.take();
+        let after = driver.drive(begun.first());
+        pass.spare = driver.spare.take();
+        pass.slots.take_back(driver.held.take());
+        Some((after, entry))
+    }
+
+    /// The end of the last delivery and the start of the next are one step.
+    fn next(self: &Arc<Self>, worker: &Arc<Worker>, pass: &mut Pass) -> Next {
+        let mut stale = Vec::new();
+        let mut run = self.run.lock();
+        let mut granted = Granted::new();
+        if let Some((token, turn)) = pass.finished.take() {
+            // By far the commonest: nobody else wants the permits, and the next event takes them over.
+            if turn == TurnKind::Bus
+                && run.passes_on(token)
+                && let Some(entry) = self.take(&mut run, |next| next.turn == TurnKind::Bus)
+            {
+                match self.claim(&mut run, worker, entry, pass, Some(token)) {
+                    Claimed::ToRun => {
+                        drop(run);
+                        self.started(worker, pass);
+                        return Next::Run;
+                    }
+                    Claimed::InLine(entry) | Claimed::BySomebodyElse(entry) => {
+                        run.lanes.refund();
+                        stale.push(entry);
+                    }
+                }
+            }
+            granted = run.event.release(token);
+            granted.extend(run.handler.release(token));
+            if turn == TurnKind::Global && self.give_global_turn_back(&mut run, token, &mut granted) {
+                drop(run);
+                self.after_next(granted, false, stale);
+                unwind::drop_each(pass.slots.old.drain(..));
+                return Next::Leave;
+            }
+        }
+        // Whatever the loop's own token holds there and does not pass on is given back at the end.
+        let mut global_turn = std::mem::take(&mut run.loop_in_global_line);
+        let mut in_line = None;
+        let next = loop {
+            if !run.is_startable() {
+                run.loop_set_aside = true;
+                break Next::Leave;
+            }
+            let Some(entry) = self.take(&mut run, |_| true) else {
+                pass.slots.forget();
+                pass.now = None;
+                if let Some(since) = pass.busy_since.take() {
+                    thread::has_worked(clock::now().saturating_sub(since));
+                }
+                if self.leaves_to_next_round(&run) {
+                    drop(run);
+                    self.after_next(granted, global_turn, stale);
+                    self.submit_loop();
+                    return Next::Leave;
+                }
+                match self.hand_back(run, &mut pass.slots) {
+                    Some(locked) => run = locked,
+                    None => {
+                        self.after_next(granted, global_turn, stale);
+                        return Next::Leave;
+                    }
+                }
+                continue;
+            };
+            let global = entry.turn == TurnKind::Global;
+            if global && !self.take_global_turn(&mut run, &entry.event) {
+                run.lanes.push_front(entry.event.head().priority, entry);
+                break Next::Leave;
+            }
+            match self.claim(&mut run, worker, entry, pass, None) {
+                Claimed::ToRun => {
+                    let claimed = pass.ready.as_ref().map(|ready| &ready.entry);
+                    global_turn |= global && !claimed.is_some_and(|entry| self.hand_on_global_turn(entry));
+                    break Next::Run;
+                }
+                // The delivery has taken the loop along.
+                Claimed::InLine(entry) => {
+                    global_turn |= global && !self.hand_on_global_turn(&entry);
+                    in_line = Some(entry);
+                    break Next::Leave;
+                }
+                Claimed::BySomebodyElse(entry) => {
+                    run.lanes.refund();
+                    global_turn |= global;
+                    stale.push(entry);
+                }
+            }
+        };
+        drop(run);
+        self.after_next(granted, global_turn, stale);
+        if let Some(entry) = &in_line {
+            self.stands(entry);
+        }
+        match next {
+            Next::Run => self.started(worker, pass),
+            Next::Leave => unwind::drop_each(pass.slots.old.drain(..)),
+        }
+        next
+    }
+
+    /// What a claim leaves to do outside of the lock.
+    #[inline]
+    fn started(self: &Arc<Self>, worker: &Arc<Worker>, pass: &mut Pass) {
+        if let Some(ready) = &pass.ready {
+            ready.begun.tell(self, worker, &ready.entry.event, ready.entry.delivery as usize);
+        }
+        if !pass.slots.old.is_empty() {
+            unwind::drop_each(pass.slots.old.drain(..));
+        }
+    }
+
+    /// What a claim that stands in line leaves to do outside of the lock.
+    fn stands(self: &Arc<Self>, entry: &Entry) {
+        let index = entry.delivery as usize;
+        let cap = entry.event.state().lock().deliveries.get(index).map_or(NEVER, |d| d.cap());
+        if cap != NEVER {
+            watch_cap(self, &entry.event, index, cap);
+        }
+        tell::deliver(self, &entry.event);
+    }
+
+    fn after_next(&self, mut granted: Granted<Wakeup>, global_turn: bool, stale: Vec<Entry>) {
+        if global_turn {
+            granted.extend(self.release_global_turn());
+        }
+        hand_over(&self.runtime.pool, granted);
+        unwind::drop_each(stale);
+    }
+
+    /// Nothing is queued: spin shortly, then give the loop up. `None` if it was given up.
+    fn hand_back<'a>(&'a self, run: MutexGuard<'a, Run>, slots: &mut Snapshot) -> Option<MutexGuard<'a, Run>> {
+        drop(run);
+        unwind::drop_each(slots.old.drain(..));
+        if self.manual.is_none() && self.spin.until(NEVER, || !self.arrivals.is_empty()) {
+            return Some(self.run.lock());
+        }
+        let run = self.run.lock();
+        let mut inlet = self.inlet.lock();
+        // Emits send under this lock, so an empty channel stays empty until it is released.
+        if self.arrivals.is_empty() && run.lanes.len() == 0 || planted("hand_back_without_look") {
+            inlet.active = NOWHERE;
+            return None;
+        }
+        drop(inlet);
+        Some(run)
+    }
+
+    /// Queued to Active, with the turn in hand, its handlers fixed, and the first one started. `before`: who has the bus's permits, to
+    /// pass them on.
+    fn claim(
+        self: &Arc<Self>,
+        run: &mut Run,
+        worker: &Arc<Worker>,
+        entry: Entry,
+        pass: &mut Pass,
+        before: Option<Token>,
+    ) -> Claimed {
+        let index = entry.delivery as usize;
+        let token = delivery_token(&entry.event, index);
+        pass.slots.look_up(self, &entry.event);
+        let Some(slot) = &pass.slots.slot else { return Claimed::BySomebodyElse(entry) };
+        let now = pass.now.unwrap_or_else(clock::now);
+        let busy = now.saturating_sub(*pass.busy_since.get_or_insert(now));
+        if busy > BUSY {
+            thread::has_worked(busy);
+            pass.busy_since = Some(now);
+        }
+        let mut short = false;
+        let begun = {
+            let mut stack = worker.stack();
+            let mut state = entry.event.state().lock();
+            let queued = state.deliveries.get_mut(index).filter(|d| d.phase == DeliveryPhase::Queued);
+            let Some(delivery) = queued else {
+                self.counters.stale.fetch_sub(1, Ordering::Relaxed);
+                drop(state);
+                return Claimed::BySomebodyElse(entry);
+            };
+            delivery.phase = DeliveryPhase::Active;
+            let turn = delivery.manner.turn;
+            let bus_handler = plan_for(&entry.event, slot, &self.defaults).bus_handler;
+            delivery.manner.bus_handler = bus_handler;
+            delivery.manner.carries_loop = turn != TurnKind::Free;
+            match before {
+                Some(before) => {
+                    run.event.pass_on(token);
+                    if bus_handler && run.handler.holds(before) {
+                        run.handler.pass_on(token);
+                    } else if bus_handler {
+                        run.handler.try_take(Position::First, token, None);
+                    } else {
+                        run.handler.release(before);
+                    }
+                }
+                None => {
+                    if turn == TurnKind::Bus {
+                        run.event.try_take(Position::First, token, None);
+                    }
+                    short = bus_handler && !run.handler.try_take(Position::Entry, token, None);
+                }
+            }
+            let start = Start { bus: self, worker, event: &entry.event, delivery: index, slot, now };
+            let held = pass.slots.spare.take().unwrap_or_else(|| Arc::clone(slot));
+            start.begin(held, &mut stack, &mut state, By::Loop, !short)
+        };
+        let Some(begun) = begun else { return Claimed::BySomebodyElse(entry) };
+        self.note_claim_under_run(run, entry.event.head().stamp());
+        if !short {
+            pass.ready = Some(Ready { entry, begun });
+            return Claimed::ToRun;
+        }
+        // In this same section, so that events come to the handlers in the order of the bus. What stands in line is as good as
+        // started: its handlers are fixed, and its time counts.
+        self.note_set_aside(&entry.event, index);
+        let turn = Wakeup::Job(resume_job(self, &entry.event, index));
+        let granted =
+            run.handler.stand(Position::Entry, Ticket { token, under: None, rank: self.rank(&entry.event), turn });
+        debug_assert!(granted.is_empty(), "a permit that could not be taken was granted");
+        Claimed::InLine(entry)
+    }
+
+    /// For a global-serial head of the queue. False: the loop stands in the runtime's line, and comes back with its turn.
+    fn take_global_turn(self: &Arc<Self>, run: &mut Run, head: &AnyEvent) -> bool {
+        let mut global = self.runtime.global.lock();
+        if global.event.try_take(Position::Entry, self.loop_token(), None) {
+            return true;
+        }
+        let granted = self.stand_in_global_line(run, &mut global, head);
+        drop(global);
+        // Who has the turn may wait for this bus to be idle.
+        self.runtime.ring_sits();
+        debug_assert!(granted.is_empty(), "a permit that could not be taken was granted");
+        false
+    }
+
+    fn stand_in_global_line(self: &Arc<Self>, run: &mut Run, global: &mut Global, head: &AnyEvent) -> Granted<Wakeup> {
+        run.loop_in_global_line = true;
+        let turn = Wakeup::Job(match self.loop_job(head.head().priority) {
+            Job::Pumped(bus, _) => Job::Pumped(bus, Pumped::LoopWithTurn),
+            job => job,
+        });
+        let ticket = Ticket { token: self.loop_token(), under: None, rank: self.rank(head), turn };
+        global.event.stand(Position::Entry, ticket)
+    }
+
+    /// A delivery gives the runtime's turn back. Where others stand in line for it, the bus's next global event stands among them first: then
+    /// the loop does, and this answers true.
+    fn give_global_turn_back(self: &Arc<Self>, run: &mut Run, token: Token, granted: &mut Granted<Wakeup>) -> bool {
+        let mut head = None;
+        if run.round.is_none() && run.is_startable() {
+            self.fetch(run);
+            head = run.lanes.peek().filter(|head| head.turn == TurnKind::Global).map(|head| head.event.clone());
+        }
+        let mut global = self.runtime.global.lock();
+        let head = head.filter(|_| global.event.has_line());
+        if let Some(head) = &head {
+            granted.extend(self.stand_in_global_line(run, &mut global, head));
+        }
+        granted.extend(global.event.release(token));
+        drop(global);
+        // Not the last hold of it: the queue has one.
+        let stands = head.is_some();
+        if stands {
+            self.runtime.ring_sits();
+        }
+        stands
+    }
+
+    /// The loop may stand there for an event that is not its next any more.
+    pub(crate) fn raise_in_global_line(&self) {
+        let mut run = self.run.lock();
+        if !run.loop_in_global_line {
+            return;
+        }
+        self.fetch(&mut run);
+        if let Some(head) = run.lanes.peek() {
+            let rank = self.rank(&head.event);
+            self.runtime.global.lock().event.raise(self.loop_token(), rank);
+        }
+    }
+
+    /// The loop's own; nothing if it has none.
+    fn release_global_turn(&self) -> Granted<Wakeup> {
+        self.runtime.global.lock().event.release(self.loop_token())
+    }
+
+    /// The loop of a manual bus that nobody will pump any more gives back what it was granted.
+    pub(crate) fn give_up_global_turn(&self) {
+        hand_over(&self.runtime.pool, self.release_global_turn());
+    }
+
+    /// The turn is the claimed delivery's from here on. Not before the claim: a jump that claims instead must not find its token holding.
+    /// False if that is over already, and has given back whatever it had.
+    fn hand_on_global_turn(&self, entry: &Entry) -> bool {
+        let index = entry.delivery as usize;
+        let mut global = self.runtime.global.lock();
+        let active = is_active(&entry.event, index);
+        if active {
+            global.event.rename(self.loop_token(), delivery_token(&entry.event, index));
+        }
+        active
+    }
+
+    #[cold]
+    fn priority_of_next_free(&self) -> Priority {
+        self.run.lock().free.peek().map_or(Priority::NORMAL, |next| next.event.head().priority)
+    }
+
+    /// One runner for parallel events: takes them in order, as long as there are any.
+    pub(crate) fn run_free(self: &Arc<Self>, worker: &Arc<Worker>) {
+        let mut pass = Pass { on_top: worker.on_top.load(Ordering::Relaxed), ..Pass::default() };
+        loop {
+            let (mut stale, mut in_line) = (Vec::new(), Vec::new());
+            let mut run = self.run.lock();
+            if run.paused > 0 {
+                return;
+            }
+            if run.round.is_none() {
+                self.fetch(&mut run);
+            }
+            let claimed = loop {
+                if run.round == Some(0) || !self.has_room_in_flight() {
+                    break Next::Leave;
+                }
+                let Some(entry) = run.free.pop() else { break Next::Leave };
+                run.round = run.round.map(|left| left - 1);
+                match self.claim(&mut run, worker, entry, &mut pass, None) {
+                    Claimed::ToRun => break Next::Run,
+                    Claimed::InLine(entry) => in_line.push(entry),
+                    Claimed::BySomebodyElse(entry) => {
+                        run.free.refund();
+                        stale.push(entry);
+                    }
+                }
+            };
+            let more = run.free.len() > 0 && claimed == Next::Run || self.leaves_to_next_round(&run);
+            // Serial events that came along: their loop is active since their emit, and looks into the lanes.
+            drop(run);
+            if more && self.manual.is_some() {
+                // This runner is the only one: what its handlers wait for may be among the rest, and runs in their parks.
+                self.submit_free();
+            }
+            in_line.iter().for_each(|entry| self.stands(entry));
+            unwind::drop_each(stale);
+            unwind::drop_each(in_line);
+            if claimed == Next::Leave {
+                unwind::drop_each(pass.slots.old.drain(..));
+                return;
+            }
+            self.started(worker, &mut pass);
+            let Some((_, entry)) = self.run_ready(worker, &mut pass, Via::Job) else { return };
+            pass.now = None;
+            unwind::drop_quietly(entry);
+            if self.is_spent(&mut pass) {
+                unwind::drop_each(pass.slots.old.drain(..));
+                return self.submit_free_at(self.priority_of_next_free());
+            }
+        }
+    }
+}

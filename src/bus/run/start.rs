@@ -1,0 +1,268 @@
+//! What starting a handler takes: the handlers of a delivery, fixed once, and one locked step for each start.
+
+use crate::bus::core::BusCore;
+use crate::bus::core::helpers::starts_alone;
+use crate::bus::end::deadline::watch_cap;
+use crate::bus::middleware::tell;
+use crate::bus::parts::recorder::By;
+use crate::bus::parts::registry::{mode_for, plan_for, timing_for};
+use crate::event::{AnyEvent, Delivery, DeliveryPhase, HandlerMode, Manner, RecordPhase, State, TypeSlot, given_up};
+use crate::rules::{self, ALONE};
+use crate::runtime::{Running, Slot, Stack, Worker};
+use crate::sys::clock::{self, NEVER, Stamp, Tick};
+use std::sync::Arc;
+
+/// A delivery whose handlers are fixed.
+#[derive(Clone, Copy)]
+pub(crate) struct Fixed {
+    pub(crate) manner: Manner,
+    pub(crate) cap: Tick,
+    pub(crate) begun: Tick,
+}
+
+/// A started attempt: `number` is its lease.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Attempt {
+    pub(crate) invocation: usize,
+    pub(crate) number: u32,
+    pub(crate) since: Tick,
+    /// 0: there is no time at all, so the handler is not called.
+    pub(crate) deadline: Tick,
+    /// See [`given_up`].
+    pub(crate) given_up: u64,
+}
+
+/// What starting a handler takes.
+pub(crate) struct Start<'a> {
+    pub(crate) bus: &'a BusCore,
+    pub(crate) worker: &'a Worker,
+    pub(crate) event: &'a AnyEvent,
+    pub(crate) delivery: usize,
+    pub(crate) slot: &'a TypeSlot,
+    pub(crate) now: Tick,
+}
+
+/// A claimed delivery whose handlers are fixed, and whose first one is started, if it needs nothing that the delivery does not hold.
+pub(crate) struct Begun {
+    pub(crate) fixed: Fixed,
+    /// With what the watch must be told.
+    started: Option<(Attempt, Option<Tick>)>,
+}
+
+impl Begun {
+    pub(crate) fn first(&self) -> Option<Attempt> {
+        self.started.map(|(attempt, _)| attempt)
+    }
+
+    /// With nothing locked, what the beginning leaves to do.
+    #[inline]
+    pub(crate) fn tell(&self, bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent, delivery: usize) {
+        if let Some((_, Some(look))) = self.started {
+            bus.runtime.watch.look_at(look, worker);
+        }
+        // From its claim on an event's cap counts.
+        if self.fixed.cap != NEVER && !self.fixed.is_up() {
+            watch_cap(bus, event, delivery, self.fixed.cap);
+        }
+        tell::deliver(bus, event);
+    }
+}
+
+impl Start<'_> {
+    /// Under the lock of the event, whose delivery was just claimed, and of this worker's stack. `held`: who claimed it has what it needs.
+    #[inline]
+    pub(crate) fn begin(
+        &self,
+        slot: Arc<TypeSlot>,
+        stack: &mut Stack,
+        state: &mut State,
+        by: By,
+        held: bool,
+    ) -> Option<Begun> {
+        let wants_first = state.wants_first;
+        let delivery = state.deliveries.get_mut(self.delivery)?;
+        let queued = queued_for(self.event, delivery, self.now);
+        fix(self.bus, self.event, delivery, wants_first, slot, self.now);
+        let fixed = Fixed::of(delivery);
+        let started = if held { self.first(stack, state, fixed) } else { None };
+        if started.is_some() || !self.waits(state, held) {
+            self.bus.recorder.queued_for(queued, by, || self.bus.counters.claimed());
+        } else {
+            self.bus.wait_begins(state, self.event, self.delivery, Some(queued));
+        }
+        Some(Begun { fixed, started })
+    }
+
+    /// Its first handler needs what the delivery does not hold; or each of them does, if they run beside each other.
+    #[cold]
+    fn waits(&self, state: &State, held: bool) -> bool {
+        let Some(delivery) = state.deliveries.get(self.delivery) else { return false };
+        let mut needs = delivery
+            .records
+            .iter()
+            .zip(self.slot.handlers.iter())
+            .map(|(record, handler)| handler.limited || needs_permit(record.mode, delivery.manner.bus_handler));
+        match delivery.manner.parallel {
+            _ if !held => true,
+            true => needs.all(|needs| needs),
+            false => needs.next().unwrap_or(false),
+        }
+    }
+
+    #[inline]
+    fn first(&self, stack: &mut Stack, state: &mut State, fixed: Fixed) -> Option<(Attempt, Option<Tick>)> {
+        let at = self.now.max(self.event.head().stamp() + 1);
+        let delivery = state.deliveries.get_mut(self.delivery)?;
+        let mode = delivery.records.first()?.mode;
+        let first = self.slot.handlers.first()?;
+        let limited = first.limited;
+        if fixed.is_up()
+            || fixed.manner.parallel
+            || limited
+            || !first.entry.info.is_registered()
+            || needs_permit(mode, fixed.manner.bus_handler)
+        {
+            return None;
+        }
+        let started = self.start(Some(stack), delivery, fixed, 0, RecordPhase::Pending, at)?;
+        if state.started == 0 {
+            state.started = at;
+        }
+        Some(started)
+    }
+
+    /// Starts an attempt and shows it to the watch, in one step, so that whoever ends it finds it on this stack.
+    /// `stack`: unless its delivery is on top of it already.
+    #[inline(always)]
+    pub(crate) fn start(
+        &self,
+        stack: Option<&mut Stack>,
+        delivery: &mut Delivery,
+        fixed: Fixed,
+        invocation: usize,
+        from: RecordPhase,
+        at: Stamp,
+    ) -> Option<(Attempt, Option<Tick>)> {
+        let number = delivery.start(invocation, from, self.worker.id, at)?;
+        let own = self.event.head().options();
+        let timing = timing_for(own, self.slot, invocation, &self.bus.defaults);
+        let since = self.now;
+        // With no time at all it is up by then, and the watch has no part in that.
+        let (deadline, shown) = match timing.timeout {
+            0 => (0, NEVER),
+            timeout => {
+                let deadline = since.saturating_add(timeout).min(fixed.cap);
+                (deadline, deadline)
+            }
+        };
+        let running = Running { invocation, attempt: number, since, deadline: shown, slow: timing.slow_at(since) };
+        let look = if let Some(stack) = stack {
+            let slow_after = match own {
+                Some(_) => rules::slow_event(own, &self.slot.options, &self.bus.defaults),
+                None => self.slot.slow_event,
+            };
+            let slow_event = fixed.begun.saturating_add(slow_after);
+            let slot = Slot {
+                event: self.event.clone(),
+                delivery: self.delivery,
+                running,
+                slow_event: if slow_event <= since { NEVER } else { slow_event },
+                help: if fixed.manner.parallel && starts_alone(self.bus, self.event, self.slot) {
+                    since.saturating_add(ALONE)
+                } else {
+                    NEVER
+                },
+            };
+            self.worker.push(stack, slot)
+        } else {
+            self.worker.change(running)
+        };
+        if number > 1 && !delivery.redrive {
+            self.bus.recorder.retried();
+        }
+        Some((Attempt { invocation, number, since, deadline, given_up: given_up() }, look))
+    }
+}
+
+/// Which handlers run, and until when; settled the first time. From here on the event's cap counts, also while it stands in line.
+/// `None` if the delivery is over.
+pub(crate) fn fix_handlers(
+    bus: &Arc<BusCore>,
+    event: &AnyEvent,
+    index: usize,
+    now: Tick,
+) -> Option<(Arc<TypeSlot>, Fixed)> {
+    {
+        let state = event.state().lock();
+        let delivery = state.deliveries.get(index).filter(|d| d.phase == DeliveryPhase::Active)?;
+        if let Some(slot) = delivery.slot() {
+            return Some((Arc::clone(slot), Fixed::of(delivery)));
+        }
+    }
+    // The type's options are the user's code: asked outside of the lock.
+    let slot = bus.registry.slot(event.body(), &bus.defaults);
+    let (slot, fixed, capped) = {
+        let mut state = event.state().lock();
+        let wants_first = state.wants_first;
+        let delivery = state.deliveries.get_mut(index).filter(|d| d.phase == DeliveryPhase::Active)?;
+        let capped = !delivery.is_fixed() && fix(bus, event, delivery, wants_first, Arc::clone(&slot), now);
+        (Arc::clone(delivery.slot()?), Fixed::of(delivery), capped)
+    };
+    tell::deliver(bus, event);
+    if capped && !fixed.is_up() {
+        watch_cap(bus, event, index, fixed.cap);
+    }
+    Some((slot, fixed))
+}
+
+/// How long a delivery that is just claimed was in the queue: since its event was made, or since it was forwarded.
+pub(crate) fn queued_for(event: &AnyEvent, delivery: &Delivery, now: Tick) -> Tick {
+    match delivery.begun {
+        0 => now.saturating_sub(event.head().stamp()),
+        forwarded => now.saturating_sub(forwarded),
+    }
+}
+
+/// Under the event's lock: which handlers run is settled, and the event's cap counts from now on. True if it has one, which the caller has the
+/// watch watch.
+pub(crate) fn fix(
+    bus: &BusCore,
+    event: &AnyEvent,
+    delivery: &mut Delivery,
+    wants_first: bool,
+    slot: Arc<TypeSlot>,
+    now: Tick,
+) -> bool {
+    let own = event.head().options();
+    if let Some(manual) = &bus.manual {
+        manual.count_start();
+    }
+    let timeout = plan_for(event, &slot, &bus.defaults).event_timeout;
+    delivery.fix_handlers(slot, |slot, at| mode_for(own, slot, at, &bus.defaults));
+    delivery.manner.first |= wants_first;
+    delivery.begun = now;
+    if let Some(after) = timeout {
+        delivery.set_cap(clock::after(now, after));
+    }
+    timeout.is_some()
+}
+
+impl Fixed {
+    /// Its event has no time at all: its handlers are not called.
+    #[inline]
+    pub(crate) fn is_up(&self) -> bool {
+        self.cap <= self.begun
+    }
+
+    pub(crate) fn of(delivery: &Delivery) -> Fixed {
+        Fixed { manner: delivery.manner, cap: delivery.cap(), begun: delivery.begun }
+    }
+}
+
+pub(crate) fn needs_permit(mode: HandlerMode, bus_handler: bool) -> bool {
+    match mode {
+        HandlerMode::GlobalSerial => true,
+        HandlerMode::BusSerial => !bus_handler,
+        HandlerMode::EventSerial | HandlerMode::Parallel => false,
+    }
+}
