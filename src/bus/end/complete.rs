@@ -5,6 +5,7 @@ use crate::bus::middleware::tell;
 use crate::bus::thread::frame;
 use crate::event::{AnyEvent, Completion};
 use crate::sys::clock::Stamp;
+use crate::sys::sync::atomic::Ordering;
 use crate::sys::unwind;
 use std::sync::Arc;
 
@@ -42,4 +43,19 @@ fn count_down(event: &AnyEvent, at: Stamp) -> Option<AnyEvent> {
 /// A delivery is over, or something was queued below: parked waits look again.
 pub(crate) fn ring_watchers(event: &AnyEvent) {
     event.state().lock().ring();
+}
+
+impl BusCore {
+    /// Something below `event` was queued, or may be claimed: parked waits above it look again.
+    pub(crate) fn ring_above(&self, event: &AnyEvent) {
+        if self.runtime.parked_count.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let mut at = Some(event.clone());
+        while let Some(event) = at {
+            let state = event.state().lock();
+            state.ring();
+            at = state.parent.clone();
+        }
+    }
 }

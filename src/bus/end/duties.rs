@@ -80,7 +80,7 @@ pub(crate) enum Leaves {
 
 impl Duties {
     /// Of the thread that drives the delivery, between two of its handlers.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn settle(&mut self, delivery: DeliveryRef<'_>, worker: &Arc<Worker>) {
         let DeliveryRef { bus, event, .. } = delivery;
         if let Some(at) = self.look.take() {
