@@ -110,25 +110,27 @@ fn run_alone(delivery: DeliveryRef<'_>, worker: &Arc<Worker>, slot: &Arc<TypeSlo
     let hand = hand::hand_len_outside()?;
     let (now, token) = (clock::now(), delivery.token());
     let start = Start { delivery, worker, slot, now };
-    let begun = {
-        let mut run = bus.run.lock();
-        if !run.is_startable() || !run.handler.is_quiet() {
-            return None;
-        }
-        let mut stack = worker.stack();
-        let mut state = delivery.event.state().lock();
-        let unstarted = |d: &&mut Delivery| d.phase == DeliveryPhase::Active && !d.is_fixed();
-        let own = delivery.in_state_mut(&mut state).filter(unstarted)?;
-        if plan.turn == TurnKind::Bus {
-            run.event.try_take(Position::Front, token, None);
-        }
-        if plan.bus_handler {
-            run.handler.try_take(Position::Front, token, None);
-        }
-        drop(run);
-        own.manner = manner(plan, false);
-        start.begin(Arc::clone(slot), &mut stack, &mut state, By::Anybody, Permits::Held)?
-    };
+    let mut run = bus.run.lock();
+    if !run.is_startable() || !run.handler.is_quiet() {
+        return None;
+    }
+    let begun = start.claim(
+        || Arc::clone(slot),
+        By::Anybody,
+        |state| {
+            let unstarted = |d: &&mut Delivery| d.phase == DeliveryPhase::Active && !d.is_fixed();
+            let own = delivery.in_state_mut(state).filter(unstarted)?;
+            if plan.turn == TurnKind::Bus {
+                run.event.try_take(Position::Front, token, None);
+            }
+            if plan.bus_handler {
+                run.handler.try_take(Position::Front, token, None);
+            }
+            drop(run);
+            own.manner = manner(plan, false);
+            Some(Permits::Held)
+        },
+    )?;
     let after = drive_begun(start, &begun, Under::Delivery);
     hand::cut_hand(hand);
     if after != After::Left || !delivery.is_active() {
