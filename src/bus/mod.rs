@@ -4,8 +4,8 @@
 //! frame of the running handler. Words, locks, and a page for each protocol: `README.md`.
 //!
 //! The folders, from the ground up; a file imports from its own and from earlier ones: `parts` (what a bus is made of), `core` (a bus, and what
-//! it does by itself), `thread` (what a thread carries), `permits`, `middleware`, `end`, `run`, `wait`, `emit`, `manual`, `read`. The files beside
-//! them stand on all of them.
+//! it does by itself), `thread` (what a thread carries), `permits`, `middleware`, `end`, `run`, `wait`, `emit`, `manual`, `read`,
+//! `handle` (a bus as its users hold it).
 //!
 //! The way of an event:
 //!
@@ -21,38 +21,26 @@
 //! 9. `wait/jump.rs` waits for it: outside of handlers by parking, inside of one by running what it needs (`wait/child.rs`, the common case).
 //! 10. `read/results.rs` reads what came of it.
 
-mod arrive;
-mod build;
-mod builder;
 mod core;
-mod describe;
 mod emit;
-mod emits;
 mod end;
-mod for_runtime;
 mod handle;
-mod life;
 mod manual;
 mod middleware;
-#[cfg(threadbus_shuttle)]
-mod model_hooks;
 mod parts;
 mod permits;
 mod read;
-mod register;
 mod run;
-mod shut_down;
-mod shutdown;
 mod thread;
 mod wait;
 
 pub use self::core::{EventBus, WeakBus};
-pub use builder::BusBuilder;
+pub use handle::builder::BusBuilder;
+pub use handle::shutdown::{Shutdown, ShutdownReport};
 pub use middleware::Middleware;
 pub use parts::settings::BusOptions;
 pub use read::handler_context::{CancelGuard, HandlerContext};
 pub use read::results::Select;
-pub use shutdown::{Shutdown, ShutdownReport};
 pub use thread::forbid::{ForbidBlocking, forbid_blocking};
 #[cfg(all(feature = "process", unix))]
 pub(crate) use thread::sits::at_process;

@@ -77,7 +77,19 @@ impl Delivery {
     }
 
     /// Fixes the handlers, once.
+    #[inline]
     pub(crate) fn fix_handlers(&mut self, slot: Arc<TypeSlot>, mode: impl Fn(&TypeSlot, usize) -> HandlerMode) {
+        if self.extras.is_some() { self.fix_and_note(slot, mode) } else { self.fix_unnoted(slot, mode) }
+    }
+
+    #[cold]
+    fn fix_and_note(&mut self, slot: Arc<TypeSlot>, mode: impl Fn(&TypeSlot, usize) -> HandlerMode) {
+        self.fix_unnoted(slot, mode);
+        self.note_pending();
+    }
+
+    #[inline(always)]
+    fn fix_unnoted(&mut self, slot: Arc<TypeSlot>, mode: impl Fn(&TypeSlot, usize) -> HandlerMode) {
         let count = slot.handlers.len();
         let mode = |at| mode(&slot, at);
         self.left = count as u32;
@@ -93,9 +105,6 @@ impl Delivery {
             self.manner.parallel = self.records.iter().any(|record| record.mode == HandlerMode::Parallel);
         }
         self.handlers = Handlers::Live(slot);
-        if self.extras.is_some() {
-            self.note_pending();
-        }
     }
 
     /// Its handlers, while it runs.
@@ -157,11 +166,9 @@ impl Delivery {
 
     /// Starts an attempt of a pending invocation, or of one whose permit has come, and returns its number.
     pub(crate) fn start(&mut self, invocation: usize, from: RecordPhase, worker: u64, at: Stamp) -> Option<u32> {
-        // Most deliveries have no journal, and do not pay for the call.
-        if self.extras.is_some() {
-            self.start_and_note(invocation, from, worker, at)
-        } else {
-            self.start_unnoted(invocation, from, worker, at)
+        match self.extras {
+            None => self.start_unnoted(invocation, from, worker, at),
+            Some(_) => self.start_and_note(invocation, from, worker, at),
         }
     }
 

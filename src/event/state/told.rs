@@ -12,7 +12,6 @@ impl Delivery {
     }
 
     /// Its handlers are fixed.
-    #[cold]
     pub(in crate::event) fn note_pending(&self) {
         for invocation in 0..self.records.len() {
             self.note(invocation, ResultStatus::Pending, |journal, note| journal.push(Note::Result(note)));

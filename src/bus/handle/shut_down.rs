@@ -18,7 +18,7 @@ use crate::sys::{logging, unwind};
 use rustc_hash::FxHashSet;
 use std::sync::Arc;
 
-use crate::bus::shutdown::{Shutdown, ShutdownReport};
+use crate::bus::handle::shutdown::{Shutdown, ShutdownReport};
 
 /// Of so many events a shutdown leaves a tree.
 const TREE: usize = 1000;
@@ -47,18 +47,18 @@ impl BusCore {
     }
 
     /// As a pause that nobody can end but a shutdown: what is to be given up must not start meanwhile.
-    pub(super) fn holds_queue(&self) {
+    pub(crate) fn holds_queue(&self) {
         self.run.lock().paused = HELD;
     }
 
-    pub(super) fn lets_queue_go(self: &Arc<Self>) {
+    pub(crate) fn lets_queue_go(self: &Arc<Self>) {
         let mut run = self.run.lock();
         run.paused = 0;
         self.go_on(run);
     }
 
     /// From now on no delay between two attempts is waited for.
-    pub(super) fn hurry(self: &Arc<Self>) {
+    pub(crate) fn hurry(self: &Arc<Self>) {
         // First this, then the look: who plans a delay looks the other way round.
         self.hurries.store(true, Ordering::SeqCst);
         for event in self.set_aside() {
@@ -73,7 +73,7 @@ impl BusCore {
     }
 
     #[track_caller]
-    pub(super) fn shut_down(self: &Arc<Self>, mode: Shutdown, deadline: Tick, before: (u64, u64)) -> ShutdownReport {
+    pub(crate) fn shut_down(self: &Arc<Self>, mode: Shutdown, deadline: Tick, before: (u64, u64)) -> ShutdownReport {
         let inside = frame::in_callback() || self.is_below_caller();
         let at_once = self.is_idle() && self.locals.load(Ordering::SeqCst) == 0;
         let inside = inside || !at_once && !may_block_or_log("shuts a bus down that is not idle");
@@ -116,7 +116,7 @@ impl BusCore {
     }
 
     /// The history goes, and what people would have read of its last events stays.
-    pub(super) fn leave_tree(&self, mut history: Vec<AnyEvent>) {
+    pub(crate) fn leave_tree(&self, mut history: Vec<AnyEvent>) {
         if history.is_empty() {
             return;
         }
@@ -136,17 +136,17 @@ impl BusCore {
     }
 
     /// A handler of this bus is on the stack of the calling thread.
-    pub(super) fn is_below_caller(self: &Arc<Self>) -> bool {
+    pub(crate) fn is_below_caller(self: &Arc<Self>) -> bool {
         frame::local(|local| local.frames.iter().any(|f| Arc::ptr_eq(&f.bus, self))).unwrap_or(false)
     }
 
     /// How many deliveries are completed, and how many were given up before they started.
-    pub(super) fn ends(&self) -> (u64, u64) {
+    pub(crate) fn ends(&self) -> (u64, u64) {
         let counters = &self.counters;
         (counters.ended(End::Completed), counters.ended(End::Cancelled) + counters.ended(End::Dropped))
     }
 
-    pub(super) fn report(&self, before: (u64, u64), unread: usize) -> ShutdownReport {
+    pub(crate) fn report(&self, before: (u64, u64), unread: usize) -> ShutdownReport {
         let (completed, given_up) = self.ends();
         let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         let abandoned = self.abandoned_here();
@@ -173,7 +173,7 @@ impl BusCore {
 
     /// What is queued, and what has no thread, as far as a line or the history knows it: before the rest, since the place or turn of what is
     /// given up would start the next in line.
-    pub(super) fn give_up_unstarted(&self, give_up: &impl Fn(&AnyEvent, usize) -> bool) -> GivenUp {
+    pub(crate) fn give_up_unstarted(&self, give_up: &impl Fn(&AnyEvent, usize) -> bool) -> GivenUp {
         let queued: Vec<(AnyEvent, usize)> = {
             let mut run = self.run.lock();
             self.fetch(&mut run);
@@ -191,13 +191,13 @@ impl BusCore {
         (of_queue.0 || rest.0, of_queue.1 + rest.1)
     }
 
-    pub(super) fn on_threads(&self) -> Vec<AnyEvent> {
+    pub(crate) fn on_threads(&self) -> Vec<AnyEvent> {
         let workers = self.runtime.pool.all_workers();
         workers.iter().flat_map(|worker| worker.slots()).map(|slot| slot.event).collect()
     }
 
     /// Those of which a delivery of this bus is neither queued nor done, and which.
-    pub(super) fn active(&self, events: Vec<AnyEvent>) -> Vec<(AnyEvent, usize)> {
+    pub(crate) fn active(&self, events: Vec<AnyEvent>) -> Vec<(AnyEvent, usize)> {
         let mut found = Vec::new();
         for event in events {
             let index = {
@@ -212,7 +212,7 @@ impl BusCore {
         found
     }
 
-    pub(super) fn wait_idle_until(&self, deadline: Tick) {
+    pub(crate) fn wait_idle_until(&self, deadline: Tick) {
         let Some(worker) = Worker::current() else { return };
         // However it ends, the rest of the shutdown follows.
         let _ = self.rest_until_idle(&worker, frame::top().as_ref(), deadline);
@@ -220,7 +220,7 @@ impl BusCore {
     }
 
     /// Handlers that were given up get until the deadline to come back.
-    pub(super) fn wait_for_returns(&self, deadline: Tick) {
+    pub(crate) fn wait_for_returns(&self, deadline: Tick) {
         let Some(worker) = Worker::current() else { return };
         let _watch = self.watch(&worker.bell, Until::Change);
         while self.abandoned_here() > 0 && clock::now() < deadline {

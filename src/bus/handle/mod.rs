@@ -1,7 +1,20 @@
 //! The bus as users hold it.
 
-use crate::bus::builder::BusBuilder;
+pub(crate) mod build;
+pub(crate) mod builder;
+pub(crate) mod describe;
+pub(crate) mod emits;
+pub(crate) mod for_runtime;
+pub(crate) mod life;
+#[cfg(threadbus_shuttle)]
+pub(crate) mod model_hooks;
+pub(crate) mod register;
+pub(crate) mod shut_down;
+pub(crate) mod shutdown;
+pub(crate) mod untyped;
+
 use crate::bus::core::{Doors, EventBus, WeakBus};
+use crate::bus::handle::builder::BusBuilder;
 use crate::bus::parts::settings::BusOptions;
 use crate::event::{AnyEvent, BusId, BusIdentity, EmitError, EventId};
 use crate::runtime::Runtime;

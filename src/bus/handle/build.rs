@@ -1,8 +1,8 @@
 //! A bus, of what its builder settled.
 
-use crate::bus::builder::BusBuilder;
 use crate::bus::core::{Alive, BusCore, Doors, EventBus, Parts};
 use crate::bus::end::deadline::OverdueHandlers;
+use crate::bus::handle::builder::BusBuilder;
 use crate::bus::parts::manual::Manual;
 use crate::bus::thread::aside;
 use crate::event::{BuildError, BusId, BusIdentity, Fairness, HomeBus};

@@ -175,7 +175,7 @@ impl Runtime {
         }
     }
 
-    pub(super) fn cores(&self) -> Vec<Arc<BusCore>> {
+    pub(crate) fn cores(&self) -> Vec<Arc<BusCore>> {
         BusCore::all_of(&self.core)
     }
 }

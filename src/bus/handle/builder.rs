@@ -32,21 +32,21 @@ use std::time::Duration;
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct BusBuilder {
-    pub(super) name: String,
-    pub(super) id: Option<BusId>,
-    pub(super) options: BusOptions,
-    pub(super) retry: Option<Retry>,
-    pub(super) max_emit_rate: Option<(f64, usize)>,
-    pub(super) runtime: Option<Runtime>,
-    pub(super) middlewares: Middlewares<EventBus>,
-    pub(super) on_ready: OnReady,
-    pub(super) refusals: Arc<AtomicU64>,
-    pub(super) alone: bool,
+    pub(crate) name: String,
+    pub(crate) id: Option<BusId>,
+    pub(crate) options: BusOptions,
+    pub(crate) retry: Option<Retry>,
+    pub(crate) max_emit_rate: Option<(f64, usize)>,
+    pub(crate) runtime: Option<Runtime>,
+    pub(crate) middlewares: Middlewares<EventBus>,
+    pub(crate) on_ready: OnReady,
+    pub(crate) refusals: Arc<AtomicU64>,
+    pub(crate) alone: bool,
 }
 
 /// With nothing to show.
 #[derive(Default)]
-pub(super) struct OnReady(pub(super) Option<Wake>);
+pub(crate) struct OnReady(pub(crate) Option<Wake>);
 
 impl fmt::Debug for OnReady {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
