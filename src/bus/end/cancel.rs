@@ -1,6 +1,6 @@
 //! Ending deliveries from outside: cancellation, a full queue, a shutdown, the end of a bus.
 //!
-//! First the word under the event's lock, then what follows from it (`runtime/README.md`, 3.6).
+//! First the word under the event's lock, then what follows from it (`README.md`, *Cancelling*).
 
 use crate::bus::core::BusCore;
 use crate::bus::end::complete::complete;

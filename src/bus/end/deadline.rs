@@ -1,4 +1,4 @@
-//! What follows when the watch finds a handler past its deadline, or slow, or an event past its cap (`runtime/README.md`, 3.4).
+//! What follows when the watch finds a handler past its deadline, or slow, or an event past its cap (`README.md`, *Deadlines*).
 
 use crate::bus::core::BusCore;
 use crate::bus::core::helpers::call_helpers;

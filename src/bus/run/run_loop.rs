@@ -1,4 +1,4 @@
-//! The loop of a bus: who starts queued events, in which order (`runtime/README.md`, 3.2).
+//! The loop of a bus: who starts queued events, in which order (`README.md`, *The loop*).
 
 use crate::bus::core::permit::{delivery_token, is_active};
 use crate::bus::core::{BusCore, Entry, NOWHERE, Run};

@@ -1,4 +1,4 @@
-//! Waiting: outside of handlers a park; inside of one the queue-jump (`runtime/README.md`, 3.5).
+//! Waiting: outside of handlers a park; inside of one the queue-jump (`README.md`, *A wait inside a handler*).
 
 use crate::bus::core::BusCore;
 use crate::bus::core::helpers::call_helpers;
