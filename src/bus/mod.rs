@@ -18,7 +18,7 @@
 //! 6. Where more is needed than the delivery holds, `run/limited.rs` and `run/own_permit.rs` get it, and `run/resume.rs` goes on later.
 //! 7. `end/finish.rs` ends the delivery under the event's lock; what that leaves to do is a value, which `end/duties.rs` carries out.
 //! 8. `end/complete.rs` completes the event, and its parents. Whoever else may end it: `end/cancel.rs`, `end/first.rs`, `end/deadline.rs`.
-//! 9. `wait/jump.rs` waits for it: outside of handlers by parking, inside of one by running what it needs (`wait/child.rs`, the common case).
+//! 9. `wait/jump.rs` waits for it: outside of handlers by parking (`wait/outside.rs`), inside of one by running what it needs (`wait/child.rs`, the common case).
 //! 10. `read/results.rs` reads what came of it.
 
 mod core;

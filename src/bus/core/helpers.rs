@@ -5,10 +5,10 @@
 //! that pace; if it stands still in a handler, the watch does.
 
 use crate::bus::core::BusCore;
+use crate::bus::core::delivery::DeliveryRef;
 use crate::event::{AnyEvent, Delivery, DeliveryPhase, TypeSlot};
 use crate::runtime::GoOn;
 use crate::sys::thread;
-use std::sync::Arc;
 
 /// One thread runs the parallel handlers of an event, as long as it is quick.
 pub(crate) fn starts_alone(bus: &BusCore, event: &AnyEvent, slot: &TypeSlot) -> bool {
@@ -20,20 +20,22 @@ pub(crate) fn other_cores() -> u32 {
     (thread::cores() as u32 - 1).max(1)
 }
 
-/// A delivery whose handlers may run beside each other is not left to one thread any longer.
-pub(crate) fn call_helpers(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize) {
-    let called = {
-        let mut state = event.state().lock();
-        let parallel = |d: &&mut Delivery| d.phase == DeliveryPhase::Active && d.manner.parallel;
-        state.deliveries.get_mut(delivery).filter(parallel).map_or(0, |d| d.ask_for_helpers(other_cores()))
-    };
-    for _ in 0..called {
-        submit_helper(bus, event, delivery);
+impl DeliveryRef<'_> {
+    /// A delivery whose handlers may run beside each other is not left to one thread any longer.
+    pub(crate) fn call_helpers(self) {
+        let called = {
+            let mut state = self.event.state().lock();
+            let parallel = |d: &&mut Delivery| d.phase == DeliveryPhase::Active && d.manner.parallel;
+            self.in_state_mut(&mut state).filter(parallel).map_or(0, |d| d.ask_for_helpers(other_cores()))
+        };
+        for _ in 0..called {
+            self.submit_helper();
+        }
     }
-}
 
-pub(crate) fn submit_helper(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize) {
-    bus.runtime.pool.submit(bus.job(event, delivery, GoOn::Help));
+    pub(crate) fn submit_helper(self) {
+        self.bus.runtime.pool.submit(self.job(GoOn::Help));
+    }
 }
 
 #[cfg(all(test, not(threadbus_shuttle)))]

@@ -1,5 +1,6 @@
 //! A bus from the inside: its locks, its counters, and who keeps it alive.
 
+pub(crate) mod delivery;
 pub(crate) mod helpers;
 pub(crate) mod idlers;
 pub(crate) mod letters;

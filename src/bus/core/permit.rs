@@ -34,6 +34,17 @@ pub(crate) struct Permit {
     pub(crate) kind: PermitKind,
 }
 
+/// What is asked of a permit: to take it, or to stand in its line.
+#[derive(Clone, Copy)]
+pub(crate) struct Request {
+    /// Where in the line.
+    pub(crate) position: Position,
+    pub(crate) token: Token,
+    /// Who may lend it.
+    pub(crate) under: Option<Token>,
+    pub(crate) rank: Rank,
+}
+
 /// The token of a whole delivery.
 pub(crate) fn delivery_token(event: &AnyEvent, delivery: usize) -> Token {
     Token { stamp: event.head().stamp(), part: (delivery as u64) << 48 }
@@ -111,14 +122,12 @@ impl Permit {
     /// own stack.
     pub(crate) fn take_or_queue(
         &self,
-        position: Position,
-        token: Token,
-        under: Option<Token>,
-        rank: Rank,
+        request: Request,
         live: impl FnOnce() -> bool,
         job: impl FnOnce() -> Job,
     ) -> Taken {
         self.step(|s| {
+            let Request { position, token, under, rank } = request;
             if !live() {
                 return (Taken::Dead, Granted::new());
             }

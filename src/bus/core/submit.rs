@@ -1,9 +1,9 @@
-//! What a bus has the pool do: its loop, runners of parallel events, and jobs that go on with a delivery. Each stands among the jobs by the
+//! What a bus has the pool do: its loop, and runners of parallel events. Each stands among the jobs by the
 //! priority of the event that it is for.
 
 use crate::bus::core::{BusCore, NOWHERE};
-use crate::event::{AnyEvent, Priority};
-use crate::runtime::{Bus, Claimed, GoOn, Job, Lane, Pumped, RuntimeCore};
+use crate::event::Priority;
+use crate::runtime::{Bus, Job, Lane, Pumped, RuntimeCore};
 use crate::sync::Token;
 use crate::sys::sync::atomic::Ordering;
 use smallvec::SmallVec;
@@ -47,15 +47,6 @@ impl BusCore {
             inlet.active = stands_for(priority);
         }
         priority
-    }
-
-    /// A job that drives a claimed delivery of this bus on: for the pool, or the pump thread.
-    pub(crate) fn job(self: &Arc<Self>, event: &AnyEvent, delivery: usize, how: GoOn) -> Job {
-        let bus = Arc::clone(self) as Arc<dyn Bus>;
-        match &self.manual {
-            None => Job::drives(bus, event, delivery, how),
-            Some(_) => Job::Pumped(bus, Pumped::Delivery(Claimed { event: event.clone(), delivery, how })),
-        }
     }
 
     /// Somebody takes events that need no turn.

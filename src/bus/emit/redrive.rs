@@ -50,11 +50,11 @@ impl BusCore {
             let mut state = event.state().lock();
             let index = state.add_delivery(delivery, now);
             let Some(delivery) = state.deliveries.get_mut(index) else { return Redriven::Left };
-            let capped = start::fix(self, event, delivery, false, Arc::clone(&slot), now);
+            let capped = start::fix(self.delivery(event, index), delivery, Arc::clone(&slot), now);
             (index, capped.then(|| delivery.cap()))
         };
         if let Some(cap) = capped {
-            crate::bus::end::deadline::watch_cap(self, event, index, cap);
+            self.delivery(event, index).watch_cap(cap);
         }
         tell::deliver(self, event);
         self.note_arrival(false);

@@ -6,13 +6,16 @@ use crate::bus::core::type_memo;
 use crate::bus::parts::counters::Until;
 use crate::bus::parts::recorder::By;
 use crate::bus::parts::registry::plan_for;
-use crate::bus::permits::delivery::{ensure_turn, release_delivery, submit_resume};
+use crate::bus::permits::delivery::release_delivery;
 use crate::bus::permits::hand;
-use crate::bus::run::driver::{After, Driver, Via};
-use crate::bus::run::start::{self, Start};
+use crate::bus::run::drive::drive_begun;
+use crate::bus::run::driver::After;
+use crate::bus::run::start::{self, Permits, Start};
 use crate::bus::thread::frame::{self, Under};
 use crate::bus::wait::claimable;
-use crate::bus::wait::jump::{Jump, Waiting, is_parallel, lender, manner, run_here};
+use crate::bus::wait::here::{is_parallel, lender, manner, run_here};
+use crate::bus::wait::jump::Jump;
+use crate::bus::wait::waiting::Waiting;
 use crate::event::{AnyEvent, Delivery, DeliveryPhase, Plan, TurnKind, TypeSlot};
 use crate::runtime::Worker;
 use crate::sync::Position;
@@ -37,7 +40,7 @@ impl Depth {
 /// Runs a delivery that was claimed at birth, on the calling thread.
 pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, depth: Depth) {
     let Some(worker) = Worker::current() else {
-        submit_resume(bus, event, index);
+        bus.delivery(event, index).submit_resume();
         return;
     };
     if worker.is_outside() {
@@ -51,7 +54,7 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, de
         Some(After::Left) => return wait_for_delivery(bus, &worker, event, index),
         None => {}
     }
-    let inside = bus.manual.as_ref().map(|manual| bus.go_inside(manual, &worker, false, None, true));
+    let inside = bus.manual.as_ref().map(|manual| bus.go_inside_in_wait(manual, &worker));
     // With little stack left it goes to another thread, if it may, and is served in the wait below, if it may not.
     let elsewhere = deep || matches!(inside, Some(None));
     // With what it holds in the hand, where the lender is looked for.
@@ -71,13 +74,14 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, de
         delivery.redrive
     };
     let parallel = !redrive && is_parallel(bus, event, &slot);
+    let delivery = bus.delivery(event, index);
     if elsewhere {
         // Of a manual bus: to the front there.
-        if ensure_turn(bus, event, index, Position::Front) {
-            submit_resume(bus, event, index);
+        if delivery.ensure_turn(Position::Front) {
+            delivery.submit_resume();
         }
-    } else if frame::barred().is_none() || ensure_turn(bus, event, index, Position::Front) {
-        run_here(bus, &worker, event, index, plan, parallel);
+    } else if frame::barred().is_none() || delivery.ensure_turn(Position::Front) {
+        run_here(delivery, &worker, plan, parallel);
     } else if let Some(delivery) = event.state().lock().deliveries.get_mut(index) {
         // Where it must not block it runs here only if nobody is in its way; else it is in front.
         delivery.leave_stack();
@@ -115,7 +119,7 @@ fn run_alone(
     }
     let hand = hand::hand_len_outside()?;
     let (now, token) = (clock::now(), delivery_token(event, index));
-    let start = Start { bus, worker, event, delivery: index, slot, now };
+    let start = Start { delivery: bus.delivery(event, index), worker, slot, now };
     let begun = {
         let mut run = bus.run.lock();
         if !run.is_startable() || !run.handler.is_quiet() {
@@ -133,11 +137,9 @@ fn run_alone(
         }
         drop(run);
         delivery.manner = manner(plan, false);
-        start.begin(Arc::clone(slot), &mut stack, &mut state, By::Anybody, true)?
+        start.begin(Arc::clone(slot), &mut stack, &mut state, By::Anybody, Permits::Held)?
     };
-    begun.tell(bus, worker, event, index);
-    let mut driver = Driver::new(bus, worker, event, index, slot, begun.fixed, Via::Inline, Under::Delivery, now);
-    let after = driver.drive(begun.first());
+    let after = drive_begun(start, &begun, Under::Delivery);
     hand::cut_hand(hand);
     if after != After::Left || !is_active(event, index) {
         release_delivery(bus, token, plan.turn);

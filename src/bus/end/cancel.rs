@@ -33,7 +33,7 @@ impl Ended {
     pub(crate) fn carry_out(self) {
         let Ended { event, delivery, bus, duties } = self;
         if let Some(bus) = bus {
-            return duties.carry_out(&bus, &event, delivery);
+            return duties.carry_out(bus.delivery(&event, delivery));
         }
         tell::deliver_everywhere(&event);
         if let Some(completion) = duties.finish.and_then(|finish| finish.completion) {
@@ -64,7 +64,7 @@ fn cancel_all(mut pending: Vec<AnyEvent>, cause: &Cause) {
             }
             state.ended = true;
             for delivery in 0..state.deliveries.len() {
-                ended.extend(end_delivery(&mut state, &event, delivery, &slots, cause, at));
+                ended.extend(end_delivery(&mut state, &event, delivery, &slots, Ending { cause, at }));
             }
             pending.extend(state.children().rev().map(|c| c.event.clone()).filter(|e| !e.is_complete()));
         }
@@ -107,15 +107,52 @@ fn slots_of(event: &AnyEvent) -> Slots {
         .collect()
 }
 
+/// Why the records of a delivery end, and when.
+#[derive(Clone, Copy)]
+pub(crate) struct Ending<'a> {
+    pub(crate) cause: &'a Cause,
+    pub(crate) at: Stamp,
+}
+
+/// Under the event's lock: every record that has not ended does. What was running is answered, each attempt with the worker that it is on.
+/// `unstarted`: the failure of what has never run.
+pub(crate) fn end_records(
+    delivery: &mut Delivery,
+    index: usize,
+    bus: Option<&Arc<BusCore>>,
+    ending: Ending<'_>,
+    unstarted: impl Fn() -> HandlerFailure,
+) -> Vec<(AttemptKey, u64)> {
+    let Ending { cause, at } = ending;
+    let mut running = Vec::new();
+    for invocation in 0..delivery.records.len() {
+        let record = &delivery.records[invocation];
+        let failure = match record.phase {
+            RecordPhase::Ended => continue,
+            RecordPhase::Started => {
+                note_given_up();
+                running.push((AttemptKey { delivery: index, invocation, attempt: record.attempt }, record.worker));
+                let detail = bus.and_then(|bus| in_words::which_process(&bus.runtime, record.worker));
+                HandlerFailure::Aborted { cause: cause.clone().with_detail(detail) }
+            }
+            // Between two attempts it has run, so it was not cancelled before it started.
+            _ if record.started != 0 => HandlerFailure::Aborted { cause: cause.clone() },
+            _ => unstarted(),
+        };
+        delivery.end_record(invocation, Outcome::Failed(Arc::new(failure)), at);
+    }
+    running
+}
+
 /// Under the event's lock: the delivery is done, with every record ended. `None` if it was already.
 pub(crate) fn end_delivery(
     state: &mut State,
     event: &AnyEvent,
     index: usize,
     slots: &Slots,
-    cause: &Cause,
-    at: Stamp,
+    ending: Ending<'_>,
 ) -> Option<Ended> {
+    let Ending { cause, at } = ending;
     let delivery = state.deliveries.get_mut(index)?;
     if delivery.phase == DeliveryPhase::Done {
         return None;
@@ -129,28 +166,14 @@ pub(crate) fn end_delivery(
         delivery.fix_handlers(Arc::clone(slot), |slot, at| mode_for(own, slot, at, &bus.defaults));
     }
     let bus = BusCore::of(&delivery.bus);
-    let mut running = Vec::new();
     let no_time = cause.kind == CauseKind::EventTimeout
         && cause.event == event.head().id()
         && cause.after == Some(Duration::ZERO);
-    for invocation in 0..delivery.records.len() {
-        let record = &delivery.records[invocation];
-        let failure = match record.phase {
-            RecordPhase::Ended => continue,
-            RecordPhase::Started => {
-                note_given_up();
-                running.push((AttemptKey { delivery: index, invocation, attempt: record.attempt }, record.worker));
-                let detail = bus.as_ref().and_then(|bus| in_words::which_process(&bus.runtime, record.worker));
-                HandlerFailure::Aborted { cause: cause.clone().with_detail(detail) }
-            }
-            // Between two attempts it has run, so it was not cancelled before it started.
-            _ if record.started != 0 => HandlerFailure::Aborted { cause: cause.clone() },
-            // As where a driver comes to it.
-            _ if no_time => HandlerFailure::TimedOut { after: Duration::ZERO, detail: None },
-            _ => HandlerFailure::Cancelled { cause: cause.clone() },
-        };
-        delivery.end_record(invocation, Outcome::Failed(Arc::new(failure)), at);
-    }
+    let running = end_records(delivery, index, bus.as_ref(), ending, || match no_time {
+        // As where a driver comes to it.
+        true => HandlerFailure::TimedOut { after: Duration::ZERO, detail: None },
+        false => HandlerFailure::Cancelled { cause: cause.clone() },
+    });
     if !delivery.anything_started() && !no_time {
         delivery.unrun = if cause.kind == CauseKind::Dropped { Unrun::Dropped } else { Unrun::Cancelled };
     }
@@ -174,7 +197,7 @@ pub(crate) fn end_unstarted(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) 
             Some(d)
                 if d.phase == DeliveryPhase::Queued || !d.anything_started() || planted("drops_what_has_started") =>
             {
-                end_delivery(&mut state, event, index, &slots, &cause, at)
+                end_delivery(&mut state, event, index, &slots, Ending { cause: &cause, at })
             }
             _ => None,
         }
@@ -199,7 +222,7 @@ pub(crate) fn end_unclaimed(event: &AnyEvent, index: usize, label: &str) -> bool
     let at = clock::now();
     let cause = gone(event, label);
     let mut state = event.state().lock();
-    let ended = end_delivery(&mut state, event, index, &Slots::new(), &cause, at);
+    let ended = end_delivery(&mut state, event, index, &Slots::new(), Ending { cause: &cause, at });
     drop(state);
     tell::deliver_everywhere(event);
     let Some(ended) = ended else { return false };
@@ -222,7 +245,7 @@ pub(crate) fn drop_delivery(event: &AnyEvent, index: usize, label: &str) -> bool
 fn give_up_delivery(event: &AnyEvent, index: usize, cause: &Cause) -> bool {
     let at = clock::now();
     let slots = slots_of(event);
-    let ended = end_delivery(&mut event.state().lock(), event, index, &slots, cause, at);
+    let ended = end_delivery(&mut event.state().lock(), event, index, &slots, Ending { cause, at });
     let Some(ended) = ended else { return false };
     cascade(event, index, None, cause);
     ended.carry_out();

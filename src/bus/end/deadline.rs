@@ -1,19 +1,18 @@
 //! What follows when the watch finds a handler past its deadline, or slow, or an event past its cap (`README.md`, *Deadlines*).
 
 use crate::bus::core::BusCore;
-use crate::bus::core::helpers::call_helpers;
+use crate::bus::core::delivery::DeliveryRef;
 use crate::bus::end::abandon::handler_of;
-use crate::bus::end::cancel::{Slots, cascade, end_delivery};
+use crate::bus::end::cancel::{Ending, Slots, cascade, end_delivery};
 use crate::bus::end::duties::{Duties, GivenUp, run_hooks};
 use crate::bus::end::in_words;
-use crate::bus::end::next_attempt::{drive_on, wait_for_next_attempt};
 use crate::bus::middleware::tell;
 use crate::bus::parts::recorder::By;
 use crate::bus::parts::registry::retry_for;
 use crate::bus::permits::limits;
 use crate::bus::thread::frame;
 use crate::event::{
-    AnyEvent, AttemptKey, Cause, CauseKind, Delay, DeliveryPhase, HandlerFailure, Outcome, RecordPhase, note_given_up,
+    AttemptKey, Cause, CauseKind, Delay, DeliveryPhase, HandlerFailure, Outcome, RecordPhase, Retry, note_given_up,
 };
 use crate::runtime::{Job, Overdue, Overseer, Running, Slot, Worker};
 use crate::sys::clock::{self, Tick};
@@ -38,8 +37,8 @@ pub(crate) fn overdue(worker: &Arc<Worker>, slot: &Slot, what: Overdue) {
     match what {
         Overdue::Deadline => deadline_passed(&bus, worker, slot),
         Overdue::Alone => {
-            let (event, delivery) = (slot.event.clone(), slot.delivery);
-            watch.soon(move || call_helpers(&bus, &event, delivery));
+            let (event, index) = (slot.event.clone(), slot.delivery);
+            watch.soon(move || bus.delivery(&event, index).call_helpers());
         }
         Overdue::SlowHandler | Overdue::SlowEvent => {
             let slot = slot.clone();
@@ -130,28 +129,24 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
         if !planted("timeout_spares_children") {
             cascade(&event, index, Some(key.invocation), &cause);
         }
-        duties.carry_out(&bus, &event, index);
+        let delivery = bus.delivery(&event, index);
+        duties.carry_out(delivery);
         match retry {
-            Some(retry) => decide_retry(&bus, &event, key, retry, HandlerFailure::TimedOut { after, detail }),
+            Some(retry) => decide_retry(delivery, key, retry, HandlerFailure::TimedOut { after, detail }),
             None if planted("timeout_replaces_nobody") => {}
-            None => drive_on(&bus, &event, index),
+            None => delivery.drive_on(),
         }
         run_hooks(&bus, &event, hooks);
     });
 }
 
 /// After a timeout, on a thread of the pool since the filter is the user's.
-fn decide_retry(
-    bus: &Arc<BusCore>,
-    event: &AnyEvent,
-    key: AttemptKey,
-    retry: crate::event::Retry,
-    failure: HandlerFailure,
-) {
-    let (bus, event) = (Arc::clone(bus), event.clone());
+fn decide_retry(delivery: DeliveryRef<'_>, key: AttemptKey, retry: Retry, failure: HandlerFailure) {
+    let (bus, event) = (Arc::clone(delivery.bus), delivery.event.clone());
     let pool = Arc::clone(&bus.runtime.pool);
     let (of, lane) = (event.clone(), bus.lane);
     let decide = move |_: &Arc<Worker>| {
+        let own = bus.delivery(&event, key.delivery);
         let again = frame::callback(|| retry.retryable(&failure)).unwrap_or_else(|panic| {
             let of = event.clone();
             logging::later!(Error, of event; move || format!("the retry filter of a handler of {of} panicked: {panic}"));
@@ -162,18 +157,18 @@ fn decide_retry(
             if delay.is_zero() {
                 let ready = event.state().lock().end_delay(key);
                 if ready {
-                    drive_on(&bus, &event, key.delivery);
+                    own.drive_on();
                 }
                 return;
             }
             let at = clock::after(clock::now(), delay);
-            wait_for_next_attempt(&bus, &event, Delay::new(key, Arc::new(failure), true), at, drive_on);
+            own.wait_for_next_attempt(Delay::new(key, Arc::new(failure), true), at);
             return;
         }
         let at = clock::now();
         {
             let mut state = event.state().lock();
-            let Some(delivery) = state.deliveries.get_mut(key.delivery) else { return };
+            let Some(delivery) = own.in_state_mut(&mut state) else { return };
             let waits = delivery.records[key.invocation].phase == RecordPhase::Delayed;
             if delivery.phase != DeliveryPhase::Active || !waits {
                 return;
@@ -181,17 +176,18 @@ fn decide_retry(
             delivery.end_record(key.invocation, Outcome::Failed(Arc::new(failure)), at);
         }
         limits::settle(&bus.runtime, &event);
-        drive_on(&bus, &event, key.delivery);
+        own.drive_on();
         tell::deliver(&bus, &event);
     };
     pool.submit_granted(Job::of(&of, lane, Box::new(decide)));
 }
 
 /// On the aftermath thread.
-fn cap_passed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, cap: Tick) {
+fn cap_passed(delivery: DeliveryRef<'_>, cap: Tick) {
+    let DeliveryRef { bus, event, index } = delivery;
     let (workers, begun): (Vec<u64>, Tick) = {
         let state = event.state().lock();
-        let Some(delivery) = state.deliveries.get(index).filter(|d| d.phase == DeliveryPhase::Active) else { return };
+        let Some(delivery) = delivery.in_state(&state).filter(|d| d.phase == DeliveryPhase::Active) else { return };
         let running = delivery.records.iter().filter(|r| r.phase == RecordPhase::Started);
         (running.map(|r| r.worker).collect(), delivery.begun)
     };
@@ -199,15 +195,15 @@ fn cap_passed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, cap: Tick) {
     if let Some(soon) = workers.into_iter().filter_map(panics).min() {
         // One of its handlers has panicked, and is not timed out, however long that takes to be told.
         let (own, of) = (Arc::clone(bus), event.clone());
-        bus.runtime.watch.at(soon, move || cap_passed(&own, &of, index, cap));
+        bus.runtime.watch.at(soon, move || cap_passed(own.delivery(&of, index), cap));
         return;
     }
     let at = clock::now();
     let mut state = event.state().lock();
-    let begun = state.deliveries.get(index).map_or(cap, |d| d.begun);
+    let begun = delivery.in_state(&state).map_or(cap, |d| d.begun);
     let cause = Cause::new(CauseKind::EventTimeout, event.head().id(), event.body().event_type())
         .with_after(Duration::from_nanos(cap.saturating_sub(begun)));
-    let ended = end_delivery(&mut state, event, index, &Slots::new(), &cause, at);
+    let ended = end_delivery(&mut state, event, index, &Slots::new(), Ending { cause: &cause, at });
     drop(state);
     if let Some(ended) = ended {
         cascade(event, index, None, &cause);
@@ -217,25 +213,28 @@ fn cap_passed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, cap: Tick) {
     }
 }
 
-/// The event's cap on one bus, whatever of it runs then.
-pub(crate) fn watch_cap(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, cap: Tick) {
-    let (weak_bus, weak) = (Arc::downgrade(bus), event.downgrade());
-    let timer = bus.runtime.watch.at(cap, move || {
-        if let (Some(bus), Some(event)) = (weak_bus.upgrade(), weak.upgrade()) {
-            cap_passed(&bus, &event, index, cap);
-        }
-    });
-    let stale = {
-        let mut state = event.state().lock();
-        match state.deliveries.get_mut(index) {
-            Some(delivery) if delivery.phase == DeliveryPhase::Active => {
-                delivery.set_cap_timer(timer);
-                false
+impl DeliveryRef<'_> {
+    /// The watch watches its event's cap on its bus, whatever of it runs then.
+    pub(crate) fn watch_cap(self, cap: Tick) {
+        let DeliveryRef { bus, event, index } = self;
+        let (weak_bus, weak) = (Arc::downgrade(bus), event.downgrade());
+        let timer = bus.runtime.watch.at(cap, move || {
+            if let (Some(bus), Some(event)) = (weak_bus.upgrade(), weak.upgrade()) {
+                cap_passed(bus.delivery(&event, index), cap);
             }
-            _ => true,
+        });
+        let stale = {
+            let mut state = event.state().lock();
+            match self.in_state_mut(&mut state) {
+                Some(delivery) if delivery.phase == DeliveryPhase::Active => {
+                    delivery.set_cap_timer(timer);
+                    false
+                }
+                _ => true,
+            }
+        };
+        if stale {
+            bus.runtime.watch.cancel(timer);
         }
-    };
-    if stale {
-        bus.runtime.watch.cancel(timer);
     }
 }

@@ -5,16 +5,15 @@
 //! told to be over, and its permits and the loop come last.
 
 use crate::bus::core::BusCore;
-use crate::bus::core::helpers::submit_helper;
+use crate::bus::core::delivery::DeliveryRef;
 use crate::bus::core::letters;
-use crate::bus::core::permit::{Home, Permit, attempt_token, delivery_token};
+use crate::bus::core::permit::{Home, Permit, attempt_token};
 use crate::bus::end::abandon::give_up_worker;
 use crate::bus::end::complete::{complete, ring_watchers};
 use crate::bus::end::finish::{Finish, Rare};
 use crate::bus::middleware::tell;
 use crate::bus::parts::counters::End;
 use crate::bus::parts::verdict::Verdict;
-use crate::bus::permits::delivery::release_delivery;
 use crate::bus::permits::limits;
 use crate::bus::thread::frame;
 use crate::event::{AnyEvent, AttemptKey, Delay, Hook, Pause, State, TurnKind};
@@ -82,7 +81,8 @@ pub(crate) enum Leaves {
 impl Duties {
     /// Of the thread that drives the delivery, between two of its handlers.
     #[inline(always)]
-    pub(crate) fn settle(&mut self, bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent, delivery: usize) {
+    pub(crate) fn settle(&mut self, delivery: DeliveryRef<'_>, worker: &Arc<Worker>) {
+        let DeliveryRef { bus, event, .. } = delivery;
         if let Some(at) = self.look.take() {
             bus.runtime.watch.look_at(at, worker);
         }
@@ -90,13 +90,14 @@ impl Duties {
             limits::settle(&bus.runtime, event);
         }
         for _ in 0..std::mem::take(&mut self.helpers) {
-            submit_helper(bus, event, delivery);
+            delivery.submit_helper();
         }
         tell::deliver(bus, event);
     }
 
     /// Of any other thread.
-    pub(crate) fn carry_out(self, bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize) {
+    pub(crate) fn carry_out(self, delivery: DeliveryRef<'_>) {
+        let DeliveryRef { bus, event, .. } = delivery;
         let Duties { limits, finish, given_up, leaves, .. } = self;
         let GivenUp { attempts, hooks, pauses } = given_up.map_or_else(GivenUp::default, |given_up| *given_up);
         if leaves == Leaves::Queue {
@@ -114,16 +115,16 @@ impl Duties {
         }
         end_pauses(event, pauses);
         if let Leaves::Lines(_) = leaves {
-            withdraw(bus, event, delivery, true);
+            delivery.withdraw(Tickets::WithAttempts);
         }
         run_hooks(bus, event, hooks);
         let carries_loop = finish.as_ref().is_some_and(|finish| finish.carries_loop);
         match finish {
-            Some(finish) => conclude(bus, event, finish),
+            Some(finish) => conclude(delivery, finish),
             None => tell::deliver(bus, event),
         }
         if let Leaves::Lines(turn) = leaves {
-            release_delivery(bus, delivery_token(event, delivery), turn);
+            delivery.release(turn);
             if carries_loop && !planted("cancel_loses_loop") {
                 bus.submit_loop();
             }
@@ -132,7 +133,8 @@ impl Duties {
 }
 
 /// What follows from the end of a delivery, but for its permits and the loop.
-pub(crate) fn conclude(bus: &Arc<BusCore>, event: &AnyEvent, finish: Finish) {
+pub(crate) fn conclude(delivery: DeliveryRef<'_>, finish: Finish) {
+    let DeliveryRef { bus, event, .. } = delivery;
     if let Some(rare) = finish.rare {
         settle(bus, event, *rare);
     }
@@ -210,22 +212,33 @@ fn release_attempt(bus: &Arc<BusCore>, event: &AnyEvent, key: AttemptKey) {
     Permit { home: Home::Runtime(Arc::clone(&bus.runtime)), kind: PermitKind::Handler }.release(token);
 }
 
-/// Takes a delivery's tickets out of every line it may stand in, and rings whoever stood there.
-pub(crate) fn withdraw(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize, attempts: bool) {
-    let token = delivery_token(event, delivery);
-    let runtime = || Home::Runtime(Arc::clone(&bus.runtime));
-    for permit in [
-        Permit { home: bus.home(), kind: PermitKind::Event },
-        Permit { home: bus.home(), kind: PermitKind::Handler },
-        Permit { home: runtime(), kind: PermitKind::Event },
-        Permit { home: runtime(), kind: PermitKind::Handler },
-    ] {
-        // The delivery's own, and those of its attempts if they are over too.
-        let own = |t: Token| t == token || attempts && t.stamp == token.stamp && t.part >> 48 == token.part >> 48;
-        let withdrawn = permit.step(|s| s.withdraw(token.stamp, own));
-        for turn in withdrawn {
-            if let (Wakeup::Ring(bell), false) = (turn, planted("withdraw_without_ring")) {
-                bell.ring();
+/// Which tickets of a delivery are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tickets {
+    /// Its own.
+    OfDelivery,
+    /// Those of its attempts, too, which are over.
+    WithAttempts,
+}
+
+impl DeliveryRef<'_> {
+    /// Takes a delivery's tickets out of every line it may stand in, and rings the threads that stood there.
+    pub(crate) fn withdraw(self, tickets: Tickets) {
+        let (bus, token) = (self.bus, self.token());
+        let runtime = || Home::Runtime(Arc::clone(&bus.runtime));
+        for permit in [
+            Permit { home: bus.home(), kind: PermitKind::Event },
+            Permit { home: bus.home(), kind: PermitKind::Handler },
+            Permit { home: runtime(), kind: PermitKind::Event },
+            Permit { home: runtime(), kind: PermitKind::Handler },
+        ] {
+            let of_attempt = |t: Token| t.stamp == token.stamp && t.part >> 48 == token.part >> 48;
+            let own = |t: Token| t == token || tickets == Tickets::WithAttempts && of_attempt(t);
+            let withdrawn = permit.step(|s| s.withdraw(token.stamp, own));
+            for turn in withdrawn {
+                if let (Wakeup::Ring(bell), false) = (turn, planted("withdraw_without_ring")) {
+                    bell.ring();
+                }
             }
         }
     }

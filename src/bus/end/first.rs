@@ -1,14 +1,10 @@
 //! The first value of an event ends what is left of it, whenever somebody asks for that.
 
 use crate::bus::core::BusCore;
-use crate::bus::end::cancel::cascade;
+use crate::bus::core::delivery::DeliveryRef;
+use crate::bus::end::cancel::{Ending, cascade, end_records};
 use crate::bus::end::duties::{Duties, GivenUp};
-use crate::bus::end::in_words;
-use crate::bus::end::next_attempt::drive_on;
-use crate::event::{
-    AnyEvent, AttemptKey, BusIdentity, Cause, CauseKind, Delivery, DeliveryPhase, HandlerFailure, Outcome, RecordPhase,
-    note_given_up,
-};
+use crate::event::{AnyEvent, BusIdentity, Cause, CauseKind, Delivery, DeliveryPhase, HandlerFailure, Outcome};
 use crate::sys::{clock, planted};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -31,12 +27,13 @@ pub(crate) fn ends_with_first_value(event: &AnyEvent) {
             at += 1;
         }
     }
-    for (identity, delivery, winner) in won {
+    for (identity, index, winner) in won {
         // What a bus that is gone had, its end has ended.
         let Some(bus) = BusCore::of(&identity) else { continue };
-        end_losers(&bus, event, delivery, winner, CauseKind::LostFirst);
+        let delivery = bus.delivery(event, index);
+        delivery.end_losers(winner);
         // No thread may be at it, or only one of a loser's.
-        drive_on(&bus, event, delivery);
+        delivery.drive_on();
     }
 }
 
@@ -46,43 +43,30 @@ fn winner_of(delivery: &Delivery) -> Option<usize> {
     values.min_by_key(|(_, record)| record.ended).map(|(at, _)| at)
 }
 
-/// `First` has its winner: the rest is cancelled or abandoned.
-pub(crate) fn end_losers(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, winner: usize, kind: CauseKind) {
-    let at = clock::now();
-    let mut losers = Vec::new();
-    let cause;
-    let given_up;
-    {
-        let mut state = event.state().lock();
-        let Some(delivery) = state.deliveries.get_mut(index) else { return };
-        if delivery.phase != DeliveryPhase::Active {
-            return;
-        }
-        let Some(handler) = delivery.handler(winner).cloned() else { return };
-        cause =
-            Cause::new(kind, event.head().id(), event.body().event_type()).with_handler(handler.id(), handler.label());
-        for invocation in 0..delivery.records.len() {
-            let record = &delivery.records[invocation];
-            let failure = match record.phase {
-                RecordPhase::Ended => continue,
-                RecordPhase::Pending if record.started == 0 => HandlerFailure::Cancelled { cause: cause.clone() },
-                RecordPhase::Delayed if record.started == 0 => HandlerFailure::Cancelled { cause: cause.clone() },
-                RecordPhase::Started => {
-                    let detail = in_words::which_process(&bus.runtime, record.worker);
-                    HandlerFailure::Aborted { cause: cause.clone().with_detail(detail) }
-                }
-                _ => HandlerFailure::Aborted { cause: cause.clone() },
-            };
-            if record.phase == RecordPhase::Started {
-                note_given_up();
-                losers.push((AttemptKey { delivery: index, invocation, attempt: record.attempt }, record.worker));
+impl DeliveryRef<'_> {
+    /// `First` has its winner: the rest is cancelled or abandoned.
+    pub(crate) fn end_losers(self, winner: usize) {
+        let DeliveryRef { bus, event, index } = self;
+        let at = clock::now();
+        let cause;
+        let given_up;
+        {
+            let mut state = event.state().lock();
+            let Some(delivery) = self.in_state_mut(&mut state) else { return };
+            if delivery.phase != DeliveryPhase::Active {
+                return;
             }
-            delivery.end_record(invocation, Outcome::Failed(Arc::new(failure)), at);
+            let Some(handler) = delivery.handler(winner).cloned() else { return };
+            cause = Cause::new(CauseKind::LostFirst, event.head().id(), event.body().event_type())
+                .with_handler(handler.id(), handler.label());
+            let ending = Ending { cause: &cause, at };
+            let losers =
+                end_records(delivery, index, Some(bus), ending, || HandlerFailure::Cancelled { cause: cause.clone() });
+            given_up = GivenUp::of(&mut state, losers);
         }
-        given_up = GivenUp::of(&mut state, losers);
+        for (key, _) in given_up.iter().flat_map(|given_up| &given_up.attempts) {
+            cascade(event, index, Some(key.invocation), &cause);
+        }
+        Duties { given_up, limits: true, ..Duties::default() }.carry_out(self);
     }
-    for (key, _) in given_up.iter().flat_map(|given_up| &given_up.attempts) {
-        cascade(event, index, Some(key.invocation), &cause);
-    }
-    Duties { given_up, limits: true, ..Duties::default() }.carry_out(bus, event, index);
 }

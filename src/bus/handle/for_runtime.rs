@@ -1,8 +1,6 @@
 //! What a bus is to the threads of its runtime: they run its loop, and a pump thread serves it while it waits.
 
 use crate::bus::core::BusCore;
-use crate::bus::core::permit::delivery_token;
-use crate::bus::permits::delivery::release_delivery;
 use crate::bus::run::drive::go_on_with_permit;
 use crate::bus::run::resume::{help, resume};
 use crate::event::{Delivery, RecordPhase};
@@ -19,11 +17,12 @@ impl Bus for BusCore {
     }
 
     fn resume_on(self: Arc<Self>, worker: &Arc<Worker>, Claimed { event, delivery, how }: Claimed) {
+        let delivery = self.delivery(&event, delivery);
         match how {
-            GoOn::Resume => resume(&self, worker, &event, delivery),
-            GoOn::Help => help(&self, worker, &event, delivery),
+            GoOn::Resume => resume(delivery, worker),
+            GoOn::Help => help(delivery, worker),
             GoOn::WithPermit { invocation, mode, token } => {
-                go_on_with_permit(&self, worker, (&event, delivery), (invocation, mode), token);
+                go_on_with_permit(delivery, worker, invocation, mode, token);
             }
         }
     }
@@ -53,7 +52,7 @@ impl Bus for BusCore {
             let unstarted = |d: &&Delivery| d.records.iter().all(|record| record.phase != RecordPhase::Started);
             let turn = event.state().lock().deliveries.get(delivery).filter(unstarted).map(|d| d.manner.turn);
             if let Some(turn) = turn {
-                release_delivery(&self, delivery_token(&event, delivery), turn);
+                self.delivery(&event, delivery).release(turn);
             }
         }
         if had_turn {

@@ -3,7 +3,6 @@
 use crate::bus::core::permit::is_queued;
 use crate::bus::core::{BusCore, Doors};
 use crate::bus::end::cancel::shut_down_delivery;
-use crate::bus::end::next_attempt::cut_delays;
 use crate::bus::middleware::tell;
 use crate::bus::parts::counters::{End, Until};
 use crate::bus::parts::tree::Tree;
@@ -67,7 +66,7 @@ impl BusCore {
                 let own = state.deliveries.iter().enumerate().filter(|(_, d)| d.bus.id == self.identity.id);
                 own.filter(|(_, d)| d.phase == DeliveryPhase::Active).map(|(index, _)| index).collect()
             };
-            here.into_iter().for_each(|index| cut_delays(self, &event, index));
+            here.into_iter().for_each(|index| self.delivery(&event, index).cut_delays());
             unwind::drop_quietly(event);
         }
     }

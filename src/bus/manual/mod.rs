@@ -20,6 +20,17 @@ use crate::sys::sync::atomic::Ordering;
 use crate::sys::{logging, unwind};
 use std::sync::Arc;
 
+/// How a thread comes to run handlers of a manual bus.
+#[derive(Clone, Copy)]
+struct Visit {
+    /// Another thread becomes the pump thread, unless the one that is runs some at the moment.
+    becomes: bool,
+    /// None of the queue starts later than that. `None`: as it was before.
+    until: Option<Tick>,
+    /// A wait goes on when the visit ends.
+    in_wait: bool,
+}
+
 /// The pump thread runs handlers of the bus, until this goes. It keeps the bus: nothing of it is cancelled under the handlers' feet.
 pub(crate) struct Inside<'a> {
     bus: &'a Arc<BusCore>,
@@ -54,15 +65,21 @@ impl BusCore {
         self.manual.as_ref().is_none_or(|manual| manual.is_pumped_by(worker))
     }
 
-    /// On the pump thread: handlers of the bus run here until the guard goes, but none from the queue after `until`. `becomes`: another
-    /// thread becomes the pump thread, unless the one that is runs some at the moment.
-    pub(crate) fn go_inside<'a>(
+    /// On the pump thread, in a wait: handlers of the bus run here until the guard goes.
+    pub(crate) fn go_inside_in_wait<'a>(
         self: &'a Arc<Self>,
         manual: &'a Manual,
         worker: &Arc<Worker>,
-        becomes: bool,
-        until: Option<Tick>,
-        in_wait: bool,
+    ) -> Option<Inside<'a>> {
+        self.go_inside(manual, worker, Visit { becomes: false, until: None, in_wait: true })
+    }
+
+    /// On the pump thread: handlers of the bus run here until the guard goes.
+    fn go_inside<'a>(
+        self: &'a Arc<Self>,
+        manual: &'a Manual,
+        worker: &Arc<Worker>,
+        Visit { becomes, until, in_wait }: Visit,
     ) -> Option<Inside<'a>> {
         let comes = {
             let mut state = manual.state.lock();

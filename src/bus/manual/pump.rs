@@ -2,6 +2,7 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::core::EventBus;
+use crate::bus::manual::Visit;
 use crate::bus::parts::manual::{Due, Manual};
 use crate::bus::permits::hand;
 use crate::bus::thread::frame;
@@ -45,7 +46,7 @@ impl EventBus {
     /// # Ok::<(), threadbus::BuildError>(())
     /// ```
     pub fn run_pending(&self) -> usize {
-        self.core().pump(NEVER, false)
+        self.core().pump(NEVER, Rounds::Any)
     }
 
     /// Runs queued events as [`run_pending`](Self::run_pending) does, and starts no further one once `budget` is spent: with none, it starts none. An event that has started runs to its end.
@@ -69,7 +70,7 @@ impl EventBus {
     /// # Ok::<(), threadbus::BuildError>(())
     /// ```
     pub fn run_pending_for(&self, budget: Duration) -> usize {
-        self.core().pump(clock::after(clock::now(), budget), false)
+        self.core().pump(clock::after(clock::now(), budget), Rounds::Any)
     }
 
     /// Runs one round: what is queued when it is called, and what that waits for. What is emitted meanwhile waits for the next
@@ -96,12 +97,21 @@ impl EventBus {
     /// # Ok::<(), threadbus::BuildError>(())
     /// ```
     pub fn run_pending_once(&self) -> usize {
-        self.core().pump(NEVER, true)
+        self.core().pump(NEVER, Rounds::One)
     }
 }
 
+/// How many rounds a call runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rounds {
+    /// What is queued when it begins.
+    One,
+    /// Also what comes meanwhile.
+    Any,
+}
+
 impl BusCore {
-    fn pump(self: &Arc<Self>, until: Tick, once: bool) -> usize {
+    fn pump(self: &Arc<Self>, until: Tick, rounds: Rounds) -> usize {
         let refuse = |why: &str| {
             logging::warn!("run_pending on {} runs nothing: {why}", self.label());
             0
@@ -118,7 +128,8 @@ impl BusCore {
         if frame.as_ref().is_some_and(|frame| !frame.is_live()) {
             return refuse("the handler that calls it was given up");
         }
-        let Some(inside) = self.go_inside(manual, &worker, frame.is_none(), Some(until), false) else {
+        let visit = Visit { becomes: frame.is_none(), until: Some(until), in_wait: false };
+        let Some(inside) = self.go_inside(manual, &worker, visit) else {
             return refuse(if manual.is_pumped_elsewhere(&worker) {
                 "another thread does already"
             } else {
@@ -127,11 +138,11 @@ impl BusCore {
         };
         worker.do_chores();
         let before = manual.starts();
-        let round = Round::enter(self, once);
-        if once {
+        let round = Round::enter(self, rounds);
+        if rounds == Rounds::One {
             self.run_round(&worker, manual);
         }
-        while !once
+        while rounds == Rounds::Any
             && (until == NEVER || !manual.is_spent())
             && let Some(due) = manual.due(Serves::All)
         {
@@ -165,9 +176,10 @@ impl BusCore {
     pub(crate) fn serve_one(self: &Arc<Self>, worker: &Arc<Worker>, serves: Serves) -> Result<bool, NotHere> {
         let Some(manual) = &self.manual else { return Err(NotHere) };
         // After one event the loop is set down again, and the one who waits looks around.
-        let Some(inside) = self.go_inside(manual, worker, false, Some(0), true) else { return Err(NotHere) };
+        let visit = Visit { becomes: false, until: Some(0), in_wait: true };
+        let Some(inside) = self.go_inside(manual, worker, visit) else { return Err(NotHere) };
         // Inside of a round, too: what is waited for may have been emitted in it.
-        let round = Round::enter(self, false);
+        let round = Round::enter(self, Rounds::Any);
         let Some(due) = manual.due(serves) else { return Ok(false) };
         self.run_due(worker, due);
         drop(round);
@@ -194,12 +206,12 @@ struct Round<'a> {
 }
 
 impl<'a> Round<'a> {
-    fn enter(bus: &'a BusCore, once: bool) -> Self {
+    fn enter(bus: &'a BusCore, rounds: Rounds) -> Self {
         let mut run = bus.run.lock();
-        if once {
+        if rounds == Rounds::One {
             bus.fetch(&mut run);
         }
-        let round = once.then(|| run.lanes.len() + run.free.len());
+        let round = (rounds == Rounds::One).then(|| run.lanes.len() + run.free.len());
         let outer = std::mem::replace(&mut run.round, round);
         Round { bus, outer }
     }

@@ -1,10 +1,11 @@
 //! The permits of a whole delivery: getting them back, giving them up, and the jobs that go on with it.
 
 use crate::bus::core::BusCore;
-use crate::bus::core::permit::{Home, Permit, Taken, delivery_token, is_active};
+use crate::bus::core::delivery::DeliveryRef;
+use crate::bus::core::permit::{Home, Permit, Request, Taken};
 use crate::bus::thread::frame::Holding;
-use crate::event::{AnyEvent, Delivery, DeliveryPhase, RecordPhase, TurnKind};
-use crate::runtime::{GoOn, Job, Needs, PermitKind, RuntimeCore, hand_over};
+use crate::event::{Delivery, DeliveryPhase, RecordPhase, TurnKind};
+use crate::runtime::{GoOn, Needs, PermitKind, RuntimeCore, hand_over};
 use crate::sync::{Granted, Position, Token};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -25,19 +26,6 @@ pub(crate) fn release_delivery(bus: &Arc<BusCore>, token: Token, turn: TurnKind)
     }
 }
 
-/// A job that drives a delivery on.
-pub(crate) fn resume_job(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize) -> Job {
-    bus.job(event, delivery, GoOn::Resume)
-}
-
-pub(crate) fn submit_resume(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize) {
-    if bus.manual.is_some() {
-        // It may be long before its pump thread comes.
-        bus.note_set_aside(event, delivery);
-    }
-    bus.runtime.pool.submit_granted(resume_job(bus, event, delivery));
-}
-
 /// The turns of deliveries that have not begun, and for which no thread comes, go back to whoever waited for them and goes on without. Their
 /// jobs ask again.
 pub(crate) fn give_back_grants(runtime: &RuntimeCore, needs: &Needs) {
@@ -52,39 +40,53 @@ pub(crate) fn give_back_grants(runtime: &RuntimeCore, needs: &Needs) {
         if let Some((identity, turn)) = granted
             && let Some(bus) = BusCore::of(&identity)
         {
-            release_delivery(&bus, delivery_token(&event, delivery), turn);
+            bus.delivery(&event, delivery).release(turn);
         }
     }
 }
 
-/// True if the delivery holds all that its handlers run under. False: it is in line, and a job drives on when its turn comes; or it is over.
-pub(crate) fn ensure_turn(bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize, position: Position) -> bool {
-    let (manner, under) = match event.state().lock().deliveries.get(delivery) {
-        Some(d) if d.phase == DeliveryPhase::Active => (d.manner, d.lender()),
-        _ => return false,
-    };
-    let token = delivery_token(event, delivery);
-    let permits: SmallVec<[Permit; 2]> = Holding::of(manner).permits(bus).collect();
-    if let [turn, handler] = &permits[..]
-        && !turn.step(|s| (s.holds(token), Granted::new()))
-    {
-        // Its handler was given up between setting down the one and the other. Nobody stands in line for a turn with a handler permit.
-        handler.step(|s| ((), s.set_down(token)));
+impl DeliveryRef<'_> {
+    /// Releases its own permits, of which one may be a turn of that kind.
+    pub(crate) fn release(self, turn: TurnKind) {
+        release_delivery(self.bus, self.token(), turn);
     }
-    for permit in permits {
-        let job = || resume_job(bus, event, delivery);
-        match permit.take_or_queue(position, token, under, bus.rank(event), || is_active(event, delivery), job) {
-            Taken::Now => {}
-            Taken::Later => {
-                bus.note_set_aside(event, delivery);
-                return false;
-            }
-            Taken::Dead => {
-                // Its end may have come between two permits, when there was nothing to release.
-                release_delivery(bus, token, manner.turn);
-                return false;
+
+    /// A job drives it on.
+    pub(crate) fn submit_resume(self) {
+        if self.bus.manual.is_some() {
+            // It may be long before its pump thread comes.
+            self.note_set_aside();
+        }
+        self.bus.runtime.pool.submit_granted(self.job(GoOn::Resume));
+    }
+
+    /// True if it holds all that its handlers run under. False: it is in line, and a job drives on when its turn comes; or it is over.
+    pub(crate) fn ensure_turn(self, position: Position) -> bool {
+        let active = |d: &Delivery| (d.phase == DeliveryPhase::Active).then(|| (d.manner, d.lender()));
+        let Some((manner, under)) = self.read(active).flatten() else { return false };
+        let token = self.token();
+        let permits: SmallVec<[Permit; 2]> = Holding::of(manner).permits(self.bus).collect();
+        if let [turn, handler] = &permits[..]
+            && !turn.step(|s| (s.holds(token), Granted::new()))
+        {
+            // Its handler was given up between setting down the one and the other. Nobody stands in line for a turn with a handler permit.
+            handler.step(|s| ((), s.set_down(token)));
+        }
+        for permit in permits {
+            let request = Request { position, token, under, rank: self.bus.rank(self.event) };
+            match permit.take_or_queue(request, || self.is_active(), || self.job(GoOn::Resume)) {
+                Taken::Now => {}
+                Taken::Later => {
+                    self.note_set_aside();
+                    return false;
+                }
+                Taken::Dead => {
+                    // Its end may have come between two permits, when there was nothing to release.
+                    self.release(manner.turn);
+                    return false;
+                }
             }
         }
+        true
     }
-    true
 }

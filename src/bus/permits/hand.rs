@@ -1,11 +1,11 @@
 //! The permits that a thread has in its hand: given up for a wait, taken back after it, lent to what runs on top.
 
 use crate::bus::core::BusCore;
+use crate::bus::core::delivery::DeliveryRef;
 use crate::bus::core::permit::{Permit, Taken, is_active};
-use crate::bus::permits::set_down::give_up_if_all_sit;
 use crate::bus::thread::frame::{Frame, Hold, Holding, Local, Places, Under, local};
 use crate::bus::thread::parking::Rested;
-use crate::event::{AnyEvent, ContextMap, RecordPhase};
+use crate::event::{ContextMap, RecordPhase};
 use crate::runtime::{Needs, Serves, Wakeup, Worker};
 use crate::sync::{Granted, Position, Rank, Ticket, Token};
 use crate::sys::clock::NEVER;
@@ -78,7 +78,7 @@ pub(crate) fn take_back(worker: &Arc<Worker>, frame: &Frame) -> bool {
         if !stand_again(worker, at, &hold, &owner, live) {
             if hold.shared {
                 // Its turn may have come for the delivery just when this handler was given up.
-                give_up_if_all_sit(&frame.bus, &hold.event, hold.delivery);
+                frame.bus.delivery(&hold.event, hold.delivery).give_up_if_all_sit();
             }
             return false;
         }
@@ -146,9 +146,16 @@ pub(crate) fn lender(permit: &Permit) -> Option<Token> {
     local(|local| local.hand.iter().rev().find(|h| h.permit.is(permit)).map(|h| h.token)).flatten()
 }
 
-/// Puts a permit into the hand that a delivery, or an attempt of it, holds; returns the place.
-pub(crate) fn put_in_hand(permit: Permit, token: Token, event: &AnyEvent, delivery: usize, shared: bool) -> usize {
-    let hold = Hold { permit, token, in_hand: true, shared, attached: false, event: event.clone(), delivery };
+impl DeliveryRef<'_> {
+    /// A permit that it, or one attempt of it, holds by that token and that only this thread runs under.
+    pub(crate) fn hold(self, permit: Permit, token: Token) -> Hold {
+        let (event, delivery) = (self.event.clone(), self.index);
+        Hold { permit, token, in_hand: true, shared: false, attached: false, event, delivery }
+    }
+}
+
+/// Returns the place.
+pub(crate) fn put_in_hand(hold: Hold) -> usize {
     local(|local| {
         local.hand.push(hold);
         local.hand.len() - 1
@@ -157,10 +164,10 @@ pub(crate) fn put_in_hand(permit: Permit, token: Token, event: &AnyEvent, delive
 }
 
 /// Puts all that a delivery holds into the hand.
-pub(crate) fn hold(holding: Holding, bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize) -> Places {
+pub(crate) fn hold(holding: Holding, of: DeliveryRef<'_>) -> Places {
     local(|local| {
         let first = local.hand.len();
-        local.hand.extend(holding.holds(bus, event, delivery));
+        local.hand.extend(holding.holds(of.bus, of.event, of.index));
         (first..local.hand.len()).collect()
     })
     .unwrap_or_default()

@@ -8,7 +8,6 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::core::permit::attempt_token;
-use crate::bus::permits::delivery::submit_resume;
 use crate::bus::thread::ancestry::is_below;
 use crate::bus::thread::frame::{self, Frame};
 use crate::event::{AnyEvent, AttemptKey, Limit, LimitGroup, Placed, RecordPhase, State};
@@ -101,7 +100,7 @@ pub(crate) fn all_on_threads(runtime: &RuntimeCore, group: &Arc<LimitGroup>) -> 
 pub(crate) fn has_returned(bus: &Arc<BusCore>, event: &AnyEvent, of: AttemptKey) {
     let goes_on = event.state().lock().has_returned(of);
     if goes_on {
-        submit_resume(bus, event, of.delivery);
+        bus.delivery(event, of.delivery).submit_resume();
     }
     settle(&bus.runtime, event);
 }

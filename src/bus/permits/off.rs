@@ -4,7 +4,6 @@
 //! aside; whoever stands in line notes the event as set aside first, and then looks whether the handler is still registered.
 
 use crate::bus::core::BusCore;
-use crate::bus::permits::delivery::submit_resume;
 use crate::bus::permits::limits::{in_line, token_of};
 use crate::event::{AnyEvent, DeliveryPhase, Placed, State};
 use crate::sync::Granted;
@@ -44,7 +43,7 @@ impl BusCore {
                 self.runtime.watch.cancel(timer);
             }
             unwind::drop_quietly(turn);
-            submit_resume(self, event, delivery);
+            self.delivery(event, delivery).submit_resume();
         }
     }
 

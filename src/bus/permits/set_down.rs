@@ -1,52 +1,53 @@
 //! A delivery gives its permits up while nothing of it runs.
 
-use crate::bus::core::BusCore;
-use crate::bus::core::permit::{Permit, delivery_token};
+use crate::bus::core::delivery::DeliveryRef;
+use crate::bus::core::permit::Permit;
 use crate::bus::thread::frame::Holding;
-use crate::event::{AnyEvent, DeliveryPhase, RecordPhase};
+use crate::event::{DeliveryPhase, RecordPhase};
 use crate::runtime::PermitKind;
 use crate::sync::Granted;
-use std::sync::Arc;
 
-/// When the last handler of a delivery that still ran beside suspended ones is gone, the delivery's permits are given up like theirs.
-pub(crate) fn give_up_if_all_sit(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
-    let token = delivery_token(event, index);
-    let turn = event.state().lock().deliveries.get(index).map(|d| d.manner.turn);
-    let home = turn.and_then(|turn| bus.turn_home(turn)).unwrap_or_else(|| bus.home());
-    for permit in [Permit { home, kind: PermitKind::Event }, Permit { home: bus.home(), kind: PermitKind::Handler }] {
-        permit.step(|s| {
-            let state = event.state().lock();
-            let all_sit = state.deliveries.get(index).is_some_and(|d| {
-                d.phase == DeliveryPhase::Active
-                    && d.records.iter().any(|r| r.phase == RecordPhase::Started)
-                    && d.records.iter().all(|r| r.phase != RecordPhase::Started || r.sitting)
-            });
-            drop(state);
-            ((), if all_sit { s.set_down(token) } else { Granted::new() })
-        });
-    }
-}
-
-/// While nothing of a delivery runs but what sits in a wait, and some of it stands in a line, its permits are given up as in a wait.
-pub(crate) fn set_down_in_line(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
-    let Some(manner) = event.state().lock().deliveries.get(index).map(|d| d.manner) else { return };
-    let token = delivery_token(event, index);
-    let permits: Vec<_> = Holding::of(manner).permits(bus).collect();
-    for permit in permits.into_iter().rev() {
-        permit.step(|s| {
-            let in_line = {
-                let state = event.state().lock();
-                state.deliveries.get(index).is_some_and(|d| {
-                    let waits = |at: usize| {
-                        let placed = d.records.get(at).is_some_and(|r| !r.placed && r.phase == RecordPhase::Delayed);
-                        placed && state.limits().iter().any(|p| p.delivery == index && p.invocation == at)
-                    };
+impl DeliveryRef<'_> {
+    /// When the last handler of a delivery that still ran beside suspended ones is gone, the delivery's permits are given up like theirs.
+    pub(crate) fn give_up_if_all_sit(self) {
+        let (bus, token) = (self.bus, self.token());
+        let turn = self.read(|d| d.manner.turn);
+        let home = turn.and_then(|turn| bus.turn_home(turn)).unwrap_or_else(|| bus.home());
+        for permit in [Permit { home, kind: PermitKind::Event }, Permit { home: bus.home(), kind: PermitKind::Handler }]
+        {
+            permit.step(|s| {
+                let all_sit = self.read(|d| {
                     d.phase == DeliveryPhase::Active
+                        && d.records.iter().any(|r| r.phase == RecordPhase::Started)
                         && d.records.iter().all(|r| r.phase != RecordPhase::Started || r.sitting)
-                        && (0..d.records.len()).any(waits)
-                })
-            };
-            ((), if in_line { s.set_down(token) } else { Granted::new() })
-        });
+                });
+                ((), if all_sit == Some(true) { s.set_down(token) } else { Granted::new() })
+            });
+        }
+    }
+
+    /// While nothing of a delivery runs but what sits in a wait, and some of it stands in a line, its permits are given up as in a wait.
+    pub(crate) fn set_down_in_line(self) {
+        let Some(manner) = self.read(|d| d.manner) else { return };
+        let token = self.token();
+        let permits: Vec<_> = Holding::of(manner).permits(self.bus).collect();
+        for permit in permits.into_iter().rev() {
+            permit.step(|s| {
+                let in_line = {
+                    let state = self.event.state().lock();
+                    self.in_state(&state).is_some_and(|d| {
+                        let waits = |at: usize| {
+                            let placed =
+                                d.records.get(at).is_some_and(|r| !r.placed && r.phase == RecordPhase::Delayed);
+                            placed && state.limits().iter().any(|p| p.delivery == self.index && p.invocation == at)
+                        };
+                        d.phase == DeliveryPhase::Active
+                            && d.records.iter().all(|r| r.phase != RecordPhase::Started || r.sitting)
+                            && (0..d.records.len()).any(waits)
+                    })
+                };
+                ((), if in_line { s.set_down(token) } else { Granted::new() })
+            });
+        }
     }
 }

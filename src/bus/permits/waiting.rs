@@ -5,6 +5,7 @@
 //! delivery cannot start, and ends with the start of a handler or with the delivery.
 
 use crate::bus::core::BusCore;
+use crate::bus::core::delivery::DeliveryRef;
 use crate::bus::core::permit::is_active;
 use crate::bus::parts::recorder::By;
 use crate::bus::parts::set_aside::{Age, SetAside};
@@ -15,14 +16,15 @@ use crate::sys::sync::atomic::Ordering;
 use crate::sys::unwind;
 use rustc_hash::FxHashSet;
 
-impl BusCore {
+impl DeliveryRef<'_> {
     /// A shutdown must find what has no thread.
-    pub(crate) fn note_set_aside(&self, event: &AnyEvent, delivery: usize) {
-        self.wait_begins(&mut event.state().lock(), event, delivery, None);
+    pub(crate) fn note_set_aside(self) {
+        let DeliveryRef { bus, event, index } = self;
+        self.wait_begins(&mut event.state().lock(), None);
         // Each may be the last hold of its event by now.
         let mut held = Vec::new();
         {
-            let mut set_aside = self.set_aside.lock();
+            let mut set_aside = bus.set_aside.lock();
             let SetAside { list, sweep } = &mut *set_aside;
             if sweep.is_due(list.len()) {
                 // One that is tried again and again comes again and again.
@@ -35,12 +37,46 @@ impl BusCore {
                 });
                 sweep.has_left(list.len());
             }
-            list.push((event.downgrade(), delivery));
+            list.push((event.downgrade(), index));
         }
         // The delivery has yet to go on.
         let _ = frame::callback(|| unwind::drop_each(held));
     }
 
+    /// Under the event's lock. Nothing if something of the delivery runs, or it waits already. `queued`: how long it was queued, unless
+    /// that has been recorded.
+    #[cold]
+    pub(crate) fn wait_begins(self, state: &mut State, queued: Option<Tick>) {
+        let Some(delivery) = self.in_state(state) else { return };
+        let runs = delivery.records.iter().any(|record| record.phase == RecordPhase::Started);
+        let is_over = delivery.phase != DeliveryPhase::Active || delivery.is_fixed() && delivery.left == 0;
+        if runs || is_over || delivery.redrive {
+            return;
+        }
+        let tried = delivery.anything_started();
+        if !state.begin_wait(Wait { delivery: self.index, queued, tried }) {
+            return;
+        }
+        let waiting = &self.bus.waiting;
+        if tried {
+            waiting.tried.fetch_add(1, Ordering::SeqCst);
+        } else if self.bus.drops_oldest() {
+            waiting.unstarted.lock().insert(age(self.event, self.index), self.event.downgrade());
+        }
+        waiting.count.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A handler of it starts.
+    pub(crate) fn wait_ends(self) {
+        let mut state = self.event.state().lock();
+        if let Some(wait) = state.end_wait(self.index) {
+            let begun = self.in_state(&state).map_or(0, |delivery| delivery.begun);
+            self.bus.wait_is_over(self.event, wait, Some(begun));
+        }
+    }
+}
+
+impl BusCore {
     pub(crate) fn set_aside(&self) -> Vec<AnyEvent> {
         self.set_aside.lock().list.iter().filter_map(|(event, _)| event.upgrade()).collect()
     }
@@ -54,37 +90,6 @@ impl BusCore {
         // In this order none counts twice that is being claimed.
         let waiting = self.waiting_count();
         self.pending() + waiting
-    }
-
-    /// Under the event's lock. Nothing if something of the delivery runs, or it waits already. `queued`: how long it was queued, unless
-    /// that has been recorded.
-    #[cold]
-    pub(crate) fn wait_begins(&self, state: &mut State, event: &AnyEvent, index: usize, queued: Option<Tick>) {
-        let Some(delivery) = state.deliveries.get(index) else { return };
-        let runs = delivery.records.iter().any(|record| record.phase == RecordPhase::Started);
-        let is_over = delivery.phase != DeliveryPhase::Active || delivery.is_fixed() && delivery.left == 0;
-        if runs || is_over || delivery.redrive {
-            return;
-        }
-        let tried = delivery.anything_started();
-        if !state.begin_wait(Wait { delivery: index, queued, tried }) {
-            return;
-        }
-        if tried {
-            self.waiting.tried.fetch_add(1, Ordering::SeqCst);
-        } else if self.drops_oldest() {
-            self.waiting.unstarted.lock().insert(age(event, index), event.downgrade());
-        }
-        self.waiting.count.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// A handler of it starts.
-    pub(crate) fn wait_ends(&self, event: &AnyEvent, index: usize) {
-        let mut state = event.state().lock();
-        if let Some(wait) = state.end_wait(index) {
-            let begun = state.deliveries.get(index).map_or(0, |delivery| delivery.begun);
-            self.wait_is_over(event, wait, Some(begun));
-        }
     }
 
     /// `begun`: when the delivery was claimed; `None` if no handler starts. May be called under the event's lock.

@@ -5,7 +5,8 @@ use crate::bus::core::EventBus;
 use crate::bus::end::cancel;
 use crate::bus::parts::outcomes::time;
 use crate::bus::thread::frame;
-use crate::bus::wait::jump::{self, Waiting};
+use crate::bus::wait::jump;
+use crate::bus::wait::waiting::Waiting;
 use crate::event::{
     AnyEvent, Cause, CauseKind, Event, EventId, EventStatus, HandlerFailure, HandlerId, Outcome, Payload, Priority,
     State, WaitError,

@@ -2,7 +2,8 @@
 
 use crate::bus::end::first;
 use crate::bus::parts::outcomes::results_in;
-use crate::bus::wait::jump::{self, Waiting};
+use crate::bus::wait::jump;
+use crate::bus::wait::waiting::Waiting;
 use crate::event::{AnyEvent, AnyOutput, CauseKind, Event, HandlerFailure, HandlerResult, Payload, ResultError};
 use std::fmt;
 use std::sync::Arc;

@@ -1,18 +1,15 @@
 //! One attempt of one handler on the calling thread: the user's code, and how it ended.
 
+use crate::bus::core::delivery::DeliveryRef;
 use crate::bus::end::complete::ring_watchers;
-use crate::bus::end::first::end_losers;
-use crate::bus::end::next_attempt::wait_for_next_attempt;
 use crate::bus::parts::recorder::By;
 use crate::bus::parts::registry::retry_for;
-use crate::bus::permits::delivery::submit_resume;
 use crate::bus::permits::limits;
-use crate::bus::permits::set_down;
 use crate::bus::run::driver::{Driver, Via};
 use crate::bus::run::start::Attempt;
 use crate::bus::thread::frame;
 use crate::event::{
-    AnyEvent, AttemptKey, CauseKind, Delay, DeliveryPhase, HandlerEntry, HandlerFailure, Outcome, RecordPhase, State,
+    AnyEvent, AttemptKey, Delay, DeliveryPhase, HandlerEntry, HandlerFailure, Outcome, RecordPhase, State,
 };
 use crate::sys::clock::{self, Stamp};
 use crate::sys::sync::atomic::Ordering;
@@ -47,7 +44,7 @@ pub(crate) enum Ended {
 /// The user's code, with everything it may do to us.
 #[inline(always)]
 pub(crate) fn call(driver: &Driver<'_>, into: &mut Returned) {
-    let (event, attempt) = (driver.event, driver.attempt);
+    let (event, attempt) = (driver.delivery.event, driver.attempt);
     let handler = &driver.slot.handlers[attempt.invocation];
     if attempt.deadline == 0 {
         return time_is_up(driver, &handler.entry, into);
@@ -80,8 +77,8 @@ pub(crate) fn call(driver: &Driver<'_>, into: &mut Returned) {
 #[cold]
 fn note_permanent(driver: &Driver<'_>) {
     let Attempt { invocation, number, .. } = driver.attempt;
-    let mut state = driver.event.state().lock();
-    let delivery = state.deliveries.get_mut(driver.delivery).filter(|d| d.is_live(invocation, number));
+    let mut state = driver.delivery.event.state().lock();
+    let delivery = driver.delivery.in_state_mut(&mut state).filter(|d| d.is_live(invocation, number));
     if let Some(record) = delivery.and_then(|d| d.records.get_mut(invocation)) {
         record.permanent = true;
     }
@@ -111,11 +108,11 @@ fn retry_after(
     failure: &HandlerFailure,
 ) -> Option<Duration> {
     let Attempt { invocation, number, .. } = attempt;
-    let retry = retry_for(driver.event, driver.slot, invocation, &driver.bus.defaults)?;
+    let retry = retry_for(driver.delivery.event, driver.slot, invocation, &driver.delivery.bus.defaults)?;
     // Nobody asks about an attempt that was given up already.
     let is_live = || {
-        let state = driver.event.state().lock();
-        state.deliveries.get(driver.delivery).is_some_and(|d| d.is_live(invocation, number))
+        let state = driver.delivery.event.state().lock();
+        driver.delivery.in_state(&state).is_some_and(|d| d.is_live(invocation, number))
     };
     if number >= retry.max_attempts() || !is_live() {
         return None;
@@ -123,10 +120,10 @@ fn retry_after(
     match frame::callback(|| retry.retryable(failure)) {
         // A shutdown that drains waits for no delay: this was the last attempt.
         Ok(true) => Some(retry.delay_before(number + 1, random::fraction()))
-            .filter(|delay| delay.is_zero() || !driver.bus.hurries.load(Ordering::SeqCst)),
+            .filter(|delay| delay.is_zero() || !driver.delivery.bus.hurries.load(Ordering::SeqCst)),
         Ok(false) => None,
         Err(panic) => {
-            logging::error!(of driver.event; "the retry filter of {} panicked: {panic}", entry.info.label());
+            logging::error!(of driver.delivery.event; "the retry filter of {} panicked: {panic}", entry.info.label());
             None
         }
     }
@@ -136,9 +133,9 @@ fn retry_after(
 #[inline(always)]
 pub(crate) fn end(driver: &Driver<'_>, state: &mut State, returned: &mut Returned, at: Stamp) -> Ended {
     let Attempt { invocation, number, since, .. } = driver.attempt;
-    let of = AttemptKey { delivery: driver.delivery, invocation, attempt: number };
+    let of = AttemptKey { delivery: driver.delivery.index, invocation, attempt: number };
     let (wanted, hooked) = state.wanted_and_hooked(of);
-    let Some(delivery) = state.deliveries.get_mut(driver.delivery) else { return Ended::Lost };
+    let Some(delivery) = driver.delivery.in_state_mut(state) else { return Ended::Lost };
     if !delivery.is_live(invocation, number) && !planted("late_result_accepted") {
         return Ended::Lost;
     }
@@ -157,14 +154,14 @@ pub(crate) fn end(driver: &Driver<'_>, state: &mut State, returned: &mut Returne
         return Ended::Lost;
     }
     let by = if driver.via == Via::Loop { By::Loop } else { By::Anybody };
-    driver.bus.recorder.handled_in(driver.now.saturating_sub(since), by);
+    driver.delivery.bus.recorder.handled_in(driver.now.saturating_sub(since), by);
     if let Some(delay) = returned.retry.take() {
         delivery.await_retry(invocation);
         return Ended::Retry(delay);
     }
     let outcome = std::mem::take(&mut returned.outcome);
     if number > 1 && !delivery.redrive && !matches!(outcome, Outcome::Failed(_)) {
-        driver.bus.recorder.recovered();
+        driver.delivery.bus.recorder.recovered();
     }
     delivery.end_record(invocation, outcome, at);
     let more = delivery.left > 0;
@@ -184,7 +181,8 @@ pub(crate) fn end(driver: &Driver<'_>, state: &mut State, returned: &mut Returne
 /// With nothing locked, what an attempt's end leaves to do. True if this thread goes on driving.
 #[cold]
 pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Returned) -> bool {
-    let (bus, event, delivery) = (driver.bus, driver.event, driver.delivery);
+    let delivery = driver.delivery;
+    let DeliveryRef { bus, event, index } = delivery;
     match ended {
         Ended::Quietly => {}
         Ended::Lost => {
@@ -194,13 +192,13 @@ pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Return
             frame::let_go(std::mem::take(returned));
             if driver.slot.handlers[driver.attempt.invocation].limited {
                 let Attempt { invocation, number, .. } = driver.attempt;
-                limits::has_returned(bus, event, AttemptKey { delivery, invocation, attempt: number });
+                limits::has_returned(bus, event, AttemptKey { delivery: index, invocation, attempt: number });
             }
             // A shutdown may wait for it to come back.
             bus.ring_idlers();
             // Its ender drives on. On a stack that waits for the delivery, this thread does.
             let state = event.state().lock();
-            return state.deliveries.get(delivery).is_some_and(|d| d.manner.inline && d.phase == DeliveryPhase::Active);
+            return delivery.in_state(&state).is_some_and(|d| d.manner.inline && d.phase == DeliveryPhase::Active);
         }
         Ended::Retry(delay) => {
             let Returned { outcome, .. } = std::mem::take(returned);
@@ -215,20 +213,20 @@ pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Return
             }
             if limited {
                 limits::settle(&bus.runtime, event);
-                set_down::set_down_in_line(bus, event, delivery);
+                delivery.set_down_in_line();
                 // What is left may stand in a line.
                 let mut state = event.state().lock();
-                if state.deliveries.get_mut(delivery).is_some_and(|d| d.startable().is_none()) {
-                    bus.wait_begins(&mut state, event, delivery, None);
+                if delivery.in_state_mut(&mut state).is_some_and(|d| d.startable().is_none()) {
+                    delivery.wait_begins(&mut state, None);
                 }
             }
             if watched {
                 ring_watchers(event);
             }
             if won {
-                end_losers(bus, event, delivery, driver.attempt.invocation, CauseKind::LostFirst);
+                delivery.end_losers(driver.attempt.invocation);
             } else if sitting {
-                set_down::give_up_if_all_sit(bus, event, delivery);
+                delivery.give_up_if_all_sit();
             }
         }
     }
@@ -238,8 +236,8 @@ pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Return
 /// What the attempt's hooks were for can no longer come. Dropping them is the user's code, which no more waits than running them.
 fn drop_hooks(driver: &Driver<'_>) {
     let Attempt { invocation, number, .. } = driver.attempt;
-    let of = AttemptKey { delivery: driver.delivery, invocation, attempt: number };
-    let hooks = driver.event.state().lock().unhook_all(of);
+    let of = AttemptKey { delivery: driver.delivery.index, invocation, attempt: number };
+    let hooks = driver.delivery.event.state().lock().unhook_all(of);
     if !hooks.is_empty() {
         let _ = frame::callback(|| unwind::drop_each(hooks));
     }
@@ -248,16 +246,16 @@ fn drop_hooks(driver: &Driver<'_>) {
 /// Another attempt: at once, or after a delay that occupies no thread.
 fn try_again(driver: &Driver<'_>, attempt: Attempt, delay: Duration, failed: Outcome) {
     let Attempt { invocation, number, .. } = attempt;
-    let (bus, event, delivery) = (driver.bus, driver.event, driver.delivery);
+    let DeliveryRef { event, index, .. } = driver.delivery;
     match failed {
         Outcome::Failed(failure) if !delay.is_zero() => {
-            let of = AttemptKey { delivery, invocation, attempt: number };
+            let of = AttemptKey { delivery: index, invocation, attempt: number };
             let at = clock::after(clock::now(), delay);
-            wait_for_next_attempt(bus, event, Delay::new(of, failure, false), at, submit_resume);
+            driver.delivery.wait_for_next_attempt(Delay::new(of, failure, false), at);
         }
         failed => {
             frame::let_go(failed);
-            if let Some(delivery) = event.state().lock().deliveries.get_mut(delivery) {
+            if let Some(delivery) = event.state().lock().deliveries.get_mut(index) {
                 delivery.retry(invocation, number);
             }
         }

@@ -1,19 +1,17 @@
 //! Driving a delivery: one handler after another, or beside each other, until none is left (`README.md`, *Driving a delivery*).
 
-use crate::bus::core::BusCore;
+use crate::bus::core::delivery::DeliveryRef;
 use crate::bus::core::helpers::{other_cores, starts_alone};
-use crate::bus::core::permit::delivery_token;
 use crate::bus::end::duties::conclude;
 use crate::bus::end::finish::finish;
-use crate::bus::permits::delivery::{release_delivery, submit_resume};
 use crate::bus::permits::hand;
 use crate::bus::run::attempt::{self, Ended, Returned};
 use crate::bus::run::driver::{After, Driver, Ran, Via, Wanted};
 use crate::bus::run::limited;
 use crate::bus::run::own_permit::permit_for;
-use crate::bus::run::start::{Attempt, fix_handlers, needs_permit};
+use crate::bus::run::start::{Attempt, Begun, Invoked, Start, fix_handlers, needs_permit};
 use crate::bus::thread::frame::{self, Places, Under};
-use crate::event::{AnyEvent, DeliveryPhase, HandlerMode, RecordPhase, State};
+use crate::event::{DeliveryPhase, HandlerMode, RecordPhase, State};
 use crate::rules::{ALONE, QUICK};
 use crate::runtime::{Stack, Worker};
 use crate::sync::Token;
@@ -37,28 +35,29 @@ enum Step {
 }
 
 /// Drives on from wherever the delivery stands.
-pub(crate) fn advance(bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent, delivery: usize, via: Via) -> After {
+pub(crate) fn advance(delivery: DeliveryRef<'_>, worker: &Arc<Worker>, via: Via) -> After {
     let now = clock::now();
-    let Some((slot, fixed)) = fix_handlers(bus, event, delivery, now) else { return After::Left };
-    let under = Under::Delivery;
-    let after = Driver::new(bus, worker, event, delivery, &slot, fixed, via, under, now).drive(None);
+    let Some((slot, fixed)) = fix_handlers(delivery, now) else { return After::Left };
+    let start = Start { delivery, worker, slot: &slot, now };
+    let after = Driver::new(start, fixed, via, Under::Delivery).drive(None);
     // It may be the last to know a handler that was removed meanwhile.
     unwind::drop_quietly(slot);
     after
 }
 
+/// Drives a delivery that its claim has begun, on the stack of the caller, from its first handler on.
+#[inline]
+pub(crate) fn drive_begun(start: Start<'_>, begun: &Begun, under: Under) -> After {
+    begun.tell(start.delivery, start.worker);
+    Driver::new(start, begun.fixed, Via::Inline, under).drive(begun.first())
+}
+
 /// Drives on, on the stack of a handler that waits or of a caller of `emit_now`: `places` is where in its hand the permits are.
-pub(crate) fn advance_inline(
-    bus: &Arc<BusCore>,
-    worker: &Arc<Worker>,
-    event: &AnyEvent,
-    delivery: usize,
-    places: Places,
-) -> After {
+pub(crate) fn advance_inline(delivery: DeliveryRef<'_>, worker: &Arc<Worker>, places: Places) -> After {
     let now = clock::now();
-    let Some((slot, fixed)) = fix_handlers(bus, event, delivery, now) else { return After::Left };
-    let under = Under::Hand(places);
-    let after = Driver::new(bus, worker, event, delivery, &slot, fixed, Via::Inline, under, now).drive(None);
+    let Some((slot, fixed)) = fix_handlers(delivery, now) else { return After::Left };
+    let start = Start { delivery, worker, slot: &slot, now };
+    let after = Driver::new(start, fixed, Via::Inline, Under::Hand(places)).drive(None);
     // It may be the last to know a handler that was removed, and what it ran under has yet to be given back.
     frame::let_go(slot);
     after
@@ -66,18 +65,18 @@ pub(crate) fn advance_inline(
 
 /// A ticket's turn has come, on a thread of the pool: the invocation's permit, which `token` holds, is there.
 pub(crate) fn go_on_with_permit(
-    bus: &Arc<BusCore>,
+    delivery: DeliveryRef<'_>,
     worker: &Arc<Worker>,
-    (event, delivery): (&AnyEvent, usize),
-    (invocation, mode): (usize, HandlerMode),
+    invocation: usize,
+    mode: HandlerMode,
     token: Token,
 ) {
-    let (now, permit) = (clock::now(), permit_for(bus, mode));
-    let Some((slot, fixed)) = fix_handlers(bus, event, delivery, now) else {
+    let (now, permit) = (clock::now(), permit_for(delivery.bus, mode));
+    let Some((slot, fixed)) = fix_handlers(delivery, now) else {
         permit.release(token);
         return;
     };
-    let mut driver = Driver::new(bus, worker, event, delivery, &slot, fixed, Via::Job, Under::Delivery, now);
+    let mut driver = Driver::new(Start { delivery, worker, slot: &slot, now }, fixed, Via::Job, Under::Delivery);
     let goes_on = driver.start_set_aside(invocation, Some((permit, token)));
     let ran = if goes_on { driver.run(None) } else { Ran::Left };
     driver.leave(ran);
@@ -134,13 +133,13 @@ impl Driver<'_> {
                     if self.via == Via::Loop {
                         self.held = finish.slot.take();
                     }
-                    conclude(self.bus, self.event, finish);
+                    conclude(self.delivery, finish);
                     return Ran::Done { carries_loop };
                 }
                 Step::GiveWay => {
                     self.unseat();
-                    self.bus.note_set_aside(self.event, self.delivery);
-                    submit_resume(self.bus, self.event, self.delivery);
+                    self.delivery.note_set_aside();
+                    self.delivery.submit_resume();
                     return Ran::Left;
                 }
                 Step::Nothing => {
@@ -161,12 +160,11 @@ impl Driver<'_> {
         }
         let Ran::Done { carries_loop } = ran else { return After::Left };
         if self.via == Via::Job {
-            let token = delivery_token(self.event, self.delivery);
             let turn = self.fixed.manner.turn;
             if carries_loop {
-                self.bus.run_loop(self.worker, Some((token, turn)));
+                self.delivery.bus.run_loop(self.worker, Some((self.delivery.token(), turn)));
             } else {
-                release_delivery(self.bus, token, turn);
+                self.delivery.release(turn);
             }
         }
         After::Done(self.now)
@@ -174,7 +172,7 @@ impl Driver<'_> {
 
     /// What comes next, in one look at the event.
     fn step(&mut self) -> Step {
-        let (worker, event) = (self.worker, self.event);
+        let (worker, event) = (self.worker, self.delivery.event);
         // The one lock before the other.
         let mut stack = (!self.on_stack).then(|| worker.stack());
         let mut state = event.state().lock();
@@ -188,7 +186,7 @@ impl Driver<'_> {
 
     /// The end of an attempt, if it is still ours to end, and what comes next, in the same look.
     fn end_and_step(&mut self, returned: &mut Returned) -> Step {
-        let event = self.event;
+        let event = self.delivery.event;
         let mut state = event.state().lock();
         let at = self.now;
         let ended = attempt::end(self, &mut state, returned, at);
@@ -208,7 +206,7 @@ impl Driver<'_> {
 
     /// Under the event's lock: what it starts, which may be at the time at which the step before ended something, is told after that.
     pub(crate) fn begin_step(&self, state: &State) {
-        if let Some(delivery) = state.deliveries.get(self.delivery) {
+        if let Some(delivery) = self.delivery.in_state(state) {
             delivery.begin_step();
         }
     }
@@ -226,8 +224,8 @@ impl Driver<'_> {
     #[inline(always)]
     fn next_step(&mut self, stack: Option<&mut Stack>, state: &mut State, at: Stamp) -> Step {
         // The wall clock may be set back after the event was stamped.
-        let at = at.max(self.event.head().stamp() + 1);
-        let Some(delivery) = state.deliveries.get_mut(self.delivery) else { return Step::Nothing };
+        let at = at.max(self.delivery.event.head().stamp() + 1);
+        let Some(delivery) = self.delivery.in_state_mut(state) else { return Step::Nothing };
         if delivery.phase != DeliveryPhase::Active {
             return Step::Nothing;
         }
@@ -237,7 +235,8 @@ impl Driver<'_> {
                 if delivery.left > 0 {
                     return Step::Nothing;
                 }
-                self.owed.finish = finish(state, self.event, self.delivery, at, self.bus.recorder.keeps());
+                self.owed.finish =
+                    finish(state, self.delivery.event, self.delivery.index, at, self.delivery.bus.recorder.keeps());
                 return if self.owed.finish.is_some() { Step::Finished } else { Step::Nothing };
             };
             if !self.is_off(delivery, invocation) && !self.fixed.is_up() {
@@ -245,7 +244,7 @@ impl Driver<'_> {
             }
             self.skip(delivery, invocation, at);
         };
-        if self.bus.runtime.pool.is_pressed() && self.gives_way() {
+        if self.delivery.bus.runtime.pool.is_pressed() && self.gives_way() {
             return Step::GiveWay;
         }
         let record = &delivery.records[invocation];
@@ -257,7 +256,7 @@ impl Driver<'_> {
             delivery.set_aside(invocation);
             Step::Permit(Wanted { invocation, attempt, mode })
         } else {
-            if !self.start(stack, delivery, invocation, RecordPhase::Pending, at) {
+            if !self.start(stack, delivery, Invoked { invocation, from: RecordPhase::Pending, at }) {
                 return Step::Nothing;
             }
             Step::Run
@@ -274,8 +273,8 @@ impl Driver<'_> {
     /// The next step of a handler with a limit.
     #[cold]
     fn limited_step(&mut self, stack: Option<&mut Stack>, state: &mut State, invocation: usize, at: Stamp) -> Step {
-        let in_use = state.place_is_in_use(self.delivery, invocation);
-        let Some(delivery) = state.deliveries.get_mut(self.delivery) else { return Step::Nothing };
+        let in_use = state.place_is_in_use(self.delivery.index, invocation);
+        let Some(delivery) = self.delivery.in_state_mut(state) else { return Step::Nothing };
         let record = &mut delivery.records[invocation];
         record.placed &= !in_use;
         let (mode, attempt, placed) = (record.mode, record.attempt, record.placed);
@@ -286,7 +285,7 @@ impl Driver<'_> {
         } else if needs_permit(mode, delivery.manner.bus_handler) {
             delivery.set_aside(invocation);
             Step::Permit(wanted)
-        } else if self.start(stack, delivery, invocation, RecordPhase::Pending, at) {
+        } else if self.start(stack, delivery, Invoked { invocation, from: RecordPhase::Pending, at }) {
             Step::Run
         } else {
             return Step::Nothing;
@@ -308,7 +307,7 @@ impl Driver<'_> {
         if runs {
             self.waits_no_more(state);
         }
-        if let Some(delivery) = state.deliveries.get_mut(self.delivery)
+        if let Some(delivery) = self.delivery.in_state_mut(state)
             && !(runs && self.is_enough(invocation))
         {
             // Somebody must be left to claim the next one; the first time, as many as can run.
@@ -320,12 +319,14 @@ impl Driver<'_> {
     #[cold]
     fn gives_way(&self) -> bool {
         let worked = self.now.saturating_sub(self.since);
-        self.via != Via::Inline && self.bus.manual.is_none() && self.bus.runtime.pool.gives_way(worked)
+        self.via != Via::Inline
+            && self.delivery.bus.manual.is_none()
+            && self.delivery.bus.runtime.pool.gives_way(worked)
     }
 
     /// Nobody else is needed, after so many handlers. See [`TypeSlot::is_quick`].
     fn is_enough(&self, handlers: usize) -> bool {
         let time = self.now.saturating_sub(self.fixed.begun);
-        starts_alone(self.bus, self.event, self.slot) && time <= ALONE + QUICK * handlers as Tick
+        starts_alone(self.delivery.bus, self.delivery.event, self.slot) && time <= ALONE + QUICK * handlers as Tick
     }
 }

@@ -1,14 +1,12 @@
 //! One thread's part in a delivery: its place on the thread and on the worker's stack, and what it starts.
 
 use crate::bus::core::BusCore;
+use crate::bus::core::delivery::DeliveryRef;
 use crate::bus::end::duties::Duties;
 use crate::bus::permits::hand;
-use crate::bus::run::start::{Attempt, Fixed, Start};
+use crate::bus::run::start::{Attempt, Fixed, Invoked, Start};
 use crate::bus::thread::frame::{self, Frame, Holding, Places, Under};
-use crate::event::{
-    AnyEvent, Cause, CauseKind, ContextMap, Delivery, HandlerFailure, HandlerMode, Outcome, RecordPhase, State,
-    TypeSlot,
-};
+use crate::event::{Cause, CauseKind, ContextMap, Delivery, HandlerFailure, HandlerMode, Outcome, State, TypeSlot};
 use crate::runtime::{Stack, Worker};
 use crate::sys::clock::{NEVER, Stamp, Tick};
 use std::sync::Arc;
@@ -35,10 +33,8 @@ pub(crate) enum After {
 
 /// One thread's part in a delivery.
 pub(crate) struct Driver<'a> {
-    pub(crate) bus: &'a Arc<BusCore>,
+    pub(crate) delivery: DeliveryRef<'a>,
     pub(crate) worker: &'a Arc<Worker>,
-    pub(crate) event: &'a AnyEvent,
-    pub(crate) delivery: usize,
     pub(crate) slot: &'a TypeSlot,
     pub(crate) fixed: Fixed,
     pub(crate) via: Via,
@@ -79,23 +75,11 @@ pub(crate) struct Wanted {
 }
 
 impl<'a> Driver<'a> {
-    #[expect(clippy::too_many_arguments, reason = "the parts of one struct, by the one function that puts it together")]
-    pub(crate) fn new(
-        bus: &'a Arc<BusCore>,
-        worker: &'a Arc<Worker>,
-        event: &'a AnyEvent,
-        delivery: usize,
-        slot: &'a TypeSlot,
-        fixed: Fixed,
-        via: Via,
-        under: Under,
-        now: Tick,
-    ) -> Self {
+    pub(crate) fn new(start: Start<'a>, fixed: Fixed, via: Via, under: Under) -> Self {
+        let Start { delivery, worker, slot, now } = start;
         Driver {
-            bus,
-            worker,
-            event,
             delivery,
+            worker,
             slot,
             fixed,
             via,
@@ -124,8 +108,8 @@ impl<'a> Driver<'a> {
         let failure = if self.fixed.is_up() {
             HandlerFailure::TimedOut { after: Duration::ZERO, detail: None }
         } else {
-            let (head, info) = (self.event.head(), &self.slot.handlers[invocation].entry.info);
-            let cause = Cause::new(CauseKind::Off, head.id(), self.event.event_type());
+            let (head, info) = (self.delivery.event.head(), &self.slot.handlers[invocation].entry.info);
+            let cause = Cause::new(CauseKind::Off, head.id(), self.delivery.event.event_type());
             HandlerFailure::Cancelled { cause: cause.with_handler(info.id(), info.label()) }
         };
         delivery.end_record(invocation, Outcome::Failed(Arc::new(failure)), at);
@@ -134,24 +118,16 @@ impl<'a> Driver<'a> {
 
     /// Something of it runs.
     pub(crate) fn waits_no_more(&self, state: &mut State) {
-        if let Some(wait) = state.end_wait(self.delivery) {
-            self.bus.wait_is_over(self.event, wait, Some(self.fixed.begun));
+        if let Some(wait) = state.end_wait(self.delivery.index) {
+            self.delivery.bus.wait_is_over(self.delivery.event, wait, Some(self.fixed.begun));
         }
     }
 
     /// True if it was started, as `attempt`.
     #[inline(always)]
-    pub(crate) fn start(
-        &mut self,
-        stack: Option<&mut Stack>,
-        delivery: &mut Delivery,
-        invocation: usize,
-        from: RecordPhase,
-        at: Stamp,
-    ) -> bool {
-        let Driver { bus, worker, event, slot, now, .. } = *self;
-        let start = Start { bus, worker, event, delivery: self.delivery, slot, now };
-        let started = start.start(stack, delivery, self.fixed, invocation, from, at);
+    pub(crate) fn start(&mut self, stack: Option<&mut Stack>, delivery: &mut Delivery, invoked: Invoked) -> bool {
+        let start = Start { delivery: self.delivery, worker: self.worker, slot: self.slot, now: self.now };
+        let started = start.start(stack, delivery, self.fixed, invoked);
         let Some((attempt, earlier)) = started else { return false };
         self.on_stack = true;
         self.attempt = attempt;
@@ -176,15 +152,15 @@ impl<'a> Driver<'a> {
             });
             return;
         }
-        let context = self.event.head().context().cloned();
+        let context = self.delivery.event.head().context().cloned();
         let between = std::mem::take(&mut self.between);
         self.seated = frame::local(|local| {
             local.callbacks -= u32::from(between);
             let deadline = deadline.min(local.below().map_or(NEVER, |f| f.deadline));
             local.frames.push(Frame {
-                event: self.event.clone(),
-                bus: self.spare.take().unwrap_or_else(|| Arc::clone(self.bus)),
-                delivery: self.delivery,
+                event: self.delivery.event.clone(),
+                bus: self.spare.take().unwrap_or_else(|| Arc::clone(self.delivery.bus)),
+                delivery: self.delivery.index,
                 invocation,
                 attempt: number,
                 given_up,
@@ -225,7 +201,7 @@ impl<'a> Driver<'a> {
             Under::Hand(places) => places.clone(),
             Under::Delivery => {
                 let holding = Holding::of(self.fixed.manner);
-                let places = hand::hold(holding, self.bus, self.event, self.delivery);
+                let places = hand::hold(holding, self.delivery);
                 self.under = Under::Hand(places.clone());
                 places
             }
@@ -235,6 +211,6 @@ impl<'a> Driver<'a> {
     /// What a locked step left to do.
     #[inline(always)]
     pub(crate) fn settle(&mut self) {
-        self.owed.settle(self.bus, self.worker, self.event, self.delivery);
+        self.owed.settle(self.delivery, self.worker);
     }
 }

@@ -1,13 +1,11 @@
 //! A handler that has a [`Limit`](crate::Limit) comes to it: it takes a place, or stands in line, for so long as the limit lets it.
 
 use crate::bus::core::BusCore;
-use crate::bus::end::next_attempt::drive_on;
+use crate::bus::core::delivery::DeliveryRef;
 use crate::bus::middleware::tell;
-use crate::bus::permits::delivery::submit_resume;
 use crate::bus::permits::limits::{
     Place, each_with_what_it_waits_for, lend, needs, places_of_this_thread, settle, token_of,
 };
-use crate::bus::permits::set_down::set_down_in_line;
 use crate::bus::run::driver::{Driver, Wanted};
 use crate::event::{
     AnyEvent, DeliveryPhase, HandlerFailure, LimitGroup, LimitTurn, Outcome, Placed, RecordPhase, State,
@@ -43,9 +41,9 @@ pub(crate) fn take(driver: &mut Driver<'_>, wanted: Wanted) -> bool {
     let entry = &driver.slot.handlers[wanted.invocation].entry;
     let (Some(group), Some(limit)) = (&entry.limit, &entry.options.limit) else { return true };
     let claim = Claim {
-        bus: Arc::clone(driver.bus),
-        event: driver.event.clone(),
-        delivery: driver.delivery,
+        bus: Arc::clone(driver.delivery.bus),
+        event: driver.delivery.event.clone(),
+        delivery: driver.delivery.index,
         invocation: wanted.invocation,
         attempt: wanted.attempt,
         group: Arc::clone(group),
@@ -66,8 +64,8 @@ pub(crate) fn take(driver: &mut Driver<'_>, wanted: Wanted) -> bool {
             return (Taken::Now, Granted::new());
         }
         claim.note(&mut state);
-        claim.bus.wait_begins(&mut state, &claim.event, claim.delivery, None);
-        if let Some(delivery) = state.deliveries.get_mut(claim.delivery) {
+        claim.delivery().wait_begins(&mut state, None);
+        if let Some(delivery) = claim.delivery().in_state_mut(&mut state) {
             // The thread that drives it leaves it to the turn.
             delivery.leave_stack();
         }
@@ -87,30 +85,34 @@ pub(crate) fn take(driver: &mut Driver<'_>, wanted: Wanted) -> bool {
         Taken::Dead => return false,
         Taken::TooLate => claim.time_is_up(Duration::ZERO, limit.lax),
         Taken::InLine => {
-            lend(&driver.bus.runtime);
+            lend(&driver.delivery.bus.runtime);
             if let Some(after) = limit.acquire_timeout {
                 claim.watch(after, limit.lax);
             }
         }
     }
-    driver.bus.note_set_aside(driver.event, driver.delivery);
+    driver.delivery.note_set_aside();
     if wanted.attempt == 0 && !entry.info.is_registered() && !planted("off_unseen_in_line") {
-        driver.bus.leaves_lines_of(driver.event);
+        driver.delivery.bus.leaves_lines_of(driver.delivery.event);
     }
-    set_down_in_line(driver.bus, driver.event, driver.delivery);
+    driver.delivery.set_down_in_line();
     // It may be what somebody waits for, or what stands before that, and only now do they find it in line.
-    driver.bus.runtime.ring_parked(|_| true);
+    driver.delivery.bus.runtime.ring_parked(|_| true);
     // Parallel handlers may still be there to be run.
     driver.fixed.manner.parallel
 }
 
 impl Claim {
+    fn delivery(&self) -> DeliveryRef<'_> {
+        self.bus.delivery(&self.event, self.delivery)
+    }
+
     fn token(&self) -> Token {
         token_of(&self.event, self.delivery, self.invocation)
     }
 
     fn is_waiting(&self, state: &State) -> bool {
-        state.deliveries.get(self.delivery).is_some_and(|d| {
+        self.delivery().in_state(state).is_some_and(|d| {
             let record = d.records.get(self.invocation);
             d.phase == DeliveryPhase::Active
                 && record.is_some_and(|r| r.phase == RecordPhase::Delayed && !r.placed && r.attempt == self.attempt)
@@ -119,7 +121,7 @@ impl Claim {
 
     /// Remembers whose place is to be given back.
     fn note(&self, state: &mut State) {
-        if let Some(delivery) = state.deliveries.get_mut(self.delivery) {
+        if let Some(delivery) = self.delivery().in_state_mut(state) {
             delivery.limited = true;
         }
         let (delivery, invocation) = (self.delivery, self.invocation);
@@ -137,7 +139,7 @@ impl Claim {
     /// It may start. The timer of its wait is the caller's to take back.
     fn place(&self, state: &mut State) -> Option<Timer> {
         self.note(state);
-        if let Some(delivery) = state.deliveries.get_mut(self.delivery) {
+        if let Some(delivery) = self.delivery().in_state_mut(state) {
             delivery.records[self.invocation].placed = true;
             delivery.retry(self.invocation, self.attempt);
         }
@@ -155,7 +157,7 @@ impl Claim {
             self.bus.runtime.watch.cancel(timer);
         }
         if waits {
-            submit_resume(&self.bus, &self.event, self.delivery);
+            self.delivery().submit_resume();
         } else {
             let token = self.token();
             self.group.step(|cap| ((), cap.release(token)));
@@ -220,13 +222,13 @@ impl Claim {
             if !self.is_waiting(&state) {
                 return;
             }
-            if let Some(delivery) = state.deliveries.get_mut(self.delivery) {
+            if let Some(delivery) = self.delivery().in_state_mut(&mut state) {
                 let at = clock::now();
                 delivery.end_record(self.invocation, Outcome::Failed(Arc::new(failure)), at);
             }
         }
         settle(&self.bus.runtime, &self.event);
-        drive_on(&self.bus, &self.event, self.delivery);
+        self.delivery().drive_on();
         tell::deliver(&self.bus, &self.event);
     }
 }

@@ -1,11 +1,12 @@
 //! Handlers that run under a permit of their own: what their event holds is not enough.
 
 use crate::bus::core::BusCore;
-use crate::bus::core::permit::{Home, Permit, Taken, attempt_token, is_active};
+use crate::bus::core::permit::{Home, Permit, Request, Taken, attempt_token};
 use crate::bus::middleware::tell;
 use crate::bus::permits::hand;
 use crate::bus::run::attempt::{self, Returned};
 use crate::bus::run::driver::{Driver, Via, Wanted};
+use crate::bus::run::start::Invoked;
 use crate::bus::thread::frame::Under;
 use crate::event::{DeliveryPhase, HandlerMode, RecordPhase};
 use crate::runtime::{GoOn, PermitKind};
@@ -25,18 +26,19 @@ impl Driver<'_> {
     /// Gets an invocation's own permit, and runs it. True if this thread goes on driving.
     pub(crate) fn with_permit(&mut self, wanted: Wanted) -> bool {
         let Wanted { invocation, attempt, mode } = wanted;
-        let permit = permit_for(self.bus, mode);
-        let token = attempt_token(self.event, self.delivery, invocation, attempt + 1);
+        let permit = permit_for(self.delivery.bus, mode);
+        let token = attempt_token(self.delivery.event, self.delivery.index, invocation, attempt + 1);
         let places = self.places();
-        let (event, delivery) = (self.event, self.delivery);
-        let live = || is_active(event, delivery);
+        let delivery = self.delivery;
+        let live = || delivery.is_active();
         if self.via != Via::Inline {
-            let place = if self.fixed.manner.jumped { Position::Front } else { Position::Entry };
-            let job = || self.bus.job(event, delivery, GoOn::WithPermit { invocation, mode, token });
-            return match permit.take_or_queue(place, token, None, self.bus.rank(event), live, job) {
+            let position = if self.fixed.manner.jumped { Position::Front } else { Position::Entry };
+            let job = || delivery.job(GoOn::WithPermit { invocation, mode, token });
+            let request = Request { position, token, under: None, rank: delivery.bus.rank(delivery.event) };
+            return match permit.take_or_queue(request, live, job) {
                 Taken::Now => self.start_set_aside(invocation, Some((permit, token))),
                 Taken::Later => {
-                    self.bus.note_set_aside(self.event, self.delivery);
+                    self.delivery.note_set_aside();
                     // Parallel handlers may still be there to be run.
                     self.fixed.manner.parallel
                 }
@@ -57,7 +59,7 @@ impl Driver<'_> {
             hand::set_down_all_but(&places);
             if !permit.stand(self.worker, Position::Front, token, lender, live) {
                 permit.release(token);
-                return is_active(self.event, self.delivery);
+                return self.delivery.is_active();
             }
             self.now = clock::now();
         }
@@ -68,14 +70,14 @@ impl Driver<'_> {
     pub(crate) fn start_set_aside(&mut self, invocation: usize, permit: Option<(Permit, Token)>) -> bool {
         let at = self.now;
         let started = {
-            let (worker, event) = (self.worker, self.event);
+            let (worker, event) = (self.worker, self.delivery.event);
             let mut stack = Some(worker.stack());
             let mut state = event.state().lock();
             self.begin_step(&state);
             if state.started == 0 {
                 state.started = at;
             }
-            let delivery = state.deliveries.get_mut(self.delivery).filter(|d| d.phase == DeliveryPhase::Active);
+            let delivery = self.delivery.in_state_mut(&mut state).filter(|d| d.phase == DeliveryPhase::Active);
             let started = delivery.is_some_and(|d| {
                 if (self.is_off(d, invocation) || self.fixed.is_up())
                     && d.records[invocation].phase == RecordPhase::Delayed
@@ -83,7 +85,7 @@ impl Driver<'_> {
                     self.skip(d, invocation, at);
                     return false;
                 }
-                self.start(stack.as_deref_mut(), d, invocation, RecordPhase::Delayed, at)
+                self.start(stack.as_deref_mut(), d, Invoked { invocation, from: RecordPhase::Delayed, at })
             });
             if started {
                 self.waits_no_more(&mut state);
@@ -95,13 +97,13 @@ impl Driver<'_> {
             if let Some((permit, token)) = permit {
                 permit.release(token);
             }
-            return is_active(self.event, self.delivery);
+            return self.delivery.is_active();
         }
         self.settle();
         let places = self.places();
         let hand = hand::hand_len();
         if let Some((permit, token)) = &permit {
-            let own = hand::put_in_hand(permit.clone(), *token, self.event, self.delivery, false);
+            let own = hand::put_in_hand(self.delivery.hold(permit.clone(), *token));
             self.under = Under::Hand(places.iter().copied().chain([own]).collect());
         }
         let mut returned = Returned::default();
@@ -111,7 +113,7 @@ impl Driver<'_> {
         // Without a look at what comes next, since the permit goes first.
         self.unseat();
         let ended = {
-            let mut state = self.event.state().lock();
+            let mut state = self.delivery.event.state().lock();
             attempt::end(self, &mut state, &mut returned, self.now)
         };
         let goes_on = attempt::follow_up(self, ended, &mut returned);
@@ -120,7 +122,7 @@ impl Driver<'_> {
         if let Some((permit, token)) = permit {
             permit.release(token);
         }
-        tell::deliver(self.bus, self.event);
+        tell::deliver(self.delivery.bus, self.delivery.event);
         goes_on
     }
 }

@@ -1,18 +1,17 @@
 //! The loop of a bus: who starts queued events, in which order (`README.md`, *The loop*).
 
-use crate::bus::core::permit::{delivery_token, is_active};
 use crate::bus::core::{BusCore, Entry, NOWHERE, Run};
-use crate::bus::end::deadline::watch_cap;
 use crate::bus::middleware::tell;
 use crate::bus::parts::history::SPENT;
 use crate::bus::parts::recorder::By;
 use crate::bus::parts::registry::plan_for;
-use crate::bus::permits::delivery::{release_delivery, resume_job};
+use crate::bus::permits::delivery::release_delivery;
 use crate::bus::run::driver::{After, Driver, Via};
-use crate::bus::run::start::{Begun, Start};
+use crate::bus::run::snapshot::Snapshot;
+use crate::bus::run::start::{Begun, Permits, Start};
 use crate::bus::thread::frame::Under;
-use crate::event::{AnyEvent, DeliveryPhase, Priority, TurnKind, TypeSlot};
-use crate::runtime::{Global, Job, Pumped, Wakeup, Worker, hand_over};
+use crate::event::{AnyEvent, DeliveryPhase, TurnKind};
+use crate::runtime::{GoOn, Wakeup, Worker, hand_over};
 use crate::sync::{Granted, Position, Ticket, Token};
 use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::planted;
@@ -20,7 +19,6 @@ use crate::sys::sync::MutexGuard;
 use crate::sys::sync::atomic::Ordering;
 use crate::sys::thread;
 use crate::sys::unwind;
-use std::any::TypeId;
 use std::sync::Arc;
 
 /// How often a loop says that it has been working.
@@ -29,7 +27,7 @@ const BUSY: Tick = 100_000;
 /// What a finished delivery leaves to be released.
 pub(crate) type Finished = (Token, TurnKind);
 
-enum Claimed {
+pub(super) enum Claimed {
     /// It is the pass's `ready`.
     ToRun,
     /// The bus's handler permit is with somebody else; a job goes on when its turn comes.
@@ -38,13 +36,13 @@ enum Claimed {
 }
 
 /// A claimed delivery; its slot is the pass's newest.
-struct Ready {
+pub(super) struct Ready {
     entry: Entry,
     begun: Begun,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
+pub(super) enum Next {
     /// The pass's `ready`.
     Run,
     Leave,
@@ -52,11 +50,11 @@ enum Next {
 
 /// What the loop keeps from one event to the next.
 #[derive(Default)]
-struct Pass {
+pub(super) struct Pass {
     /// To be released together with the next claim.
     finished: Option<Finished>,
     /// When the event before ended: the start of the next, if nothing blocked in between.
-    now: Option<Tick>,
+    pub(super) now: Option<Tick>,
     /// Since when one event has followed the other.
     busy_since: Option<Tick>,
     /// When the last event began.
@@ -65,7 +63,7 @@ struct Pass {
     turn_since: Option<Tick>,
     /// It runs on top of a wait that needs one event of it.
     on_top: bool,
-    slots: Snapshot,
+    pub(super) slots: Snapshot,
     /// What the last frame held, for the next one.
     spare: Option<Arc<BusCore>>,
     /// What only this loop kept: given back to the emitters together.
@@ -75,52 +73,17 @@ struct Pass {
     ready: Option<Ready>,
 }
 
-/// The slot of the type last seen, while the registry stays as it is.
-#[derive(Default)]
-struct Snapshot {
-    generation: u64,
-    /// `None` for dynamic events, whose slots are looked up each time.
-    payload: Option<TypeId>,
-    slot: Option<Arc<TypeSlot>>,
-    /// One more hold of it: what the last delivery had, for the next one.
-    spare: Option<Arc<TypeSlot>>,
-    /// Replaced ones. They may be the last to keep a handler, so they are dropped outside the lock.
-    old: Vec<Arc<TypeSlot>>,
-}
-
-impl Snapshot {
-    fn look_up(&mut self, bus: &BusCore, event: &AnyEvent) {
-        let generation = bus.registry.generation();
-        let payload = event.body().payload_type();
-        if self.generation == generation && payload.is_some() && payload == self.payload && self.slot.is_some() {
-            return;
-        }
-        self.forget();
-        // The type's options were asked at the emit, so nothing of the user's runs here.
-        self.slot = Some(bus.registry.slot(event.body(), &bus.defaults));
-        self.payload = payload;
-        self.generation = generation;
-    }
-
-    fn forget(&mut self) {
-        self.old.extend(self.slot.take());
-        self.old.extend(self.spare.take());
-    }
-
-    fn take_back(&mut self, held: Option<Arc<TypeSlot>>) {
-        match (held, &self.slot) {
-            (Some(held), Some(slot)) if Arc::ptr_eq(&held, slot) => self.spare = Some(held),
-            // Handlers that were removed meanwhile end here.
-            (held, _) => unwind::drop_quietly(held),
-        }
+impl Pass {
+    /// On that thread; `finished`: what it ran before.
+    pub(super) fn begins(worker: &Worker, finished: Option<Finished>) -> Pass {
+        Pass { finished, on_top: worker.on_top.load(Ordering::Relaxed), ..Pass::default() }
     }
 }
 
 impl BusCore {
     /// Starts one queued event after another, until there is none or something is in the way.
     pub(crate) fn run_loop(self: &Arc<Self>, worker: &Arc<Worker>, finished: Option<Finished>) {
-        let on_top = worker.on_top.load(Ordering::Relaxed);
-        let mut pass = Pass { finished, on_top, ..Pass::default() };
+        let mut pass = Pass::begins(worker, finished);
         self.run_queued(worker, &mut pass);
         unwind::drop_each(pass.spent);
         if pass.gave_back {
@@ -143,7 +106,7 @@ impl BusCore {
             }
             let Some((after, entry)) = self.run_ready(worker, pass, Via::Loop) else { return };
             if let After::Done(at) = after {
-                pass.finished = Some((delivery_token(&entry.event, entry.delivery as usize), entry.turn));
+                pass.finished = Some((self.delivery_of(&entry).token(), entry.turn));
                 // One nanosecond later, so that the times of two events that follow each other differ.
                 pass.now = Some(at.saturating_add(1));
             }
@@ -176,7 +139,7 @@ impl BusCore {
 
     /// No other event may be started here now: the loop, or the runner of parallel events, waits for its turn among other jobs.
     #[inline]
-    fn is_spent(&self, pass: &mut Pass) -> bool {
+    pub(super) fn is_spent(&self, pass: &mut Pass) -> bool {
         match &self.manual {
             Some(manual) => manual.is_spent(),
             None => self.runtime.pool.is_pressed() && self.has_had_its_turn(pass) || pass.on_top,
@@ -191,14 +154,18 @@ impl BusCore {
     }
 
     #[inline]
-    fn run_ready(self: &Arc<Self>, worker: &Arc<Worker>, pass: &mut Pass, via: Via) -> Option<(After, Entry)> {
+    pub(super) fn run_ready(
+        self: &Arc<Self>,
+        worker: &Arc<Worker>,
+        pass: &mut Pass,
+        via: Via,
+    ) -> Option<(After, Entry)> {
         let Ready { entry, begun } = pass.ready.take()?;
         let fixed = begun.fixed;
         pass.begun = fixed.begun;
         let slot = pass.slots.slot.as_ref()?;
-        let delivery = entry.delivery as usize;
-        let mut driver =
-            Driver::new(self, worker, &entry.event, delivery, slot, fixed, via, Under::Delivery, fixed.begun);
+        let start = Start { delivery: self.delivery_of(&entry), worker, slot, now: fixed.begun };
+        let mut driver = Driver::new(start, fixed, via, Under::Delivery);
         driver.spare = pass.spare.take();
         let after = driver.drive(begun.first());
         pass.spare = driver.spare.take();
@@ -305,9 +272,9 @@ impl BusCore {
 
     /// What a claim leaves to do outside of the lock.
     #[inline]
-    fn started(self: &Arc<Self>, worker: &Arc<Worker>, pass: &mut Pass) {
+    pub(super) fn started(self: &Arc<Self>, worker: &Arc<Worker>, pass: &mut Pass) {
         if let Some(ready) = &pass.ready {
-            ready.begun.tell(self, worker, &ready.entry.event, ready.entry.delivery as usize);
+            ready.begun.tell(self.delivery_of(&ready.entry), worker);
         }
         if !pass.slots.old.is_empty() {
             unwind::drop_each(pass.slots.old.drain(..));
@@ -315,11 +282,11 @@ impl BusCore {
     }
 
     /// What a claim that stands in line leaves to do outside of the lock.
-    fn stands(self: &Arc<Self>, entry: &Entry) {
-        let index = entry.delivery as usize;
-        let cap = entry.event.state().lock().deliveries.get(index).map_or(NEVER, |d| d.cap());
+    pub(super) fn stands(self: &Arc<Self>, entry: &Entry) {
+        let delivery = self.delivery_of(entry);
+        let cap = delivery.read(|d| d.cap()).unwrap_or(NEVER);
         if cap != NEVER {
-            watch_cap(self, &entry.event, index, cap);
+            delivery.watch_cap(cap);
         }
         tell::deliver(self, &entry.event);
     }
@@ -352,7 +319,7 @@ impl BusCore {
 
     /// Queued to Active, with the turn in hand, its handlers fixed, and the first one started. `before`: who has the bus's permits, to
     /// pass them on.
-    fn claim(
+    pub(super) fn claim(
         self: &Arc<Self>,
         run: &mut Run,
         worker: &Arc<Worker>,
@@ -360,8 +327,8 @@ impl BusCore {
         pass: &mut Pass,
         before: Option<Token>,
     ) -> Claimed {
-        let index = entry.delivery as usize;
-        let token = delivery_token(&entry.event, index);
+        let claimed = self.delivery_of(&entry);
+        let token = claimed.token();
         pass.slots.look_up(self, &entry.event);
         let Some(slot) = &pass.slots.slot else { return Claimed::BySomebodyElse(entry) };
         let now = pass.now.unwrap_or_else(clock::now);
@@ -374,7 +341,7 @@ impl BusCore {
         let begun = {
             let mut stack = worker.stack();
             let mut state = entry.event.state().lock();
-            let queued = state.deliveries.get_mut(index).filter(|d| d.phase == DeliveryPhase::Queued);
+            let queued = claimed.in_state_mut(&mut state).filter(|d| d.phase == DeliveryPhase::Queued);
             let Some(delivery) = queued else {
                 self.counters.stale.fetch_sub(1, Ordering::Relaxed);
                 drop(state);
@@ -403,9 +370,9 @@ impl BusCore {
                     short = bus_handler && !run.handler.try_take(Position::Entry, token, None);
                 }
             }
-            let start = Start { bus: self, worker, event: &entry.event, delivery: index, slot, now };
+            let start = Start { delivery: claimed, worker, slot, now };
             let held = pass.slots.spare.take().unwrap_or_else(|| Arc::clone(slot));
-            start.begin(held, &mut stack, &mut state, By::Loop, !short)
+            start.begin(held, &mut stack, &mut state, By::Loop, if short { Permits::InLine } else { Permits::Held })
         };
         let Some(begun) = begun else { return Claimed::BySomebodyElse(entry) };
         self.note_claim_under_run(run, entry.event.head().stamp());
@@ -415,150 +382,11 @@ impl BusCore {
         }
         // In this same section, so that events come to the handlers in the order of the bus. What stands in line is as good as
         // started: its handlers are fixed, and its time counts.
-        self.note_set_aside(&entry.event, index);
-        let turn = Wakeup::Job(resume_job(self, &entry.event, index));
+        self.delivery_of(&entry).note_set_aside();
+        let turn = Wakeup::Job(self.delivery_of(&entry).job(GoOn::Resume));
         let granted =
             run.handler.stand(Position::Entry, Ticket { token, under: None, rank: self.rank(&entry.event), turn });
         debug_assert!(granted.is_empty(), "a permit that could not be taken was granted");
         Claimed::InLine(entry)
-    }
-
-    /// For a global-serial head of the queue. False: the loop stands in the runtime's line, and comes back with its turn.
-    fn take_global_turn(self: &Arc<Self>, run: &mut Run, head: &AnyEvent) -> bool {
-        let mut global = self.runtime.global.lock();
-        if global.event.try_take(Position::Entry, self.loop_token(), None) {
-            return true;
-        }
-        let granted = self.stand_in_global_line(run, &mut global, head);
-        drop(global);
-        // Who has the turn may wait for this bus to be idle.
-        self.runtime.ring_sits();
-        debug_assert!(granted.is_empty(), "a permit that could not be taken was granted");
-        false
-    }
-
-    fn stand_in_global_line(self: &Arc<Self>, run: &mut Run, global: &mut Global, head: &AnyEvent) -> Granted<Wakeup> {
-        run.loop_in_global_line = true;
-        let turn = Wakeup::Job(match self.loop_job(head.head().priority) {
-            Job::Pumped(bus, _) => Job::Pumped(bus, Pumped::LoopWithTurn),
-            job => job,
-        });
-        let ticket = Ticket { token: self.loop_token(), under: None, rank: self.rank(head), turn };
-        global.event.stand(Position::Entry, ticket)
-    }
-
-    /// A delivery gives the runtime's turn back. Where others stand in line for it, the bus's next global event stands among them first: then
-    /// the loop does, and this answers true.
-    fn give_global_turn_back(self: &Arc<Self>, run: &mut Run, token: Token, granted: &mut Granted<Wakeup>) -> bool {
-        let mut head = None;
-        if run.round.is_none() && run.is_startable() {
-            self.fetch(run);
-            head = run.lanes.peek().filter(|head| head.turn == TurnKind::Global).map(|head| head.event.clone());
-        }
-        let mut global = self.runtime.global.lock();
-        let head = head.filter(|_| global.event.has_line());
-        if let Some(head) = &head {
-            granted.extend(self.stand_in_global_line(run, &mut global, head));
-        }
-        granted.extend(global.event.release(token));
-        drop(global);
-        // Not the last hold of it: the queue has one.
-        let stands = head.is_some();
-        if stands {
-            self.runtime.ring_sits();
-        }
-        stands
-    }
-
-    /// The loop may stand there for an event that is not its next any more.
-    pub(crate) fn raise_in_global_line(&self) {
-        let mut run = self.run.lock();
-        if !run.loop_in_global_line {
-            return;
-        }
-        self.fetch(&mut run);
-        if let Some(head) = run.lanes.peek() {
-            let rank = self.rank(&head.event);
-            self.runtime.global.lock().event.raise(self.loop_token(), rank);
-        }
-    }
-
-    /// The loop's own; nothing if it has none.
-    fn release_global_turn(&self) -> Granted<Wakeup> {
-        self.runtime.global.lock().event.release(self.loop_token())
-    }
-
-    /// The loop of a manual bus that nobody will pump any more gives back what it was granted.
-    pub(crate) fn give_up_global_turn(&self) {
-        hand_over(&self.runtime.pool, self.release_global_turn());
-    }
-
-    /// The turn is the claimed delivery's from here on. Not before the claim: a jump that claims instead must not find its token holding.
-    /// False if that is over already, and has given back whatever it had.
-    fn hand_on_global_turn(&self, entry: &Entry) -> bool {
-        let index = entry.delivery as usize;
-        let mut global = self.runtime.global.lock();
-        let active = is_active(&entry.event, index);
-        if active {
-            global.event.rename(self.loop_token(), delivery_token(&entry.event, index));
-        }
-        active
-    }
-
-    #[cold]
-    fn priority_of_next_free(&self) -> Priority {
-        self.run.lock().free.peek().map_or(Priority::NORMAL, |next| next.event.head().priority)
-    }
-
-    /// One runner for parallel events: takes them in order, as long as there are any.
-    pub(crate) fn run_free(self: &Arc<Self>, worker: &Arc<Worker>) {
-        let mut pass = Pass { on_top: worker.on_top.load(Ordering::Relaxed), ..Pass::default() };
-        loop {
-            let (mut stale, mut in_line) = (Vec::new(), Vec::new());
-            let mut run = self.run.lock();
-            if run.paused > 0 {
-                return;
-            }
-            if run.round.is_none() {
-                self.fetch(&mut run);
-            }
-            let claimed = loop {
-                if run.round == Some(0) || !self.has_room_in_flight() {
-                    break Next::Leave;
-                }
-                let Some(entry) = run.free.pop() else { break Next::Leave };
-                run.round = run.round.map(|left| left - 1);
-                match self.claim(&mut run, worker, entry, &mut pass, None) {
-                    Claimed::ToRun => break Next::Run,
-                    Claimed::InLine(entry) => in_line.push(entry),
-                    Claimed::BySomebodyElse(entry) => {
-                        run.free.refund();
-                        stale.push(entry);
-                    }
-                }
-            };
-            let more = run.free.len() > 0 && claimed == Next::Run || self.leaves_to_next_round(&run);
-            // Serial events that came along: their loop is active since their emit, and looks into the lanes.
-            drop(run);
-            if more && self.manual.is_some() {
-                // This runner is the only one: what its handlers wait for may be among the rest, and runs in their parks.
-                self.submit_free();
-            }
-            in_line.iter().for_each(|entry| self.stands(entry));
-            unwind::drop_each(stale);
-            unwind::drop_each(in_line);
-            if claimed == Next::Leave {
-                unwind::drop_each(pass.slots.old.drain(..));
-                return;
-            }
-            self.started(worker, &mut pass);
-            let Some((_, entry)) = self.run_ready(worker, &mut pass, Via::Job) else { return };
-            pass.now = None;
-            unwind::drop_quietly(entry);
-            if self.is_spent(&mut pass) {
-                unwind::drop_each(pass.slots.old.drain(..));
-                return self.submit_free_at(self.priority_of_next_free());
-            }
-        }
     }
 }

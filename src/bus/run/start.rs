@@ -1,8 +1,7 @@
 //! What starting a handler takes: the handlers of a delivery, fixed once, and one locked step for each start.
 
-use crate::bus::core::BusCore;
+use crate::bus::core::delivery::DeliveryRef;
 use crate::bus::core::helpers::starts_alone;
-use crate::bus::end::deadline::watch_cap;
 use crate::bus::middleware::tell;
 use crate::bus::parts::recorder::By;
 use crate::bus::parts::registry::{mode_for, plan_for, timing_for};
@@ -33,13 +32,28 @@ pub(crate) struct Attempt {
 }
 
 /// What starting a handler takes.
+#[derive(Clone, Copy)]
 pub(crate) struct Start<'a> {
-    pub(crate) bus: &'a BusCore,
-    pub(crate) worker: &'a Worker,
-    pub(crate) event: &'a AnyEvent,
-    pub(crate) delivery: usize,
+    pub(crate) delivery: DeliveryRef<'a>,
+    pub(crate) worker: &'a Arc<Worker>,
     pub(crate) slot: &'a TypeSlot,
     pub(crate) now: Tick,
+}
+
+/// The invocation that starts, the phase in which it must be, and when it does.
+#[derive(Clone, Copy)]
+pub(crate) struct Invoked {
+    pub(crate) invocation: usize,
+    pub(crate) from: RecordPhase,
+    pub(crate) at: Stamp,
+}
+
+/// What its handlers run under, when a delivery is claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Permits {
+    Held,
+    /// A job goes on when the last of them is there.
+    InLine,
 }
 
 /// A claimed delivery whose handlers are fixed, and whose first one is started, if it needs nothing that the delivery does not hold.
@@ -56,20 +70,21 @@ impl Begun {
 
     /// With nothing locked, what the beginning leaves to do.
     #[inline]
-    pub(crate) fn tell(&self, bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent, delivery: usize) {
+    pub(crate) fn tell(&self, delivery: DeliveryRef<'_>, worker: &Arc<Worker>) {
+        let DeliveryRef { bus, event, .. } = delivery;
         if let Some((_, Some(look))) = self.started {
             bus.runtime.watch.look_at(look, worker);
         }
         // From its claim on an event's cap counts.
         if self.fixed.cap != NEVER && !self.fixed.is_up() {
-            watch_cap(bus, event, delivery, self.fixed.cap);
+            delivery.watch_cap(self.fixed.cap);
         }
         tell::deliver(bus, event);
     }
 }
 
 impl Start<'_> {
-    /// Under the lock of the event, whose delivery was just claimed, and of this worker's stack. `held`: who claimed it has what it needs.
+    /// Under the lock of the event, whose delivery was just claimed, and of this worker's stack.
     #[inline]
     pub(crate) fn begin(
         &self,
@@ -77,33 +92,34 @@ impl Start<'_> {
         stack: &mut Stack,
         state: &mut State,
         by: By,
-        held: bool,
+        permits: Permits,
     ) -> Option<Begun> {
         let wants_first = state.wants_first;
-        let delivery = state.deliveries.get_mut(self.delivery)?;
-        let queued = queued_for(self.event, delivery, self.now);
-        fix(self.bus, self.event, delivery, wants_first, slot, self.now);
+        let delivery = self.delivery.in_state_mut(state)?;
+        let queued = queued_for(self.delivery.event, delivery, self.now);
+        fix(self.delivery, delivery, slot, self.now);
+        delivery.manner.first |= wants_first;
         let fixed = Fixed::of(delivery);
-        let started = if held { self.first(stack, state, fixed) } else { None };
-        if started.is_some() || !self.waits(state, held) {
-            self.bus.recorder.queued_for(queued, by, || self.bus.counters.claimed());
+        let started = if permits == Permits::Held { self.first(stack, state, fixed) } else { None };
+        if started.is_some() || !self.waits(state, permits) {
+            self.delivery.bus.recorder.queued_for(queued, by, || self.delivery.bus.counters.claimed());
         } else {
-            self.bus.wait_begins(state, self.event, self.delivery, Some(queued));
+            self.delivery.wait_begins(state, Some(queued));
         }
         Some(Begun { fixed, started })
     }
 
     /// Its first handler needs what the delivery does not hold; or each of them does, if they run beside each other.
     #[cold]
-    fn waits(&self, state: &State, held: bool) -> bool {
-        let Some(delivery) = state.deliveries.get(self.delivery) else { return false };
+    fn waits(&self, state: &State, permits: Permits) -> bool {
+        let Some(delivery) = self.delivery.in_state(state) else { return false };
         let mut needs = delivery
             .records
             .iter()
             .zip(self.slot.handlers.iter())
             .map(|(record, handler)| handler.limited || needs_permit(record.mode, delivery.manner.bus_handler));
         match delivery.manner.parallel {
-            _ if !held => true,
+            _ if permits == Permits::InLine => true,
             true => needs.all(|needs| needs),
             false => needs.next().unwrap_or(false),
         }
@@ -111,8 +127,8 @@ impl Start<'_> {
 
     #[inline]
     fn first(&self, stack: &mut Stack, state: &mut State, fixed: Fixed) -> Option<(Attempt, Option<Tick>)> {
-        let at = self.now.max(self.event.head().stamp() + 1);
-        let delivery = state.deliveries.get_mut(self.delivery)?;
+        let at = self.now.max(self.delivery.event.head().stamp() + 1);
+        let delivery = self.delivery.in_state_mut(state)?;
         let mode = delivery.records.first()?.mode;
         let first = self.slot.handlers.first()?;
         let limited = first.limited;
@@ -124,7 +140,8 @@ impl Start<'_> {
         {
             return None;
         }
-        let started = self.start(Some(stack), delivery, fixed, 0, RecordPhase::Pending, at)?;
+        let started =
+            self.start(Some(stack), delivery, fixed, Invoked { invocation: 0, from: RecordPhase::Pending, at })?;
         if state.started == 0 {
             state.started = at;
         }
@@ -139,13 +156,11 @@ impl Start<'_> {
         stack: Option<&mut Stack>,
         delivery: &mut Delivery,
         fixed: Fixed,
-        invocation: usize,
-        from: RecordPhase,
-        at: Stamp,
+        Invoked { invocation, from, at }: Invoked,
     ) -> Option<(Attempt, Option<Tick>)> {
         let number = delivery.start(invocation, from, self.worker.id, at)?;
-        let own = self.event.head().options();
-        let timing = timing_for(own, self.slot, invocation, &self.bus.defaults);
+        let own = self.delivery.event.head().options();
+        let timing = timing_for(own, self.slot, invocation, &self.delivery.bus.defaults);
         let since = self.now;
         // With no time at all it is up by then, and the watch has no part in that.
         let (deadline, shown) = match timing.timeout {
@@ -158,16 +173,16 @@ impl Start<'_> {
         let running = Running { invocation, attempt: number, since, deadline: shown, slow: timing.slow_at(since) };
         let look = if let Some(stack) = stack {
             let slow_after = match own {
-                Some(_) => rules::slow_event(own, &self.slot.options, &self.bus.defaults),
+                Some(_) => rules::slow_event(own, &self.slot.options, &self.delivery.bus.defaults),
                 None => self.slot.slow_event,
             };
             let slow_event = fixed.begun.saturating_add(slow_after);
             let slot = Slot {
-                event: self.event.clone(),
-                delivery: self.delivery,
+                event: self.delivery.event.clone(),
+                delivery: self.delivery.index,
                 running,
                 slow_event: if slow_event <= since { NEVER } else { slow_event },
-                help: if fixed.manner.parallel && starts_alone(self.bus, self.event, self.slot) {
+                help: if fixed.manner.parallel && starts_alone(self.delivery.bus, self.delivery.event, self.slot) {
                     since.saturating_add(ALONE)
                 } else {
                     NEVER
@@ -178,7 +193,7 @@ impl Start<'_> {
             self.worker.change(running)
         };
         if number > 1 && !delivery.redrive {
-            self.bus.recorder.retried();
+            self.delivery.bus.recorder.retried();
         }
         Some((Attempt { invocation, number, since, deadline, given_up: given_up() }, look))
     }
@@ -186,15 +201,11 @@ impl Start<'_> {
 
 /// Which handlers run, and until when; settled the first time. From here on the event's cap counts, also while it stands in line.
 /// `None` if the delivery is over.
-pub(crate) fn fix_handlers(
-    bus: &Arc<BusCore>,
-    event: &AnyEvent,
-    index: usize,
-    now: Tick,
-) -> Option<(Arc<TypeSlot>, Fixed)> {
+pub(crate) fn fix_handlers(of: DeliveryRef<'_>, now: Tick) -> Option<(Arc<TypeSlot>, Fixed)> {
+    let DeliveryRef { bus, event, .. } = of;
     {
         let state = event.state().lock();
-        let delivery = state.deliveries.get(index).filter(|d| d.phase == DeliveryPhase::Active)?;
+        let delivery = of.in_state(&state).filter(|d| d.phase == DeliveryPhase::Active)?;
         if let Some(slot) = delivery.slot() {
             return Some((Arc::clone(slot), Fixed::of(delivery)));
         }
@@ -204,13 +215,15 @@ pub(crate) fn fix_handlers(
     let (slot, fixed, capped) = {
         let mut state = event.state().lock();
         let wants_first = state.wants_first;
-        let delivery = state.deliveries.get_mut(index).filter(|d| d.phase == DeliveryPhase::Active)?;
-        let capped = !delivery.is_fixed() && fix(bus, event, delivery, wants_first, Arc::clone(&slot), now);
+        let delivery = of.in_state_mut(&mut state).filter(|d| d.phase == DeliveryPhase::Active)?;
+        let fixes = !delivery.is_fixed();
+        let capped = fixes && fix(of, delivery, Arc::clone(&slot), now);
+        delivery.manner.first |= fixes && wants_first;
         (Arc::clone(delivery.slot()?), Fixed::of(delivery), capped)
     };
     tell::deliver(bus, event);
     if capped && !fixed.is_up() {
-        watch_cap(bus, event, index, fixed.cap);
+        of.watch_cap(fixed.cap);
     }
     Some((slot, fixed))
 }
@@ -225,21 +238,14 @@ pub(crate) fn queued_for(event: &AnyEvent, delivery: &Delivery, now: Tick) -> Ti
 
 /// Under the event's lock: which handlers run is settled, and the event's cap counts from now on. True if it has one, which the caller has the
 /// watch watch.
-pub(crate) fn fix(
-    bus: &BusCore,
-    event: &AnyEvent,
-    delivery: &mut Delivery,
-    wants_first: bool,
-    slot: Arc<TypeSlot>,
-    now: Tick,
-) -> bool {
+pub(crate) fn fix(of: DeliveryRef<'_>, delivery: &mut Delivery, slot: Arc<TypeSlot>, now: Tick) -> bool {
+    let DeliveryRef { bus, event, .. } = of;
     let own = event.head().options();
     if let Some(manual) = &bus.manual {
         manual.count_start();
     }
     let timeout = plan_for(event, &slot, &bus.defaults).event_timeout;
     delivery.fix_handlers(slot, |slot, at| mode_for(own, slot, at, &bus.defaults));
-    delivery.manner.first |= wants_first;
     delivery.begun = now;
     if let Some(after) = timeout {
         delivery.set_cap(clock::after(now, after));

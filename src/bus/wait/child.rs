@@ -4,8 +4,9 @@
 use crate::bus::core::type_memo;
 use crate::bus::parts::recorder::By;
 use crate::bus::parts::registry::{mode_for, plan_for, timing_for};
-use crate::bus::run::driver::{After, Driver, Via};
-use crate::bus::run::start::Start;
+use crate::bus::run::drive::drive_begun;
+use crate::bus::run::driver::After;
+use crate::bus::run::start::{Permits, Start};
 use crate::bus::thread::frame::{self, Lent, Under};
 use crate::bus::wait::told;
 use crate::event::{AnyEvent, DeliveryPhase, HandlerMode, TypeSlot};
@@ -47,7 +48,7 @@ fn run_under(lent: &Lent, worker: &Arc<Worker>, event: &AnyEvent, slot: &Arc<Typ
     if plan.event_timeout.is_some() || parallel || handlers.into_iter().any(ends_early) {
         return false;
     }
-    let start = Start { bus, worker, event, delivery: 0, slot, now };
+    let start = Start { delivery: bus.delivery(event, 0), worker, slot, now };
     let begun = {
         let mut stack = worker.stack();
         let mut state = event.state().lock();
@@ -64,15 +65,11 @@ fn run_under(lent: &Lent, worker: &Arc<Worker>, event: &AnyEvent, slot: &Arc<Typ
         manner.inline = true;
         delivery.phase = DeliveryPhase::Active;
         delivery.set_lender(lent.lender);
-        start.begin(Arc::clone(slot), &mut stack, &mut state, By::Anybody, true)
+        start.begin(Arc::clone(slot), &mut stack, &mut state, By::Anybody, Permits::Held)
     };
     let Some(begun) = begun else { return false };
     bus.note_claim(event.head().stamp());
     bus.note_stale();
-    let under = Under::Hand(lent.places.clone());
-    begun.tell(bus, worker, event, 0);
-    let mut driver = Driver::new(bus, worker, event, 0, slot, begun.fixed, Via::Inline, under, now);
-    let after = driver.drive(begun.first());
-    let done = matches!(after, After::Done(_));
-    done && event.is_complete()
+    let after = drive_begun(start, &begun, Under::Hand(lent.places.clone()));
+    matches!(after, After::Done(_)) && event.is_complete()
 }

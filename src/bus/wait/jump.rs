@@ -1,18 +1,17 @@
 //! Waiting: outside of handlers a park; inside of one the queue-jump (`README.md`, *A wait inside a handler*).
 
 use crate::bus::core::BusCore;
-use crate::bus::core::helpers::call_helpers;
-use crate::bus::core::permit::{Permit, attempt_token, delivery_token, is_active};
+use crate::bus::core::delivery::DeliveryRef;
+use crate::bus::core::permit::{attempt_token, is_active};
 use crate::bus::end::cancel::cascade;
 use crate::bus::end::duties::end_pauses;
 use crate::bus::middleware::tell;
 use crate::bus::parts::manual::Manual;
 use crate::bus::parts::recorder::By;
-use crate::bus::parts::registry::{mode_for, plan_for, timing_for};
-use crate::bus::permits::delivery::{ensure_turn, give_back_grants, release_delivery, submit_resume};
+use crate::bus::parts::registry::{plan_for, timing_for};
+use crate::bus::permits::delivery::give_back_grants;
 use crate::bus::permits::hand;
 use crate::bus::permits::limits;
-use crate::bus::run::drive::advance_inline;
 use crate::bus::run::start;
 use crate::bus::thread::ancestry;
 use crate::bus::thread::ancestry::is_below;
@@ -21,42 +20,21 @@ use crate::bus::thread::frame::{self, Barred, Frame};
 use crate::bus::thread::parking::Rested;
 use crate::bus::wait::child;
 use crate::bus::wait::claimable;
+use crate::bus::wait::here::{is_parallel, lender, manner, run_here};
+use crate::bus::wait::outside::wait_outside;
 use crate::bus::wait::parked::Parked;
 use crate::bus::wait::take_back::take_back;
 use crate::bus::wait::told;
+use crate::bus::wait::waiting::{Waiting, deregister, register};
 use crate::event::{
-    AnyEvent, AttemptKey, Cause, CauseKind, DeliveryPhase, EmitError, HandlerMode, Manner, Outcome, Pause, Plan,
-    TurnKind, TypeSlot, Unrun, WaitError, Watcher,
+    AnyEvent, AttemptKey, Cause, CauseKind, DeliveryPhase, EmitError, Pause, Plan, TurnKind, TypeSlot, Unrun, WaitError,
 };
-use crate::runtime::{Needs, PermitKind, RuntimeCore, Serves, Worker};
-use crate::sync::{Bell, Position, Token};
+use crate::runtime::{Needs, Serves, Worker};
+use crate::sync::{Position, Token};
 use crate::sys::clock::{self, NEVER, Tick};
 use crate::sys::{logging, planted};
 use smallvec::SmallVec;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// How to wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Waiting {
-    pub(crate) in_order: bool,
-    pub(crate) timeout: Option<Duration>,
-    /// The first value is enough.
-    pub(crate) first_value: bool,
-}
-
-impl Waiting {
-    pub(crate) const JUMP: Waiting = Waiting { in_order: false, timeout: None, first_value: false };
-
-    fn is_over(&self, event: &AnyEvent) -> bool {
-        event.is_complete() || self.first_value && has_value(event)
-    }
-}
-
-fn has_value(event: &AnyEvent) -> bool {
-    let state = event.state().lock();
-    state.deliveries.iter().flat_map(|d| &d.records).any(|r| matches!(r.outcome, Outcome::Value(_)))
-}
 
 #[track_caller]
 pub(crate) fn wait(event: &AnyEvent, waiting: Waiting) -> Result<(), WaitError> {
@@ -109,148 +87,6 @@ pub(crate) fn wait(event: &AnyEvent, waiting: Waiting) -> Result<(), WaitError> 
     }
 }
 
-/// A pump thread runs what is queued on its manual buses meanwhile, in order: it may be what the event needs.
-fn wait_outside(
-    event: &AnyEvent,
-    worker: Option<&Arc<Worker>>,
-    waiting: Waiting,
-    deadline: Tick,
-) -> Result<(), WaitError> {
-    let bell = &worker.map_or_else(|| Arc::new(Bell::new()), |worker| Arc::clone(&worker.bell));
-    if !register(event, bell) {
-        return Ok(());
-    }
-    loop {
-        if waiting.is_over(event) {
-            deregister(event, bell);
-            return Ok(());
-        }
-        if deadline != NEVER && clock::now() >= deadline {
-            deregister(event, bell);
-            return Err(WaitError::Timeout(waiting.timeout.unwrap_or_default()));
-        }
-        if let Some(limit) = worker.and_then(|worker| nobody_for(event, worker)) {
-            deregister(event, bell);
-            return Err(WaitError::NoThread(limit));
-        }
-        // With no thread left to run anything, the caller's own is one.
-        match (runtime_of(event), worker) {
-            (Some(runtime), Some(worker)) if deadline == NEVER && runtime.pool.is_deserted() => {
-                runtime.pool.list(worker);
-                let needs = || claimable::needs_of(event, true, &runtime);
-                if worker.serve_if_starved(&runtime, needs) != Rested::Served {
-                    worker.serve_or_park(deadline, Serves::All);
-                }
-            }
-            (_, Some(worker)) => drop(worker.serve_or_park(deadline, Serves::All)),
-            (_, None) => drop(bell.wait(deadline)),
-        }
-    }
-}
-
-/// The calling thread, whose stack is used up, is the only one that could run something that the event needs; of how many.
-fn nobody_for(event: &AnyEvent, worker: &Arc<Worker>) -> Option<usize> {
-    if !worker.is_deep() {
-        return None;
-    }
-    let runtime = runtime_of(event)?;
-    if runtime.pool.is_deserted() {
-        return Some(runtime.pool.settings().hard_limit);
-    }
-    if !worker.has_pumps() || !worker.lacks_stack_to_serve() {
-        return None;
-    }
-    let mine = |(target, index): (AnyEvent, usize)| {
-        let identity = target.state().lock().deliveries.get(index).map(|d| Arc::clone(&d.bus));
-        identity.and_then(|identity| BusCore::of(&identity)).is_some_and(|bus| bus.is_stuck(worker))
-    };
-    (worker.pump_is_awaited() || claimable::claimable(event, &runtime).into_iter().any(mine)).then_some(1)
-}
-
-fn runtime_of(event: &AnyEvent) -> Option<Arc<RuntimeCore>> {
-    let bus = event.state().lock().deliveries.first().map(|d| Arc::clone(&d.bus))?;
-    Some(Arc::clone(&BusCore::of(&bus)?.runtime))
-}
-
-/// The bell rings when the event completes, or something happens below it. False if it is complete.
-fn register(event: &AnyEvent, bell: &Arc<Bell>) -> bool {
-    let mut state = event.state().lock();
-    if !state.complete {
-        state.watch(Watcher::Bell(Arc::clone(bell)));
-    }
-    !state.complete
-}
-
-fn deregister(event: &AnyEvent, bell: &Arc<Bell>) {
-    event.state().lock().unwatch(bell);
-}
-
-pub(crate) fn manner(plan: Plan, inline: bool) -> Manner {
-    let bus_handler = plan.bus_handler;
-    Manner { turn: plan.turn, bus_handler, first: plan.first, jumped: true, inline, ..Manner::PLAIN }
-}
-
-/// Which delivery on this thread's stack could lend the turn.
-pub(crate) fn lender(bus: &Arc<BusCore>, plan: Plan) -> Option<Token> {
-    let home = bus.turn_home(plan.turn)?;
-    hand::lender(&Permit { home, kind: PermitKind::Event })
-}
-
-/// Some of its handlers may run on other threads at the same time.
-pub(crate) fn is_parallel(bus: &BusCore, event: &AnyEvent, slot: &TypeSlot) -> bool {
-    let own = event.head().options();
-    let count = slot.handlers.len();
-    count > 1 && (0..count).any(|at| mode_for(own, slot, at, &bus.defaults) == HandlerMode::Parallel)
-}
-
-/// Runs a claimed delivery on this stack, under lent permits where they are in hand, else under its own.
-pub(crate) fn run_here(
-    bus: &Arc<BusCore>,
-    worker: &Arc<Worker>,
-    event: &AnyEvent,
-    index: usize,
-    plan: Plan,
-    parallel: bool,
-) {
-    let hand = hand::hand_len();
-    let token = delivery_token(event, index);
-    let turn = bus.turn_home(plan.turn).map(|home| Permit { home, kind: PermitKind::Event });
-    let handler = plan.bus_handler.then(|| Permit { home: bus.home(), kind: PermitKind::Handler });
-    let needed: SmallVec<[Permit; 2]> = turn.into_iter().chain(handler).collect();
-    let lent: Option<SmallVec<[usize; 2]>> = if parallel { None } else { needed.iter().map(hand::lendable).collect() };
-    let same_bus = frame::top().is_none_or(|frame| Arc::ptr_eq(&frame.bus, bus));
-    match lent {
-        Some(lent) if same_bus || needed.is_empty() => {
-            if !same_bus {
-                hand::set_down_all();
-            }
-            advance_inline(bus, worker, event, index, lent);
-        }
-        _ => {
-            // What it borrows must stay where it is; with nothing to borrow, nothing is kept while in line.
-            let borrows = event.state().lock().deliveries.get(index).is_some_and(|d| d.lender().is_some());
-            let lent_from: SmallVec<[usize; 2]> = needed.iter().filter_map(hand::held).collect();
-            hand::set_down_all_but(if borrows { &lent_from } else { &[] });
-            let mut holds = SmallVec::new();
-            for permit in needed {
-                let live = || is_active(event, index);
-                let under = hand::lender(&permit);
-                if !permit.stand(worker, Position::Front, token, under, live) {
-                    hand::cut_hand(hand);
-                    release_delivery(bus, token, plan.turn);
-                    return;
-                }
-                holds.push(hand::put_in_hand(permit, token, event, index, parallel));
-            }
-            advance_inline(bus, worker, event, index, holds);
-        }
-    }
-    hand::cut_hand(hand);
-    if !is_active(event, index) {
-        release_delivery(bus, token, plan.turn);
-    }
-}
-
 /// A wait inside a handler.
 pub(crate) struct Jump {
     pub(crate) worker: Arc<Worker>,
@@ -292,7 +128,7 @@ impl Jump {
     fn wait_for(&self, event: &AnyEvent) -> Result<(), WaitError> {
         if self.frame.holding.shared {
             // What it waits for may need the handlers beside it.
-            call_helpers(&self.frame.bus, &self.frame.event, self.frame.delivery);
+            self.frame.bus.delivery(&self.frame.event, self.frame.delivery).call_helpers();
         }
         let ended = self.process(event);
         self.end_pauses();
@@ -348,7 +184,7 @@ impl Jump {
         let Some(bus) = identity.and_then(|identity| BusCore::of(&identity)) else { return Ok(()) };
         let slot = bus.registry.slot(target.body(), &bus.defaults);
         let plan = plan_for(target, &slot, &bus.defaults);
-        let inside = bus.manual.as_ref().map(|manual| bus.go_inside(manual, &self.worker, false, None, true));
+        let inside = bus.manual.as_ref().map(|manual| bus.go_inside_in_wait(manual, &self.worker));
         let foreign = matches!(inside, Some(None));
         if foreign {
             self.check_attached(&bus, target)?;
@@ -356,7 +192,8 @@ impl Jump {
             // Nobody but this thread could, and its stack is used up.
             return Err(WaitError::NoThread(1));
         }
-        let elsewhere = foreign || self.must_run_elsewhere(&bus, target, &slot, plan, awaited);
+        let delivery = bus.delivery(target, index);
+        let elsewhere = foreign || self.must_run_elsewhere(delivery, &slot, plan, awaited);
         let lender = lender(&bus, plan);
         let needs = plan.turn != TurnKind::Free || plan.bus_handler;
         let keeps = || hand::attached_to(&self.worker).is_some_and(|own| Arc::ptr_eq(&own, &bus));
@@ -366,7 +203,7 @@ impl Jump {
         }
         {
             let mut state = target.state().lock();
-            let Some(delivery) = state.deliveries.get_mut(index) else { return Ok(()) };
+            let Some(delivery) = delivery.in_state_mut(&mut state) else { return Ok(()) };
             if delivery.phase != DeliveryPhase::Queued && !planted("jump_claims_again") {
                 return Ok(());
             }
@@ -384,11 +221,11 @@ impl Jump {
             self.pause(&bus);
         }
         if elsewhere {
-            if ensure_turn(&bus, target, index, Position::Front) {
-                submit_resume(&bus, target, index);
+            if delivery.ensure_turn(Position::Front) {
+                delivery.submit_resume();
             }
         } else {
-            run_here(&bus, &self.worker, target, index, plan, is_parallel(&bus, target, &slot));
+            run_here(delivery, &self.worker, plan, is_parallel(&bus, target, &slot));
         }
         drop(inside);
         self.until_done(target, index)
@@ -429,14 +266,8 @@ impl Jump {
     }
 
     /// "Here or over there?" in DESIGN.md: wherever something could end the target earlier than this frame.
-    fn must_run_elsewhere(
-        &self,
-        bus: &BusCore,
-        target: &AnyEvent,
-        slot: &TypeSlot,
-        plan: Plan,
-        awaited: &AnyEvent,
-    ) -> bool {
+    fn must_run_elsewhere(&self, delivery: DeliveryRef<'_>, slot: &TypeSlot, plan: Plan, awaited: &AnyEvent) -> bool {
+        let DeliveryRef { bus, event: target, .. } = delivery;
         let below = is_below(target, &self.frame.event) || is_below(awaited, &self.frame.event);
         if self.waiting.timeout.is_some() || plan.first || !below || self.worker.is_deep() {
             return true;
