@@ -9,8 +9,8 @@ use crate::bus::end::finish::finish;
 use crate::bus::end::in_words;
 use crate::bus::middleware::tell;
 use crate::bus::parts::counters::End;
+use crate::bus::parts::for_event::mode_for;
 use crate::bus::parts::recorder::Keeps;
-use crate::bus::parts::registry::mode_for;
 use crate::event::{
     AnyEvent, AttemptKey, Cause, CauseKind, Delivery, DeliveryPhase, HandlerFailure, Outcome, RecordPhase, State,
     TypeSlot, Unrun, note_given_up,

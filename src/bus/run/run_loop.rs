@@ -2,9 +2,9 @@
 
 use crate::bus::core::{BusCore, Entry, NOWHERE, Run};
 use crate::bus::middleware::tell;
+use crate::bus::parts::for_event::plan_for;
 use crate::bus::parts::history::SPENT;
 use crate::bus::parts::recorder::By;
-use crate::bus::parts::registry::plan_for;
 use crate::bus::permits::delivery::release_delivery;
 use crate::bus::run::driver::{After, Driver, Via};
 use crate::bus::run::snapshot::Snapshot;
