@@ -4,8 +4,8 @@
 //! frame of the running handler. How its parts work together: `runtime/README.md`.
 //!
 //! The folders, from the ground up; a file imports from its own and from earlier ones: `parts` (what a bus is made of), `core` (a bus, and what
-//! it does by itself), `thread` (what a thread carries), `permits`, `middleware`, `end`, `run`, `wait`, `emit`, `manual`, `read`. The files beside
-//! them stand on all of them.
+//! it does by itself), `thread` (what a thread carries), `permits`, `middleware`, `end`, `run`, `wait`, `emit`, `manual`, `read`,
+//! `handle` (a bus as its users hold it).
 //!
 //! The way of an event:
 //!
@@ -21,32 +21,26 @@
 //! 9. `wait/jump.rs` waits for it: outside of handlers by parking, inside of one by running what it needs (`wait/child.rs`, the common case).
 //! 10. `read/results.rs` reads what came of it.
 
-mod arrive;
-mod builder;
 mod core;
-mod describe;
 mod emit;
 mod end;
-mod for_runtime;
 mod handle;
-mod life;
 mod manual;
 mod middleware;
 mod parts;
 mod permits;
 mod read;
 mod run;
-mod shutdown;
 mod thread;
 mod wait;
 
 pub use self::core::{EventBus, WeakBus};
-pub use builder::BusBuilder;
+pub use handle::builder::BusBuilder;
+pub use handle::shutdown::{Shutdown, ShutdownReport};
 pub use middleware::Middleware;
 pub use parts::settings::BusOptions;
 pub use read::handler_context::{CancelGuard, HandlerContext};
 pub use read::results::Select;
-pub use shutdown::{Shutdown, ShutdownReport};
 pub use thread::forbid::{ForbidBlocking, forbid_blocking};
 #[cfg(all(feature = "process", unix))]
 pub(crate) use thread::sits::at_process;
@@ -65,8 +59,9 @@ pub(crate) use parts::upcasters::Upcaster;
 pub(crate) use parts::verdict::is_own;
 pub(crate) use read::event::{age, arrived};
 pub(crate) use read::snapshot::{Look, is_queued, json_limits};
-pub(crate) use thread::forbid::{is_forbidden, may_block, may_block_or_log, waits_for_nobody};
+pub(crate) use thread::aside::Aside;
 #[cfg(feature = "process")]
-pub(crate) use thread::frame::unlogged;
-pub(crate) use thread::frame::{Aside, callback, callback_apart, in_callback, local};
+pub(crate) use thread::aside::unlogged;
+pub(crate) use thread::forbid::{is_forbidden, may_block, may_block_or_log, waits_for_nobody};
+pub(crate) use thread::frame::{callback, callback_apart, in_callback, local};
 pub(crate) use wait::seat::{Parked, Seat};

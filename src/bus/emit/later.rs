@@ -3,7 +3,8 @@
 use crate::bus::core::BusCore;
 use crate::bus::core::EventBus;
 use crate::bus::parts::outbox::{Due, Outbox};
-use crate::bus::thread::frame::{self, Aside};
+use crate::bus::thread::aside::Aside;
+use crate::bus::thread::frame;
 use crate::event::EmitError;
 use crate::runtime::Job;
 use crate::sys::clock::Tick;

@@ -81,7 +81,7 @@ pub(crate) enum Leaves {
 
 impl Duties {
     /// Of the thread that drives the delivery, between two of its handlers.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn settle(&mut self, bus: &Arc<BusCore>, worker: &Arc<Worker>, event: &AnyEvent, delivery: usize) {
         if let Some(at) = self.look.take() {
             bus.runtime.watch.look_at(at, worker);

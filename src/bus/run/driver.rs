@@ -233,7 +233,7 @@ impl<'a> Driver<'a> {
     }
 
     /// What a locked step left to do.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn settle(&mut self) {
         self.owed.settle(self.bus, self.worker, self.event, self.delivery);
     }

@@ -3,8 +3,7 @@
 use crate::bus::core::BusCore;
 use crate::bus::core::permit::{Permit, delivery_token};
 use crate::event::{
-    AnyEvent, ContextMap, EventId, HandlerId, HandlerInfo, Manner, ParentLink, State, TurnKind, given_up, is_marked,
-    marked,
+    AnyEvent, ContextMap, EventId, HandlerId, HandlerInfo, Manner, ParentLink, State, TurnKind, given_up, marked,
 };
 use crate::runtime::{PermitKind, Worker, is_service_thread};
 use crate::sync::Token;
@@ -242,23 +241,6 @@ pub(crate) fn top() -> Option<Frame> {
     local(|local| local.top_in_hand().cloned()).flatten()
 }
 
-/// What the thread carries, put aside until this goes.
-pub(crate) struct Aside(Option<Local>);
-
-impl Aside {
-    pub(crate) fn set(context: Option<Arc<ContextMap>>) -> Aside {
-        Aside(self::local(|local| std::mem::replace(local, Local { context, stands_in: true, ..Local::default() })))
-    }
-}
-
-impl Drop for Aside {
-    fn drop(&mut self) {
-        let Some(carried) = self.0.take() else { return };
-        let own = self::local(|local| std::mem::replace(local, carried));
-        drop(own);
-    }
-}
-
 /// What the handler on this thread lends to a child that it waits for.
 pub(crate) struct Lent {
     pub(crate) bus: Arc<BusCore>,
@@ -370,38 +352,5 @@ pub(crate) fn callback_apart<R>(context: Option<Arc<ContextMap>>, body: impl FnO
         local(|local| (std::mem::replace(&mut local.frames, frames), std::mem::replace(&mut local.context, context)))
     });
     drop(gone);
-    result
-}
-
-/// How this room surrounds a logger: as a callback that belongs to no handler, whose emits bear the mark.
-struct Apart;
-
-impl logging::Around for Apart {
-    fn apart(&self, logger: &mut dyn FnMut()) -> bool {
-        let Some(context) = local(|local| local.context.clone()) else { return false };
-        // The panic hook has said what it panicked with.
-        let _ = callback_apart(context, logger);
-        true
-    }
-
-    fn is_marked(&self) -> bool {
-        local(|local| local.context.as_deref().is_some_and(is_marked)).unwrap_or(false)
-    }
-}
-
-pub(crate) fn surround_loggers() {
-    logging::surround(&Apart);
-}
-
-/// Nothing is logged about what `body` emits, nor about what comes of it.
-#[cfg(feature = "process")]
-pub(crate) fn unlogged<R>(body: impl FnOnce() -> R) -> R {
-    let outer = local(|local| {
-        let context = marked(local.context.as_ref());
-        local.context.replace(context)
-    });
-    let result = body();
-    let inner = outer.and_then(|outer| local(|local| std::mem::replace(&mut local.context, outer)));
-    drop(inner);
     result
 }

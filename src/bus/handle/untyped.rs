@@ -1,7 +1,7 @@
 //! Events whose payload's type is not known at compile time: what came as JSON, and which types a bus can make of it.
 
 use crate::bus::core::BusCore;
-use crate::bus::handle::reject;
+use crate::bus::handle::emits::reject;
 use crate::bus::parts::content;
 use crate::event::{AnyEvent, Body, EmitError, EventOptions, JsonError, KnownType, MakeEvent};
 use crate::sys::unwind;
