@@ -2,11 +2,11 @@
 
 mod common;
 
-use common::warnings_naming;
+use common::{PATIENCE, warnings_naming};
 use std::time::Duration;
 use threadbus::{
     BusBuilder, Event, EventBus, EventConcurrency, Fairness, HandlerConcurrency, Limit, OnFull, Payload, Retry,
-    Runtime, RuntimeBuilder,
+    Runtime, RuntimeBuilder, Shutdown,
 };
 
 #[track_caller]
@@ -76,6 +76,25 @@ fn a_bus_has_a_name_and_an_id_of_its_own() {
     assert!(error.option == "id" && error.to_string().contains(&one.id().to_string()), "{error}");
     let elsewhere = Runtime::builder().build().unwrap();
     assert_eq!(EventBus::builder("Elsewhere").runtime(&elsewhere).id(one.id()).build().unwrap().id(), one.id());
+}
+
+/// A bus that was shut down gives its id free, and takes nothing with it when it goes.
+#[test]
+fn the_next_bus_of_an_id_stays_when_the_first_one_goes() {
+    let runtime = Runtime::builder().build().unwrap();
+    let one = EventBus::builder("One").runtime(&runtime).build().unwrap();
+    let id = one.id();
+    one.shutdown(Shutdown::Drain, PATIENCE);
+    let next = || EventBus::builder("Next").runtime(&runtime).id(id).build();
+    let second = next().unwrap();
+    one.shutdown(Shutdown::Drain, PATIENCE);
+    assert_eq!(next().unwrap_err().option, "id");
+    drop(one);
+    assert_eq!(next().unwrap_err().option, "id");
+    let labels: Vec<_> = runtime.buses().iter().map(|bus| bus.label().to_owned()).collect();
+    assert_eq!(labels, [second.label()]);
+    drop(second);
+    assert!(next().is_ok());
 }
 
 #[test]

@@ -12,7 +12,7 @@ mod random;
 mod recorder;
 
 use chrono::{DateTime, Utc};
-use common::{PATIENCE, eventually, idle, lock};
+use common::{Gate, PATIENCE, eventually, idle, lock};
 use random::Random;
 use recorder::{Recorder, Told};
 use std::collections::BTreeMap;
@@ -516,21 +516,50 @@ fn threads_tell_all_once() {
     programs(100, true);
 }
 
+/// Has all that comes after `Pending` wait for it, until the event is complete; the gate opens once it stands there.
+struct Slow(Gate);
+
+impl Middleware for Slow {
+    fn on_event_change(&self, _: &EventBus, event: &AnyEvent, status: EventStatus) {
+        if status == EventStatus::Pending {
+            self.0.open();
+            eventually(|| event.is_completed());
+        }
+    }
+}
+
 /// One step ends a handler and starts the next; where something has to be done in between, they are two.
 #[test]
 fn what_one_step_starts_is_told_before_what_it_ends() {
-    let told = |options: fn() -> HandlerOptions| {
-        let (recorder, bus) = Recorder::on("steps");
+    let told = |slow: bool, options: fn() -> HandlerOptions| {
+        let (recorder, mut bus) = Recorder::on("steps");
+        let stands = Gate::new();
+        if slow {
+            bus = bus.middleware(Slow(stands.clone()));
+        }
         let bus = bus.build().unwrap();
         for name in ["a", "b", "c"] {
             bus.on_with(options().name(name), |node: &Event<Node>| node.seed);
         }
-        let node = common::done(&bus.emit(Node { seed: 1, depth: 0 }));
+        // Nothing starts before its emitter tells.
+        bus.pause();
+        let emitter = bus.clone();
+        let emitter = std::thread::spawn(move || emitter.emit(Node { seed: 1, depth: 0 }));
+        if slow {
+            stands.wait();
+        }
+        bus.resume();
+        let node = common::done(&emitter.join().unwrap());
         let results = recorder.results(&node).into_iter().skip(3);
         results.map(|result| format!("{} {:?}", result.handler.name(), result.status)).collect::<Vec<_>>()
     };
     let in_one = ["a Started", "b Started", "a Completed", "c Started", "b Completed", "c Completed"];
-    assert_eq!(told(HandlerOptions::new), in_one);
     let in_two = ["a Started", "a Completed", "b Started", "b Completed", "c Started", "c Completed"];
-    assert_eq!(told(|| HandlerOptions::new().limit(Limit::new(1))), in_two);
+    // Told at once, and after all of it.
+    for slow in [false, true] {
+        assert_eq!(told(slow, HandlerOptions::new), in_one, "{slow}");
+        assert_eq!(told(slow, || HandlerOptions::new().limit(Limit::new(1))), in_two, "{slow}");
+        let serial = || HandlerOptions::new().concurrency(HandlerConcurrency::GlobalSerial);
+        assert_eq!(told(slow, serial), in_two, "{slow}");
+    }
 }

@@ -1,7 +1,7 @@
 //! The bus: registry, queue, dispatch, queue-jump, forwarding, history, shutdown.
 //!
 //! Imports `sys`, `sync`, `event`, `rules` and `runtime`. Exports the public types, and to the rooms above it the core of a bus and the
-//! frame of the running handler. How its parts work together: `runtime/README.md`.
+//! frame of the running handler. Words, locks, and a page for each protocol: `README.md`.
 //!
 //! The folders, from the ground up; a file imports from its own and from earlier ones: `parts` (what a bus is made of), `core` (a bus, and what
 //! it does by itself), `thread` (what a thread carries), `permits`, `middleware`, `end`, `run`, `wait`, `emit`, `manual`, `read`,

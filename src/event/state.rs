@@ -1,6 +1,6 @@
 //! The transitions of an event as a whole, all under its lock: deliveries come, end, and with the last of them and of its children it is complete.
 //!
-//! Pure: each says whether it was this call that made the transition. The caller that made it owes what follows (`runtime/README.md`, section 2).
+//! Pure: each says whether it was this call that made the transition. The caller that made it owes what follows (`bus/end/README.md`).
 
 mod children;
 mod completion;

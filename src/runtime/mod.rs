@@ -1,7 +1,7 @@
 //! Threads: the worker pool, the watch, and what the buses of one runtime share.
 //!
 //! The room imports `sys`, `sync`, `event` and `rules`. It knows a bus only as a [`Bus`], and all of them as an [`Overseer`]. Pages:
-//! `README.md` (the protocols of this room and of `bus`), `pool/README.md`, `watch/README.md`.
+//! `README.md` (stacks, the log, drops, and which call may wait where), `pool/README.md`, `watch/README.md`.
 //!
 //! From the ground up, each file importing from those above it:
 //!

@@ -91,6 +91,14 @@ impl RuntimeCore {
         self.crew.flow();
     }
 
+    /// A bus is not there any more; another one may have its id by now.
+    pub(crate) fn remove_bus(&self, bus: &Arc<BusIdentity>) {
+        let mut buses = self.buses.lock();
+        if buses.get(&bus.id).is_some_and(|other| Arc::ptr_eq(other, bus)) {
+            buses.remove(&bus.id);
+        }
+    }
+
     /// All threads that are there leave as soon as they have no work, without waiting for more.
     pub(crate) fn let_go(&self) {
         if planted("let_go_before_ebb") {

@@ -65,7 +65,7 @@ pub(crate) struct Inlet {
     pub(crate) doors: Doors,
     /// Subscriptions and waiting finds.
     pub(crate) observers: Observers,
-    /// Whether the loop is somewhere, see `runtime/README.md`, section 2; and, while it may wait for a thread, for what: see [`stands_for`](crate::bus::core::submit::stands_for).
+    /// Whether the loop is somewhere, see `run/README.md`, *Where the loop is*; and, while it may wait for a thread, for what: see [`stands_for`](crate::bus::core::submit::stands_for).
     pub(crate) active: u8,
     pub(crate) rate: Option<TokenBucket>,
     /// The stamp of the last event that was emitted here.

@@ -4,9 +4,9 @@ use crate::bus::core::EventBus;
 use crate::bus::core::{BusCore, Entry};
 use crate::bus::middleware::ask;
 use crate::bus::middleware::tell;
+use crate::bus::parts::for_event::plan_for;
 use crate::bus::parts::observers::Seen;
-use crate::bus::parts::registry::{Answers, Taken};
-use crate::bus::parts::registry::{WILDCARD, plan_for};
+use crate::bus::parts::registry::{Answers, Taken, WILDCARD};
 use crate::bus::thread::frame;
 use crate::event::{
     AnyEvent, Delivery, DeliveryPhase, EmitError, HandlerInfo, HandlerOptions, KnownType, Manner, Payload,

@@ -1,4 +1,4 @@
-//! From a payload to an event that everybody can see (`runtime/README.md`, 3.1).
+//! From a payload to an event that everybody can see (`bus/README.md`, *How an event comes in*).
 
 use crate::bus::core::BusCore;
 use crate::bus::core::type_memo::{self, Kind};

@@ -5,7 +5,7 @@
 use crate::bus::core::BusCore;
 use crate::bus::emit::run_now::{self, Depth};
 use crate::bus::middleware::tell;
-use crate::bus::parts::registry::plan_for;
+use crate::bus::parts::for_event::plan_for;
 use crate::bus::parts::verdict::is_own;
 use crate::bus::run::start;
 use crate::event::{

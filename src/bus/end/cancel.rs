@@ -1,6 +1,6 @@
 //! Ending deliveries from outside: cancellation, a full queue, a shutdown, the end of a bus.
 //!
-//! First the word under the event's lock, then what follows from it (`runtime/README.md`, 3.6).
+//! First the word under the event's lock, then what follows from it (`README.md`, *Cancelling*).
 
 use crate::bus::core::BusCore;
 use crate::bus::end::complete::complete;
@@ -9,8 +9,8 @@ use crate::bus::end::finish::finish;
 use crate::bus::end::in_words;
 use crate::bus::middleware::tell;
 use crate::bus::parts::counters::End;
+use crate::bus::parts::for_event::mode_for;
 use crate::bus::parts::recorder::Keeps;
-use crate::bus::parts::registry::mode_for;
 use crate::event::{
     AnyEvent, AttemptKey, Cause, CauseKind, Delivery, DeliveryPhase, HandlerFailure, Outcome, RecordPhase, State,
     TypeSlot, Unrun, note_given_up,

@@ -1,4 +1,4 @@
-//! What follows when the watch finds a handler past its deadline, or slow, or an event past its cap (`runtime/README.md`, 3.4).
+//! What follows when the watch finds a handler past its deadline, or slow, or an event past its cap (`README.md`, *Deadlines*).
 
 use crate::bus::core::BusCore;
 use crate::bus::core::delivery::DeliveryRef;
@@ -7,8 +7,8 @@ use crate::bus::end::cancel::{Ending, Slots, cascade, end_delivery};
 use crate::bus::end::duties::{Duties, GivenUp, run_hooks};
 use crate::bus::end::in_words;
 use crate::bus::middleware::tell;
+use crate::bus::parts::for_event::retry_for;
 use crate::bus::parts::recorder::By;
-use crate::bus::parts::registry::retry_for;
 use crate::bus::permits::limits;
 use crate::bus::thread::frame;
 use crate::event::{

@@ -31,7 +31,7 @@ impl BusCore {
 
 impl Drop for BusCore {
     fn drop(&mut self) {
-        self.runtime.buses.lock().remove(&self.identity.id);
+        self.runtime.remove_bus(&self.identity);
         self.runtime.pool.close_lane(self.lane);
         self.outbox.close();
         self.end_lingering();

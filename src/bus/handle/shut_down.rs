@@ -110,7 +110,7 @@ impl BusCore {
         if !inside {
             worker_local::wait_for_locals(self, deadline);
         }
-        self.runtime.buses.lock().remove(&self.identity.id);
+        self.runtime.remove_bus(&self.identity);
         self.report(before, observers.unread())
     }
 

@@ -1,4 +1,4 @@
-//! What waits for the pump thread of a manual bus (`runtime/README.md`, 3.12).
+//! What waits for the pump thread of a manual bus (`README.md`).
 //!
 //! Everything that would be a job of the pool is kept here instead: the loop, the runner of events that need no turn, and deliveries that
 //! were claimed and go on. The bus has a *pump thread*, and is *announced* from the call of `on_ready` until the pump thread has seen

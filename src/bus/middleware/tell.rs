@@ -1,4 +1,4 @@
-//! Telling middlewares what is written in the journals of their bus (`runtime/README.md`, 3.9): with nothing locked, by the thread that has
+//! Telling middlewares what is written in the journals of their bus (`README.md`, *Telling*): with nothing locked, by the thread that has
 //! made a change, unless another one is at it.
 
 use crate::bus::core::{BusCore, EventBus};

@@ -1,6 +1,6 @@
 //! A handler whose work is done elsewhere, and begins there later than the handler here.
 
-use crate::bus::parts::registry::timing_for;
+use crate::bus::parts::for_event::timing_for;
 use crate::bus::read::handler_context::HandlerContext;
 use crate::bus::thread::frame::{self, Frame};
 use crate::event::{State, Timing};

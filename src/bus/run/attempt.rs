@@ -2,8 +2,8 @@
 
 use crate::bus::core::delivery::DeliveryRef;
 use crate::bus::end::complete::ring_watchers;
+use crate::bus::parts::for_event::retry_for;
 use crate::bus::parts::recorder::By;
-use crate::bus::parts::registry::retry_for;
 use crate::bus::permits::limits;
 use crate::bus::run::driver::{Driver, Via};
 use crate::bus::run::start::Attempt;

@@ -1,4 +1,4 @@
-//! Driving a delivery: one handler after another, or beside each other, until none is left (`runtime/README.md`, 3.3).
+//! Driving a delivery: one handler after another, or beside each other, until none is left (`README.md`, *Driving a delivery*).
 
 use crate::bus::core::delivery::DeliveryRef;
 use crate::bus::core::helpers::{other_cores, starts_alone};

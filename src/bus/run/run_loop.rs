@@ -1,10 +1,10 @@
-//! The loop of a bus: who starts queued events, in which order (`runtime/README.md`, 3.2).
+//! The loop of a bus: who starts queued events, in which order (`README.md`, *The loop*).
 
 use crate::bus::core::{BusCore, Entry, NOWHERE, Run};
 use crate::bus::middleware::tell;
+use crate::bus::parts::for_event::plan_for;
 use crate::bus::parts::history::SPENT;
 use crate::bus::parts::recorder::By;
-use crate::bus::parts::registry::plan_for;
 use crate::bus::permits::delivery::release_delivery;
 use crate::bus::run::driver::{After, Driver, Via};
 use crate::bus::run::snapshot::Snapshot;

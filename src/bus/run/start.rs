@@ -3,8 +3,8 @@
 use crate::bus::core::delivery::DeliveryRef;
 use crate::bus::core::helpers::starts_alone;
 use crate::bus::middleware::tell;
+use crate::bus::parts::for_event::{mode_for, plan_for, timing_for};
 use crate::bus::parts::recorder::By;
-use crate::bus::parts::registry::{mode_for, plan_for, timing_for};
 use crate::event::{AnyEvent, Delivery, DeliveryPhase, HandlerMode, Manner, RecordPhase, State, TypeSlot, given_up};
 use crate::rules::{self, ALONE};
 use crate::runtime::{Running, Slot, Stack, Worker};

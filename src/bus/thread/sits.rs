@@ -1,4 +1,4 @@
-//! What handlers are parked for that is no event: a bus that is to be idle, a find, a message (`runtime/README.md`, 3.7).
+//! What handlers are parked for that is no event: a bus that is to be idle, a find, a message (`wait/README.md`, *Circles*).
 
 use crate::bus::core::BusCore;
 use crate::bus::core::permit::is_queued;

@@ -2,8 +2,8 @@
 //! touched since. Everything else is `jump`'s, which this one only anticipates.
 
 use crate::bus::core::type_memo;
+use crate::bus::parts::for_event::{mode_for, plan_for, timing_for};
 use crate::bus::parts::recorder::By;
-use crate::bus::parts::registry::{mode_for, plan_for, timing_for};
 use crate::bus::run::drive::drive_begun;
 use crate::bus::run::driver::After;
 use crate::bus::run::start::{Permits, Start};

@@ -1,5 +1,5 @@
 //! Waits that can never end: a search from what a thread waits for along what that needs, until that is the thread itself
-//! (`runtime/README.md`, 3.7).
+//! (`README.md`, *Circles*).
 
 use crate::bus::permits::limits;
 use crate::bus::thread::frame::Frame;

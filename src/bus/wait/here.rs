@@ -3,7 +3,7 @@
 use crate::bus::core::BusCore;
 use crate::bus::core::delivery::DeliveryRef;
 use crate::bus::core::permit::Permit;
-use crate::bus::parts::registry::mode_for;
+use crate::bus::parts::for_event::mode_for;
 use crate::bus::permits::hand;
 use crate::bus::run::drive::advance_inline;
 use crate::bus::thread::frame::{self, Hold};

@@ -1,4 +1,4 @@
-//! Waiting: outside of handlers a park; inside of one the queue-jump (`runtime/README.md`, 3.5).
+//! Waiting: outside of handlers a park; inside of one the queue-jump (`README.md`, *A wait inside a handler*).
 
 use crate::bus::core::BusCore;
 use crate::bus::core::delivery::DeliveryRef;
@@ -6,9 +6,9 @@ use crate::bus::core::permit::attempt_token;
 use crate::bus::end::cancel::cascade;
 use crate::bus::end::duties::end_pauses;
 use crate::bus::middleware::tell;
+use crate::bus::parts::for_event::{plan_for, timing_for};
 use crate::bus::parts::manual::Manual;
 use crate::bus::parts::recorder::By;
-use crate::bus::parts::registry::{plan_for, timing_for};
 use crate::bus::permits::delivery::give_back_grants;
 use crate::bus::permits::hand;
 use crate::bus::permits::limits;

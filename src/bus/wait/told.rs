@@ -1,4 +1,4 @@
-//! Waits that wait until middlewares are told (`runtime/README.md`, 3.9).
+//! Waits that wait until middlewares are told (`middleware/README.md`, *Telling*).
 
 use crate::bus::core::BusCore;
 use crate::bus::middleware::tell::deliver;
