@@ -10,7 +10,7 @@ use crate::event::{
     Outcome, Payload, short_type_name,
 };
 use crate::sys::clock;
-use crate::sys::{logging, random, unwind};
+use crate::sys::{logging, unwind};
 use std::any::TypeId;
 use std::panic::Location;
 use std::sync::Arc;
@@ -106,9 +106,8 @@ impl EventBus {
             None => Some(type_name.into()),
         };
         let stamp = clock::unique_stamp(clock::now());
-        let id = HandlerId(random::uuid_v7(stamp));
         let bus = Arc::clone(&self.core().identity.label);
-        let info = HandlerInfo::new(id, name, pattern, bus, location, stamp);
+        let info = HandlerInfo::new(name, pattern, bus, location, stamp);
         let limit = options.limit.as_ref().map(|limit| self.core().limit_group(limit));
         let (typed, fits) = match answers {
             Answers::Output => (true, known.map(|known| known.name)),
