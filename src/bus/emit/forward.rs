@@ -5,8 +5,9 @@ use crate::bus::core::{BusCore, Entry};
 use crate::bus::middleware::ask;
 use crate::bus::middleware::tell;
 use crate::bus::parts::for_event::plan_for;
+use crate::bus::parts::handled::{Answers, Handled};
 use crate::bus::parts::observers::Seen;
-use crate::bus::parts::registry::{Answers, Taken, WILDCARD};
+use crate::bus::parts::registry::WILDCARD;
 use crate::bus::thread::frame;
 use crate::event::{
     AnyEvent, Delivery, DeliveryPhase, EmitError, HandlerInfo, HandlerOptions, KnownType, Manner, Payload,
@@ -17,7 +18,7 @@ use std::sync::Arc;
 impl EventBus {
     /// Puts an event that another bus took on this one too. It completes when all of them are done.
     ///
-    /// An event that this bus has taken already is left as it is, and so is another one of an id that it [has seen](EventBus::emit_json). A completed event may be forwarded too: its results grow, it stays
+    /// An event that this bus has handled already is left as it is, and so is another one of an id that it [has seen](EventBus::emit_json). A completed event may be forwarded too: its results grow, it stays
     /// completed. Inside a handler the queue's capacity does not matter.
     ///
     /// # Errors
@@ -53,8 +54,8 @@ impl EventBus {
             }
             Ok(None)
         };
-        let taken = Taken { pattern: pattern.into(), known, answers: Answers::Nothing };
-        let info = self.register(taken, options, "forward", call);
+        let handled = Handled { pattern: pattern.into(), known, answers: Answers::Nothing };
+        let info = self.register(handled, options, "forward", call);
         if target.core().alive().is_none() {
             // In a handler of a bus whose last handle is gone: that has ended its forwards, and nobody will end this one.
             self.off(&info);

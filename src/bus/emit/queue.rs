@@ -160,7 +160,7 @@ impl BusCore {
             Some((event, _)) if event.head().priority > arriving => Room::None,
             Some((event, delivery)) => {
                 self.is_not_to_be_dropped(event, *delivery);
-                end_unstarted(self, event, *delivery);
+                end_unstarted(self.delivery(event, *delivery));
                 Room::Made
             }
             None if self.is_full_of_tried() => Room::None,

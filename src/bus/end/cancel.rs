@@ -3,6 +3,7 @@
 //! First the word under the event's lock, then what follows from it (`README.md`, *Cancelling*).
 
 use crate::bus::core::BusCore;
+use crate::bus::core::delivery::DeliveryRef;
 use crate::bus::end::complete::complete;
 use crate::bus::end::duties::{Duties, GivenUp, Leaves};
 use crate::bus::end::finish::finish;
@@ -186,14 +187,15 @@ pub(crate) fn end_delivery(
 }
 
 /// A delivery that is queued, or waits and has had no attempt, falls out of a full queue.
-pub(crate) fn end_unstarted(bus: &Arc<BusCore>, event: &AnyEvent, index: usize) {
+pub(crate) fn end_unstarted(delivery: DeliveryRef<'_>) {
+    let DeliveryRef { bus, event, index } = delivery;
     let at = clock::now();
     let cause = Cause::new(CauseKind::Dropped, event.head().id(), event.body().event_type())
         .with_place(format!("from the full queue of {}", bus.label()));
     let slots = slots_of(event);
     let ended = {
         let mut state = event.state().lock();
-        match state.deliveries.get(index) {
+        match delivery.in_state(&state) {
             Some(d)
                 if d.phase == DeliveryPhase::Queued || !d.anything_started() || planted("drops_what_has_started") =>
             {

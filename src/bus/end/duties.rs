@@ -101,8 +101,7 @@ impl Duties {
         let Duties { limits, finish, given_up, leaves, .. } = self;
         let GivenUp { attempts, hooks, pauses } = given_up.map_or_else(GivenUp::default, |given_up| *given_up);
         if leaves == Leaves::Queue {
-            bus.note_claim(event.head().stamp());
-            bus.note_stale();
+            delivery.leaves_queue();
         }
         for (key, worker) in attempts {
             give_up_worker(bus, worker);
@@ -222,6 +221,12 @@ pub(crate) enum Tickets {
 }
 
 impl DeliveryRef<'_> {
+    /// Another than the loop took it out of the queue.
+    pub(crate) fn leaves_queue(self) {
+        self.bus.note_claim(self.event.head().stamp());
+        self.bus.note_stale();
+    }
+
     /// Takes a delivery's tickets out of every line it may stand in, and rings the threads that stood there.
     pub(crate) fn withdraw(self, tickets: Tickets) {
         let (bus, token) = (self.bus, self.token());

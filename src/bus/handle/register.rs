@@ -2,8 +2,9 @@
 
 use crate::bus::core::EventBus;
 use crate::bus::middleware::tell;
+use crate::bus::parts::handled::{Answers, Handled};
 use crate::bus::parts::pattern::never_matches;
-use crate::bus::parts::registry::{Answers, Taken, WILDCARD};
+use crate::bus::parts::registry::WILDCARD;
 use crate::bus::read::worker_local;
 use crate::event::{
     AnyEvent, AnyOutput, Handler, HandlerEntry, HandlerError, HandlerId, HandlerInfo, HandlerOptions, IntoAnyOutcome,
@@ -36,7 +37,7 @@ impl EventBus {
             Some(event) => handler.handle(event).map(|output| output.map(AnyOutput::of::<P>)),
             None => Ok(None),
         };
-        self.register(Taken::of::<P>(), options, type_name, call)
+        self.register(Handled::of::<P>(), options, type_name, call)
     }
 
     /// Registers an untyped handler: `pattern` is an event type's name, or `*` for all. Shares one table with [`on`](EventBus::on).
@@ -69,8 +70,8 @@ impl EventBus {
         }
         let type_name = named(&handler);
         let call = move |event: &AnyEvent| handler(event).into_any_outcome();
-        let taken = Taken { pattern: pattern.to_owned().into(), known: None, answers: Answers::Anything };
-        let info = self.register(taken, options, type_name, call);
+        let handled = Handled { pattern: pattern.to_owned().into(), known: None, answers: Answers::Anything };
+        let info = self.register(handled, options, type_name, call);
         if let Some(why) = never_matches(pattern)
             && matches!(self.core().registry.known(pattern), Ok(None))
         {
@@ -92,12 +93,12 @@ impl EventBus {
     #[track_caller]
     pub(crate) fn register(
         &self,
-        taken: Taken,
+        handled: Handled,
         options: HandlerOptions,
         type_name: &'static str,
         call: impl Fn(&AnyEvent) -> Result<Option<AnyOutput>, HandlerError> + Send + Sync + 'static,
     ) -> HandlerInfo {
-        let Taken { pattern, known, answers } = taken;
+        let Handled { pattern, known, answers } = handled;
         let location = Location::caller();
         let name = match &options.name {
             Some(name) => Some(name.to_string().into()),

@@ -5,7 +5,7 @@
 
 use crate::event::{
     Body, EventId, EventOptions, HandlerEntry, HandlerId, HandlerInfo, Journal, JsonError, KnownType, Note, Pace,
-    Payload, Priority, Roster, SlotEntry, TypeSlot, name_of,
+    Payload, Priority, Roster, SlotEntry, TypeSlot,
 };
 use crate::rules::{self, BusDefaults};
 use crate::sys::sync::RwLock;
@@ -38,32 +38,6 @@ struct Table {
     /// The types that JSON may become, by name.
     types: FxHashMap<&'static str, Named>,
     closed: bool,
-}
-
-/// What a registration's calls give back.
-#[derive(Clone, Copy)]
-pub(crate) enum Answers {
-    /// The event's own output. Without one, it may be that the payload was not of the type.
-    Output,
-    /// Never a value.
-    Nothing,
-    /// Whatever it is, it has to be looked at.
-    Anything,
-}
-
-/// Which events a handler takes, and what it returns.
-pub(crate) struct Taken {
-    pub(crate) pattern: Cow<'static, str>,
-    /// The type, where the handler knows it.
-    pub(crate) known: Option<KnownType>,
-    pub(crate) answers: Answers,
-}
-
-impl Taken {
-    /// Those of a type, for which it returns their output.
-    pub(crate) fn of<P: Payload>() -> Taken {
-        Taken { pattern: name_of::<P>().into(), known: Some(KnownType::of::<P>()), answers: Answers::Output }
-    }
 }
 
 #[derive(Default)]

@@ -2,7 +2,7 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::core::EventBus;
-use crate::bus::parts::registry::Taken;
+use crate::bus::parts::handled::Handled;
 use crate::bus::read::handler_context::HandlerContext;
 use crate::event::{
     AnyEvent, AnyOutput, Event, HandlerEntry, HandlerError, HandlerId, HandlerOptions, Payload, short_type_name,
@@ -106,7 +106,7 @@ pub(crate) fn wait_for_locals(bus: &BusCore, deadline: Tick) {
 impl HandlerContext {
     /// A slot per (thread, handler): a connection made once per thread.
     ///
-    /// Taken out while in use, so a nested use makes another. Dropped on its thread when the registration or the thread ends;
+    /// Handled out while in use, so a nested use makes another. Dropped on its thread when the registration or the thread ends;
     /// [`shutdown`](EventBus::shutdown) waits for that within its timeout. If `body` panics, the value is dropped.
     pub fn local<T: 'static, R>(&self, init: impl FnOnce() -> T, body: impl FnOnce(&mut T) -> R) -> R {
         let mut init = Some(init);
@@ -165,7 +165,7 @@ impl EventBus {
             Ok(output.map(AnyOutput::of::<P>))
         };
         let type_name = short_type_name::<H>();
-        self.register(Taken::of::<P>(), options, type_name, call)
+        self.register(Handled::of::<P>(), options, type_name, call)
     }
 }
 

@@ -70,8 +70,7 @@ fn run_under(lent: &Lent, worker: &Arc<Worker>, event: &AnyEvent, slot: &Arc<Typ
         },
     );
     let Some(begun) = begun else { return false };
-    bus.note_claim(event.head().stamp());
-    bus.note_stale();
+    start.delivery.leaves_queue();
     let after = drive_begun(start, &begun, Under::Hand(lent.places.clone()));
     matches!(after, After::Done(_)) && event.is_complete()
 }

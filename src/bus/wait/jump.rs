@@ -215,8 +215,7 @@ impl Jump {
             // On another thread it would run beside whatever this one runs next.
             delivery.set_lender(lender.filter(|_| !elsewhere));
         }
-        bus.note_claim(target.head().stamp());
-        bus.note_stale();
+        delivery.leaves_queue();
         if !Arc::ptr_eq(&bus, &self.frame.bus) && plan.turn != TurnKind::Free {
             self.pause(&bus);
         }
