@@ -2,6 +2,7 @@
 
 use crate::event::HandlerId;
 use crate::sys::clock::{self, Stamp};
+use crate::sys::random;
 use crate::sys::sync::atomic::{AtomicBool, Ordering};
 use chrono::{DateTime, Utc};
 use std::borrow::Cow;
@@ -39,13 +40,13 @@ struct Registration {
 
 impl HandlerInfo {
     pub(crate) fn new(
-        id: HandlerId,
         name: Option<Cow<'static, str>>,
         pattern: Cow<'static, str>,
         bus: Arc<str>,
         location: &'static Location<'static>,
         registered_at: Stamp,
     ) -> Self {
+        let id = HandlerId(random::uuid_v7(registered_at));
         let registered = AtomicBool::new(true);
         let name = name.map_or_else(OnceLock::new, OnceLock::from);
         HandlerInfo(Arc::new(Registration { id, name, pattern, bus, location, registered_at, registered }))

@@ -6,8 +6,7 @@ use crate::bus::middleware::ask;
 use crate::bus::middleware::tell;
 use crate::bus::parts::for_event::plan_for;
 use crate::bus::parts::observers::Seen;
-use crate::bus::parts::registry::Answers;
-use crate::bus::parts::registry::WILDCARD;
+use crate::bus::parts::registry::{Answers, Taken, WILDCARD};
 use crate::bus::thread::frame;
 use crate::event::{
     AnyEvent, Delivery, DeliveryPhase, EmitError, HandlerInfo, HandlerOptions, KnownType, Manner, Payload,
@@ -54,7 +53,8 @@ impl EventBus {
             }
             Ok(None)
         };
-        let info = self.register(pattern, known, options, "forward", Answers::Nothing, call);
+        let taken = Taken { pattern: pattern.into(), known, answers: Answers::Nothing };
+        let info = self.register(taken, options, "forward", call);
         if target.core().alive().is_none() {
             // In a handler of a bus whose last handle is gone: that has ended its forwards, and nobody will end this one.
             self.off(&info);

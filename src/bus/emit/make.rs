@@ -45,7 +45,7 @@ impl BusCore {
                 if entered == Entered::ToRun {
                     drop(candidate);
                     let depth = if entrance == Entrance::Claimed { depth } else { Depth::here() };
-                    run_now::run_claimed(self, event.any(), 0, depth);
+                    run_now::run_claimed(self.delivery(event.any(), 0), depth);
                 }
                 Ok(event)
             }
@@ -74,7 +74,7 @@ impl BusCore {
             Ok(entered) => {
                 if entered == Entered::ToRun {
                     drop(candidate);
-                    run_now::run_claimed(self, &event, 0, Depth::here());
+                    run_now::run_claimed(self.delivery(&event, 0), Depth::here());
                 }
                 Ok(event)
             }

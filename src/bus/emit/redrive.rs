@@ -58,7 +58,7 @@ impl BusCore {
         }
         tell::deliver(self, event);
         self.note_arrival(false);
-        run_now::run_claimed(self, event, index, Depth::here());
+        run_now::run_claimed(self.delivery(event, index), Depth::here());
         let state = event.state().lock();
         match state.deliveries.get(index).and_then(|d| d.records.first()).map(|record| &record.outcome) {
             Some(Outcome::Value(_)) => Redriven::Succeeded,

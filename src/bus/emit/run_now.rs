@@ -1,12 +1,11 @@
 //! Running a delivery that was claimed at birth: `emit_now`, `OnFull::RunInline`, a redrive.
 
 use crate::bus::core::BusCore;
-use crate::bus::core::permit::{delivery_token, is_active};
+use crate::bus::core::delivery::DeliveryRef;
 use crate::bus::core::type_memo;
 use crate::bus::parts::counters::Until;
 use crate::bus::parts::for_event::plan_for;
 use crate::bus::parts::recorder::By;
-use crate::bus::permits::delivery::release_delivery;
 use crate::bus::permits::hand;
 use crate::bus::run::drive::drive_begun;
 use crate::bus::run::driver::After;
@@ -16,7 +15,7 @@ use crate::bus::wait::claimable;
 use crate::bus::wait::here::{is_parallel, lender, manner, run_here};
 use crate::bus::wait::jump::Jump;
 use crate::bus::wait::waiting::Waiting;
-use crate::event::{AnyEvent, Delivery, DeliveryPhase, Plan, TurnKind, TypeSlot};
+use crate::event::{Delivery, DeliveryPhase, Plan, TurnKind, TypeSlot};
 use crate::runtime::Worker;
 use crate::sync::Position;
 use crate::sys::clock::{self, NEVER};
@@ -38,20 +37,18 @@ impl Depth {
 }
 
 /// Runs a delivery that was claimed at birth, on the calling thread.
-pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, depth: Depth) {
-    let Some(worker) = Worker::current() else {
-        bus.delivery(event, index).submit_resume();
-        return;
-    };
+pub(crate) fn run_claimed(delivery: DeliveryRef<'_>, depth: Depth) {
+    let DeliveryRef { bus, event, .. } = delivery;
+    let Some(worker) = Worker::current() else { return delivery.submit_resume() };
     if worker.is_outside() {
         bus.runtime.pool.list(&worker);
     }
     let slot = type_memo::slot(bus, event);
     let plan = plan_for(event, &slot, &bus.defaults);
     let deep = depth == Depth::Deep;
-    match if deep { None } else { run_alone(bus, &worker, event, index, &slot, plan) } {
+    match if deep { None } else { run_alone(delivery, &worker, &slot, plan) } {
         Some(After::Done(_)) => return,
-        Some(After::Left) => return wait_for_delivery(bus, &worker, event, index),
+        Some(After::Left) => return wait_for_delivery(delivery, &worker),
         None => {}
     }
     let inside = bus.manual.as_ref().map(|manual| bus.go_inside_in_wait(manual, &worker));
@@ -64,7 +61,7 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, de
     }
     let redrive = {
         let mut state = event.state().lock();
-        let Some(delivery) = state.deliveries.get_mut(index) else { return };
+        let Some(delivery) = delivery.in_state_mut(&mut state) else { return };
         delivery.manner = manner(plan, frame.is_some());
         delivery.set_lender(if elsewhere { None } else { lender(bus, plan) });
         if !delivery.redrive {
@@ -74,7 +71,6 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, de
         delivery.redrive
     };
     let parallel = !redrive && is_parallel(bus, event, &slot);
-    let delivery = bus.delivery(event, index);
     if elsewhere {
         // Of a manual bus: to the front there.
         if delivery.ensure_turn(Position::Front) {
@@ -82,7 +78,7 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, de
         }
     } else if frame::barred().is_none() || delivery.ensure_turn(Position::Front) {
         run_here(delivery, &worker, plan, parallel);
-    } else if let Some(delivery) = event.state().lock().deliveries.get_mut(index) {
+    } else if let Some(delivery) = delivery.in_state_mut(&mut event.state().lock()) {
         // Where it must not block it runs here only if nobody is in its way; else it is in front.
         delivery.leave_stack();
     }
@@ -90,11 +86,11 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, de
     match frame {
         // The caller must not wait for those who go on with it.
         _ if frame::barred().is_some() => {}
-        None => wait_for_delivery(bus, &worker, event, index),
+        None => wait_for_delivery(delivery, &worker),
         Some(frame) => {
             let jump = Jump { worker: Arc::clone(&worker), frame, waiting: Waiting::JUMP, deadline: NEVER };
             let attached = if bus.runs_on(&jump.worker) { Ok(()) } else { jump.check_attached(bus, event) };
-            let waited = attached.and_then(|()| jump.until_done(event, index));
+            let waited = attached.and_then(|()| jump.until_done(delivery));
             jump.end_pauses();
             hand::take_back(&jump.worker, &jump.frame);
             if let Err(error) = waited {
@@ -106,54 +102,51 @@ pub(crate) fn run_claimed(bus: &Arc<BusCore>, event: &AnyEvent, index: usize, de
 }
 
 /// By far the commonest, without detours: outside of handlers, and nobody is in the way. `None`: nothing was done.
-fn run_alone(
-    bus: &Arc<BusCore>,
-    worker: &Arc<Worker>,
-    event: &AnyEvent,
-    index: usize,
-    slot: &Arc<TypeSlot>,
-    plan: Plan,
-) -> Option<After> {
+fn run_alone(delivery: DeliveryRef<'_>, worker: &Arc<Worker>, slot: &Arc<TypeSlot>, plan: Plan) -> Option<After> {
+    let bus = delivery.bus;
     if bus.manual.is_some() || plan.turn == TurnKind::Global {
         return None;
     }
     let hand = hand::hand_len_outside()?;
-    let (now, token) = (clock::now(), delivery_token(event, index));
-    let start = Start { delivery: bus.delivery(event, index), worker, slot, now };
-    let begun = {
-        let mut run = bus.run.lock();
-        if !run.is_startable() || !run.handler.is_quiet() {
-            return None;
-        }
-        let mut stack = worker.stack();
-        let mut state = event.state().lock();
-        let unstarted = |d: &&mut Delivery| d.phase == DeliveryPhase::Active && !d.is_fixed();
-        let delivery = state.deliveries.get_mut(index).filter(unstarted)?;
-        if plan.turn == TurnKind::Bus {
-            run.event.try_take(Position::Front, token, None);
-        }
-        if plan.bus_handler {
-            run.handler.try_take(Position::Front, token, None);
-        }
-        drop(run);
-        delivery.manner = manner(plan, false);
-        start.begin(Arc::clone(slot), &mut stack, &mut state, By::Anybody, Permits::Held)?
-    };
+    let (now, token) = (clock::now(), delivery.token());
+    let start = Start { delivery, worker, slot, now };
+    let mut run = bus.run.lock();
+    if !run.is_startable() || !run.handler.is_quiet() {
+        return None;
+    }
+    let begun = start.claim(
+        || Arc::clone(slot),
+        By::Anybody,
+        |state| {
+            let unstarted = |d: &&mut Delivery| d.phase == DeliveryPhase::Active && !d.is_fixed();
+            let own = delivery.in_state_mut(state).filter(unstarted)?;
+            if plan.turn == TurnKind::Bus {
+                run.event.try_take(Position::Front, token, None);
+            }
+            if plan.bus_handler {
+                run.handler.try_take(Position::Front, token, None);
+            }
+            drop(run);
+            own.manner = manner(plan, false);
+            Some(Permits::Held)
+        },
+    )?;
     let after = drive_begun(start, &begun, Under::Delivery);
     hand::cut_hand(hand);
-    if after != After::Left || !is_active(event, index) {
-        release_delivery(bus, token, plan.turn);
+    if after != After::Left || !delivery.is_active() {
+        delivery.release(plan.turn);
     }
     Some(after)
 }
 
 /// The caller of `emit_now` outside of handlers: parks until somebody else has brought the delivery to its end.
-fn wait_for_delivery(bus: &BusCore, worker: &Arc<Worker>, event: &AnyEvent, index: usize) {
-    if !is_active(event, index) {
+fn wait_for_delivery(delivery: DeliveryRef<'_>, worker: &Arc<Worker>) {
+    let DeliveryRef { bus, event, .. } = delivery;
+    if !delivery.is_active() {
         return;
     }
     let _watch = bus.watch(&worker.bell, Until::Change);
-    while is_active(event, index) {
+    while delivery.is_active() {
         if bus.is_stuck(worker) {
             let event = event.clone();
             return logging::later!(Warn, of event; move || {

@@ -6,11 +6,11 @@ use crate::bus::end::abandon::handler_of;
 use crate::bus::end::cancel::{Ending, Slots, cascade, end_delivery};
 use crate::bus::end::duties::{Duties, GivenUp, run_hooks};
 use crate::bus::end::in_words;
+use crate::bus::end::next_attempt::ask_filter;
 use crate::bus::middleware::tell;
 use crate::bus::parts::for_event::retry_for;
 use crate::bus::parts::recorder::By;
 use crate::bus::permits::limits;
-use crate::bus::thread::frame;
 use crate::event::{
     AttemptKey, Cause, CauseKind, Delay, DeliveryPhase, HandlerFailure, Outcome, RecordPhase, Retry, note_given_up,
 };
@@ -147,22 +147,15 @@ fn decide_retry(delivery: DeliveryRef<'_>, key: AttemptKey, retry: Retry, failur
     let (of, lane) = (event.clone(), bus.lane);
     let decide = move |_: &Arc<Worker>| {
         let own = bus.delivery(&event, key.delivery);
-        let again = frame::callback(|| retry.retryable(&failure)).unwrap_or_else(|panic| {
+        let again = ask_filter(&retry, key.attempt, &failure).unwrap_or_else(|panic| {
             let of = event.clone();
             logging::later!(Error, of event; move || format!("the retry filter of a handler of {of} panicked: {panic}"));
-            false
+            None
         });
-        if again {
-            let delay = retry.delay_before(key.attempt + 1, crate::sys::random::fraction());
-            if delay.is_zero() {
-                let ready = event.state().lock().end_delay(key);
-                if ready {
-                    own.drive_on();
-                }
-                return;
+        if let Some(delay) = again {
+            if own.try_again(Delay::new(key, Arc::new(failure), true), delay) {
+                own.drive_on();
             }
-            let at = clock::after(clock::now(), delay);
-            own.wait_for_next_attempt(Delay::new(key, Arc::new(failure), true), at);
             return;
         }
         let at = clock::now();

@@ -6,16 +6,34 @@ use crate::bus::end::finish::finish;
 use crate::bus::middleware::tell;
 use crate::bus::permits::limits;
 use crate::bus::thread::frame;
-use crate::event::{Delay, Delivery, DeliveryPhase};
+use crate::event::{Delay, Delivery, DeliveryPhase, HandlerFailure, Retry};
 use crate::sync::Position;
 use crate::sys::clock::{self, Tick};
-use crate::sys::planted;
 use crate::sys::sync::atomic::Ordering;
+use crate::sys::{planted, random};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long after a failure the next attempt is due, if the user's filter wants one. A panic in it, which is answered, means no.
+pub(crate) fn ask_filter(retry: &Retry, attempt: u32, failure: &HandlerFailure) -> Result<Option<Duration>, String> {
+    let again = frame::callback(|| retry.retryable(failure))?;
+    Ok(again.then(|| retry.delay_before(attempt + 1, random::fraction())))
+}
 
 impl DeliveryRef<'_> {
+    /// Another attempt of an invocation that was set aside: at once, or `after` a delay that occupies no thread. True if it may start now.
+    pub(crate) fn try_again(self, failed: Delay, after: Duration) -> bool {
+        if !after.is_zero() {
+            self.wait_for_next_attempt(failed, clock::after(clock::now(), after));
+            return false;
+        }
+        let of = failed.of;
+        frame::let_go(failed);
+        self.event.state().lock().end_delay(of)
+    }
+
     /// Has an invocation that was set aside with a delay start again at `at`; unless a shutdown drains, which waits for no delay.
-    pub(crate) fn wait_for_next_attempt(self, delay: Delay, at: Tick) {
+    fn wait_for_next_attempt(self, delay: Delay, at: Tick) {
         let DeliveryRef { bus, event, index } = self;
         let (of, timed_out) = (delay.of, delay.timed_out);
         let (waits, gone) = {

@@ -3,16 +3,15 @@
 use crate::bus::core::EventBus;
 use crate::bus::middleware::tell;
 use crate::bus::parts::pattern::never_matches;
-use crate::bus::parts::registry::{Answers, WILDCARD};
+use crate::bus::parts::registry::{Answers, Taken, WILDCARD};
 use crate::bus::read::worker_local;
 use crate::event::{
     AnyEvent, AnyOutput, Handler, HandlerEntry, HandlerError, HandlerId, HandlerInfo, HandlerOptions, IntoAnyOutcome,
-    KnownType, Outcome, Payload, short_type_name,
+    Outcome, Payload, short_type_name,
 };
 use crate::sys::clock;
-use crate::sys::{logging, random, unwind};
+use crate::sys::{logging, unwind};
 use std::any::TypeId;
-use std::borrow::Cow;
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -37,14 +36,7 @@ impl EventBus {
             Some(event) => handler.handle(event).map(|output| output.map(AnyOutput::of::<P>)),
             None => Ok(None),
         };
-        self.register(
-            crate::event::name_of::<P>(),
-            Some(KnownType::of::<P>()),
-            options,
-            type_name,
-            Answers::Output,
-            call,
-        )
+        self.register(Taken::of::<P>(), options, type_name, call)
     }
 
     /// Registers an untyped handler: `pattern` is an event type's name, or `*` for all. Shares one table with [`on`](EventBus::on).
@@ -77,7 +69,8 @@ impl EventBus {
         }
         let type_name = named(&handler);
         let call = move |event: &AnyEvent| handler(event).into_any_outcome();
-        let info = self.register(pattern.to_owned(), None, options, type_name, Answers::Anything, call);
+        let taken = Taken { pattern: pattern.to_owned().into(), known: None, answers: Answers::Anything };
+        let info = self.register(taken, options, type_name, call);
         if let Some(why) = never_matches(pattern)
             && matches!(self.core().registry.known(pattern), Ok(None))
         {
@@ -99,13 +92,12 @@ impl EventBus {
     #[track_caller]
     pub(crate) fn register(
         &self,
-        pattern: impl Into<Cow<'static, str>>,
-        known: Option<KnownType>,
+        taken: Taken,
         options: HandlerOptions,
         type_name: &'static str,
-        answers: Answers,
         call: impl Fn(&AnyEvent) -> Result<Option<AnyOutput>, HandlerError> + Send + Sync + 'static,
     ) -> HandlerInfo {
+        let Taken { pattern, known, answers } = taken;
         let location = Location::caller();
         let name = match &options.name {
             Some(name) => Some(name.to_string().into()),
@@ -114,9 +106,8 @@ impl EventBus {
             None => Some(type_name.into()),
         };
         let stamp = clock::unique_stamp(clock::now());
-        let id = HandlerId(random::uuid_v7(stamp));
         let bus = Arc::clone(&self.core().identity.label);
-        let info = HandlerInfo::new(id, name, pattern.into(), bus, location, stamp);
+        let info = HandlerInfo::new(name, pattern, bus, location, stamp);
         let limit = options.limit.as_ref().map(|limit| self.core().limit_group(limit));
         let (typed, fits) = match answers {
             Answers::Output => (true, known.map(|known| known.name)),

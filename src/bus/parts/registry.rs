@@ -5,7 +5,7 @@
 
 use crate::event::{
     Body, EventId, EventOptions, HandlerEntry, HandlerId, HandlerInfo, Journal, JsonError, KnownType, Note, Pace,
-    Payload, Priority, Roster, SlotEntry, TypeSlot,
+    Payload, Priority, Roster, SlotEntry, TypeSlot, name_of,
 };
 use crate::rules::{self, BusDefaults};
 use crate::sys::sync::RwLock;
@@ -49,6 +49,21 @@ pub(crate) enum Answers {
     Nothing,
     /// Whatever it is, it has to be looked at.
     Anything,
+}
+
+/// Which events a handler takes, and what it returns.
+pub(crate) struct Taken {
+    pub(crate) pattern: Cow<'static, str>,
+    /// The type, where the handler knows it.
+    pub(crate) known: Option<KnownType>,
+    pub(crate) answers: Answers,
+}
+
+impl Taken {
+    /// Those of a type, for which it returns their output.
+    pub(crate) fn of<P: Payload>() -> Taken {
+        Taken { pattern: name_of::<P>().into(), known: Some(KnownType::of::<P>()), answers: Answers::Output }
+    }
 }
 
 #[derive(Default)]

@@ -2,11 +2,10 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::core::EventBus;
-use crate::bus::parts::registry::Answers;
+use crate::bus::parts::registry::Taken;
 use crate::bus::read::handler_context::HandlerContext;
 use crate::event::{
-    AnyEvent, AnyOutput, Event, HandlerEntry, HandlerError, HandlerId, HandlerOptions, KnownType, Payload,
-    short_type_name,
+    AnyEvent, AnyOutput, Event, HandlerEntry, HandlerError, HandlerId, HandlerOptions, Payload, short_type_name,
 };
 use crate::runtime::{Serves, Worker};
 use crate::sys::clock::Tick;
@@ -166,14 +165,7 @@ impl EventBus {
             Ok(output.map(AnyOutput::of::<P>))
         };
         let type_name = short_type_name::<H>();
-        self.register(
-            crate::event::name_of::<P>(),
-            Some(KnownType::of::<P>()),
-            options,
-            type_name,
-            Answers::Output,
-            call,
-        )
+        self.register(Taken::of::<P>(), options, type_name, call)
     }
 }
 

@@ -2,18 +2,17 @@
 
 use crate::bus::core::delivery::DeliveryRef;
 use crate::bus::end::complete::ring_watchers;
+use crate::bus::end::next_attempt::ask_filter;
 use crate::bus::parts::for_event::retry_for;
 use crate::bus::parts::recorder::By;
 use crate::bus::permits::limits;
 use crate::bus::run::driver::{Driver, Via};
 use crate::bus::run::start::Attempt;
 use crate::bus::thread::frame;
-use crate::event::{
-    AnyEvent, AttemptKey, Delay, DeliveryPhase, HandlerEntry, HandlerFailure, Outcome, RecordPhase, State,
-};
-use crate::sys::clock::{self, Stamp};
+use crate::event::{AnyEvent, Delay, DeliveryPhase, HandlerEntry, HandlerFailure, Outcome, RecordPhase, State};
+use crate::sys::clock::Stamp;
 use crate::sys::sync::atomic::Ordering;
-use crate::sys::{logging, planted, random, unwind};
+use crate::sys::{logging, planted, unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,11 +116,9 @@ fn retry_after(
     if number >= retry.max_attempts() || !is_live() {
         return None;
     }
-    match frame::callback(|| retry.retryable(failure)) {
+    match ask_filter(retry, number, failure) {
         // A shutdown that drains waits for no delay: this was the last attempt.
-        Ok(true) => Some(retry.delay_before(number + 1, random::fraction()))
-            .filter(|delay| delay.is_zero() || !driver.delivery.bus.hurries.load(Ordering::SeqCst)),
-        Ok(false) => None,
+        Ok(after) => after.filter(|delay| delay.is_zero() || !driver.delivery.bus.hurries.load(Ordering::SeqCst)),
         Err(panic) => {
             logging::error!(of driver.delivery.event; "the retry filter of {} panicked: {panic}", entry.info.label());
             None
@@ -133,8 +130,7 @@ fn retry_after(
 #[inline(always)]
 pub(crate) fn end(driver: &Driver<'_>, state: &mut State, returned: &mut Returned, at: Stamp) -> Ended {
     let Attempt { invocation, number, since, .. } = driver.attempt;
-    let of = AttemptKey { delivery: driver.delivery.index, invocation, attempt: number };
-    let (wanted, hooked) = state.wanted_and_hooked(of);
+    let (wanted, hooked) = state.wanted_and_hooked(driver.key());
     let Some(delivery) = driver.delivery.in_state_mut(state) else { return Ended::Lost };
     if !delivery.is_live(invocation, number) && !planted("late_result_accepted") {
         return Ended::Lost;
@@ -182,7 +178,7 @@ pub(crate) fn end(driver: &Driver<'_>, state: &mut State, returned: &mut Returne
 #[cold]
 pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Returned) -> bool {
     let delivery = driver.delivery;
-    let DeliveryRef { bus, event, index } = delivery;
+    let DeliveryRef { bus, event, .. } = delivery;
     match ended {
         Ended::Quietly => {}
         Ended::Lost => {
@@ -191,8 +187,7 @@ pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Return
             logging::later!(Debug, of event; move || format!("a late result of {late} on {of} was dropped"));
             frame::let_go(std::mem::take(returned));
             if driver.slot.handlers[driver.attempt.invocation].limited {
-                let Attempt { invocation, number, .. } = driver.attempt;
-                limits::has_returned(bus, event, AttemptKey { delivery: index, invocation, attempt: number });
+                limits::has_returned(bus, event, driver.key());
             }
             // A shutdown may wait for it to come back.
             bus.ring_idlers();
@@ -203,7 +198,9 @@ pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Return
         Ended::Retry(delay) => {
             let Returned { outcome, .. } = std::mem::take(returned);
             drop_hooks(driver);
-            try_again(driver, driver.attempt, delay, outcome);
+            if let Outcome::Failed(failure) = outcome {
+                delivery.try_again(Delay::new(driver.key(), failure, false), delay);
+            }
             // After a delay a job goes on, under the delivery's own turn: on this stack there may only be a lent one.
             return delay.is_zero() || driver.fixed.manner.parallel || planted("retry_under_a_lent_turn");
         }
@@ -235,29 +232,8 @@ pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Return
 
 /// What the attempt's hooks were for can no longer come. Dropping them is the user's code, which no more waits than running them.
 fn drop_hooks(driver: &Driver<'_>) {
-    let Attempt { invocation, number, .. } = driver.attempt;
-    let of = AttemptKey { delivery: driver.delivery.index, invocation, attempt: number };
-    let hooks = driver.delivery.event.state().lock().unhook_all(of);
+    let hooks = driver.delivery.event.state().lock().unhook_all(driver.key());
     if !hooks.is_empty() {
         let _ = frame::callback(|| unwind::drop_each(hooks));
-    }
-}
-
-/// Another attempt: at once, or after a delay that occupies no thread.
-fn try_again(driver: &Driver<'_>, attempt: Attempt, delay: Duration, failed: Outcome) {
-    let Attempt { invocation, number, .. } = attempt;
-    let DeliveryRef { event, index, .. } = driver.delivery;
-    match failed {
-        Outcome::Failed(failure) if !delay.is_zero() => {
-            let of = AttemptKey { delivery: index, invocation, attempt: number };
-            let at = clock::after(clock::now(), delay);
-            driver.delivery.wait_for_next_attempt(Delay::new(of, failure, false), at);
-        }
-        failed => {
-            frame::let_go(failed);
-            if let Some(delivery) = event.state().lock().deliveries.get_mut(index) {
-                delivery.retry(invocation, number);
-            }
-        }
     }
 }

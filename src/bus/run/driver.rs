@@ -6,7 +6,9 @@ use crate::bus::end::duties::Duties;
 use crate::bus::permits::hand;
 use crate::bus::run::start::{Attempt, Fixed, Invoked, Start};
 use crate::bus::thread::frame::{self, Frame, Holding, Places, Under};
-use crate::event::{Cause, CauseKind, ContextMap, Delivery, HandlerFailure, HandlerMode, Outcome, State, TypeSlot};
+use crate::event::{
+    AttemptKey, Cause, CauseKind, ContextMap, Delivery, HandlerFailure, HandlerMode, Outcome, State, TypeSlot,
+};
 use crate::runtime::{Stack, Worker};
 use crate::sys::clock::{NEVER, Stamp, Tick};
 use std::sync::Arc;
@@ -94,6 +96,13 @@ impl<'a> Driver<'a> {
             held: None,
             owed: Duties::default(),
         }
+    }
+
+    /// Of what was started last.
+    #[inline(always)]
+    pub(crate) fn key(&self) -> AttemptKey {
+        let Attempt { invocation, number, .. } = self.attempt;
+        AttemptKey { delivery: self.delivery.index, invocation, attempt: number }
     }
 
     /// `off` has ended its registration before its first attempt.

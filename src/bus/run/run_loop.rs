@@ -338,15 +338,10 @@ impl BusCore {
             pass.busy_since = Some(now);
         }
         let mut short = false;
-        let begun = {
-            let mut stack = worker.stack();
-            let mut state = entry.event.state().lock();
-            let queued = claimed.in_state_mut(&mut state).filter(|d| d.phase == DeliveryPhase::Queued);
-            let Some(delivery) = queued else {
-                self.counters.stale.fetch_sub(1, Ordering::Relaxed);
-                drop(state);
-                return Claimed::BySomebodyElse(entry);
-            };
+        let held = || pass.slots.spare.take().unwrap_or_else(|| Arc::clone(slot));
+        let start = Start { delivery: claimed, worker, slot, now };
+        let begun = start.claim(held, By::Loop, |state| {
+            let delivery = claimed.in_state_mut(state).filter(|d| d.phase == DeliveryPhase::Queued)?;
             delivery.phase = DeliveryPhase::Active;
             let turn = delivery.manner.turn;
             let bus_handler = plan_for(&entry.event, slot, &self.defaults).bus_handler;
@@ -370,11 +365,12 @@ impl BusCore {
                     short = bus_handler && !run.handler.try_take(Position::Entry, token, None);
                 }
             }
-            let start = Start { delivery: claimed, worker, slot, now };
-            let held = pass.slots.spare.take().unwrap_or_else(|| Arc::clone(slot));
-            start.begin(held, &mut stack, &mut state, By::Loop, if short { Permits::InLine } else { Permits::Held })
+            Some(if short { Permits::InLine } else { Permits::Held })
+        });
+        let Some(begun) = begun else {
+            self.counters.stale.fetch_sub(1, Ordering::Relaxed);
+            return Claimed::BySomebodyElse(entry);
         };
-        let Some(begun) = begun else { return Claimed::BySomebodyElse(entry) };
         self.note_claim_under_run(run, entry.event.head().stamp());
         if !short {
             pass.ready = Some(Ready { entry, begun });

@@ -84,9 +84,25 @@ impl Begun {
 }
 
 impl Start<'_> {
-    /// Under the lock of the event, whose delivery was just claimed, and of this worker's stack.
+    /// Claims a delivery and begins it, in one step, under the lock of its event and of this worker's stack. `claim` has the delivery become this
+    /// thread's, with what it runs under; `None` if it cannot. `slot`: for the delivery to keep.
+    #[inline(always)]
+    pub(crate) fn claim(
+        &self,
+        slot: impl FnOnce() -> Arc<TypeSlot>,
+        by: By,
+        claim: impl FnOnce(&mut State) -> Option<Permits>,
+    ) -> Option<Begun> {
+        // The one lock before the other.
+        let mut stack = self.worker.stack();
+        let mut state = self.delivery.event.state().lock();
+        let permits = claim(&mut state)?;
+        self.begin(slot(), &mut stack, &mut state, by, permits)
+    }
+
+    /// Under those locks, when it is claimed.
     #[inline]
-    pub(crate) fn begin(
+    fn begin(
         &self,
         slot: Arc<TypeSlot>,
         stack: &mut Stack,

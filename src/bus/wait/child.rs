@@ -49,24 +49,26 @@ fn run_under(lent: &Lent, worker: &Arc<Worker>, event: &AnyEvent, slot: &Arc<Typ
         return false;
     }
     let start = Start { delivery: bus.delivery(event, 0), worker, slot, now };
-    let begun = {
-        let mut stack = worker.stack();
-        let mut state = event.state().lock();
-        let wants_first = state.wants_first;
-        let Some(delivery) = state.deliveries.only_mut() else { return false };
-        let manner = &mut delivery.manner;
-        let same = manner.turn == lent.holding.turn && plan.bus_handler == lent.holding.bus_handler;
-        let plain = same && !manner.first && !wants_first;
-        if delivery.phase != DeliveryPhase::Queued || !plain || !Arc::ptr_eq(&delivery.bus, &bus.identity) {
-            return false;
-        }
-        manner.bus_handler = plan.bus_handler;
-        manner.jumped = true;
-        manner.inline = true;
-        delivery.phase = DeliveryPhase::Active;
-        delivery.set_lender(lent.lender);
-        start.begin(Arc::clone(slot), &mut stack, &mut state, By::Anybody, Permits::Held)
-    };
+    let begun = start.claim(
+        || Arc::clone(slot),
+        By::Anybody,
+        |state| {
+            let wants_first = state.wants_first;
+            let delivery = state.deliveries.only_mut()?;
+            let manner = &mut delivery.manner;
+            let same = manner.turn == lent.holding.turn && plan.bus_handler == lent.holding.bus_handler;
+            let plain = same && !manner.first && !wants_first;
+            if delivery.phase != DeliveryPhase::Queued || !plain || !Arc::ptr_eq(&delivery.bus, &bus.identity) {
+                return None;
+            }
+            manner.bus_handler = plan.bus_handler;
+            manner.jumped = true;
+            manner.inline = true;
+            delivery.phase = DeliveryPhase::Active;
+            delivery.set_lender(lent.lender);
+            Some(Permits::Held)
+        },
+    );
     let Some(begun) = begun else { return false };
     bus.note_claim(event.head().stamp());
     bus.note_stale();

@@ -2,7 +2,7 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::core::delivery::DeliveryRef;
-use crate::bus::core::permit::{attempt_token, is_active};
+use crate::bus::core::permit::attempt_token;
 use crate::bus::end::cancel::cascade;
 use crate::bus::end::duties::end_pauses;
 use crate::bus::middleware::tell;
@@ -228,18 +228,19 @@ impl Jump {
             run_here(delivery, &self.worker, plan, is_parallel(&bus, target, &slot));
         }
         drop(inside);
-        self.until_done(target, index)
+        self.until_done(delivery)
     }
 
     /// A delivery that goes on without this thread: parks until it is done, and claims what it needs meanwhile.
-    pub(crate) fn until_done(&self, target: &AnyEvent, index: usize) -> Result<(), WaitError> {
-        while is_active(target, index) && self.frame.is_live() {
+    pub(crate) fn until_done(&self, delivery: DeliveryRef<'_>) -> Result<(), WaitError> {
+        let target = delivery.event;
+        while delivery.is_active() && self.frame.is_live() {
             if self.deadline != NEVER && clock::now() >= self.deadline {
                 return Ok(());
             }
             let needed = claimable::claimable(target, &self.frame.bus.runtime);
             if needed.is_empty() {
-                self.park(target, &|| !is_active(target, index))?;
+                self.park(target, &|| !delivery.is_active())?;
             }
             for (needed, index) in needed {
                 self.run(&needed, index, target)?;
