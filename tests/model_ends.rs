@@ -288,6 +288,35 @@ fn a_retry_runs_once_and_under_one_turn_however_soon_its_time_comes() {
     });
 }
 
+/// The emitter's thread runs the event, comes back late from its first attempt, and may find nothing to start.
+#[test]
+fn what_is_tried_again_on_top_of_its_emitter_goes_on() {
+    check(|| {
+        let runtime = runtime();
+        let bus = bus(&runtime, "a");
+        let retry = Retry::attempts(2).delay(Duration::from_millis(shuttle::rand::thread_rng().gen_range(0..2)));
+        let clock = runtime.clone();
+        bus.on_with(HandlerOptions::new().timeout(SHORT).retry(retry), move |_: &Event<Next>| {
+            if HandlerContext::current().unwrap().attempt() == 1 {
+                clock.model_deadlines_pass();
+            }
+        });
+        bus.on_with(HandlerOptions::new().no_timeout(), |job: &Event<Job>| {
+            job.bus().emit_now(Next);
+            job.0
+        });
+        let event = bus.emit(Job(1));
+        let (clock, timed) = (runtime.clone(), event.clone());
+        let timers = thread::spawn(move || timers_fire_until(&clock, || timed.is_completed()));
+        assert_eq!(event.result().unwrap(), 1);
+        timers.join().unwrap();
+        settled(&event);
+        let next = event.children().pop().unwrap();
+        assert!(next.results()[0].attempts == 2 && next.errors().is_empty());
+        at_rest(&bus);
+    });
+}
+
 #[test]
 fn the_cap_of_an_event_ends_whatever_it_is_at() {
     check(|| {

@@ -449,3 +449,36 @@ fn a_child_whose_delay_is_over_at_once_takes_one_turn() {
     assert_eq!(calls.load(SeqCst), 2000);
     idle(&bus);
 }
+
+/// The thread that runs an event on top of its handler leaves it when there is nothing to start, and somebody else comes after the delay.
+#[test]
+fn what_is_tried_again_under_a_handler_that_waits_goes_on() {
+    const TIMEOUT: Duration = Duration::from_millis(5);
+    for delay in [0, 5, 60] {
+        for (now, mode) in [
+            (false, EventConcurrency::BusSerial),
+            (true, EventConcurrency::BusSerial),
+            (true, EventConcurrency::Parallel),
+        ] {
+            let runtime = Runtime::builder().build().unwrap();
+            let bus = EventBus::builder("Nested").runtime(&runtime).event_concurrency(mode).build().unwrap();
+            bus.on(move |work: &Event<Work>| match now {
+                true => drop(work.bus().emit_now(Other)),
+                false => drop(work.bus().emit(Other).wait()),
+            });
+            let options = with(Retry::attempts(2).delay(delay * MS)).timeout(TIMEOUT);
+            bus.on_with(options, move |_: &Event<Other>| {
+                if HandlerContext::current().is_some_and(|context| context.attempt() == 1) {
+                    // It stands until it was given up.
+                    let context = HandlerContext::current();
+                    eventually(|| context.as_ref().is_some_and(HandlerContext::is_cancelled));
+                }
+            });
+            let event = done(&bus.emit(Work));
+            let other = event.children().pop().expect("a child");
+            let results = done(&other).results();
+            assert_eq!((results.len(), results[0].attempts), (1, 2), "{delay} ms, now: {now}, {mode:?}");
+            assert!(results[0].error.is_none(), "{delay} ms, now: {now}, {mode:?}: {:?}", results[0].error);
+        }
+    }
+}

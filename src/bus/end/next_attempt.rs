@@ -36,7 +36,17 @@ impl DeliveryRef<'_> {
     fn wait_for_next_attempt(self, delay: Delay, at: Tick) {
         let DeliveryRef { bus, event, index } = self;
         let (of, timed_out) = (delay.of, delay.timed_out);
-        let (waits, gone) = event.state().lock().delay(delay);
+        let (waits, gone) = {
+            let mut state = event.state().lock();
+            let delayed = state.delay(delay);
+            if let Some(delivery) = self.in_state_mut(&mut state)
+                && !(timed_out || delivery.manner.parallel)
+            {
+                // Its own thread has failed, and does not come back to it.
+                delivery.leave_stack();
+            }
+            delayed
+        };
         frame::let_go(gone);
         if !waits {
             return;

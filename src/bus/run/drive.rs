@@ -16,7 +16,7 @@ use crate::rules::{ALONE, QUICK};
 use crate::runtime::{Stack, Worker};
 use crate::sync::Token;
 use crate::sys::clock::{self, Stamp, Tick};
-use crate::sys::unwind;
+use crate::sys::{planted, unwind};
 use std::sync::Arc;
 
 #[derive(Clone, Copy)]
@@ -233,6 +233,10 @@ impl Driver<'_> {
         let invocation = loop {
             let Some(invocation) = delivery.startable() else {
                 if delivery.left > 0 {
+                    if !planted("leaves_and_seems_to_stay") {
+                        // Whoever makes something startable finds no thread at it.
+                        delivery.leave_stack();
+                    }
                     return Step::Nothing;
                 }
                 self.owed.finish =
