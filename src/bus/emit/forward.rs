@@ -18,7 +18,7 @@ use std::sync::Arc;
 impl EventBus {
     /// Puts an event that another bus took on this one too. It completes when all of them are done.
     ///
-    /// An event that this bus has handled already is left as it is, and so is another one of an id that it [has seen](EventBus::emit_json). A completed event may be forwarded too: its results grow, it stays
+    /// An event that this bus has taken already is left as it is, and so is another one of an id that it [has seen](EventBus::emit_json). A completed event may be forwarded too: its results grow, it stays
     /// completed. Inside a handler the queue's capacity does not matter.
     ///
     /// # Errors
