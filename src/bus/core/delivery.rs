@@ -16,11 +16,13 @@ pub(crate) struct DeliveryRef<'a> {
 }
 
 impl BusCore {
+    /// That delivery of the event, which is to this bus.
     #[inline(always)]
     pub(crate) fn delivery<'a>(self: &'a Arc<Self>, event: &'a AnyEvent, index: usize) -> DeliveryRef<'a> {
         DeliveryRef { bus: self, event, index }
     }
 
+    /// What is queued here.
     #[inline(always)]
     pub(crate) fn delivery_of<'a>(self: &'a Arc<Self>, entry: &'a Entry) -> DeliveryRef<'a> {
         self.delivery(&entry.event, entry.delivery as usize)

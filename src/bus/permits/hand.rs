@@ -148,7 +148,7 @@ pub(crate) fn lender(permit: &Permit) -> Option<Token> {
 
 impl DeliveryRef<'_> {
     /// A permit that it, or one attempt of it, holds by that token and that only this thread runs under.
-    pub(crate) fn hold(self, permit: Permit, token: Token) -> Hold {
+    pub(crate) fn hold_by(self, permit: Permit, token: Token) -> Hold {
         let (event, delivery) = (self.event.clone(), self.index);
         Hold { permit, token, in_hand: true, shared: false, attached: false, event, delivery }
     }

@@ -103,7 +103,7 @@ impl Driver<'_> {
         let places = self.places();
         let hand = hand::hand_len();
         if let Some((permit, token)) = &permit {
-            let own = hand::put_in_hand(self.delivery.hold(permit.clone(), *token));
+            let own = hand::put_in_hand(self.delivery.hold_by(permit.clone(), *token));
             self.under = Under::Hand(places.iter().copied().chain([own]).collect());
         }
         let mut returned = Returned::default();

@@ -60,7 +60,7 @@ pub(crate) fn run_here(delivery: DeliveryRef<'_>, worker: &Arc<Worker>, plan: Pl
                     hand::cut_hand(hand);
                     return delivery.release(plan.turn);
                 }
-                holds.push(hand::put_in_hand(Hold { shared: parallel, ..delivery.hold(permit, token) }));
+                holds.push(hand::put_in_hand(Hold { shared: parallel, ..delivery.hold_by(permit, token) }));
             }
             advance_inline(delivery, worker, holds);
         }
