@@ -400,3 +400,38 @@ fn qj_031_the_jump_shares_the_global_permit_of_its_parent() {
         assert!(log.position("parent_end") < log.position(&start), "suspended handlers go first: {:?}", log.entries());
     }
 }
+
+/// A thread of one runtime that waits in a line of another one gives up its place in its own pool, and none of the other's.
+#[test]
+fn a_wait_in_a_line_of_another_runtime_leaves_both_pools_as_they_were() {
+    let runtimes = [1, 1].map(|threads| Runtime::builder().max_threads(threads).build().unwrap());
+    let [here, there] = [0, 1].map(|at| EventBus::builder("Line").runtime(&runtimes[at]).build().unwrap());
+    for _ in 0..20 {
+        let (busy, gate) = (Gate::new(), Gate::new());
+        let (opens, stands, _open) = (busy.clone(), gate.clone(), gate.opener());
+        let (to, beside) = (there.downgrade(), here.downgrade());
+        let first = there.on(move |_: &Event<Blocker>| {
+            opens.open();
+            stands.wait();
+        });
+        let second = there.on(|_: &Event<Child>| ());
+        let third = here.on(move |_: &Event<Parent>| to.upgrade().unwrap().emit(Child).wait().map(drop));
+        let blocker = there.emit(Blocker);
+        busy.wait();
+        let above = here.emit(Parent);
+        // Its own pool has one place, which is free while it stands in the line.
+        let elsewhere = EventBus::builder("Beside").runtime(&runtimes[0]).build().unwrap();
+        done(&elsewhere.emit(Child));
+        gate.open();
+        done(&above);
+        assert!(above.errors().is_empty(), "{:?}", above.errors());
+        done(&blocker);
+        for info in [first, second] {
+            assert!(there.off(&info));
+        }
+        assert!(here.off(&third) && beside.upgrade().is_some());
+        for runtime in &runtimes {
+            eventually(|| runtime.stats().busy == 0 && runtime.stats().waiting == 0);
+        }
+    }
+}

@@ -13,7 +13,7 @@ use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, AtomicU64};
 use crate::sys::thread;
 use std::cell::RefCell;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// What a bus is to the threads that work for it.
 pub(crate) trait Bus: Send + Sync {
@@ -57,6 +57,15 @@ pub(crate) enum Serves {
     All,
 }
 
+/// A pool, to a worker of it that waits for something of another runtime.
+pub(crate) trait Home: Send + Sync {
+    /// The worker is about to park.
+    fn suspend_own(self: Arc<Self>, worker: &Worker);
+
+    /// The worker's wait is over.
+    fn resume_own(self: Arc<Self>, worker: &Arc<Worker>);
+}
+
 /// What a worker does at the moment. Changed only under the pool's lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Activity {
@@ -84,6 +93,8 @@ pub(crate) struct Worker {
     pub(crate) bell: Arc<Bell>,
     /// Not a thread of the pool.
     outside: bool,
+    /// The pool whose thread it is, and that pool's number.
+    home: OnceLock<(u64, Weak<dyn Home>)>,
     /// The number of the pool that listed it last.
     pub(super) listed: AtomicU64,
     pub(super) activity: Mutex<Activity>,
@@ -122,6 +133,16 @@ thread::local! {
 }
 
 impl Worker {
+    /// It is a thread of this pool, and of no other.
+    pub(super) fn belongs_to(&self, number: u64, pool: Weak<dyn Home>) {
+        let _ = self.home.set((number, pool));
+    }
+
+    /// The pool whose thread it is, if that is another one than the pool of this number.
+    pub(super) fn other_home(&self, number: u64) -> Option<&Weak<dyn Home>> {
+        self.home.get().filter(|(own, _)| *own != number).map(|(_, pool)| pool)
+    }
+
     /// For the calling thread. `stack_size`: what a thread of the pool was made with.
     pub(crate) fn new(activity: Activity, stack_size: Option<usize>) -> Arc<Worker> {
         let bell = Arc::new(Bell::new());
@@ -131,6 +152,7 @@ impl Worker {
             name: thread::name(),
             bell,
             outside: activity == Activity::Outside,
+            home: OnceLock::new(),
             listed: AtomicU64::new(0),
             activity: Mutex::new(activity),
             serving: Mutex::new(None),

@@ -1,14 +1,21 @@
 //! Places: a worker gives its place up for a wait or loses it with its handler, and takes one when it comes back.
 
 use crate::runtime::pool::Pool;
-use crate::runtime::worker::{Activity, Worker};
+use crate::runtime::worker::{Activity, Home, Worker};
 use crate::sys::clock::NEVER;
 use crate::sys::planted;
 use std::sync::Arc;
 
 impl Pool {
-    /// The calling worker is about to park in a wait of ours.
+    /// The calling worker is about to park in a wait of ours. Its place is that of its own pool, whichever runtime it waits for.
     pub(crate) fn suspend(self: &Arc<Self>, worker: &Worker) {
+        match worker.other_home(self.number) {
+            None => self.suspends(worker),
+            Some(home) => drop(home.upgrade().map(|home| home.suspend_own(worker))),
+        }
+    }
+
+    fn suspends(self: &Arc<Self>, worker: &Worker) {
         let mut state = self.state.lock();
         let mut activity = worker.activity.lock();
         if *activity != Activity::Busy {
@@ -34,6 +41,13 @@ impl Pool {
 
     /// The worker's wait is over. May block until there is a place; workers that come back go before every queued job.
     pub(crate) fn resume(&self, worker: &Arc<Worker>) {
+        match worker.other_home(self.number) {
+            None => self.resumes(worker),
+            Some(home) => drop(home.upgrade().map(|home| home.resume_own(worker))),
+        }
+    }
+
+    fn resumes(&self, worker: &Arc<Worker>) {
         let mut state = self.state.lock();
         state.is_no_longer_stuck(worker);
         {
@@ -93,5 +107,15 @@ impl Pool {
         let staffing = self.staff(&mut state);
         drop(state);
         self.carry_out(staffing);
+    }
+}
+
+impl Home for Pool {
+    fn suspend_own(self: Arc<Self>, worker: &Worker) {
+        self.suspends(worker);
+    }
+
+    fn resume_own(self: Arc<Self>, worker: &Arc<Worker>) {
+        self.resumes(worker);
     }
 }

@@ -48,7 +48,7 @@ impl Pool {
     /// With this worker parked no thread would come for a job: it is the last one that runs anything, and there can be no more.
     pub(crate) fn is_last(&self, worker: &Worker) -> bool {
         let state = self.state.lock();
-        let own = usize::from(*worker.activity.lock() == Activity::Busy);
+        let own = usize::from(worker.other_home(self.number).is_none() && *worker.activity.lock() == Activity::Busy);
         state.busy == own && state.has_nobody_to_come(self.settings.hard_limit)
     }
 
@@ -71,6 +71,10 @@ impl Pool {
         } else {
             state.jobs.take(needs)?
         };
+        if worker.other_home(self.number).is_some() {
+            // It has no place here to take again.
+            return Some(job);
+        }
         let mut activity = worker.activity.lock();
         if *activity == Activity::Waiting {
             *activity = Activity::Busy;
@@ -84,6 +88,10 @@ impl Pool {
     ///
     /// That is so when every other thread stands still like this one; what they wait for has come to its thread, or never will.
     pub(crate) fn is_stuck(&self, worker: &Arc<Worker>, needs: &Needs) -> bool {
+        if worker.other_home(self.number).is_some() {
+            // It is none of the threads that are counted here.
+            return false;
+        }
         let hopeless = {
             let mut state = self.state.lock();
             let wants_thread = needs.can_fail && state.jobs.has(needs);

@@ -8,12 +8,14 @@ use crate::sys::clock::{self, Tick};
 use crate::sys::sync::MutexGuard;
 use crate::sys::sync::atomic::Ordering;
 use crate::sys::{logging, planted, unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 impl Pool {
     pub(super) fn work(self: &Arc<Self>, worker: &Arc<Worker>) {
         worker.become_current();
+        let home: Weak<Pool> = Arc::downgrade(self);
+        worker.belongs_to(self.number, home);
         self.list(worker);
         while let Some(job) = self.next_job(worker) {
             if let Err(panic) = unwind::catch(|| job.run(worker)) {
