@@ -10,7 +10,7 @@ use crate::event::{
     AnyEvent, Birth, ContextMap, DeliveryPhase, EmitError, Event, EventId, EventOptions, Fresh, Manner, ParentLink,
     Payload, Rare, TypeSlot, described, marked,
 };
-use crate::sys::clock::{self};
+use crate::sys::clock;
 use std::sync::Arc;
 
 impl BusCore {
