@@ -303,6 +303,16 @@ pub struct EventOptions {
     pub(crate) label: Option<Arc<str>>,
     /// Of an event that came as JSON.
     pub(crate) origin: Option<Arc<Origin>>,
+    /// The events it is to come after. Taken out at the emit: it does not keep them.
+    pub(crate) after: Vec<Prerequisite>,
+}
+
+/// An event that another one is to come after.
+#[derive(Clone, Debug)]
+pub(crate) struct Prerequisite {
+    pub(crate) event: AnyEvent,
+    /// If this one fails, the other one is cancelled.
+    pub(crate) must_succeed: bool,
 }
 
 /// A payload type as a value: what a bus keeps of the types it has met, so that JSON becomes typed.

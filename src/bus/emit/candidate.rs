@@ -1,7 +1,7 @@
 //! A new event before it is let in.
 
 use crate::bus::thread::frame::Emitter;
-use crate::event::{AnyEvent, EmitError, LetGo, TurnKind};
+use crate::event::{AnyEvent, EmitError, LetGo, Prerequisite, TurnKind};
 use crate::sys::planted;
 
 /// What becomes of an event that is let in.
@@ -37,9 +37,15 @@ pub(crate) struct Candidate {
     pub(crate) has_token: bool,
     /// It waits for no room.
     pub(crate) tries: bool,
+    /// It is to come after these.
+    pub(crate) after: Vec<Prerequisite>,
 }
 
 impl Candidate {
+    pub(crate) fn is_held(&self) -> bool {
+        !self.after.is_empty()
+    }
+
     pub(crate) fn has_parent(&self) -> bool {
         self.below_emitter || self.given_parent.is_some()
     }

@@ -3,8 +3,10 @@
 use crate::bus::core::submit::{USUAL, stands_for};
 use crate::bus::core::{BusCore, Entry, Inlet, NOWHERE};
 use crate::bus::emit::candidate::{Candidate, Entrance};
+use crate::bus::emit::held;
 use crate::bus::emit::queue::needs_lanes;
 use crate::bus::middleware::tell;
+use crate::bus::parts::held::Hold;
 use crate::bus::parts::history::Evicted;
 use crate::bus::parts::observers::Seen;
 use crate::event::{AnyEvent, DeliveryPhase, EmitError, LetGo, Priority, TurnKind};
@@ -45,6 +47,11 @@ impl BusCore {
     pub(crate) fn insert(self: &Arc<Self>, candidate: &mut Candidate, entrance: Entrance) -> Result<(), EmitError> {
         let Some(event) = &candidate.event else { return Ok(()) };
         let in_handler = candidate.emitter.is_some();
+        let hold = candidate.is_held().then(|| {
+            candidate.refuse_circle(self)?;
+            Ok(Hold::new(event.clone(), candidate.after.clone().into_boxed_slice()))
+        });
+        let hold = hold.transpose()?;
         let mut dropped = LetGo::new();
         let mut seen = None;
         let mut inlet = self.enter(event, in_handler, |inlet| {
@@ -63,7 +70,12 @@ impl BusCore {
         self.keep_order(&mut inlet, event, candidate.explicit_id);
         let has_parent = candidate.has_parent();
         let mut emitted = 0;
-        let mut count = || emitted = self.counters.count_emit();
+        let mut count = || {
+            if let Some(hold) = &hold {
+                self.holds(event, hold);
+            }
+            emitted = self.counters.count_emit();
+        };
         let awaited = if in_handler || has_parent {
             candidate.link_to_parent(event, &mut dropped, count)?
         } else {
@@ -84,7 +96,9 @@ impl BusCore {
             inlet.observers.show(event, seen.get_or_insert_with(Seen::default));
         }
         let mut sent = Sent::NOTHING;
-        if entrance == Entrance::Claimed {
+        if hold.is_some() {
+            // What it comes after queues it.
+        } else if entrance == Entrance::Claimed {
             self.note_claim(event.head().stamp());
             self.note_arrival(false);
         } else if let Some(event) = candidate.event.take() {
@@ -113,6 +127,9 @@ impl BusCore {
             self.ring_above(parent);
         }
         self.after_push(evicted);
+        if let Some(hold) = hold {
+            held::watch_prerequisites(&hold);
+        }
         Ok(())
     }
 

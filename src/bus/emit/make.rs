@@ -3,12 +3,13 @@
 use crate::bus::core::BusCore;
 use crate::bus::core::type_memo::{self, Kind};
 use crate::bus::emit::candidate::{Candidate, Entered, Entrance};
+use crate::bus::emit::held;
 use crate::bus::emit::run_now::{self, Depth};
 use crate::bus::middleware::tell;
 use crate::bus::thread::frame::{self, Surroundings};
 use crate::event::{
     AnyEvent, Birth, ContextMap, DeliveryPhase, EmitError, Event, EventId, EventOptions, Fresh, Manner, ParentLink,
-    Payload, Rare, TypeSlot, described, marked,
+    Payload, Prerequisite, Rare, TypeSlot, described, marked,
 };
 use crate::sys::clock;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ impl BusCore {
         let only_queues = || tell::is_inside() || depth == Depth::Deep && self.lacks_stack_here();
         let tries = entrance == Entrance::Try;
         let entrance = if tries || entrance == Entrance::Claimed && only_queues() { Entrance::Queue } else { entrance };
+        let after = if own.is_some() { held::take_prerequisites(own) } else { Vec::new() };
         if own.as_ref().is_none_or(|own| own.label.is_none())
             && let Some(label) = described(&payload)
         {
@@ -36,7 +38,7 @@ impl BusCore {
         };
         let unhandled = self.options.require_handler && self.slot_of::<P>().handlers.is_empty();
         let (fresh, mut candidate) =
-            self.put_together(kind, own, entrance, unhandled, |birth| Fresh::new(birth, payload));
+            self.put_together(kind, own, entrance, unhandled, after, |birth| Fresh::new(birth, payload));
         candidate.event = Some(fresh.any());
         candidate.tries = tries;
         match self.let_in(&mut candidate, entrance) {
@@ -68,7 +70,9 @@ impl BusCore {
     ) -> Result<AnyEvent, (AnyEvent, EmitError)> {
         let kind = type_memo::given(self, &own, slot);
         let unhandled = self.options.require_handler && slot.handlers.is_empty();
-        let (event, mut candidate) = self.put_together(kind, &mut Some(own), Entrance::Queue, unhandled, make);
+        let mut own = Some(own);
+        let after = held::take_prerequisites(&mut own);
+        let (event, mut candidate) = self.put_together(kind, &mut own, Entrance::Queue, unhandled, after, make);
         candidate.event = Some(event.clone());
         match self.let_in(&mut candidate, Entrance::Queue) {
             Ok(entered) => {
@@ -95,6 +99,7 @@ impl BusCore {
         own: &mut Option<EventOptions>,
         entrance: Entrance,
         unhandled: bool,
+        after: Vec<Prerequisite>,
         make: impl FnOnce(Birth) -> T,
     ) -> (T, Candidate) {
         let Surroundings { emitter, link, context } = frame::surroundings();
@@ -118,9 +123,14 @@ impl BusCore {
             explicit_id,
             has_token: false,
             tries: false,
+            after,
         };
         let parent = candidate.parent();
-        let phase = if entrance == Entrance::Queue { DeliveryPhase::Queued } else { DeliveryPhase::Active };
+        let phase = match entrance {
+            Entrance::Queue if candidate.is_held() => DeliveryPhase::Held,
+            Entrance::Queue => DeliveryPhase::Queued,
+            _ => DeliveryPhase::Active,
+        };
         let stamp = clock::unique_stamp(clock::now());
         let id = own.as_ref().and_then(|own| own.id).unwrap_or_else(|| EventId(self.identity.ids.make(stamp)));
         let link = match link {

@@ -3,7 +3,7 @@
 use crate::bus::core::EventBus;
 use crate::bus::emit::candidate::Entrance;
 use crate::bus::thread::forbid::may_block_or_log;
-use crate::event::{AnyEvent, EmitError, Event, EventOptions, Fresh, OnFull, Payload, TryEmitError};
+use crate::event::{AnyEvent, EmitError, Event, EventOptions, Fresh, OnFull, Payload, TryEmitError, WaitError};
 
 impl EventBus {
     /// Puts an event on its way. Never waits for handlers, never panics; a refused event comes back completed, and its `wait()` says
@@ -89,6 +89,10 @@ impl EventBus {
 
     #[track_caller]
     fn emit_or_reject<P: Payload>(&self, payload: P, mut own: Option<EventOptions>, entrance: Entrance) -> Event<P> {
+        let entrance = match &own {
+            Some(own) if entrance == Entrance::Claimed && !own.after.is_empty() => wait_for(own),
+            _ => entrance,
+        };
         match self.core().emit(payload, &mut own, entrance) {
             Ok(event) => {
                 if entrance == Entrance::Claimed && !event.any().is_complete() {
@@ -138,6 +142,23 @@ impl EventBus {
             may_block_or_log(what);
         }
     }
+}
+
+/// What is to run now waits for what it is to come after. Where that can never end, or must not be waited for, it is held as any other event is.
+fn wait_for(own: &EventOptions) -> Entrance {
+    for before in &own.after {
+        if let Err(
+            WaitError::Timeout(_)
+            | WaitError::Deadlock(_)
+            | WaitError::Aborted
+            | WaitError::NoThread(_)
+            | WaitError::TooDeep { .. },
+        ) = before.event.wait()
+        {
+            return Entrance::Queue;
+        }
+    }
+    Entrance::Claimed
 }
 
 fn rejected<P: Payload>(fresh: Fresh<P>, error: EmitError) -> Event<P> {

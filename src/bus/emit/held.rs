@@ -1,0 +1,246 @@
+//! Events that start when others are complete (`bus/README.md`, *After others*).
+
+use crate::bus::core::hold::{LOOK, held_for};
+use crate::bus::core::{BusCore, Doors, Entry};
+use crate::bus::emit::candidate::Candidate;
+use crate::bus::end::cancel::{cancel, shut_down_delivery};
+use crate::bus::parts::held::{Hold, Kept};
+use crate::bus::thread::ancestry::is_below;
+use crate::event::{
+    AnyEvent, Cause, CauseKind, CompletionHook, DeliveryPhase, EmitError, EventOptions, HandlerFailure, Outcome,
+    Prerequisite, State, Unrun, Watcher,
+};
+use crate::sys::sync::atomic::Ordering;
+use crate::sys::{clock, planted, thread, unwind};
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// What an event that is emitted with these options has to wait for. It is taken out of them.
+pub(crate) fn take_prerequisites(own: &mut Option<EventOptions>) -> Vec<Prerequisite> {
+    let Some(options) = own.as_mut().filter(|options| !options.after.is_empty()) else { return Vec::new() };
+    let mut after = std::mem::take(&mut options.after);
+    if options.is_unset() {
+        *own = None;
+    }
+    let stamp = |before: &Prerequisite| before.event.head().stamp();
+    after.sort_by_key(stamp);
+    after.dedup_by(|later, kept| {
+        let twice = stamp(later) == stamp(kept);
+        kept.must_succeed |= twice && later.must_succeed;
+        twice
+    });
+    after.retain(|before| !before.event.is_complete() || before.must_succeed && has_failed(&before.event));
+    after
+}
+
+impl Candidate {
+    /// An event that the new one belongs to, and which so waits for it, must not be among those that it is to come after, nor among what
+    /// these need.
+    pub(crate) fn refuse_circle(&self, bus: &BusCore) -> Result<(), EmitError> {
+        let (Some(event), Some(parent)) = (&self.event, self.parent()) else { return Ok(()) };
+        let mut hops: Vec<Hop> = Vec::with_capacity(self.after.len());
+        hops.extend(self.after.iter().map(|before| Hop { to: before.event.clone(), from: None, down: false }));
+        let mut seen = HashSet::new();
+        let mut at = 0;
+        while let Some(Hop { to: needed, .. }) = hops.get(at).cloned() {
+            if !needed.is_complete() && seen.insert(needed.head().stamp()) {
+                if is_below(parent, &needed) {
+                    let chain = format!("{event} {}, which it belongs to", in_words(&hops, at));
+                    return Err(EmitError::Circle { bus: bus.label().to_owned(), chain });
+                }
+                let more = (self.after.len() + LOOK).saturating_sub(hops.len());
+                let from = Some(at);
+                let held = held_for(&needed).into_iter().take(more).map(|to| Hop { to, from, down: false });
+                hops.extend(held);
+                let state = needed.state().lock();
+                let open = state.children().map(|child| &child.event).filter(|child| !child.is_complete());
+                hops.extend(open.take(more).map(|to| Hop { to: to.clone(), from, down: true }));
+            }
+            at += 1;
+        }
+        Ok(())
+    }
+}
+
+/// An event that another one needs.
+#[derive(Clone)]
+struct Hop {
+    to: AnyEvent,
+    /// The hop before it.
+    from: Option<usize>,
+    /// As its child.
+    down: bool,
+}
+
+/// `comes after A, which needs its child B, which comes after C`
+fn in_words(hops: &[Hop], last: usize) -> String {
+    let mut words = Vec::new();
+    let mut at = Some(last);
+    while let Some(Hop { to, from, down }) = at.and_then(|at| hops.get(at)) {
+        words.push(format!("{} {to}", if *down { "needs its child" } else { "comes after" }));
+        at = *from;
+    }
+    words.reverse();
+    words.join(", which ")
+}
+
+/// The event is on its bus, and held: what it comes after is to tell when it is complete. With nothing locked.
+pub(crate) fn watch_prerequisites(hold: &Arc<Hold>) {
+    let mut at = 0;
+    while let Some(before) = hold.after(at) {
+        at += 1;
+        let open = {
+            let mut state = before.state().lock();
+            let open = !state.complete;
+            if open {
+                state.watch(Watcher::Hook(Arc::clone(hold) as Arc<dyn CompletionHook>));
+            }
+            open
+        };
+        if !open {
+            hold.completed(&before);
+        }
+        unwind::drop_quietly(before);
+    }
+    one_less(hold);
+}
+
+fn one_less(hold: &Hold) {
+    if hold.is_last() || planted("released_by_the_first") {
+        release(hold);
+    }
+}
+
+impl CompletionHook for Hold {
+    fn completed(&self, event: &AnyEvent) {
+        if self.must_succeed(event) && has_failed(event) {
+            fall(self, event);
+        } else {
+            one_less(self);
+        }
+    }
+}
+
+/// All that it was to come after is complete: it goes into the queue, wherever it is held.
+fn release(hold: &Hold) {
+    let Some(event) = hold.event() else { return };
+    let now = clock::now();
+    let released: Vec<_> = {
+        let mut state = event.state().lock();
+        let mut released = Vec::new();
+        for at in 0..state.deliveries.len() {
+            let Some(delivery) = state.deliveries.get_mut(at) else { break };
+            if delivery.phase == DeliveryPhase::Held || planted("released_after_the_end") {
+                delivery.phase = DeliveryPhase::Queued;
+                // It is queued since now.
+                delivery.begun = now;
+                released.push((at, Arc::clone(&delivery.bus), delivery.manner.turn));
+            }
+        }
+        released
+    };
+    for (index, identity, turn) in released {
+        if let Some(bus) = BusCore::of(&identity) {
+            bus.take_released(Entry { event: event.clone(), delivery: index as u32, turn });
+            unwind::drop_quietly(bus);
+        }
+    }
+    let_go(hold.let_go());
+    unwind::drop_quietly(event);
+}
+
+/// An event that it was to come after has failed. Along a chain one ends the next: the outermost call on a thread ends them all.
+fn fall(hold: &Hold, because: &AnyEvent) {
+    let Some(event) = hold.event() else { return };
+    let cause = cause_of(because);
+    let outermost = FALLING.try_with(|falling| {
+        let mut falling = falling.borrow_mut();
+        let outermost = falling.is_none();
+        falling.get_or_insert_default().push((event.clone(), cause.clone()));
+        outermost
+    });
+    match outermost {
+        Ok(false) => return,
+        Ok(true) => {}
+        // The thread ends.
+        Err(_) => drop(cancel(&event, &cause)),
+    }
+    let next = || FALLING.try_with(|falling| falling.borrow_mut().as_mut().and_then(Vec::pop)).ok().flatten();
+    while let Some((event, cause)) = next() {
+        cancel(&event, &cause);
+        unwind::drop_quietly(event);
+    }
+    let _ = FALLING.try_with(|falling| falling.borrow_mut().take());
+    unwind::drop_quietly(event);
+}
+
+thread::local! {
+    /// Events that the outermost fall on this thread has still to end.
+    static FALLING: RefCell<Option<Vec<(AnyEvent, Cause)>>> = RefCell::new(None);
+}
+
+/// Along a chain of falls the first one counts.
+fn cause_of(failed: &AnyEvent) -> Cause {
+    let state = failed.state().lock();
+    let outcomes = state.deliveries.iter().flat_map(|delivery| &delivery.records).map(|record| &record.outcome);
+    let earlier = outcomes.filter_map(|outcome| match outcome {
+        Outcome::Failed(failure) => match &**failure {
+            HandlerFailure::Cancelled { cause } if cause.kind == CauseKind::Prerequisite => Some(cause.clone()),
+            _ => None,
+        },
+        _ => None,
+    });
+    let earlier = earlier.into_iter().next();
+    drop(state);
+    earlier.unwrap_or_else(|| Cause::new(CauseKind::Prerequisite, failed.head().id(), failed.body().event_type()))
+}
+
+/// A complete event that did not end well, as `EventOptions::after_ok` understands it.
+fn has_failed(event: &AnyEvent) -> bool {
+    let state = event.state().lock();
+    state.rejected().is_some() || state.unrun() != Unrun::No || fails_in(&state)
+}
+
+fn fails_in(state: &State) -> bool {
+    state.deliveries.iter().any(|delivery| {
+        let outcomes = || delivery.records.iter().map(|record| &record.outcome);
+        let is_failure = |outcome: &Outcome| match outcome {
+            Outcome::Failed(failure) => !matches!(
+                &**failure,
+                HandlerFailure::Cancelled { cause } | HandlerFailure::Aborted { cause }
+                    if matches!(cause.kind, CauseKind::LostFirst | CauseKind::Off)
+            ),
+            _ => false,
+        };
+        let has_first = delivery.manner.first && outcomes().any(|outcome| matches!(outcome, Outcome::Value(_)));
+        !has_first && outcomes().any(is_failure)
+    })
+}
+
+fn let_go(kept: Option<Kept>) {
+    let Some(Kept { event, after }) = kept else { return };
+    unwind::drop_quietly(event);
+    unwind::drop_each(after.into_vec());
+}
+
+impl BusCore {
+    /// A held delivery is queued from now on.
+    fn take_released(self: &Arc<Self>, entry: Entry) {
+        let (event, index) = (entry.event.clone(), entry.delivery as usize);
+        let mut inlet = self.inlet.lock();
+        let left = self.held.lock().remove(event.head().stamp());
+        self.counters.held.fetch_sub(1, Ordering::SeqCst);
+        let sent = (inlet.doors != Doors::Closed).then(|| self.send(&mut inlet, entry));
+        drop(inlet);
+        match sent {
+            Some(sent) => {
+                self.wake_up(sent);
+                self.ring_above(&event);
+            }
+            None => drop(shut_down_delivery(&event, index)),
+        }
+        unwind::drop_quietly(left);
+        unwind::drop_quietly(event);
+    }
+}
