@@ -133,6 +133,8 @@ pub(crate) struct State {
     pub(crate) parent: Option<AnyEvent>,
     /// Of the first thread that waits: mostly there is no other, and this one costs no allocation.
     pub(super) bell: Option<Arc<Bell>>,
+    /// Likewise of the first hook.
+    pub(super) hook: Option<Arc<dyn CompletionHook>>,
     pub(super) links: Option<Box<Links>>,
 }
 

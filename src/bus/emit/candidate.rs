@@ -1,8 +1,10 @@
 //! A new event before it is let in.
 
+use crate::bus::parts::held::Hold;
 use crate::bus::thread::frame::Emitter;
 use crate::event::{AnyEvent, EmitError, LetGo, Prerequisite, TurnKind};
 use crate::sys::planted;
+use std::sync::Arc;
 
 /// What becomes of an event that is let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +21,10 @@ pub(crate) enum Entered {
     Queued,
     ToRun,
 }
+
+/// What a new event is to come after, if anything: mostly nothing, which every emit passes on.
+#[expect(clippy::box_collection, reason = "few events have any, and every emit moves this")]
+pub(crate) type After = Option<Box<Vec<Prerequisite>>>;
 
 /// A new event before it is let in.
 pub(crate) struct Candidate {
@@ -38,12 +44,13 @@ pub(crate) struct Candidate {
     /// It waits for no room.
     pub(crate) tries: bool,
     /// It is to come after these.
-    pub(crate) after: Vec<Prerequisite>,
+    pub(crate) after: After,
+    pub(crate) hold: Option<Arc<Hold>>,
 }
 
 impl Candidate {
     pub(crate) fn is_held(&self) -> bool {
-        !self.after.is_empty()
+        self.after.is_some()
     }
 
     pub(crate) fn has_parent(&self) -> bool {

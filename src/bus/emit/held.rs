@@ -2,7 +2,7 @@
 
 use crate::bus::core::hold::{LOOK, held_for};
 use crate::bus::core::{BusCore, Doors, Entry};
-use crate::bus::emit::candidate::Candidate;
+use crate::bus::emit::candidate::{After, Candidate};
 use crate::bus::end::cancel::{cancel, shut_down_delivery};
 use crate::bus::parts::held::{Hold, Kept};
 use crate::bus::thread::ancestry::is_below;
@@ -17,8 +17,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 /// What an event that is emitted with these options has to wait for. It is taken out of them.
-pub(crate) fn take_prerequisites(own: &mut Option<EventOptions>) -> Vec<Prerequisite> {
-    let Some(options) = own.as_mut().filter(|options| !options.after.is_empty()) else { return Vec::new() };
+pub(crate) fn take_prerequisites(own: &mut Option<EventOptions>) -> After {
+    let options = own.as_mut().filter(|options| !options.after.is_empty())?;
     let mut after = std::mem::take(&mut options.after);
     if options.is_unset() {
         *own = None;
@@ -31,36 +31,45 @@ pub(crate) fn take_prerequisites(own: &mut Option<EventOptions>) -> Vec<Prerequi
         twice
     });
     after.retain(|before| !before.event.is_complete() || before.must_succeed && has_failed(&before.event));
-    after
+    (!after.is_empty()).then(|| Box::new(after))
 }
 
 impl Candidate {
-    /// An event that the new one belongs to, and which so waits for it, must not be among those that it is to come after, nor among what
-    /// these need.
-    pub(crate) fn refuse_circle(&self, bus: &BusCore) -> Result<(), EmitError> {
-        let (Some(event), Some(parent)) = (&self.event, self.parent()) else { return Ok(()) };
-        let mut hops: Vec<Hop> = Vec::with_capacity(self.after.len());
-        hops.extend(self.after.iter().map(|before| Hop { to: before.event.clone(), from: None, down: false }));
-        let mut seen = HashSet::new();
-        let mut at = 0;
-        while let Some(Hop { to: needed, .. }) = hops.get(at).cloned() {
-            if !needed.is_complete() && seen.insert(needed.head().stamp()) {
-                if is_below(parent, &needed) {
-                    let chain = format!("{event} {}, which it belongs to", in_words(&hops, at));
-                    return Err(EmitError::Circle { bus: bus.label().to_owned(), chain });
-                }
-                let more = (self.after.len() + LOOK).saturating_sub(hops.len());
-                let from = Some(at);
-                let held = held_for(&needed).into_iter().take(more).map(|to| Hop { to, from, down: false });
-                hops.extend(held);
-                let state = needed.state().lock();
-                let open = state.children().map(|child| &child.event).filter(|child| !child.is_complete());
-                hops.extend(open.take(more).map(|to| Hop { to: to.clone(), from, down: true }));
-            }
-            at += 1;
+    /// Of an event that is to come after others. Refused if one of those needs, by way of others or not, an event that the new one
+    /// belongs to, and which so waits for it.
+    #[cold]
+    pub(crate) fn prepare_hold(&mut self, bus: &BusCore) -> Result<(), EmitError> {
+        let Some(event) = &self.event else { return Ok(()) };
+        let after = self.after.as_deref().map_or(&[][..], Vec::as_slice);
+        if let Some(parent) = self.parent() {
+            refuse_circle(event, parent, after)
+                .map_err(|chain| EmitError::Circle { bus: bus.label().to_owned(), chain })?;
         }
+        self.hold = Some(Hold::new(event.clone(), after.iter().cloned().collect()));
         Ok(())
     }
+}
+
+fn refuse_circle(event: &AnyEvent, parent: &AnyEvent, after: &[Prerequisite]) -> Result<(), String> {
+    let mut hops: Vec<Hop> = Vec::with_capacity(after.len());
+    hops.extend(after.iter().map(|before| Hop { to: before.event.clone(), from: None, down: false }));
+    let mut seen = HashSet::new();
+    let mut at = 0;
+    while let Some(Hop { to: needed, .. }) = hops.get(at).cloned() {
+        if !needed.is_complete() && seen.insert(needed.head().stamp()) {
+            if is_below(parent, &needed) {
+                return Err(format!("{event} {}, which it belongs to", in_words(&hops, at)));
+            }
+            let more = (after.len() + LOOK).saturating_sub(hops.len());
+            let from = Some(at);
+            hops.extend(held_for(&needed).into_iter().take(more).map(|to| Hop { to, from, down: false }));
+            let state = needed.state().lock();
+            let open = state.children().map(|child| &child.event).filter(|child| !child.is_complete());
+            hops.extend(open.take(more).map(|to| Hop { to: to.clone(), from, down: true }));
+        }
+        at += 1;
+    }
+    Ok(())
 }
 
 /// An event that another one needs.
@@ -221,7 +230,7 @@ fn fails_in(state: &State) -> bool {
 fn let_go(kept: Option<Kept>) {
     let Some(Kept { event, after }) = kept else { return };
     unwind::drop_quietly(event);
-    unwind::drop_each(after.into_vec());
+    unwind::drop_each(after);
 }
 
 impl BusCore {

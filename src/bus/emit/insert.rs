@@ -6,7 +6,6 @@ use crate::bus::emit::candidate::{Candidate, Entrance};
 use crate::bus::emit::held;
 use crate::bus::emit::queue::needs_lanes;
 use crate::bus::middleware::tell;
-use crate::bus::parts::held::Hold;
 use crate::bus::parts::history::Evicted;
 use crate::bus::parts::observers::Seen;
 use crate::event::{AnyEvent, DeliveryPhase, EmitError, LetGo, Priority, TurnKind};
@@ -45,13 +44,11 @@ impl Sent {
 impl BusCore {
     /// Everything in one section, so that history, observers and queue agree on one order; refusals come before any trace.
     pub(crate) fn insert(self: &Arc<Self>, candidate: &mut Candidate, entrance: Entrance) -> Result<(), EmitError> {
+        if candidate.is_held() {
+            candidate.prepare_hold(self)?;
+        }
         let Some(event) = &candidate.event else { return Ok(()) };
         let in_handler = candidate.emitter.is_some();
-        let hold = candidate.is_held().then(|| {
-            candidate.refuse_circle(self)?;
-            Ok(Hold::new(event.clone(), candidate.after.clone().into_boxed_slice()))
-        });
-        let hold = hold.transpose()?;
         let mut dropped = LetGo::new();
         let mut seen = None;
         let mut inlet = self.enter(event, in_handler, |inlet| {
@@ -71,7 +68,7 @@ impl BusCore {
         let has_parent = candidate.has_parent();
         let mut emitted = 0;
         let mut count = || {
-            if let Some(hold) = &hold {
+            if let Some(hold) = &candidate.hold {
                 self.holds(event, hold);
             }
             emitted = self.counters.count_emit();
@@ -96,7 +93,7 @@ impl BusCore {
             inlet.observers.show(event, seen.get_or_insert_with(Seen::default));
         }
         let mut sent = Sent::NOTHING;
-        if hold.is_some() {
+        if candidate.hold.is_some() {
             // What it comes after queues it.
         } else if entrance == Entrance::Claimed {
             self.note_claim(event.head().stamp());
@@ -127,7 +124,7 @@ impl BusCore {
             self.ring_above(parent);
         }
         self.after_push(evicted);
-        if let Some(hold) = hold {
+        if let Some(hold) = candidate.hold.take() {
             held::watch_prerequisites(&hold);
         }
         Ok(())
@@ -178,6 +175,7 @@ impl BusCore {
         Sent { loops, turn, priority }
     }
 
+    #[inline(always)]
     pub(crate) fn wake_up(self: &Arc<Self>, sent: Sent) {
         let Sent { loops, turn, priority } = sent;
         match (turn, loops) {

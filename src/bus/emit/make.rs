@@ -2,14 +2,14 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::core::type_memo::{self, Kind};
-use crate::bus::emit::candidate::{Candidate, Entered, Entrance};
+use crate::bus::emit::candidate::{After, Candidate, Entered, Entrance};
 use crate::bus::emit::held;
 use crate::bus::emit::run_now::{self, Depth};
 use crate::bus::middleware::tell;
 use crate::bus::thread::frame::{self, Surroundings};
 use crate::event::{
     AnyEvent, Birth, ContextMap, DeliveryPhase, EmitError, Event, EventId, EventOptions, Fresh, Manner, ParentLink,
-    Payload, Prerequisite, Rare, TypeSlot, described, marked,
+    Payload, Rare, TypeSlot, described, marked,
 };
 use crate::sys::clock;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ impl BusCore {
         let only_queues = || tell::is_inside() || depth == Depth::Deep && self.lacks_stack_here();
         let tries = entrance == Entrance::Try;
         let entrance = if tries || entrance == Entrance::Claimed && only_queues() { Entrance::Queue } else { entrance };
-        let after = if own.is_some() { held::take_prerequisites(own) } else { Vec::new() };
+        let after = if own.is_some() { held::take_prerequisites(own) } else { None };
         if own.as_ref().is_none_or(|own| own.label.is_none())
             && let Some(label) = described(&payload)
         {
@@ -99,7 +99,7 @@ impl BusCore {
         own: &mut Option<EventOptions>,
         entrance: Entrance,
         unhandled: bool,
-        after: Vec<Prerequisite>,
+        after: After,
         make: impl FnOnce(Birth) -> T,
     ) -> (T, Candidate) {
         let Surroundings { emitter, link, context } = frame::surroundings();
@@ -124,6 +124,7 @@ impl BusCore {
             has_token: false,
             tries: false,
             after,
+            hold: None,
         };
         let parent = candidate.parent();
         let phase = match entrance {

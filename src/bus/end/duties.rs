@@ -13,7 +13,6 @@ use crate::bus::end::complete::{complete, ring_watchers};
 use crate::bus::end::finish::{Finish, Rare};
 use crate::bus::middleware::tell;
 use crate::bus::parts::counters::End;
-use crate::bus::parts::held::Kept;
 use crate::bus::parts::verdict::Verdict;
 use crate::bus::permits::limits;
 use crate::bus::thread::frame;
@@ -241,7 +240,6 @@ impl DeliveryRef<'_> {
         bus.note_claim(event.head().stamp());
         bus.counters.held.fetch_sub(1, Ordering::SeqCst);
         let kept = hold.as_ref().and_then(|hold| hold.let_go());
-        let kept = kept.map(|Kept { event, after }| (event, after.into_vec()));
         // Its hooks stay with what it was to come after, and do nothing any more.
         let _ = frame::callback(|| unwind::drop_quietly(kept));
         unwind::drop_quietly(keeps);

@@ -5,6 +5,7 @@ use crate::sys::clock::Stamp;
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicU32, Ordering};
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// One event that is held, and what it is to come after. Each of those knows it, as a hook of its completion.
@@ -20,11 +21,11 @@ pub(crate) struct Hold {
 pub(crate) struct Kept {
     pub(crate) event: AnyEvent,
     /// By their stamps.
-    pub(crate) after: Box<[Prerequisite]>,
+    pub(crate) after: SmallVec<[Prerequisite; 1]>,
 }
 
 impl Hold {
-    pub(crate) fn new(event: AnyEvent, after: Box<[Prerequisite]>) -> Arc<Hold> {
+    pub(crate) fn new(event: AnyEvent, after: SmallVec<[Prerequisite; 1]>) -> Arc<Hold> {
         let left = u32::try_from(after.len()).unwrap_or(u32::MAX).saturating_add(1);
         Arc::new(Hold {
             left: AtomicU32::new(left),
