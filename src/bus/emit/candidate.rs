@@ -23,8 +23,14 @@ pub(crate) enum Entered {
 }
 
 /// What a new event is to come after, if anything: mostly nothing, which every emit passes on.
-#[expect(clippy::box_collection, reason = "few events have any, and every emit moves this")]
-pub(crate) type After = Option<Box<Vec<Prerequisite>>>;
+pub(crate) type After = Option<Box<Later>>;
+
+/// That an event is to come after others.
+pub(crate) struct Later {
+    pub(crate) after: Vec<Prerequisite>,
+    /// Once it is about to be let in.
+    pub(crate) hold: Option<Arc<Hold>>,
+}
 
 /// A new event before it is let in.
 pub(crate) struct Candidate {
@@ -43,14 +49,18 @@ pub(crate) struct Candidate {
     pub(crate) has_token: bool,
     /// It waits for no room.
     pub(crate) tries: bool,
-    /// It is to come after these.
     pub(crate) after: After,
-    pub(crate) hold: Option<Arc<Hold>>,
 }
 
 impl Candidate {
+    #[inline]
     pub(crate) fn is_held(&self) -> bool {
         self.after.is_some()
+    }
+
+    #[inline]
+    pub(crate) fn hold(&self) -> Option<&Arc<Hold>> {
+        self.after.as_ref()?.hold.as_ref()
     }
 
     pub(crate) fn has_parent(&self) -> bool {

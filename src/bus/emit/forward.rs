@@ -175,9 +175,9 @@ impl BusCore {
             inlet.observers.show(event, &mut seen);
         }
         let entry = Entry { event: event.clone(), delivery: delivery as u32, turn: plan.turn };
-        let sent = if held { Sent::NOTHING } else { self.send(&mut inlet, entry) };
+        let sent = if held { Sent::NOTHING } else { self.send_later(&mut inlet, entry) };
         drop(inlet);
-        self.wake_up(sent);
+        self.wake_up_later(sent);
         seen.settle();
         tell::deliver(self, event);
         self.ring_above(event);

@@ -2,7 +2,7 @@
 
 use crate::bus::core::hold::{LOOK, held_for};
 use crate::bus::core::{BusCore, Doors, Entry};
-use crate::bus::emit::candidate::{After, Candidate};
+use crate::bus::emit::candidate::{After, Candidate, Later};
 use crate::bus::end::cancel::{cancel, shut_down_delivery};
 use crate::bus::parts::held::{Hold, Kept};
 use crate::bus::thread::ancestry::is_below;
@@ -31,7 +31,7 @@ pub(crate) fn take_prerequisites(own: &mut Option<EventOptions>) -> After {
         twice
     });
     after.retain(|before| !before.event.is_complete() || before.must_succeed && has_failed(&before.event));
-    (!after.is_empty()).then(|| Box::new(after))
+    (!after.is_empty()).then(|| Box::new(Later { after, hold: None }))
 }
 
 impl Candidate {
@@ -40,12 +40,15 @@ impl Candidate {
     #[cold]
     pub(crate) fn prepare_hold(&mut self, bus: &BusCore) -> Result<(), EmitError> {
         let Some(event) = &self.event else { return Ok(()) };
-        let after = self.after.as_deref().map_or(&[][..], Vec::as_slice);
+        let Some(Later { after, .. }) = self.after.as_deref() else { return Ok(()) };
         if let Some(parent) = self.parent() {
             refuse_circle(event, parent, after)
                 .map_err(|chain| EmitError::Circle { bus: bus.label().to_owned(), chain })?;
         }
-        self.hold = Some(Hold::new(event.clone(), after.iter().cloned().collect()));
+        let hold = Hold::new(event.clone(), after.iter().cloned().collect());
+        if let Some(later) = &mut self.after {
+            later.hold = Some(hold);
+        }
         Ok(())
     }
 }
@@ -240,11 +243,11 @@ impl BusCore {
         let mut inlet = self.inlet.lock();
         let left = self.held.lock().remove(event.head().stamp());
         self.counters.held.fetch_sub(1, Ordering::SeqCst);
-        let sent = (inlet.doors != Doors::Closed).then(|| self.send(&mut inlet, entry));
+        let sent = (inlet.doors != Doors::Closed).then(|| self.send_later(&mut inlet, entry));
         drop(inlet);
         match sent {
             Some(sent) => {
-                self.wake_up(sent);
+                self.wake_up_later(sent);
                 self.ring_above(&event);
             }
             None => drop(shut_down_delivery(&event, index)),

@@ -68,7 +68,7 @@ impl BusCore {
         let has_parent = candidate.has_parent();
         let mut emitted = 0;
         let mut count = || {
-            if let Some(hold) = &candidate.hold {
+            if let Some(hold) = candidate.hold() {
                 self.holds(event, hold);
             }
             emitted = self.counters.count_emit();
@@ -93,7 +93,7 @@ impl BusCore {
             inlet.observers.show(event, seen.get_or_insert_with(Seen::default));
         }
         let mut sent = Sent::NOTHING;
-        if candidate.hold.is_some() {
+        if candidate.is_held() {
             // What it comes after queues it.
         } else if entrance == Entrance::Claimed {
             self.note_claim(event.head().stamp());
@@ -124,8 +124,8 @@ impl BusCore {
             self.ring_above(parent);
         }
         self.after_push(evicted);
-        if let Some(hold) = candidate.hold.take() {
-            held::watch_prerequisites(&hold);
+        if let Some(hold) = candidate.hold() {
+            held::watch_prerequisites(hold);
         }
         Ok(())
     }
@@ -154,8 +154,21 @@ impl BusCore {
         unwind::drop_quietly(oldest);
     }
 
+    /// Queues what does not come by an emit, as [`send`](Self::send) does.
+    #[cold]
+    pub(crate) fn send_later(&self, inlet: &mut Inlet, entry: Entry) -> Sent {
+        self.send(inlet, entry)
+    }
+
+    /// Goes on after [`send_later`](Self::send_later), with nothing locked.
+    #[cold]
+    pub(crate) fn wake_up_later(self: &Arc<Self>, sent: Sent) {
+        self.wake_up(sent);
+    }
+
     /// Queues an entry, and says what that leaves to do after unlocking.
-    pub(crate) fn send(&self, inlet: &mut Inlet, entry: Entry) -> Sent {
+    #[inline(always)]
+    fn send(&self, inlet: &mut Inlet, entry: Entry) -> Sent {
         let (turn, priority) = (entry.turn, entry.event.head().priority);
         if needs_lanes(&entry) {
             self.is_sorted.store(true, Ordering::Release);
@@ -176,7 +189,7 @@ impl BusCore {
     }
 
     #[inline(always)]
-    pub(crate) fn wake_up(self: &Arc<Self>, sent: Sent) {
+    fn wake_up(self: &Arc<Self>, sent: Sent) {
         let Sent { loops, turn, priority } = sent;
         match (turn, loops) {
             (TurnKind::Free, _) => self.submit_free_at(priority),

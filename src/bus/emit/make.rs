@@ -124,7 +124,6 @@ impl BusCore {
             has_token: false,
             tries: false,
             after,
-            hold: None,
         };
         let parent = candidate.parent();
         let phase = match entrance {

@@ -84,15 +84,12 @@ impl EventBus {
     /// Runs the event as [`emit_now`](EventBus::emit_now) does, with options for this one event.
     #[track_caller]
     pub fn emit_now_with<P: Payload>(&self, payload: P, options: EventOptions) -> Event<P> {
-        self.emit_or_reject(payload, Some(options), Entrance::Claimed)
+        let entrance = wait_for(&options);
+        self.emit_or_reject(payload, Some(options), entrance)
     }
 
     #[track_caller]
     fn emit_or_reject<P: Payload>(&self, payload: P, mut own: Option<EventOptions>, entrance: Entrance) -> Event<P> {
-        let entrance = match &own {
-            Some(own) if entrance == Entrance::Claimed && !own.after.is_empty() => wait_for(own),
-            _ => entrance,
-        };
         match self.core().emit(payload, &mut own, entrance) {
             Ok(event) => {
                 if entrance == Entrance::Claimed && !event.any().is_complete() {
