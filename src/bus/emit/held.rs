@@ -3,12 +3,12 @@
 use crate::bus::core::hold::{LOOK, held_for};
 use crate::bus::core::{BusCore, Doors, Entry};
 use crate::bus::emit::candidate::{After, Candidate, Later};
-use crate::bus::end::cancel::{cancel, shut_down_delivery};
+use crate::bus::end::cancel::cancel;
 use crate::bus::parts::held::{Hold, Kept};
 use crate::bus::thread::ancestry::is_below;
 use crate::event::{
-    AnyEvent, Cause, CauseKind, CompletionHook, DeliveryPhase, EmitError, EventOptions, HandlerFailure, Outcome,
-    Prerequisite, State, Unrun, Watcher,
+    AnyEvent, BusIdentity, Cause, CauseKind, CompletionHook, Delivery, DeliveryPhase, EmitError, EventOptions,
+    HandlerFailure, Outcome, Prerequisite, State, Unrun, Watcher,
 };
 use crate::sys::sync::atomic::Ordering;
 use crate::sys::{clock, planted, thread, unwind};
@@ -137,28 +137,25 @@ impl CompletionHook for Hold {
 /// All that it was to come after is complete: it goes into the queue, wherever it is held.
 fn release(hold: &Hold) {
     let Some(event) = hold.event() else { return };
-    let now = clock::now();
-    let released: Vec<_> = {
-        let mut state = event.state().lock();
-        let mut released = Vec::new();
-        for at in 0..state.deliveries.len() {
-            let Some(delivery) = state.deliveries.get_mut(at) else { break };
-            if delivery.phase == DeliveryPhase::Held || planted("released_after_the_end") {
-                delivery.phase = DeliveryPhase::Queued;
-                // It is queued since now.
-                delivery.begun = now;
-                released.push((at, Arc::clone(&delivery.bus), delivery.manner.turn));
-            }
-        }
-        released
+    let held: Vec<(usize, Arc<BusIdentity>)> = {
+        let state = event.state().lock();
+        let held = state
+            .deliveries
+            .iter()
+            .enumerate()
+            .filter(|(_, d)| d.phase == DeliveryPhase::Held || planted("released_after_the_end"));
+        held.map(|(at, delivery)| (at, Arc::clone(&delivery.bus))).collect()
     };
-    for (index, identity, turn) in released {
+    let mut all = true;
+    for (index, identity) in held {
         if let Some(bus) = BusCore::of(&identity) {
-            bus.take_released(Entry { event: event.clone(), delivery: index as u32, turn });
+            all &= bus.take_released(&event, index);
             unwind::drop_quietly(bus);
         }
     }
-    let_go(hold.let_go());
+    if all {
+        let_go(hold.let_go());
+    }
     unwind::drop_quietly(event);
 }
 
@@ -237,22 +234,30 @@ fn let_go(kept: Option<Kept>) {
 }
 
 impl BusCore {
-    /// A held delivery is queued from now on.
-    fn take_released(self: &Arc<Self>, entry: Entry) {
-        let (event, index) = (entry.event.clone(), entry.delivery as usize);
+    /// A held delivery is queued from now on, unless somebody ends it. False if that is up to the thread that closes the bus.
+    fn take_released(self: &Arc<Self>, event: &AnyEvent, index: usize) -> bool {
         let mut inlet = self.inlet.lock();
+        if inlet.doors == Doors::Closed && !planted("released_into_a_closed_bus") {
+            return false;
+        }
+        let turn = {
+            let mut state = event.state().lock();
+            let held = |d: &&mut Delivery| d.phase == DeliveryPhase::Held || planted("released_after_the_end");
+            let Some(delivery) = state.deliveries.get_mut(index).filter(held) else { return true };
+            delivery.phase = DeliveryPhase::Queued;
+            // It is queued since now.
+            delivery.begun = clock::now();
+            delivery.manner.turn
+        };
         let left = self.held.lock().remove(event.head().stamp());
         self.counters.held.fetch_sub(1, Ordering::SeqCst);
-        let sent = (inlet.doors != Doors::Closed).then(|| self.send_later(&mut inlet, entry));
+        let sent = self.send_later(&mut inlet, Entry { event: event.clone(), delivery: index as u32, turn });
         drop(inlet);
-        match sent {
-            Some(sent) => {
-                self.wake_up_later(sent);
-                self.ring_above(&event);
-            }
-            None => drop(shut_down_delivery(&event, index)),
+        self.wake_up_later(sent);
+        if !planted("release_rings_nobody") {
+            self.ring_above(event);
         }
         unwind::drop_quietly(left);
-        unwind::drop_quietly(event);
+        true
     }
 }

@@ -14,6 +14,14 @@ use crate::event::{
 use crate::sys::clock;
 use std::sync::Arc;
 
+/// How an event comes that is to be made.
+struct Coming {
+    kind: Kind,
+    entrance: Entrance,
+    unhandled: bool,
+    after: After,
+}
+
 impl BusCore {
     pub(crate) fn emit<P: Payload>(
         self: &Arc<Self>,
@@ -37,8 +45,8 @@ impl BusCore {
             Some(own) => type_memo::with::<P>(self, own),
         };
         let unhandled = self.options.require_handler && self.slot_of::<P>().handlers.is_empty();
-        let (fresh, mut candidate) =
-            self.put_together(kind, own, entrance, unhandled, after, |birth| Fresh::new(birth, payload));
+        let coming = Coming { kind, entrance, unhandled, after };
+        let (fresh, mut candidate) = self.put_together(own, coming, |birth| Fresh::new(birth, payload));
         candidate.event = Some(fresh.any());
         candidate.tries = tries;
         match self.let_in(&mut candidate, entrance) {
@@ -72,7 +80,8 @@ impl BusCore {
         let unhandled = self.options.require_handler && slot.handlers.is_empty();
         let mut own = Some(own);
         let after = held::take_prerequisites(&mut own);
-        let (event, mut candidate) = self.put_together(kind, &mut own, Entrance::Queue, unhandled, after, make);
+        let coming = Coming { kind, entrance: Entrance::Queue, unhandled, after };
+        let (event, mut candidate) = self.put_together(&mut own, coming, make);
         candidate.event = Some(event.clone());
         match self.let_in(&mut candidate, Entrance::Queue) {
             Ok(entered) => {
@@ -95,13 +104,11 @@ impl BusCore {
     #[inline(always)]
     fn put_together<T>(
         &self,
-        kind: Kind,
         own: &mut Option<EventOptions>,
-        entrance: Entrance,
-        unhandled: bool,
-        after: After,
+        coming: Coming,
         make: impl FnOnce(Birth) -> T,
     ) -> (T, Candidate) {
+        let Coming { kind, entrance, unhandled, after } = coming;
         let Surroundings { emitter, link, context } = frame::surroundings();
         let explicit_id = own.as_ref().is_some_and(|own| own.id.is_some());
         // The parent is linked weakly: the event's options keep no second, strong link to it.

@@ -192,14 +192,13 @@ impl BusCore {
         (of_queue.0 || held.0 || rest.0, of_queue.1 + held.1 + rest.1)
     }
 
-    /// What is to come after other events; or is about to be queued, since those are complete.
+    /// What is to come after other events. Once the doors are closed nobody but the thread that closed them takes it from there.
     fn held_unstarted(&self) -> Vec<(AnyEvent, usize)> {
         let held: Vec<AnyEvent> = self.held.lock().all().filter_map(|hold| hold.event()).collect();
         let unstarted = |event: &AnyEvent| {
             let state = event.state().lock();
-            let here = |d: &Delivery| d.bus.id == self.identity.id;
-            let waits = |d: &Delivery| matches!(d.phase, DeliveryPhase::Held | DeliveryPhase::Queued);
-            state.deliveries.iter().position(|d| here(d) && waits(d))
+            let held = |d: &Delivery| d.bus.id == self.identity.id && d.phase == DeliveryPhase::Held;
+            state.deliveries.iter().position(held)
         };
         held.into_iter().filter_map(|event| unstarted(&event).map(|index| (event, index))).collect()
     }
