@@ -36,7 +36,7 @@ pub(crate) fn claimable(event: &AnyEvent, runtime: &RuntimeCore) -> Vec<(AnyEven
                 }
             }
             // While its handlers run they decide what they wait for; what nobody waited for jumps afterwards.
-            if !state.deliveries.iter().any(|d| d.phase == DeliveryPhase::Active) {
+            if !state.is_active() {
                 below.extend(state.children().map(|c| c.event.clone()).filter(|e| !e.is_complete()));
             }
             in_line = limits::lines_of(&state);

@@ -149,7 +149,7 @@ impl Search<'_> {
                     }
                 }
                 // While its handlers run they may still wait for what they have emitted; who waits in order looks again at their end.
-                if only.is_none() && !state.deliveries.iter().any(|d| d.phase == DeliveryPhase::Active) {
+                if only.is_none() && !state.is_active() {
                     children.extend(state.children().map(|c| c.event.clone()).filter(|e| !e.is_complete()));
                 }
                 let stand = limits::in_line(&state).filter(|placed| needed(placed.delivery));
