@@ -1,6 +1,7 @@
 //! What a wait needs: what its jump may claim, and which jobs must run when no thread comes for them.
 
 use crate::bus::core::BusCore;
+use crate::bus::permits::asleep;
 use crate::bus::permits::limits;
 use crate::bus::thread::sits;
 use crate::event::{AnyEvent, DeliveryPhase, RecordPhase, TurnKind};
@@ -42,7 +43,7 @@ pub(crate) fn claimable(event: &AnyEvent, runtime: &RuntimeCore) -> Vec<(AnyEven
             in_line = limits::lines_of(&state);
         }
         // What stands in line needs whoever has the places.
-        workers.extend(in_line.iter().flat_map(|group| limits::holders(runtime, group)));
+        workers.extend(in_line.iter().flat_map(|group| asleep::sleepers(runtime, group)));
         if !workers.is_empty() && runtime.parked_count.load(Ordering::SeqCst) > 0 {
             let parked = runtime.parked.lock();
             // A jump among them claims for itself; only who waits in order needs help.
@@ -92,7 +93,7 @@ pub(crate) fn needs_of(event: &AnyEvent, in_order: bool, runtime: &RuntimeCore) 
             }
         }
         needs.all_holders |= !in_line.is_empty();
-        workers.extend(in_line.iter().flat_map(|group| limits::holders(runtime, group)));
+        workers.extend(in_line.iter().flat_map(|group| asleep::sleepers(runtime, group)));
         if !workers.is_empty() && runtime.parked_count.load(Ordering::SeqCst) > 0 {
             let parked = runtime.parked.lock();
             pending
