@@ -75,6 +75,11 @@ impl State {
         self.deliveries.push(delivery, now)
     }
 
+    /// A delivery of it has been claimed and is not over: what it has emitted is its handlers' to wait for.
+    pub(crate) fn is_active(&self) -> bool {
+        self.deliveries.iter().any(|d| d.phase == DeliveryPhase::Active)
+    }
+
     /// Marks a delivery done. True if it was this call.
     pub(crate) fn finish_delivery(&mut self, delivery: usize) -> bool {
         let Some(ended) = self.deliveries.get_mut(delivery) else { return false };

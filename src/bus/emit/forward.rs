@@ -180,7 +180,7 @@ impl BusCore {
         self.wake_up_later(sent);
         seen.settle();
         tell::deliver(self, event);
-        self.ring_above(event);
+        self.ring_at(event);
         self.after_push(evicted);
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::core::hold::hold_of;
+use crate::bus::permits::asleep;
 use crate::bus::permits::limits;
 use crate::bus::thread::sits;
 use crate::event::{AnyEvent, DeliveryPhase, RecordPhase, TurnKind};
@@ -38,7 +39,7 @@ pub(crate) fn claimable(event: &AnyEvent, runtime: &RuntimeCore) -> Vec<(AnyEven
                 }
             }
             // While its handlers run they decide what they wait for; what nobody waited for jumps afterwards.
-            if !state.deliveries.iter().any(|d| d.phase == DeliveryPhase::Active) {
+            if !state.is_active() {
                 below.extend(state.children().map(|c| c.event.clone()).filter(|e| !e.is_complete()));
             }
             in_line = limits::lines_of(&state);
@@ -47,7 +48,7 @@ pub(crate) fn claimable(event: &AnyEvent, runtime: &RuntimeCore) -> Vec<(AnyEven
             below.extend(hold_of(&event).and_then(|hold| hold.first_open()));
         }
         // What stands in line needs whoever has the places.
-        workers.extend(in_line.iter().flat_map(|group| limits::holders(runtime, group)));
+        workers.extend(in_line.iter().flat_map(|group| asleep::sleepers(runtime, group)));
         if !workers.is_empty() && runtime.parked_count.load(Ordering::SeqCst) > 0 {
             let parked = runtime.parked.lock();
             // A jump among them claims for itself; only who waits in order needs help.
@@ -98,7 +99,7 @@ pub(crate) fn needs_of(event: &AnyEvent, in_order: bool, runtime: &RuntimeCore) 
             }
         }
         needs.all_holders |= !in_line.is_empty();
-        workers.extend(in_line.iter().flat_map(|group| limits::holders(runtime, group)));
+        workers.extend(in_line.iter().flat_map(|group| asleep::sleepers(runtime, group)));
         if !workers.is_empty() && runtime.parked_count.load(Ordering::SeqCst) > 0 {
             let parked = runtime.parked.lock();
             pending

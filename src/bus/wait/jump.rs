@@ -10,9 +10,9 @@ use crate::bus::middleware::tell;
 use crate::bus::parts::for_event::{plan_for, timing_for};
 use crate::bus::parts::manual::Manual;
 use crate::bus::parts::recorder::By;
+use crate::bus::permits::asleep;
 use crate::bus::permits::delivery::give_back_grants;
 use crate::bus::permits::hand;
-use crate::bus::permits::limits;
 use crate::bus::run::start;
 use crate::bus::thread::ancestry;
 use crate::bus::thread::ancestry::is_below;
@@ -329,7 +329,7 @@ impl Jump {
         hand::set_down_all();
         let parked = Parked::enter(&self.worker, &self.frame, event, self.waiting.in_order);
         if self.frame.bus.has_limits() {
-            limits::lend(runtime);
+            asleep::lend(runtime, event, parked.foreign);
         }
         // From here on an emit below rings; what came before must be seen now.
         let look_again = goes_on
