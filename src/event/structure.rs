@@ -201,6 +201,8 @@ pub(crate) struct Delivery {
     pub(crate) redrive: bool,
     /// A handler of it has or waits for a place under a limit, to be given back when it ends.
     pub(crate) limited: bool,
+    /// The bus's list of what has no thread has it.
+    pub(crate) noted: bool,
     /// Threads that were called to help with parallel handlers, and are on their way.
     pub(crate) helpers: u32,
     /// The delivery that lends the turn, whose handler waits for this one, while it holds that: the stamp of its event, 0 for none, and its number there.

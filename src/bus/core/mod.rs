@@ -27,6 +27,7 @@ use crate::bus::parts::set_aside::{Lingering, SetAside, Waiting};
 use crate::bus::parts::settings::BusOptions;
 use crate::bus::parts::tree::Tree;
 use crate::bus::parts::upcasters::Upcasters;
+use crate::bus::parts::usher::Usher;
 use crate::event::{AnyEvent, BusIdentity, HistoryPolicy, HomeBus, Journal, TurnKind};
 use crate::rules::{BusDefaults, DeadLetters, Lanes, Rarely, TokenBucket};
 use crate::runtime::{Lane, PermitKind, RuntimeCore, Wakeup};
@@ -137,6 +138,7 @@ pub(crate) struct BusCore {
     pub(crate) run: Mutex<Run>,
     /// Read by whoever holds `run`.
     pub(crate) arrivals: Receiver<Entry>,
+    pub(crate) usher: Usher,
     /// Something has been sent that does not simply go after the one before it.
     pub(crate) is_sorted: AtomicBool,
     pub(crate) counters: Counters,
@@ -320,6 +322,7 @@ impl BusCore {
                 round: None,
             }),
             arrivals,
+            usher: Usher::default(),
             is_sorted: AtomicBool::new(false),
             counters: Counters::default(),
             recorder: Recorder::new(options.dead_letters > 0, &options.health_window),

@@ -12,7 +12,7 @@ use crate::bus::parts::observers::Seen;
 use crate::bus::parts::registry::WILDCARD;
 use crate::bus::thread::frame;
 use crate::event::{
-    AnyEvent, Delivery, DeliveryPhase, EmitError, HandlerInfo, HandlerOptions, KnownType, Manner, Payload,
+    AnyEvent, Delivery, DeliveryPhase, EmitError, HandlerInfo, HandlerOptions, KnownType, Manner, Payload, TurnKind,
 };
 use crate::sys::{clock, unwind};
 use std::sync::Arc;
@@ -115,6 +115,7 @@ impl BusCore {
         let frame = frame::top();
         let slot = self.registry.slot(event.body(), &self.defaults);
         let plan = plan_for(event, &slot, &self.defaults);
+        let for_usher = plan.turn == TurnKind::Free && self.is_for_usher(event);
         let entered = self.enter(event, frame.is_some(), |inlet| {
             if self.has_taken(event) {
                 return Err(Forwarded::Before);
@@ -175,7 +176,7 @@ impl BusCore {
             inlet.observers.show(event, &mut seen);
         }
         let entry = Entry { event: event.clone(), delivery: delivery as u32, turn: plan.turn };
-        let sent = if held { Sent::NOTHING } else { self.send_later(&mut inlet, entry) };
+        let sent = if held { Sent::NOTHING } else { self.send_later(&mut inlet, entry, for_usher) };
         drop(inlet);
         self.wake_up_later(sent);
         seen.settle();

@@ -8,7 +8,7 @@ use crate::bus::parts::held::{Hold, Kept};
 use crate::bus::thread::ancestry::is_below;
 use crate::event::{
     AnyEvent, BusIdentity, Cause, CauseKind, CompletionHook, Delivery, DeliveryPhase, EmitError, EventOptions,
-    HandlerFailure, Outcome, Prerequisite, State, Unrun, Watcher,
+    HandlerFailure, Outcome, Prerequisite, State, TurnKind, Unrun, Watcher,
 };
 use crate::sys::sync::atomic::Ordering;
 use crate::sys::{clock, planted, thread, unwind};
@@ -236,6 +236,7 @@ fn let_go(kept: Option<Kept>) {
 impl BusCore {
     /// A held delivery is queued from now on, unless somebody ends it. False if that is up to the thread that closes the bus.
     fn take_released(self: &Arc<Self>, event: &AnyEvent, index: usize) -> bool {
+        let for_usher = self.is_for_usher(event);
         let mut inlet = self.inlet.lock();
         if inlet.doors == Doors::Closed && !planted("released_into_a_closed_bus") {
             return false;
@@ -251,7 +252,9 @@ impl BusCore {
         };
         let left = self.held.lock().remove(event.head().stamp());
         self.counters.held.fetch_sub(1, Ordering::SeqCst);
-        let sent = self.send_later(&mut inlet, Entry { event: event.clone(), delivery: index as u32, turn });
+        let for_usher = for_usher && turn == TurnKind::Free;
+        let entry = Entry { event: event.clone(), delivery: index as u32, turn };
+        let sent = self.send_later(&mut inlet, entry, for_usher);
         drop(inlet);
         self.wake_up_later(sent);
         if !planted("release_rings_nobody") {

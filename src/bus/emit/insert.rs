@@ -27,6 +27,10 @@ pub(crate) enum Loops {
     Starts,
     /// It stands for one of a lower priority.
     Lags,
+    /// The usher comes to the event, which needs none.
+    HasUsher,
+    /// That one was nowhere, or stands for an event of a lower priority.
+    CallsUsher,
 }
 
 /// What queuing an event leaves to do.
@@ -51,6 +55,7 @@ impl BusCore {
         let in_handler = candidate.emitter.is_some();
         let mut dropped = LetGo::new();
         let mut seen = None;
+        let for_usher = candidate.turn == TurnKind::Free && self.is_for_usher(event);
         let mut inlet = self.enter(event, in_handler, |inlet| {
             self.refuse(inlet, candidate, event, entrance)?;
             if candidate.tries { self.refuse_unread(inlet, candidate, event) } else { Ok(()) }
@@ -99,7 +104,7 @@ impl BusCore {
             self.note_claim(event.head().stamp());
             self.note_arrival(false);
         } else if let Some(event) = candidate.event.take() {
-            sent = self.send(&mut inlet, Entry { event, delivery: 0, turn: candidate.turn });
+            sent = self.send(&mut inlet, Entry { event, delivery: 0, turn: candidate.turn }, for_usher);
         }
         let spent = inlet.history.pop_spent();
         drop(inlet);
@@ -156,8 +161,8 @@ impl BusCore {
 
     /// Queues what does not come by an emit, as [`send`](Self::send) does.
     #[cold]
-    pub(crate) fn send_later(&self, inlet: &mut Inlet, entry: Entry) -> Sent {
-        self.send(inlet, entry)
+    pub(crate) fn send_later(&self, inlet: &mut Inlet, entry: Entry, for_usher: bool) -> Sent {
+        self.send(inlet, entry, for_usher)
     }
 
     /// Goes on after [`send_later`](Self::send_later), with nothing locked.
@@ -168,7 +173,7 @@ impl BusCore {
 
     /// Queues an entry, and says what that leaves to do after unlocking.
     #[inline(always)]
-    fn send(&self, inlet: &mut Inlet, entry: Entry) -> Sent {
+    fn send(&self, inlet: &mut Inlet, entry: Entry, for_usher: bool) -> Sent {
         let (turn, priority) = (entry.turn, entry.event.head().priority);
         if needs_lanes(&entry) {
             self.is_sorted.store(true, Ordering::Release);
@@ -178,7 +183,11 @@ impl BusCore {
         if self.manual.is_some() {
             self.note_arrival(true);
         }
-        let loops = if turn == TurnKind::Free || inlet.active >= USUAL {
+        let loops = if for_usher && !self.usher.is_called(priority) {
+            Loops::HasUsher
+        } else if for_usher {
+            Loops::CallsUsher
+        } else if turn == TurnKind::Free || inlet.active >= USUAL {
             Loops::On
         } else {
             let was = inlet.active;
@@ -192,6 +201,8 @@ impl BusCore {
     fn wake_up(self: &Arc<Self>, sent: Sent) {
         let Sent { loops, turn, priority } = sent;
         match (turn, loops) {
+            (_, Loops::HasUsher) => {}
+            (_, Loops::CallsUsher) => self.submit_usher_at(priority),
             (TurnKind::Free, _) => self.submit_free_at(priority),
             (_, Loops::Starts) => self.submit_loop_at(priority),
             (TurnKind::Bus, Loops::On) if priority <= Priority::NORMAL => {}

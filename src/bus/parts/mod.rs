@@ -21,4 +21,5 @@ pub(crate) mod set_aside;
 pub(crate) mod settings;
 pub(crate) mod tree;
 pub(crate) mod upcasters;
+pub(crate) mod usher;
 pub(crate) mod verdict;
