@@ -176,6 +176,10 @@ pub(crate) enum Watcher {
 /// Told of an event's completion: a batch, for one. Must not panic.
 pub(crate) trait CompletionHook: Send + Sync {
     fn completed(&self, event: &AnyEvent);
+    /// Nothing would follow from the call any more. Asked under the event's lock.
+    fn is_over(&self) -> bool {
+        false
+    }
 }
 
 /// An event on one bus.
