@@ -11,7 +11,7 @@
 //! | `errors`, `output`, `info`, `result`, `options` | what handlers return, how they fail, and what may be set |
 //! | `notices`, `identity` | a bus as its events know it |
 //! | `plan`, `record`, and `delays`, `deliveries`, `given_up`, `places` of `state` | what an event's state is put together from |
-//! | `structure` | an event, its state and its handlers: types that name each other, on one page |
+//! | `structure`, `ripe` | an event, its state and its handlers: types that name each other, on one page |
 //! | `state`, `delivery`, `slot`, `head`, `any_event` | what those can do |
 //! | `payload`, `body`, `typed`, `handler` | payload types, and events that know theirs |
 
@@ -34,6 +34,7 @@ mod payload;
 mod plan;
 mod record;
 mod result;
+mod ripe;
 mod slot;
 mod state;
 mod structure;
@@ -70,6 +71,7 @@ pub(crate) use options::{Knob, LimitGroup, LimitTurn};
 pub(crate) use payload::{described, name_of};
 pub(crate) use plan::{HandlerMode, Manner, Pace, Plan, Timing, TurnKind};
 pub(crate) use record::{DeliveryPhase, Outcome, Record, RecordPhase, Unrun};
+pub(crate) use ripe::{all_ripe_are_told, note_ripe_told};
 pub(crate) use state::{AttemptKey, Completion, Delay, Hook, LetGo, Pause, Placed, Wait, given_up, note_given_up};
 pub(crate) use structure::{
     Birth, Body, CompletionHook, Delivery, HandlerEntry, Head, KnownType, MakeEvent, ParentLink, Rare, Roster,

@@ -25,7 +25,7 @@ use crate::event::{
 };
 use crate::sync::Bell;
 use crate::sys::clock::{Stamp, Tick};
-use crate::sys::count::Early;
+use crate::sys::count::{Early, Mark};
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, AtomicU32};
 use smallvec::SmallVec;
@@ -89,6 +89,8 @@ pub(crate) struct Head {
     pub(super) rare: OnceLock<Box<Rare>>,
     /// Mirrors `State::complete`, so that looking needs no lock.
     pub(super) complete: AtomicBool,
+    /// See [`tells_when_complete`](AnyEvent::tells_when_complete).
+    pub(super) tells: Mark,
     /// See [`wait_depth`](Head::wait_depth).
     pub(super) wait_depth: AtomicU32,
     pub(super) state: Mutex<State>,

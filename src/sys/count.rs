@@ -1,6 +1,6 @@
 //! Numbers that carry no protocol of their own.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A count that spares a look: a thread that sees it unchanged need not look at what is counted, which a lock guards. Not modelled.
 pub(crate) struct Count(AtomicU64);
@@ -16,6 +16,24 @@ impl Count {
 
     pub(crate) fn add_one(&self) {
         self.0.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// Is set under a lock, once, and never cleared; whoever asks has held that lock since, or has none to meet. Not modelled.
+pub(crate) struct Mark(AtomicBool);
+
+impl Mark {
+    pub(crate) const fn new() -> Self {
+        Mark(AtomicBool::new(false))
+    }
+
+    #[inline]
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

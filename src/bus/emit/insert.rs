@@ -79,7 +79,7 @@ impl BusCore {
         if candidate.explicit_id {
             self.note_seen(&mut inlet, event.head().id());
         }
-        let evicted = inlet.history.push(event.clone(), || self.counters.latest_claim());
+        let evicted = inlet.history.push(event.clone(), candidate.explicit_id, || self.counters.latest_claim());
         if !inlet.observers.is_empty() {
             inlet.observers.show(event, seen.get_or_insert_with(Seen::default));
         }
