@@ -43,7 +43,7 @@ impl AnyEvent {
 
     /// Lets [`is_complete`](AnyEvent::is_complete) say so. Called under the state's lock, after `State::complete` was set.
     pub(crate) fn publish_complete(&self) {
-        if self.0.head.tells.is_set() {
+        if self.is_told_of() {
             note_ripe();
         }
         self.0.head.complete.store(true, Ordering::Release);

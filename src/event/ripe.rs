@@ -5,6 +5,7 @@
 //! completion is counted before it is seen, and again when it is told; while the counts differ, a history looks at all it has.
 
 use crate::event::AnyEvent;
+use crate::event::marks;
 use crate::sys::count::Count;
 
 static BEGUN: Count = Count::new();
@@ -31,7 +32,7 @@ impl AnyEvent {
     pub(crate) fn tells_when_complete(&self) -> bool {
         let state = self.state().lock();
         if !state.complete {
-            self.head().tells.set();
+            self.head().marks.set(marks::TELLS);
         }
         !state.complete
     }
@@ -39,6 +40,6 @@ impl AnyEvent {
     /// Whoever completes it has to tell.
     #[inline]
     pub(crate) fn is_told_of(&self) -> bool {
-        self.head().tells.is_set()
+        self.head().marks.has(marks::TELLS)
     }
 }

@@ -72,7 +72,9 @@ impl BusCore {
         };
 
         // Nobody can refuse it any more.
-        if has_parent && !awaited {
+        if awaited {
+            event.is_counted_above();
+        } else if has_parent {
             event.state().lock().parent = None;
         }
         let watched = tell::enter_new(self, event);

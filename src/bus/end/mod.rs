@@ -9,3 +9,4 @@ pub(crate) mod finish;
 pub(crate) mod first;
 pub(crate) mod in_words;
 pub(crate) mod next_attempt;
+pub(crate) mod tree;

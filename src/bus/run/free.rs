@@ -39,6 +39,7 @@ impl BusCore {
                         run.free.refund();
                         stale.push(entry);
                     }
+                    Claimed::Doomed => run.free.refund(),
                 }
             };
             let more = run.free.len() > 0 && claimed == Next::Run || self.leaves_to_next_round(&run);
@@ -49,6 +50,7 @@ impl BusCore {
                 self.submit_free();
             }
             in_line.iter().for_each(|entry| self.stands(entry));
+            self.end_doomed(&mut pass);
             unwind::drop_each(stale);
             unwind::drop_each(in_line);
             if claimed == Next::Leave {
