@@ -3,7 +3,7 @@
 use crate::bus::core::hold::{LOOK, held_for};
 use crate::bus::core::{BusCore, Doors, Entry};
 use crate::bus::emit::candidate::{After, Candidate, Later};
-use crate::bus::end::cancel::cancel;
+use crate::bus::end::tree::cancel;
 use crate::bus::parts::held::{Hold, Kept};
 use crate::bus::thread::ancestry::is_below;
 use crate::event::{
