@@ -107,7 +107,8 @@ impl State {
         }
         let watchers = self.links.as_mut().filter(|links| !links.watchers.is_empty());
         let watchers = watchers.map(|links| Box::new(std::mem::take(&mut links.watchers)));
-        Some(Completion { bell: self.bell.take(), watchers, parent: self.parent.take(), at: self.completed })
+        let (at, is_watched) = (self.completed, self.is_watched);
+        Some(Completion { bell: self.bell.take(), watchers, parent: self.parent.take(), at, is_watched })
     }
 
     /// Whether the event ended before any handler started on any bus, and how: on the first bus that cut it short.

@@ -1,4 +1,4 @@
-//! The end of a delivery, under its event's lock: what is left for whoever ends it.
+//! The end of a delivery, under its event's lock: what that leaves to do.
 
 use crate::bus::core::letters::Failure;
 use crate::bus::end::in_words::lingers_until;
@@ -9,7 +9,7 @@ use crate::event::{AnyEvent, Completion, Delay, Delivery, Outcome, Record, State
 use crate::sys::clock::{NEVER, Stamp, Tick, Timer};
 use std::sync::Arc;
 
-/// A delivery has ended; what the one who ended it still owes.
+/// A delivery has ended: of the duties of the thread that ended it, what comes with the end.
 pub(crate) struct Finish {
     pub(crate) completion: Option<Completion>,
     pub(crate) slot: Option<Arc<TypeSlot>>,
@@ -21,8 +21,6 @@ pub(crate) struct Finish {
     pub(crate) verdict: Option<Verdict>,
     pub(crate) redrive: bool,
     pub(crate) limited: bool,
-    /// Other buses have it, too.
-    pub(crate) forwarded: bool,
     pub(crate) rare: Option<Box<Rare>>,
     /// Its handlers have ended, and it is not complete: when to warn.
     pub(crate) lingers: Tick,
@@ -61,12 +59,11 @@ pub(crate) fn finish(state: &mut State, event: &AnyEvent, delivery: usize, at: S
     if completion.is_some() {
         event.publish_complete();
     }
-    let forwarded = state.deliveries.are_many();
     let lingers = match &slot {
         Some(slot) if completion.is_none() && counted => lingers_until(state, event, delivery, slot),
         _ => NEVER,
     };
-    Some(Finish { completion, slot, carries_loop, watched, end, verdict, redrive, limited, forwarded, rare, lingers })
+    Some(Finish { completion, slot, carries_loop, watched, end, verdict, redrive, limited, rare, lingers })
 }
 
 #[cold]

@@ -59,10 +59,6 @@ pub(crate) fn deliver(bus: &Arc<BusCore>, event: &AnyEvent) {
 /// Tells what is written down of the event on all its buses.
 pub(crate) fn deliver_everywhere(event: &AnyEvent) {
     let buses = watched_by(&event.state().lock());
-    deliver_to(&buses, event);
-}
-
-pub(crate) fn deliver_to(buses: &[Arc<BusIdentity>], event: &AnyEvent) {
     for bus in buses.iter().filter_map(|identity| BusCore::of(identity)) {
         deliver(&bus, event);
     }

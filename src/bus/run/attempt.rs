@@ -24,7 +24,8 @@ pub(crate) struct Returned {
     retry: Option<Duration>,
 }
 
-/// What an attempt's end leaves to do once nothing is locked.
+/// How an attempt's end came out, for its own thread. These are no duties of the delivery: some of them are changes, which have duties of
+/// their own, and the thread looks at the event again when they are done.
 #[derive(Clone, Copy)]
 pub(crate) enum Ended {
     Quietly,

@@ -9,7 +9,7 @@ use crate::bus::run::attempt::{self, Ended, Returned};
 use crate::bus::run::driver::{After, Driver, Ran, Via, Wanted};
 use crate::bus::run::limited;
 use crate::bus::run::own_permit::permit_for;
-use crate::bus::run::start::{Attempt, Begun, Invoked, Start, fix_handlers, needs_permit};
+use crate::bus::run::start::{Begun, Invoked, Start, fix_handlers, needs_permit};
 use crate::bus::thread::frame::{self, Places, Under};
 use crate::event::{DeliveryPhase, HandlerMode, RecordPhase, State};
 use crate::rules::{ALONE, QUICK};
@@ -37,9 +37,11 @@ enum Step {
 /// Drives on from wherever the delivery stands.
 pub(crate) fn advance(delivery: DeliveryRef<'_>, worker: &Arc<Worker>, via: Via) -> After {
     let now = clock::now();
-    let Some((slot, fixed)) = fix_handlers(delivery, now) else { return After::Left };
+    let Some((slot, fixed, cap)) = fix_handlers(delivery, now) else { return After::Left };
     let start = Start { delivery, worker, slot: &slot, now };
-    let after = Driver::new(start, fixed, via, Under::Delivery).drive(None);
+    let mut driver = Driver::new(start, fixed, via, Under::Delivery);
+    driver.owed.cap = cap;
+    let after = driver.drive();
     // It may be the last to know a handler that was removed meanwhile.
     unwind::drop_quietly(slot);
     after
@@ -48,16 +50,19 @@ pub(crate) fn advance(delivery: DeliveryRef<'_>, worker: &Arc<Worker>, via: Via)
 /// Drives a delivery that its claim has begun, on the stack of the caller, from its first handler on.
 #[inline]
 pub(crate) fn drive_begun(start: Start<'_>, begun: &Begun, under: Under) -> After {
-    begun.tell(start.delivery, start.worker);
-    Driver::new(start, begun.fixed, Via::Inline, under).drive(begun.first())
+    let mut driver = Driver::new(start, begun.fixed, Via::Inline, under);
+    driver.take_over(begun);
+    driver.drive()
 }
 
 /// Drives on, on the stack of a handler that waits or of a caller of `emit_now`: `places` is where in its hand the permits are.
 pub(crate) fn advance_inline(delivery: DeliveryRef<'_>, worker: &Arc<Worker>, places: Places) -> After {
     let now = clock::now();
-    let Some((slot, fixed)) = fix_handlers(delivery, now) else { return After::Left };
+    let Some((slot, fixed, cap)) = fix_handlers(delivery, now) else { return After::Left };
     let start = Start { delivery, worker, slot: &slot, now };
-    let after = Driver::new(start, fixed, Via::Inline, Under::Hand(places)).drive(None);
+    let mut driver = Driver::new(start, fixed, Via::Inline, Under::Hand(places));
+    driver.owed.cap = cap;
+    let after = driver.drive();
     // It may be the last to know a handler that was removed, and what it ran under has yet to be given back.
     frame::let_go(slot);
     after
@@ -72,25 +77,20 @@ pub(crate) fn go_on_with_permit(
     token: Token,
 ) {
     let (now, permit) = (clock::now(), permit_for(delivery.bus, mode));
-    let Some((slot, fixed)) = fix_handlers(delivery, now) else {
+    let Some((slot, fixed, cap)) = fix_handlers(delivery, now) else {
         permit.release(token);
         return;
     };
     let mut driver = Driver::new(Start { delivery, worker, slot: &slot, now }, fixed, Via::Job, Under::Delivery);
+    driver.owed.cap = cap;
     let goes_on = driver.start_set_aside(invocation, Some((permit, token)));
     let ran = if goes_on { driver.run(None) } else { Ran::Left };
     driver.leave(ran);
 }
 
 impl Driver<'_> {
-    /// `started`: its first handler, if the claim has started it.
-    pub(crate) fn drive(&mut self, started: Option<Attempt>) -> After {
-        self.on_stack = started.is_some();
-        let first = started.map(|attempt| {
-            self.attempt = attempt;
-            Step::Run
-        });
-        let ran = self.run(first);
+    pub(crate) fn drive(&mut self) -> After {
+        let ran = self.run(self.on_stack.then_some(Step::Run));
         if std::mem::take(&mut self.between) {
             frame::local(|local| local.callbacks -= 1);
         }
@@ -180,7 +180,15 @@ impl Driver<'_> {
         let step = self.next(stack.as_deref_mut(), &mut state, self.now);
         drop(state);
         drop(stack);
-        self.settle();
+        self.settled(step)
+    }
+
+    /// With nothing locked, what a step left to do; the end of the delivery has duties of its own.
+    #[inline(always)]
+    fn settled(&mut self, step: Step) -> Step {
+        if !matches!(step, Step::Finished) {
+            self.settle();
+        }
         step
     }
 
@@ -193,8 +201,7 @@ impl Driver<'_> {
         if let Ended::Quietly = ended {
             let step = self.next(None, &mut state, at);
             drop(state);
-            self.settle();
-            return step;
+            return self.settled(step);
         }
         if !matches!(ended, Ended::Lost) {
             self.worker.end_top();

@@ -4,7 +4,7 @@ use crate::bus::core::BusCore;
 use crate::bus::core::delivery::DeliveryRef;
 use crate::bus::end::duties::Duties;
 use crate::bus::permits::hand;
-use crate::bus::run::start::{Attempt, Fixed, Invoked, Start};
+use crate::bus::run::start::{Attempt, Begun, Fixed, Invoked, Start};
 use crate::bus::thread::frame::{self, Frame, Holding, Places, Under};
 use crate::event::{
     AttemptKey, Cause, CauseKind, ContextMap, Delivery, HandlerFailure, HandlerMode, Outcome, State, TypeSlot,
@@ -96,6 +96,16 @@ impl<'a> Driver<'a> {
             held: None,
             owed: Duties::default(),
         }
+    }
+
+    /// Takes over a delivery that its claim has begun, and does what that has left to do.
+    #[inline(always)]
+    pub(crate) fn take_over(&mut self, begun: &Begun) {
+        if let Some((attempt, look)) = begun.started {
+            (self.attempt, self.owed.look, self.on_stack) = (attempt, look, true);
+        }
+        self.owed.cap = begun.fixed.cap_ahead();
+        self.settle();
     }
 
     /// Of what was started last.

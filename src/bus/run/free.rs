@@ -55,7 +55,6 @@ impl BusCore {
                 unwind::drop_each(pass.slots.old.drain(..));
                 return;
             }
-            self.started(worker, &mut pass);
             let Some((_, entry)) = self.run_ready(worker, &mut pass, Via::Job) else { return };
             pass.now = None;
             unwind::drop_quietly(entry);

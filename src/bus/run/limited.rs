@@ -2,10 +2,8 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::core::delivery::DeliveryRef;
-use crate::bus::middleware::tell;
-use crate::bus::permits::limits::{
-    Place, each_with_what_it_waits_for, lend, needs, places_of_this_thread, settle, token_of,
-};
+use crate::bus::end::duties::{Duties, GoesOn};
+use crate::bus::permits::limits::{Place, each_with_what_it_waits_for, lend, needs, places_of_this_thread, token_of};
 use crate::bus::run::driver::{Driver, Wanted};
 use crate::event::{
     AnyEvent, DeliveryPhase, HandlerFailure, LimitGroup, LimitTurn, Outcome, Placed, RecordPhase, State,
@@ -227,8 +225,6 @@ impl Claim {
                 delivery.end_record(self.invocation, Outcome::Failed(Arc::new(failure)), at);
             }
         }
-        settle(&self.bus.runtime, &self.event);
-        self.delivery().drive_on();
-        tell::deliver(&self.bus, &self.event);
+        Duties { limits: true, goes_on: GoesOn::DrivenOn, ..Duties::default() }.carry_out(self.delivery());
     }
 }

@@ -2,7 +2,6 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::core::permit::{Home, Permit, Request, Taken, attempt_token};
-use crate::bus::middleware::tell;
 use crate::bus::permits::hand;
 use crate::bus::run::attempt::{self, Returned};
 use crate::bus::run::driver::{Driver, Via, Wanted};
@@ -122,7 +121,7 @@ impl Driver<'_> {
         if let Some((permit, token)) = permit {
             permit.release(token);
         }
-        tell::deliver(self.delivery.bus, self.delivery.event);
+        self.settle();
         goes_on
     }
 }

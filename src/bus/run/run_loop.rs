@@ -1,7 +1,7 @@
 //! The loop of a bus: who starts queued events, in which order (`README.md`, *The loop*).
 
 use crate::bus::core::{BusCore, Entry, NOWHERE, Run};
-use crate::bus::middleware::tell;
+use crate::bus::end::duties::Duties;
 use crate::bus::parts::for_event::plan_for;
 use crate::bus::parts::history::SPENT;
 use crate::bus::parts::recorder::By;
@@ -161,13 +161,16 @@ impl BusCore {
         via: Via,
     ) -> Option<(After, Entry)> {
         let Ready { entry, begun } = pass.ready.take()?;
-        let fixed = begun.fixed;
-        pass.begun = fixed.begun;
+        pass.begun = begun.fixed.begun;
         let slot = pass.slots.slot.as_ref()?;
-        let start = Start { delivery: self.delivery_of(&entry), worker, slot, now: fixed.begun };
-        let mut driver = Driver::new(start, fixed, via, Under::Delivery);
+        let start = Start { delivery: self.delivery_of(&entry), worker, slot, now: begun.fixed.begun };
+        let mut driver = Driver::new(start, begun.fixed, via, Under::Delivery);
         driver.spare = pass.spare.take();
-        let after = driver.drive(begun.first());
+        driver.take_over(&begun);
+        if !pass.slots.old.is_empty() {
+            unwind::drop_each(pass.slots.old.drain(..));
+        }
+        let after = driver.drive();
         pass.spare = driver.spare.take();
         pass.slots.take_back(driver.held.take());
         Some((after, entry))
@@ -187,7 +190,6 @@ impl BusCore {
                 match self.claim(&mut run, worker, entry, pass, Some(token)) {
                     Claimed::ToRun => {
                         drop(run);
-                        self.started(worker, pass);
                         return Next::Run;
                     }
                     Claimed::InLine(entry) | Claimed::BySomebodyElse(entry) => {
@@ -263,32 +265,17 @@ impl BusCore {
         if let Some(entry) = &in_line {
             self.stands(entry);
         }
-        match next {
-            Next::Run => self.started(worker, pass),
-            Next::Leave => unwind::drop_each(pass.slots.old.drain(..)),
-        }
-        next
-    }
-
-    /// What a claim leaves to do outside of the lock.
-    #[inline]
-    pub(super) fn started(self: &Arc<Self>, worker: &Arc<Worker>, pass: &mut Pass) {
-        if let Some(ready) = &pass.ready {
-            ready.begun.tell(self.delivery_of(&ready.entry), worker);
-        }
-        if !pass.slots.old.is_empty() {
+        if next == Next::Leave {
             unwind::drop_each(pass.slots.old.drain(..));
         }
+        next
     }
 
     /// What a claim that stands in line leaves to do outside of the lock.
     pub(super) fn stands(self: &Arc<Self>, entry: &Entry) {
         let delivery = self.delivery_of(entry);
-        let cap = delivery.read(|d| d.cap()).unwrap_or(NEVER);
-        if cap != NEVER {
-            delivery.watch_cap(cap);
-        }
-        tell::deliver(self, &entry.event);
+        let cap = delivery.read(|d| d.cap()).filter(|cap| *cap != NEVER);
+        Duties { cap, ..Duties::default() }.carry_out(delivery);
     }
 
     fn after_next(&self, mut granted: Granted<Wakeup>, global_turn: bool, stale: Vec<Entry>) {

@@ -6,7 +6,7 @@ use crate::sys::clock::Stamp;
 use std::ptr;
 use std::sync::Arc;
 
-/// What completing an event leaves to do, outside its lock.
+/// What completing an event leaves to do, outside its lock: the part of a bus's duties that the event knows by itself.
 pub(crate) struct Completion {
     pub(in crate::event) bell: Option<Arc<Bell>>,
     #[expect(clippy::box_collection, reason = "few events have some, and every end moves this")]
@@ -14,6 +14,8 @@ pub(crate) struct Completion {
     pub(crate) parent: Option<AnyEvent>,
     /// When it completed.
     pub(crate) at: Stamp,
+    /// Middlewares are to be told.
+    pub(crate) is_watched: bool,
 }
 
 impl Completion {

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// How long a refusal stands while there are threads.
 const REFUSAL: Duration = Duration::from_millis(20);
 
-/// What [`Pool::carry_out`] does after unlocking.
+/// What [`Pool::carry_out`] does after unlocking: the duties of the pool, which knows no bus and no event.
 #[derive(Default)]
 pub(super) struct Staffing {
     ring: Vec<Arc<Worker>>,
