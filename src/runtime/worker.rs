@@ -12,6 +12,7 @@ use crate::sys::stack::StackBounds;
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, AtomicU64};
 use crate::sys::thread;
+use crate::sys::unwind::HearsPanics;
 use std::cell::RefCell;
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -132,6 +133,16 @@ thread::local! {
     static CURRENT: RefCell<Option<Arc<Worker>>> = RefCell::new(None);
 }
 
+impl HearsPanics for Worker {
+    fn begins() {
+        Worker::with_last_panic(LastPanic::begins);
+    }
+
+    fn is_told() {
+        Worker::with_last_panic(LastPanic::is_told);
+    }
+}
+
 impl Worker {
     /// It is a thread of this pool, and of no other.
     pub(super) fn belongs_to(&self, number: u64, pool: Weak<dyn Home>) {
@@ -204,14 +215,13 @@ impl Worker {
         CURRENT.try_with(|current| current.borrow().as_ref().is_some_and(pooled)).unwrap_or(false)
     }
 
-    /// The calling thread panics (`begins`), or has told of that.
-    pub(super) fn note_panic(begins: bool) {
+    /// What the calling thread knows of its panics, if it is a worker. In the middle of a panic nothing may panic.
+    fn with_last_panic(note: impl FnOnce(&LastPanic)) {
         let _ = CURRENT.try_with(|current| {
-            // In the middle of a panic nothing may panic.
             if let Ok(current) = current.try_borrow()
                 && let Some(worker) = &*current
             {
-                worker.last_panic.note(begins);
+                note(&worker.last_panic);
             }
         });
     }

@@ -318,7 +318,7 @@ impl BusCore {
             arrivals,
             is_sorted: AtomicBool::new(false),
             counters: Counters::default(),
-            recorder: Recorder::new(options.dead_letters > 0, &options.health_window),
+            recorder: Recorder::new(options.dead_letters, &options.health_window),
             dead_letters: Mutex::new(DeadLetters::new(options.dead_letters)),
             told_of_drops: Mutex::default(),
             last_tree: OnceLock::new(),

@@ -2,7 +2,7 @@
 
 use crate::bus::core::submit::{USUAL, stands_for};
 use crate::bus::core::{BusCore, Entry, Inlet, NOWHERE};
-use crate::bus::emit::candidate::{Candidate, Entrance};
+use crate::bus::emit::candidate::{Candidate, Entrance, Whence};
 use crate::bus::emit::queue::needs_lanes;
 use crate::bus::middleware::tell;
 use crate::bus::parts::history::Evicted;
@@ -44,10 +44,11 @@ impl BusCore {
     /// Everything in one section, so that history, observers and queue agree on one order; refusals come before any trace.
     pub(crate) fn insert(self: &Arc<Self>, candidate: &mut Candidate, entrance: Entrance) -> Result<(), EmitError> {
         let Some(event) = &candidate.event else { return Ok(()) };
-        let in_handler = candidate.emitter.is_some();
+        let whence = Whence::of(candidate.emitter.as_ref());
+        let in_handler = whence == Whence::Handler;
         let mut dropped = LetGo::new();
         let mut seen = None;
-        let mut inlet = self.enter(event, in_handler, |inlet| {
+        let mut inlet = self.enter(event, whence, |inlet| {
             self.refuse(inlet, candidate, event, entrance)?;
             if candidate.tries { self.refuse_unread(inlet, candidate, event) } else { Ok(()) }
         })?;
@@ -60,7 +61,7 @@ impl BusCore {
             // Before its parent knows it: from then on whoever ends that ends this.
             delivery.phase = DeliveryPhase::Active;
         }
-        self.keep_order(&mut inlet, event, candidate.explicit_id);
+        self.keep_order(&mut inlet, candidate, event);
         let has_parent = candidate.has_parent();
         let mut emitted = 0;
         let mut count = || emitted = self.counters.count_emit();
@@ -118,11 +119,11 @@ impl BusCore {
 
     /// Events that are emitted at the same time get their ids in the order in which the bus takes them.
     #[inline]
-    fn keep_order(&self, inlet: &mut Inlet, event: &AnyEvent, explicit_id: bool) {
+    fn keep_order(&self, inlet: &mut Inlet, candidate: &Candidate, event: &AnyEvent) {
         let head = event.head();
         if head.stamp() < inlet.latest {
             // A middleware has seen its id.
-            if explicit_id || self.is_watched() || planted("ids_of_the_emitters_order") {
+            if candidate.explicit_id || self.is_watched() || planted("ids_of_the_emitters_order") {
                 return;
             }
             let stamp = clock::unique_stamp(clock::now());

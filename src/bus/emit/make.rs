@@ -34,9 +34,8 @@ impl BusCore {
             None => type_memo::of::<P>(self),
             Some(own) => type_memo::with::<P>(self, own),
         };
-        let unhandled = self.options.require_handler && self.slot_of::<P>().handlers.is_empty();
-        let (fresh, mut candidate) =
-            self.put_together(kind, own, entrance, unhandled, |birth| Fresh::new(birth, payload));
+        let (fresh, mut candidate) = self.put_together(kind, own, entrance, |birth| Fresh::new(birth, payload));
+        candidate.unhandled = self.options.require_handler && self.slot_of::<P>().handlers.is_empty();
         candidate.event = Some(fresh.any());
         candidate.tries = tries;
         match self.let_in(&mut candidate, entrance) {
@@ -67,8 +66,8 @@ impl BusCore {
         make: impl FnOnce(Birth) -> AnyEvent,
     ) -> Result<AnyEvent, (AnyEvent, EmitError)> {
         let kind = type_memo::given(self, &own, slot);
-        let unhandled = self.options.require_handler && slot.handlers.is_empty();
-        let (event, mut candidate) = self.put_together(kind, &mut Some(own), Entrance::Queue, unhandled, make);
+        let (event, mut candidate) = self.put_together(kind, &mut Some(own), Entrance::Queue, make);
+        candidate.unhandled = self.options.require_handler && slot.handlers.is_empty();
         candidate.event = Some(event.clone());
         match self.let_in(&mut candidate, Entrance::Queue) {
             Ok(entered) => {
@@ -94,7 +93,6 @@ impl BusCore {
         kind: Kind,
         own: &mut Option<EventOptions>,
         entrance: Entrance,
-        unhandled: bool,
         make: impl FnOnce(Birth) -> T,
     ) -> (T, Candidate) {
         let Surroundings { emitter, link, context } = frame::surroundings();
@@ -114,7 +112,7 @@ impl BusCore {
             emitter,
             below_emitter,
             given_parent,
-            unhandled,
+            unhandled: false,
             explicit_id,
             has_token: false,
             tries: false,

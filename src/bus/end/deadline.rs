@@ -147,7 +147,7 @@ fn decide_retry(delivery: DeliveryRef<'_>, key: AttemptKey, retry: Retry, failur
             None
         });
         if let Some(delay) = again {
-            if own.try_again(Delay::new(key, Arc::new(failure), true), delay) {
+            if own.try_again(Delay::after_timeout(key, Arc::new(failure)), delay) {
                 own.drive_on();
             }
             return;

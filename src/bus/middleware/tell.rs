@@ -152,8 +152,8 @@ fn tell_all(bus: &BusCore, handle: &EventBus, event: Option<&AnyEvent>, note: No
             // It holds a value of the user's.
             let _ = frame::callback(|| unwind::drop_each([result]));
         }
-        (Note::Handler(info, registered), _) => {
-            each("on_handlers_change", &|middleware| middleware.handlers_changed(handle, &info, registered));
+        (Note::Handler(info, now), _) => {
+            each("on_handlers_change", &|middleware| middleware.handlers_changed(handle, &info, now));
         }
         _ => {}
     }

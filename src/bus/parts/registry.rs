@@ -4,8 +4,8 @@
 //! made, so an event costs the same however many handlers are registered for other types.
 
 use crate::event::{
-    Body, EventId, EventOptions, HandlerEntry, HandlerId, HandlerInfo, Journal, JsonError, KnownType, Note, Pace,
-    Payload, Priority, Roster, SlotEntry, TypeSlot,
+    Body, EventId, EventOptions, HandlerChange, HandlerEntry, HandlerId, HandlerInfo, Journal, JsonError, KnownType,
+    Note, Pace, Payload, Priority, Roster, SlotEntry, TypeSlot,
 };
 use crate::rules::{self, BusDefaults};
 use crate::sys::sync::RwLock;
@@ -79,9 +79,9 @@ impl Registry {
     }
 
     /// Under the table's lock.
-    fn note(&self, entry: &HandlerEntry, registered: bool) {
+    fn note(&self, entry: &HandlerEntry, now: HandlerChange) {
         if let Some(journal) = &self.journal {
-            journal.push(Note::Handler(entry.info.clone(), registered));
+            journal.push(Note::Handler(entry.info.clone(), now));
         }
     }
 
@@ -107,7 +107,7 @@ impl Registry {
                 return false;
             }
             self.has_changed();
-            self.note(&entry, true);
+            self.note(&entry, HandlerChange::Added);
             table.infos.insert(entry.info.id(), entry.info.clone());
             if pattern == WILDCARD {
                 table.wild.push(entry.clone());
@@ -155,7 +155,7 @@ impl Registry {
                 (registered.entry, registered.payload)
             };
             entry.info.end();
-            self.note(&entry, false);
+            self.note(&entry, HandlerChange::Removed);
             (entry, table.forget(pattern, payload))
         };
         unwind::drop_each(stale);
@@ -247,7 +247,7 @@ impl Registry {
         entries.sort_by_key(|entry| entry.info.id());
         for entry in &entries {
             entry.info.end();
-            self.note(entry, false);
+            self.note(entry, HandlerChange::Removed);
         }
         entries
     }

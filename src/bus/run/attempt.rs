@@ -200,7 +200,7 @@ pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Return
             let Returned { outcome, .. } = std::mem::take(returned);
             drop_hooks(driver);
             if let Outcome::Failed(failure) = outcome {
-                delivery.try_again(Delay::new(driver.key(), failure, false), delay);
+                delivery.try_again(Delay::after_failure(driver.key(), failure), delay);
             }
             // After a delay a job goes on, under the delivery's own turn: on this stack there may only be a lent one.
             return delay.is_zero() || driver.fixed.manner.parallel || planted("retry_under_a_lent_turn");

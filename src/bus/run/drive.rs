@@ -263,7 +263,7 @@ impl Driver<'_> {
         if self.slot.handlers[invocation].limited {
             return self.limited_step(stack, state, invocation, at);
         }
-        let step = if needs_permit(mode, delivery.manner.bus_handler) {
+        let step = if needs_permit(mode, delivery.manner) {
             delivery.set_aside(invocation);
             Step::Permit(Wanted { invocation, attempt, mode })
         } else {
@@ -293,7 +293,7 @@ impl Driver<'_> {
         let step = if !placed {
             delivery.set_aside(invocation);
             Step::Limit(wanted)
-        } else if needs_permit(mode, delivery.manner.bus_handler) {
+        } else if needs_permit(mode, delivery.manner) {
             delivery.set_aside(invocation);
             Step::Permit(wanted)
         } else if self.start(stack, delivery, Invoked { invocation, from: RecordPhase::Pending, at }) {

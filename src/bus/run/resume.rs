@@ -44,7 +44,7 @@ pub(crate) fn resume(delivery: DeliveryRef<'_>, worker: &Arc<Worker>) {
 fn needs_more(delivery: &Delivery, invocation: usize) -> bool {
     let Some(handler) = delivery.slot().and_then(|slot| slot.handlers.get(invocation)) else { return true };
     let record = &delivery.records[invocation];
-    handler.limited && !record.placed || needs_permit(record.mode, delivery.manner.bus_handler)
+    handler.limited && !record.placed || needs_permit(record.mode, delivery.manner)
 }
 
 /// One more thread comes to the parallel handlers of a delivery.

@@ -48,6 +48,9 @@ pub(super) enum Next {
     Leave,
 }
 
+/// The loop has it, under a token of its own.
+struct GlobalTurn;
+
 /// What the loop keeps from one event to the next.
 #[derive(Default)]
 pub(super) struct Pass {
@@ -202,7 +205,7 @@ impl BusCore {
             granted.extend(run.handler.release(token));
             if turn == TurnKind::Global && self.give_global_turn_back(&mut run, token, &mut granted) {
                 drop(run);
-                self.after_next(granted, false, stale);
+                self.after_next(granted, None, stale);
                 unwind::drop_each(pass.slots.old.drain(..));
                 return Next::Leave;
             }
@@ -223,14 +226,14 @@ impl BusCore {
                 }
                 if self.leaves_to_next_round(&run) {
                     drop(run);
-                    self.after_next(granted, global_turn, stale);
+                    self.after_next(granted, global_turn.then_some(GlobalTurn), stale);
                     self.submit_loop();
                     return Next::Leave;
                 }
                 match self.hand_back(run, &mut pass.slots) {
                     Some(locked) => run = locked,
                     None => {
-                        self.after_next(granted, global_turn, stale);
+                        self.after_next(granted, global_turn.then_some(GlobalTurn), stale);
                         return Next::Leave;
                     }
                 }
@@ -261,7 +264,7 @@ impl BusCore {
             }
         };
         drop(run);
-        self.after_next(granted, global_turn, stale);
+        self.after_next(granted, global_turn.then_some(GlobalTurn), stale);
         if let Some(entry) = &in_line {
             self.stands(entry);
         }
@@ -278,8 +281,8 @@ impl BusCore {
         Duties { cap, ..Duties::default() }.carry_out(delivery);
     }
 
-    fn after_next(&self, mut granted: Granted<Wakeup>, global_turn: bool, stale: Vec<Entry>) {
-        if global_turn {
+    fn after_next(&self, mut granted: Granted<Wakeup>, turn: Option<GlobalTurn>, stale: Vec<Entry>) {
+        if let Some(GlobalTurn) = turn {
             granted.extend(self.release_global_turn());
         }
         hand_over(&self.runtime.pool, granted);

@@ -113,7 +113,7 @@ impl Start<'_> {
             .records
             .iter()
             .zip(self.slot.handlers.iter())
-            .map(|(record, handler)| handler.limited || needs_permit(record.mode, delivery.manner.bus_handler));
+            .map(|(record, handler)| handler.limited || needs_permit(record.mode, delivery.manner));
         match delivery.manner.parallel {
             _ if permits == Permits::InLine => true,
             true => needs.all(|needs| needs),
@@ -132,7 +132,7 @@ impl Start<'_> {
             || fixed.manner.parallel
             || limited
             || !first.entry.info.is_registered()
-            || needs_permit(mode, fixed.manner.bus_handler)
+            || needs_permit(mode, fixed.manner)
         {
             return None;
         }
@@ -261,10 +261,11 @@ impl Fixed {
     }
 }
 
-pub(crate) fn needs_permit(mode: HandlerMode, bus_handler: bool) -> bool {
+/// A delivery of that manner does not hold all that such a handler runs under.
+pub(crate) fn needs_permit(mode: HandlerMode, manner: Manner) -> bool {
     match mode {
         HandlerMode::GlobalSerial => true,
-        HandlerMode::BusSerial => !bus_handler,
+        HandlerMode::BusSerial => !manner.bus_handler,
         HandlerMode::EventSerial | HandlerMode::Parallel => false,
     }
 }
