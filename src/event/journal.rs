@@ -57,7 +57,7 @@ struct Pages {
     open: bool,
     /// A teller is at it, and nobody else may be.
     telling: bool,
-    /// Since when, and from which place on, the last notes are ends that one step has brought about.
+    /// Since when, and from which one on, the last notes are ends that one step has brought about.
     step: Option<(Stamp, usize)>,
     /// Of the threads that wait until everything is told.
     waiters: Vec<Arc<Bell>>,
@@ -87,9 +87,9 @@ impl Pages {
     /// The step that ends a handler starts the next, and that is told first.
     fn push_start(&mut self, note: Note, at: Stamp) {
         match &mut self.step {
-            Some((time, place)) if *time == at => {
-                self.notes.insert(*place, note);
-                *place += 1;
+            Some((time, first)) if *time == at => {
+                self.notes.insert(*first, note);
+                *first += 1;
             }
             _ => self.notes.push(note),
         }

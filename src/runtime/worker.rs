@@ -72,13 +72,13 @@ pub(crate) trait Home: Send + Sync {
 pub(crate) enum Activity {
     /// Not a thread of the pool.
     Outside,
-    /// Starting or woken, on its way to a job: has a place.
+    /// Starting or woken, on its way to a job: counts as busy.
     Coming,
-    /// Has a place and runs a job.
+    /// Runs a job.
     Busy,
     /// Suspended in a wait of ours.
     Waiting,
-    /// Its wait is over, and it waits for a place.
+    /// Its wait is over, and it waits for room in the pool.
     Returning,
     /// Inside a handler whose result was given up.
     Abandoned,
@@ -99,7 +99,7 @@ pub(crate) struct Worker {
     /// The number of the pool that listed it last.
     pub(super) listed: AtomicU64,
     pub(super) activity: Mutex<Activity>,
-    /// The lane whose job it runs, and since when it has kept a place for it. Changed only under the pool's lock.
+    /// The lane whose job it runs, and since when it has been busy with it. Changed only under the pool's lock.
     pub(super) serving: Mutex<Option<(Lane, Tick)>>,
     bounds: StackBounds,
     pub(super) stack: Mutex<Stack>,

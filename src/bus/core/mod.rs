@@ -165,7 +165,7 @@ pub(crate) struct BusCore {
     /// Those of which nothing runs.
     pub(crate) waiting: Waiting,
     /// Deliveries whose handlers wait for what only the queue of this bus can start.
-    pub(crate) sitting_in_flight: AtomicUsize,
+    pub(crate) out_of_flight: AtomicUsize,
     /// Who waits for the bus to be idle, or for a delivery to move on.
     pub(crate) idlers: Mutex<Vec<(Arc<Bell>, Until)>>,
     pub(crate) idlers_count: AtomicUsize,
@@ -331,7 +331,7 @@ impl BusCore {
             hurries: AtomicBool::new(false),
             set_aside: Mutex::default(),
             waiting: Waiting::default(),
-            sitting_in_flight: AtomicUsize::new(0),
+            out_of_flight: AtomicUsize::new(0),
             idlers: Mutex::new(Vec::new()),
             // Each end of a delivery makes room, where that is bounded.
             idlers_count: AtomicUsize::new(usize::from(options.max_in_flight.is_some())),

@@ -93,7 +93,7 @@ impl BusCore {
             if let Some(event) = &candidate.event {
                 stand.tell_if_slow(self, event, || obstacle);
             }
-            worker.sit_and_look(&self.runtime, until.min(token), stand.slow, || Needs::bus(self.lane));
+            worker.park_and_look(&self.runtime, until.min(token), stand.slow, || Needs::bus(self.lane));
         }
     }
 
@@ -233,7 +233,7 @@ impl BusCore {
         drop(inlet);
         let stand = stand.get_or_insert_with(|| Stand::begin(self));
         stand.tell_if_slow(self, event, || Obstacle::Reader(capacity));
-        worker.sit_and_look(&self.runtime, NEVER, stand.slow, Needs::default);
+        worker.park_and_look(&self.runtime, NEVER, stand.slow, Needs::default);
         worker.ends_wait();
         None
     }

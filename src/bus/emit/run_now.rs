@@ -153,7 +153,7 @@ fn wait_for_delivery(delivery: DeliveryRef<'_>, worker: &Arc<Worker>) {
                 format!("{event} is left to others: no thread, or no stack, is left to run it")
             });
         }
-        worker.sit(&bus.runtime, NEVER, || claimable::needs_of(event, false, &bus.runtime));
+        worker.park_outside(&bus.runtime, NEVER, || claimable::needs_of(event, false, &bus.runtime));
     }
 }
 

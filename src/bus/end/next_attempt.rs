@@ -117,7 +117,7 @@ impl DeliveryRef<'_> {
                 self.submit_resume();
             }
         } else if parallel {
-            self.give_up_if_all_sit();
+            self.set_down_if_all_wait();
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::bus::core::BusCore;
 use crate::bus::core::delivery::DeliveryRef;
 use crate::bus::core::permit::{Permit, Taken, is_active};
-use crate::bus::thread::frame::{Frame, Hold, Holding, Local, Places, Under, local};
+use crate::bus::thread::frame::{Frame, Hold, Holding, Holds, Local, Under, local};
 use crate::bus::thread::parking::Rested;
 use crate::event::{ContextMap, RecordPhase};
 use crate::runtime::{Needs, Serves, Wakeup, Worker};
@@ -18,7 +18,7 @@ pub(crate) fn set_down_all() {
     set_down_all_but(&[]);
 }
 
-/// Gives up all that this thread has in hand but for some places.
+/// Gives up all that this thread has in hand but for some holds.
 pub(crate) fn set_down_all_but(kept: &[usize]) {
     let holds: SmallVec<[(usize, Hold); 2]> = local(|local| {
         let held =
@@ -35,9 +35,9 @@ pub(crate) fn set_down_all_but(kept: &[usize]) {
             if !delivery.is_live(frame.invocation, frame.attempt) {
                 return ((), Granted::new());
             }
-            delivery.records[frame.invocation].sitting = true;
-            delivery.has_sat = true;
-            let running = delivery.records.iter().any(|r| r.phase == RecordPhase::Started && !r.sitting);
+            delivery.records[frame.invocation].has_set_down = true;
+            delivery.has_set_down = true;
+            let running = delivery.records.iter().any(|r| r.phase == RecordPhase::Started && !r.has_set_down);
             drop(state);
             ((), if hold.shared && running { Granted::new() } else { s.set_down(hold.token) })
         });
@@ -78,7 +78,7 @@ pub(crate) fn take_back(worker: &Arc<Worker>, frame: &Frame) -> bool {
         if !stand_again(worker, at, &hold, &owner, live) {
             if hold.shared {
                 // Its turn may have come for the delivery just when this handler was given up.
-                frame.bus.delivery(&hold.event, hold.delivery).give_up_if_all_sit();
+                frame.bus.delivery(&hold.event, hold.delivery).set_down_if_all_wait();
             }
             return false;
         }
@@ -87,7 +87,7 @@ pub(crate) fn take_back(worker: &Arc<Worker>, frame: &Frame) -> bool {
 }
 
 /// What this thread has in hand now, for [`retake`].
-pub(crate) fn all_in_hand() -> Places {
+pub(crate) fn all_in_hand() -> Holds {
     local(|local| (0..local.hand.len()).filter(|&at| local.hand[at].in_hand).collect()).unwrap_or_default()
 }
 
@@ -119,7 +119,7 @@ fn stand_again(worker: &Arc<Worker>, at: usize, hold: &Hold, owner: &Frame, live
     if let Some(delivery) = hold.event.state().lock().deliveries.get_mut(hold.delivery)
         && delivery.is_live(owner.invocation, owner.attempt)
     {
-        delivery.records[owner.invocation].sitting = false;
+        delivery.records[owner.invocation].has_set_down = false;
     }
     local(|local| local.hand[at].in_hand = true);
     true
@@ -164,7 +164,7 @@ pub(crate) fn put_in_hand(hold: Hold) -> usize {
 }
 
 /// Puts all that a delivery holds into the hand.
-pub(crate) fn hold(holding: Holding, of: DeliveryRef<'_>) -> Places {
+pub(crate) fn hold(holding: Holding, of: DeliveryRef<'_>) -> Holds {
     local(|local| {
         let first = local.hand.len();
         local.hand.extend(holding.holds(of.bus, of.event, of.index));

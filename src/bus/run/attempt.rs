@@ -35,7 +35,7 @@ pub(crate) enum Ended {
     Notable {
         watched: bool,
         won: bool,
-        sitting: bool,
+        others_wait: bool,
         limited: bool,
         hooked: bool,
     },
@@ -163,14 +163,14 @@ pub(crate) fn end(driver: &Driver<'_>, state: &mut State, returned: &mut Returne
     delivery.end_record(invocation, outcome, at);
     let more = delivery.left > 0;
     let won = value && more && delivery.manner.first;
-    let sitting = delivery.has_sat
+    let others_wait = delivery.has_set_down
         && delivery.manner.parallel
-        && delivery.records.iter().any(|r| r.sitting && r.phase == RecordPhase::Started);
+        && delivery.records.iter().any(|r| r.has_set_down && r.phase == RecordPhase::Started);
     // Whoever waits for the first value; the end of the delivery rings by itself.
     let watched = value && more && wanted;
     let limited = more && delivery.limited;
-    if won || sitting || watched || limited || hooked {
-        return Ended::Notable { watched, won, sitting, limited, hooked };
+    if won || others_wait || watched || limited || hooked {
+        return Ended::Notable { watched, won, others_wait, limited, hooked };
     }
     Ended::Quietly
 }
@@ -205,7 +205,7 @@ pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Return
             // After a delay a job goes on, under the delivery's own turn: on this stack there may only be a lent one.
             return delay.is_zero() || driver.fixed.manner.parallel || planted("retry_under_a_lent_turn");
         }
-        Ended::Notable { watched, won, sitting, limited, hooked } => {
+        Ended::Notable { watched, won, others_wait, limited, hooked } => {
             if hooked {
                 drop_hooks(driver);
             }
@@ -223,8 +223,8 @@ pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Return
             }
             if won {
                 delivery.end_losers(driver.attempt.invocation);
-            } else if sitting {
-                delivery.give_up_if_all_sit();
+            } else if others_wait {
+                delivery.set_down_if_all_wait();
             }
         }
     }

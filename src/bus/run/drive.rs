@@ -10,7 +10,7 @@ use crate::bus::run::driver::{After, Driver, Ran, Via, Wanted};
 use crate::bus::run::limited;
 use crate::bus::run::own_permit::permit_for;
 use crate::bus::run::start::{Begun, Invoked, Start, fix_handlers, needs_permit};
-use crate::bus::thread::frame::{self, Places, Under};
+use crate::bus::thread::frame::{self, Holds, Under};
 use crate::event::{DeliveryPhase, HandlerMode, RecordPhase, State};
 use crate::rules::{ALONE, QUICK};
 use crate::runtime::{Stack, Worker};
@@ -55,12 +55,12 @@ pub(crate) fn drive_begun(start: Start<'_>, begun: &Begun, under: Under) -> Afte
     driver.drive()
 }
 
-/// Drives on, on the stack of a handler that waits or of a caller of `emit_now`: `places` is where in its hand the permits are.
-pub(crate) fn advance_inline(delivery: DeliveryRef<'_>, worker: &Arc<Worker>, places: Places) -> After {
+/// Drives on, on the stack of a handler that waits or of a caller of `emit_now`: `holds` is where in its hand the permits are.
+pub(crate) fn advance_inline(delivery: DeliveryRef<'_>, worker: &Arc<Worker>, holds: Holds) -> After {
     let now = clock::now();
     let Some((slot, fixed, cap)) = fix_handlers(delivery, now) else { return After::Left };
     let start = Start { delivery, worker, slot: &slot, now };
-    let mut driver = Driver::new(start, fixed, Via::Inline, Under::Hand(places));
+    let mut driver = Driver::new(start, fixed, Via::Inline, Under::Hand(holds));
     driver.owed.cap = cap;
     let after = driver.drive();
     // It may be the last to know a handler that was removed, and what it ran under has yet to be given back.
@@ -153,8 +153,8 @@ impl Driver<'_> {
     /// Empties the hand; a job gives back what the delivery held, and goes on as the loop, if the delivery carried it.
     fn leave(&self, ran: Ran) -> After {
         if self.via != Via::Inline
-            && let Under::Hand(places) = &self.under
-            && let Some(first) = places.first()
+            && let Under::Hand(holds) = &self.under
+            && let Some(first) = holds.first()
         {
             hand::cut_hand(*first);
         }

@@ -1,11 +1,11 @@
-//! One thread's part in a delivery: its place on the thread and on the worker's stack, and what it starts.
+//! One thread's part in a delivery: its frame on the thread, its slot on the worker's stack, and what it starts.
 
 use crate::bus::core::BusCore;
 use crate::bus::core::delivery::DeliveryRef;
 use crate::bus::end::duties::Duties;
 use crate::bus::permits::hand;
 use crate::bus::run::start::{Attempt, Begun, Fixed, Invoked, Start};
-use crate::bus::thread::frame::{self, Frame, Holding, Places, Under};
+use crate::bus::thread::frame::{self, Frame, Holding, Holds, Under};
 use crate::event::{
     AttemptKey, Cause, CauseKind, ContextMap, Delivery, HandlerFailure, HandlerMode, Outcome, State, TypeSlot,
 };
@@ -215,14 +215,14 @@ impl<'a> Driver<'a> {
     }
 
     /// What the delivery's handlers run under, in the hand.
-    pub(crate) fn places(&mut self) -> Places {
+    pub(crate) fn holds(&mut self) -> Holds {
         match &self.under {
-            Under::Hand(places) => places.clone(),
+            Under::Hand(holds) => holds.clone(),
             Under::Delivery => {
                 let holding = Holding::of(self.fixed.manner);
-                let places = hand::hold(holding, self.delivery);
-                self.under = Under::Hand(places.clone());
-                places
+                let holds = hand::hold(holding, self.delivery);
+                self.under = Under::Hand(holds.clone());
+                holds
             }
         }
     }

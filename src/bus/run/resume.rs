@@ -28,8 +28,8 @@ pub(crate) fn resume(delivery: DeliveryRef<'_>, worker: &Arc<Worker>) {
         advance(delivery, worker, Via::Job);
     }
     if delivery.is_active() {
-        // The turn may have come while all its handlers sit in waits that need it given up.
-        delivery.give_up_if_all_sit();
+        // The turn may have come while all its handlers wait for what needs it set down.
+        delivery.set_down_if_all_wait();
         if delivery.bus.has_limits() {
             delivery.set_down_in_line();
         }

@@ -37,15 +37,15 @@ pub(crate) struct Frame {
     pub(crate) under: Under,
 }
 
-/// Places in the hand.
-pub(crate) type Places = SmallVec<[usize; 2]>;
+/// Which holds of the hand, by their numbers there.
+pub(crate) type Holds = SmallVec<[usize; 2]>;
 
 /// What a handler runs under.
 #[derive(Clone)]
 pub(crate) enum Under {
     /// Its delivery's own permits, which nobody has asked for yet: most handlers never wait.
     Delivery,
-    Hand(Places),
+    Hand(Holds),
 }
 
 /// What a delivery holds.
@@ -125,7 +125,7 @@ impl Frame {
     /// Where in the hand it finds what it runs under; for a frame that [`top`] gave.
     pub(crate) fn under(&self) -> &[usize] {
         match &self.under {
-            Under::Hand(places) => places,
+            Under::Hand(holds) => holds,
             Under::Delivery => &[],
         }
     }
@@ -245,7 +245,7 @@ pub(crate) fn top() -> Option<Frame> {
 pub(crate) struct Lent {
     pub(crate) bus: Arc<BusCore>,
     pub(crate) holding: Holding,
-    pub(crate) places: Places,
+    pub(crate) holds: Holds,
     /// Of the delivery that lends its turn, if it has one.
     pub(crate) lender: Option<Token>,
     pub(crate) deadline: Tick,
@@ -257,21 +257,21 @@ pub(crate) struct Lent {
 pub(crate) fn lend_all(parent: EventId) -> Option<Lent> {
     local(|local| {
         let at = local.frames.len();
-        let (event, places): (_, Places) = {
+        let (event, holds): (_, Holds) = {
             let frame = local.top_in_hand()?;
             // A permit of the handler's own comes after those of its delivery, and is lent one by one.
             (frame.event.head().id(), frame.under().iter().take(frame.holding.count()).copied().collect())
         };
         let own = |hold: &Hold| hold.in_hand && !hold.shared && !hold.attached;
-        let all = places.iter().all(|&at| local.hand.get(at).is_some_and(own));
+        let all = holds.iter().all(|&at| local.hand.get(at).is_some_and(own));
         let frame = local.frames.get(at - 1)?;
         if event != parent || !all || !frame.is_live_here() {
             return None;
         }
-        let turn = places.first().filter(|_| frame.holding.turn != TurnKind::Free);
+        let turn = holds.first().filter(|_| frame.holding.turn != TurnKind::Free);
         let lender = turn.map(|&at| local.hand[at].token);
         let (holding, deadline, wait_depth) = (frame.holding, frame.deadline, frame.event.head().wait_depth());
-        Some(Lent { bus: Arc::clone(&frame.bus), holding, places, lender, deadline, wait_depth })
+        Some(Lent { bus: Arc::clone(&frame.bus), holding, holds, lender, deadline, wait_depth })
     })
     .flatten()
 }
@@ -279,7 +279,7 @@ pub(crate) fn lend_all(parent: EventId) -> Option<Lent> {
 /// Whether the handler that lent has everything as it was.
 pub(crate) fn still_holds(lent: &Lent) -> bool {
     local(|local| {
-        let in_hand = lent.places.iter().all(|&at| local.hand.get(at).is_some_and(|hold| hold.in_hand));
+        let in_hand = lent.holds.iter().all(|&at| local.hand.get(at).is_some_and(|hold| hold.in_hand));
         in_hand && local.frames.last().is_some_and(Frame::is_live_here)
     })
     .unwrap_or(false)

@@ -1,6 +1,6 @@
 //! A handler that waits, entered in the wait graph.
 
-use crate::bus::permits::in_flight::Sitting;
+use crate::bus::permits::in_flight::OutOfFlight;
 use crate::bus::thread::ancestry::is_below;
 use crate::bus::thread::frame::{self, Frame};
 use crate::bus::wait::deadlock::{Search, Way};
@@ -19,7 +19,7 @@ pub(crate) struct Parked<'a> {
     /// What a handler further down on this thread is parked for, which runs this one in its park.
     below: Option<ParkedWait>,
     /// In order: the queue must go on without its handlers.
-    _sits: Option<Sitting>,
+    _out: Option<OutOfFlight>,
 }
 
 impl<'a> Parked<'a> {
@@ -38,8 +38,8 @@ impl<'a> Parked<'a> {
                 !wait.in_order && (limited || events.iter().any(|event| is_below(event, &wait.event)))
             });
         }
-        let _sits = in_order.then(Sitting::begin);
-        Parked { worker, frame, event: event.clone(), in_order, below, _sits }
+        let _out = in_order.then(OutOfFlight::begin);
+        Parked { worker, frame, event: event.clone(), in_order, below, _out }
     }
 
     /// Why this wait can never end, if that is so.

@@ -1,4 +1,4 @@
-//! Staffing: free places go to workers that come back, then to idle workers, then to new threads.
+//! Staffing: room goes to workers that come back, then to idle workers, then to new threads.
 
 use crate::runtime::pool::{Pool, State};
 use crate::runtime::worker::{Activity, Worker};
@@ -35,7 +35,7 @@ fn numbered(prefix: &str, number: u64) -> String {
 }
 
 impl Pool {
-    /// Gives free places away, with the state locked; the caller has it carried out after unlocking.
+    /// Gives room away, with the state locked; the caller has it carried out after unlocking.
     pub(super) fn staff(&self, state: &mut State) -> Staffing {
         let mut staffing = Staffing::default();
         let may_ask = !state.refused || state.threads == 0 || clock::now() >= state.ask_again_at;
