@@ -9,6 +9,7 @@ pub(crate) mod seen;
 pub(crate) mod seldom;
 pub(crate) mod slow_emit;
 pub(crate) mod submit;
+pub(crate) mod threads;
 pub(crate) mod type_memo;
 
 use crate::bus::parts::counters::{Counters, Until};

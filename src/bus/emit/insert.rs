@@ -149,7 +149,7 @@ impl BusCore {
         }
         // The receiver lives as long as this bus.
         let _ = inlet.queue.send(entry);
-        if self.manual.is_some() {
+        if !self.is_pooled() {
             self.note_arrival(true);
         }
         let loops = if turn == TurnKind::Free || inlet.active >= USUAL {
@@ -172,12 +172,12 @@ impl BusCore {
                 if turn == TurnKind::Global {
                     self.raise_in_global_line();
                 }
-                if self.manual.is_none() {
+                if self.is_pooled() {
                     self.runtime.pool.raise(self.lane, priority);
                 }
             }
         }
-        if self.manual.is_some() {
+        if !self.is_pooled() {
             self.tell_of_arrival();
         }
         refused::ask_again();

@@ -53,7 +53,7 @@ impl DeliveryRef<'_> {
 
     /// A job drives it on.
     pub(crate) fn submit_resume(self) {
-        if self.bus.manual.is_some() {
+        if !self.bus.is_pooled() {
             // It may be long before its pump thread comes.
             self.note_set_aside();
         }

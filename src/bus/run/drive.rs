@@ -330,9 +330,7 @@ impl Driver<'_> {
     #[cold]
     fn gives_way(&self) -> bool {
         let worked = self.now.saturating_sub(self.since);
-        self.via != Via::Inline
-            && self.delivery.bus.manual.is_none()
-            && self.delivery.bus.runtime.pool.gives_way(worked)
+        self.via != Via::Inline && self.delivery.bus.is_pooled() && self.delivery.bus.runtime.pool.gives_way(worked)
     }
 
     /// Nobody else is needed, after so many handlers. See [`TypeSlot::is_quick`].

@@ -44,7 +44,7 @@ impl BusCore {
             let more = run.free.len() > 0 && claimed == Next::Run || self.leaves_to_next_round(&run);
             // Serial events that came along: their loop is active since their emit, and looks into the lanes.
             drop(run);
-            if more && self.manual.is_some() {
+            if more && !self.is_pooled() {
                 // This runner is the only one: what its handlers wait for may be among the rest, and runs in their parks.
                 self.submit_free();
             }

@@ -49,7 +49,7 @@ fn needs_more(delivery: &Delivery, invocation: usize) -> bool {
 
 /// One more thread comes to the parallel handlers of a delivery.
 pub(crate) fn help(delivery: DeliveryRef<'_>, worker: &Arc<Worker>) {
-    if delivery.bus.manual.is_none() {
+    if delivery.bus.is_pooled() {
         stay_out_of_the_way(delivery);
     }
     if let Some(d) = delivery.in_state_mut(&mut delivery.event.state().lock()) {

@@ -143,10 +143,10 @@ impl BusCore {
     /// No other event may be started here now: the loop, or the runner of parallel events, waits for its turn among other jobs.
     #[inline]
     pub(super) fn is_spent(&self, pass: &mut Pass) -> bool {
-        match &self.manual {
-            Some(manual) => manual.is_spent(),
-            None => self.runtime.pool.is_pressed() && self.has_had_its_turn(pass) || pass.on_top,
+        if !self.is_pooled() {
+            return self.has_pumped_enough();
         }
+        self.runtime.pool.is_pressed() && self.has_had_its_turn(pass) || pass.on_top
     }
 
     #[cold]
@@ -293,7 +293,7 @@ impl BusCore {
     fn hand_back<'a>(&'a self, run: MutexGuard<'a, Run>, slots: &mut Snapshot) -> Option<MutexGuard<'a, Run>> {
         drop(run);
         unwind::drop_each(slots.old.drain(..));
-        if self.manual.is_none() && self.spin.until(NEVER, || !self.arrivals.is_empty()) {
+        if self.is_pooled() && self.spin.until(NEVER, || !self.arrivals.is_empty()) {
             return Some(self.run.lock());
         }
         let run = self.run.lock();

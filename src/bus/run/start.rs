@@ -232,9 +232,7 @@ pub(crate) fn queued_for(event: &AnyEvent, delivery: &Delivery, now: Tick) -> Ti
 pub(crate) fn fix(of: DeliveryRef<'_>, delivery: &mut Delivery, slot: Arc<TypeSlot>, now: Tick) {
     let DeliveryRef { bus, event, .. } = of;
     let own = event.head().options();
-    if let Some(manual) = &bus.manual {
-        manual.count_start();
-    }
+    bus.count_start();
     let timeout = plan_for(event, &slot, &bus.defaults).event_timeout;
     delivery.fix_handlers(slot, |slot, at| mode_for(own, slot, at, &bus.defaults));
     delivery.begun = now;
