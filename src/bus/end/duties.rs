@@ -20,6 +20,7 @@ use crate::event::{AnyEvent, AttemptKey, Delay, Hook, Pause, State, TurnKind};
 use crate::runtime::{Job, PermitKind, Wakeup, Worker, is_service_thread};
 use crate::sync::Token;
 use crate::sys::clock::{NEVER, Tick};
+use crate::sys::sync::atomic::Ordering;
 use crate::sys::{logging, planted, unwind};
 use std::sync::Arc;
 
@@ -34,6 +35,8 @@ pub(crate) struct Duties {
     pub(crate) cap: Option<Tick>,
     /// An invocation has ended that may have a place under a limit, or stand in a line for one.
     pub(crate) limits: bool,
+    /// It comes to a line without a thread: what is over leaves the list of these, from time to time.
+    pub(crate) sweeps: bool,
     /// Attempts were ended by another thread than their own.
     pub(crate) given_up: Option<Box<GivenUp>>,
     /// The delivery is not over.
@@ -91,6 +94,8 @@ pub(crate) enum Leaves {
     /// Its driver sees to that.
     #[default]
     Nothing,
+    /// What it was to come after.
+    Hold,
     /// The queue of its bus.
     Queue,
     /// Lines in which it may stand, its permits with a turn of that kind, and the bus's loop, if it carries that.
@@ -105,7 +110,7 @@ impl Duties {
         if let Some(at) = self.look.take() {
             bus.runtime.watch.look_at(at, worker);
         }
-        if self.limits | self.cap.is_some() | (self.helpers > 0) {
+        if self.limits | self.sweeps | self.cap.is_some() | (self.helpers > 0) {
             self.settle_rare(delivery);
         }
         tell::deliver(bus, event);
@@ -123,15 +128,20 @@ impl Duties {
         for _ in 0..std::mem::take(&mut self.helpers) {
             delivery.submit_helper();
         }
+        if std::mem::take(&mut self.sweeps) {
+            bus.sweep_set_aside();
+        }
     }
 
     /// Of any other thread.
     pub(crate) fn carry_out(self, delivery: DeliveryRef<'_>) {
         let DeliveryRef { bus, event, .. } = delivery;
-        let Duties { cap, limits, given_up, goes_on, finish, leaves, .. } = self;
+        let Duties { cap, limits, given_up, goes_on, finish, leaves, sweeps, .. } = self;
         let GivenUp { attempts, pauses, retry, hooks } = given_up.map_or_else(GivenUp::default, |given_up| *given_up);
-        if leaves == Leaves::Queue {
-            delivery.leaves_queue();
+        match leaves {
+            Leaves::Hold => delivery.leaves_hold(),
+            Leaves::Queue => delivery.leaves_queue(),
+            Leaves::Lines(_) | Leaves::Nothing => {}
         }
         if let Some(cap) = cap {
             delivery.watch_cap(cap);
@@ -168,6 +178,9 @@ impl Duties {
             if carries_loop && !planted("cancel_loses_loop") {
                 bus.submit_loop();
             }
+        }
+        if sweeps {
+            bus.sweep_set_aside();
         }
     }
 }
@@ -262,6 +275,19 @@ impl DeliveryRef<'_> {
     pub(crate) fn leaves_queue(self) {
         self.bus.note_claim(self.event.head().stamp());
         self.bus.note_stale();
+    }
+
+    /// It ended before all that it was to come after was complete.
+    #[cold]
+    fn leaves_hold(self) {
+        let DeliveryRef { bus, event, .. } = self;
+        let (hold, keeps) = bus.held.lock().remove(event.head().stamp());
+        bus.note_claim(event.head().stamp());
+        bus.counters.held.fetch_sub(1, Ordering::SeqCst);
+        let kept = hold.as_ref().and_then(|hold| hold.let_go());
+        // Its hooks stay with what it was to come after, and do nothing any more.
+        let _ = frame::callback(|| unwind::drop_quietly(kept));
+        unwind::drop_quietly(keeps);
     }
 
     /// Takes a delivery's tickets out of every line it may stand in, and rings the threads that stood there.

@@ -10,12 +10,13 @@ use crate::bus::run::driver::{After, Driver, Ran, Via, Wanted};
 use crate::bus::run::limited;
 use crate::bus::run::own_permit::permit_for;
 use crate::bus::run::start::{Begun, Invoked, Start, fix_handlers, needs_permit};
-use crate::bus::thread::frame::{self, Holds, Under};
+use crate::bus::thread::frame::{self, Grips, Under};
 use crate::event::{DeliveryPhase, HandlerMode, RecordPhase, State};
 use crate::rules::{ALONE, QUICK};
 use crate::runtime::{Stack, Worker};
 use crate::sync::Token;
 use crate::sys::clock::{self, Stamp, Tick};
+use crate::sys::sync::atomic::Ordering;
 use crate::sys::{planted, unwind};
 use std::sync::Arc;
 
@@ -55,12 +56,12 @@ pub(crate) fn drive_begun(start: Start<'_>, begun: &Begun, under: Under) -> Afte
     driver.drive()
 }
 
-/// Drives on, on the stack of a handler that waits or of a caller of `emit_now`: `holds` is where in its hand the permits are.
-pub(crate) fn advance_inline(delivery: DeliveryRef<'_>, worker: &Arc<Worker>, holds: Holds) -> After {
+/// Drives on, on the stack of a handler that waits or of a caller of `emit_now`: `grips` is where in its hand the permits are.
+pub(crate) fn advance_inline(delivery: DeliveryRef<'_>, worker: &Arc<Worker>, grips: Grips) -> After {
     let now = clock::now();
     let Some((slot, fixed, cap)) = fix_handlers(delivery, now) else { return After::Left };
     let start = Start { delivery, worker, slot: &slot, now };
-    let mut driver = Driver::new(start, fixed, Via::Inline, Under::Hand(holds));
+    let mut driver = Driver::new(start, fixed, Via::Inline, Under::Hand(grips));
     driver.owed.cap = cap;
     let after = driver.drive();
     // It may be the last to know a handler that was removed, and what it ran under has yet to be given back.
@@ -130,10 +131,17 @@ impl Driver<'_> {
                         self.slot.took(self.now.saturating_sub(self.fixed.begun));
                     }
                     let carries_loop = finish.carries_loop;
+                    let leaves = finish.limited && self.via == Via::Job && !carries_loop;
+                    if leaves {
+                        self.worker.is_leaving.store(true, Ordering::Relaxed);
+                    }
                     if self.via == Via::Loop {
                         self.held = finish.slot.take();
                     }
                     conclude(self.delivery, finish);
+                    if leaves {
+                        self.worker.is_leaving.store(false, Ordering::Relaxed);
+                    }
                     return Ran::Done { carries_loop };
                 }
                 Step::GiveWay => {
@@ -153,8 +161,8 @@ impl Driver<'_> {
     /// Empties the hand; a job gives back what the delivery held, and goes on as the loop, if the delivery carried it.
     fn leave(&self, ran: Ran) -> After {
         if self.via != Via::Inline
-            && let Under::Hand(holds) = &self.under
-            && let Some(first) = holds.first()
+            && let Under::Hand(grips) = &self.under
+            && let Some(first) = grips.first()
         {
             hand::cut_hand(*first);
         }

@@ -278,7 +278,7 @@ impl BusCore {
     pub(super) fn stands(self: &Arc<Self>, entry: &Entry) {
         let delivery = self.delivery_of(entry);
         let cap = delivery.read(|d| d.cap()).filter(|cap| *cap != NEVER);
-        Duties { cap, ..Duties::default() }.carry_out(delivery);
+        Duties { cap, sweeps: true, ..Duties::default() }.carry_out(delivery);
     }
 
     fn after_next(&self, mut granted: Granted<Wakeup>, turn: Option<GlobalTurn>, stale: Vec<Entry>) {
@@ -362,13 +362,15 @@ impl BusCore {
             return Claimed::BySomebodyElse(entry);
         };
         self.note_claim_under_run(run, entry.event.head().stamp());
+        if begun.lines_up {
+            self.delivery_of(&entry).note_in_list();
+        }
         if !short {
             pass.ready = Some(Ready { entry, begun });
             return Claimed::ToRun;
         }
         // In this same section, so that events come to the handlers in the order of the bus. What stands in line is as good as
         // started: its handlers are fixed, and its time counts.
-        self.delivery_of(&entry).note_set_aside();
         let turn = Wakeup::Job(self.delivery_of(&entry).job(GoOn::Resume));
         let granted =
             run.handler.stand(Position::Entry, Ticket { token, under: None, rank: self.rank(&entry.event), turn });
