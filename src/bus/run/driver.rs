@@ -3,13 +3,12 @@
 use crate::bus::core::BusCore;
 use crate::bus::core::delivery::DeliveryRef;
 use crate::bus::end::duties::Duties;
+use crate::bus::end::off::off;
 use crate::bus::permits::asleep::{Holder, Sleeps};
 use crate::bus::permits::hand;
 use crate::bus::run::start::{Attempt, Begun, Fixed, Invoked, Start};
 use crate::bus::thread::frame::{self, Frame, Grips, Holding, Under};
-use crate::event::{
-    AttemptKey, Cause, CauseKind, ContextMap, Delivery, HandlerFailure, HandlerMode, Outcome, State, TypeSlot,
-};
+use crate::event::{AttemptKey, ContextMap, Delivery, HandlerFailure, HandlerMode, Outcome, State, TypeSlot};
 use crate::runtime::{Stack, Worker};
 use crate::sys::clock::{NEVER, Stamp, Tick};
 use std::sync::Arc;
@@ -132,9 +131,7 @@ impl<'a> Driver<'a> {
         let failure = if self.fixed.is_up() {
             HandlerFailure::TimedOut { after: Duration::ZERO, detail: None }
         } else {
-            let (head, info) = (self.delivery.event.head(), &self.slot.handlers[invocation].entry.info);
-            let cause = Cause::new(CauseKind::Off, head.id(), self.delivery.event.event_type());
-            HandlerFailure::Cancelled { cause: cause.with_handler(info.id(), info.label()) }
+            off(self.delivery.event, &self.slot.handlers[invocation].entry.info)
         };
         delivery.end_record(invocation, Outcome::Failed(Arc::new(failure)), at);
         self.owed.limits = true;

@@ -2,6 +2,7 @@
 
 use crate::bus::core::{BusCore, Entry, NOWHERE, Run};
 use crate::bus::end::duties::Duties;
+use crate::bus::end::tree::end_soon;
 use crate::bus::parts::for_event::plan_for;
 use crate::bus::parts::history::SPENT;
 use crate::bus::parts::recorder::By;
@@ -33,6 +34,8 @@ pub(super) enum Claimed {
     /// The bus's handler permit is with somebody else; a job goes on when its turn comes.
     InLine(Entry),
     BySomebodyElse(Entry),
+    /// It is among the pass's `doomed`.
+    Doomed,
 }
 
 /// A claimed delivery; its slot is the pass's newest.
@@ -72,6 +75,8 @@ pub(super) struct Pass {
     /// What only this loop kept: given back to the emitters together.
     spent: Vec<AnyEvent>,
     gave_back: bool,
+    /// Taken out of the queue, where a worker that ends them would not find them.
+    doomed: Vec<Entry>,
     /// What was claimed last and is to be run; here, since handing it on takes longer than claiming it.
     ready: Option<Ready>,
 }
@@ -199,13 +204,14 @@ impl BusCore {
                         run.lanes.refund();
                         stale.push(entry);
                     }
+                    Claimed::Doomed => run.lanes.refund(),
                 }
             }
             granted = run.event.release(token);
             granted.extend(run.handler.release(token));
             if turn == TurnKind::Global && self.give_global_turn_back(&mut run, token, &mut granted) {
                 drop(run);
-                self.after_next(granted, None, stale);
+                self.after_next(granted, None, pass, stale);
                 unwind::drop_each(pass.slots.old.drain(..));
                 return Next::Leave;
             }
@@ -226,14 +232,14 @@ impl BusCore {
                 }
                 if self.leaves_to_next_round(&run) {
                     drop(run);
-                    self.after_next(granted, global_turn.then_some(GlobalTurn), stale);
+                    self.after_next(granted, global_turn.then_some(GlobalTurn), pass, stale);
                     self.submit_loop();
                     return Next::Leave;
                 }
                 match self.hand_back(run, &mut pass.slots) {
                     Some(locked) => run = locked,
                     None => {
-                        self.after_next(granted, global_turn.then_some(GlobalTurn), stale);
+                        self.after_next(granted, global_turn.then_some(GlobalTurn), pass, stale);
                         return Next::Leave;
                     }
                 }
@@ -261,10 +267,14 @@ impl BusCore {
                     global_turn |= global;
                     stale.push(entry);
                 }
+                Claimed::Doomed => {
+                    run.lanes.refund();
+                    global_turn |= global;
+                }
             }
         };
         drop(run);
-        self.after_next(granted, global_turn.then_some(GlobalTurn), stale);
+        self.after_next(granted, global_turn.then_some(GlobalTurn), pass, stale);
         if let Some(entry) = &in_line {
             self.stands(entry);
         }
@@ -281,12 +291,28 @@ impl BusCore {
         Duties { cap, sweeps: true, ..Duties::default() }.carry_out(delivery);
     }
 
-    fn after_next(&self, mut granted: Granted<Wakeup>, turn: Option<GlobalTurn>, stale: Vec<Entry>) {
+    fn after_next(
+        self: &Arc<Self>,
+        mut granted: Granted<Wakeup>,
+        turn: Option<GlobalTurn>,
+        pass: &mut Pass,
+        stale: Vec<Entry>,
+    ) {
         if let Some(GlobalTurn) = turn {
             granted.extend(self.release_global_turn());
         }
         hand_over(&self.runtime.pool, granted);
+        self.end_doomed(pass);
         unwind::drop_each(stale);
+    }
+
+    /// What is doomed and has left the queue ends. With nothing locked.
+    #[inline]
+    pub(super) fn end_doomed(self: &Arc<Self>, pass: &mut Pass) {
+        if !pass.doomed.is_empty() {
+            let doomed = pass.doomed.drain(..).map(|entry| entry.event).collect();
+            end_soon(self, doomed);
+        }
     }
 
     /// Nothing is queued: spin shortly, then give the loop up. `None` if it was given up.
@@ -330,7 +356,9 @@ impl BusCore {
         let mut short = false;
         let held = || pass.slots.spare.take().unwrap_or_else(|| Arc::clone(slot));
         let start = Start { delivery: claimed, worker, slot, now };
+        let mut doomed = true;
         let begun = start.claim(held, By::Loop, |state| {
+            doomed = false;
             let delivery = claimed.in_state_mut(state).filter(|d| d.phase == DeliveryPhase::Queued)?;
             delivery.phase = DeliveryPhase::Active;
             let turn = delivery.manner.turn;
@@ -359,6 +387,10 @@ impl BusCore {
         });
         let Some(begun) = begun else {
             self.counters.stale.fetch_sub(1, Ordering::Relaxed);
+            if doomed {
+                pass.doomed.push(entry);
+                return Claimed::Doomed;
+            }
             return Claimed::BySomebodyElse(entry);
         };
         self.note_claim_under_run(run, entry.event.head().stamp());
