@@ -1,4 +1,4 @@
-//! One thread's part in a delivery: its place on the thread and on the worker's stack, and what it starts.
+//! One thread's part in a delivery: its frame on the thread, its slot on the worker's stack, and what it starts.
 
 use crate::bus::core::BusCore;
 use crate::bus::core::delivery::DeliveryRef;
@@ -6,8 +6,8 @@ use crate::bus::end::duties::Duties;
 use crate::bus::end::off::off;
 use crate::bus::permits::asleep::{Holder, Sleeps};
 use crate::bus::permits::hand;
-use crate::bus::run::start::{Attempt, Fixed, Invoked, Start};
-use crate::bus::thread::frame::{self, Frame, Holding, Places, Under};
+use crate::bus::run::start::{Attempt, Begun, Fixed, Invoked, Start};
+use crate::bus::thread::frame::{self, Frame, Grips, Holding, Under};
 use crate::event::{AttemptKey, ContextMap, Delivery, HandlerFailure, HandlerMode, Outcome, State, TypeSlot};
 use crate::runtime::{Stack, Worker};
 use crate::sys::clock::{NEVER, Stamp, Tick};
@@ -99,6 +99,17 @@ impl<'a> Driver<'a> {
             owed: Duties::default(),
             beneath: None,
         }
+    }
+
+    /// Takes over a delivery that its claim has begun, and does what that has left to do.
+    #[inline(always)]
+    pub(crate) fn take_over(&mut self, begun: &Begun) {
+        if let Some((attempt, look)) = begun.started {
+            (self.attempt, self.owed.look, self.on_stack) = (attempt, look, true);
+        }
+        self.owed.cap = begun.fixed.cap_ahead();
+        self.owed.sweeps = begun.lines_up;
+        self.settle();
     }
 
     /// Of what was started last.
@@ -215,14 +226,14 @@ impl<'a> Driver<'a> {
     }
 
     /// What the delivery's handlers run under, in the hand.
-    pub(crate) fn places(&mut self) -> Places {
+    pub(crate) fn grips(&mut self) -> Grips {
         match &self.under {
-            Under::Hand(places) => places.clone(),
+            Under::Hand(grips) => grips.clone(),
             Under::Delivery => {
                 let holding = Holding::of(self.fixed.manner);
-                let places = hand::hold(holding, self.delivery);
-                self.under = Under::Hand(places.clone());
-                places
+                let grips = hand::hold(holding, self.delivery);
+                self.under = Under::Hand(grips.clone());
+                grips
             }
         }
     }
