@@ -2,6 +2,7 @@
 
 pub(crate) mod delivery;
 pub(crate) mod helpers;
+pub(crate) mod hold;
 pub(crate) mod idlers;
 pub(crate) mod letters;
 pub(crate) mod permit;
@@ -13,6 +14,7 @@ pub(crate) mod type_memo;
 
 use crate::bus::parts::counters::{Counters, Until};
 use crate::bus::parts::forwards::Forwards;
+use crate::bus::parts::held::Held;
 use crate::bus::parts::history::{History, SPENT};
 use crate::bus::parts::listener::Middlewares;
 use crate::bus::parts::manual::Manual;
@@ -164,6 +166,8 @@ pub(crate) struct BusCore {
     pub(crate) hurries: AtomicBool,
     /// Started deliveries that no thread runs at the moment: in line for a permit, or between two attempts.
     pub(crate) set_aside: Mutex<SetAside>,
+    /// Events that are to come after others.
+    pub(crate) held: Mutex<Held<BusCore>>,
     /// Those of which nothing runs.
     pub(crate) waiting: Waiting,
     /// Deliveries whose handlers wait for what only the queue of this bus can start.
@@ -333,6 +337,7 @@ impl BusCore {
             upcasters: Upcasters::default(),
             hurries: AtomicBool::new(false),
             set_aside: Mutex::default(),
+            held: Mutex::default(),
             waiting: Waiting::default(),
             sitting_in_flight: AtomicUsize::new(0),
             idlers: Mutex::new(Vec::new()),
@@ -372,9 +377,9 @@ impl BusCore {
     }
 
     pub(crate) fn pending(&self) -> usize {
-        let claimed = self.counters.claimed();
+        let left = self.counters.claimed() + self.counters.held();
         let emitted = self.counters.emitted();
-        usize::try_from(emitted.saturating_sub(claimed)).unwrap_or(usize::MAX)
+        usize::try_from(emitted.saturating_sub(left)).unwrap_or(usize::MAX)
     }
 
     /// What the user's handles share, if there still is one.

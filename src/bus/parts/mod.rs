@@ -5,6 +5,7 @@ pub(crate) mod counters;
 pub(crate) mod for_event;
 pub(crate) mod forwards;
 pub(crate) mod handled;
+pub(crate) mod held;
 pub(crate) mod history;
 pub(crate) mod listener;
 pub(crate) mod manual;
