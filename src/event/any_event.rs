@@ -1,5 +1,6 @@
 //! What an event can do whatever its payload is: its parts, its names, its JSON.
 
+use crate::event::ripe::note_ripe;
 use crate::event::structure::{Birth, Body, Envelope, Head, State};
 use crate::event::{AnyEvent, HandlerError, HandlerFailure, Json, JsonError, WeakEvent};
 use crate::sync::refused;
@@ -42,6 +43,9 @@ impl AnyEvent {
 
     /// Lets [`is_complete`](AnyEvent::is_complete) say so. Called under the state's lock, after `State::complete` was set.
     pub(crate) fn publish_complete(&self) {
+        if self.is_told_of() {
+            note_ripe();
+        }
         self.0.head.complete.store(true, Ordering::Release);
     }
 

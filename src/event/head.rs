@@ -4,7 +4,7 @@ use crate::event::context_map::{ContextMap, is_marked};
 use crate::event::structure::{AnyEvent, Birth, Head, ParentLink, Rare, State};
 use crate::event::{EventId, EventOptions, HandlerId, Origin};
 use crate::sys::clock::Stamp;
-use crate::sys::count::Early;
+use crate::sys::count::{Early, Marks};
 use crate::sys::logging;
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -56,6 +56,7 @@ impl Head {
             parent: link,
             rare: rare.map_or_else(OnceLock::new, OnceLock::from),
             complete: AtomicBool::new(false),
+            marks: Marks::new(),
             wait_depth: AtomicU32::new(wait_depth),
             state: Mutex::new(State::on(bus, phase, manner, parent)),
         }

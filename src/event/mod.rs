@@ -7,18 +7,19 @@
 //!
 //! | files | what is there |
 //! | --- | --- |
-//! | `ids`, `modes`, `type_name`, `context_map`, `json` | values that need nothing else |
+//! | `ids`, `modes`, `marks`, `type_name`, `context_map`, `json` | values that need nothing else |
 //! | `errors`, `output`, `info`, `result`, `options` | what handlers return, how they fail, and what may be set |
 //! | `notices`, `identity` | a bus as its events know it |
 //! | `plan`, `record`, and `delays`, `deliveries`, `given_up`, `places` of `state` | what an event's state is put together from |
 //! | `structure` | an event, its state and its handlers: types that name each other, on one page |
-//! | `state`, `delivery`, `slot`, `head`, `any_event` | what those can do |
+//! | `state`, `delivery`, `slot`, `head`, `any_event`, `ripe`, `doom` | what those can do |
 //! | `payload`, `body`, `typed`, `handler` | payload types, and events that know theirs |
 
 mod any_event;
 mod body;
 mod context_map;
 mod delivery;
+mod doom;
 mod errors;
 mod handler;
 mod head;
@@ -27,6 +28,7 @@ mod ids;
 mod info;
 mod journal;
 mod json;
+mod marks;
 mod modes;
 mod options;
 mod output;
@@ -34,6 +36,7 @@ mod payload;
 mod plan;
 mod record;
 mod result;
+mod ripe;
 mod slot;
 mod state;
 mod structure;
@@ -63,6 +66,7 @@ pub use typed::Event;
 
 pub(crate) use body::Fresh;
 pub(crate) use context_map::{ContextMap, is_marked, marked};
+pub(crate) use doom::doom_is_over;
 pub(crate) use identity::{BusIdentity, HomeBus};
 pub(crate) use journal::{Journal, Note, ResultNote, Untold};
 pub(crate) use json::{Fields, Origin, unsigned};
@@ -70,7 +74,10 @@ pub(crate) use options::{Knob, LimitGroup, LimitTurn};
 pub(crate) use payload::{described, name_of};
 pub(crate) use plan::{HandlerMode, Manner, Pace, Plan, Timing, TurnKind};
 pub(crate) use record::{DeliveryPhase, Outcome, Record, RecordPhase, Unrun};
-pub(crate) use state::{AttemptKey, Completion, Delay, Hook, LetGo, Pause, Placed, Wait, given_up, note_given_up};
+pub(crate) use ripe::{all_ripe_are_told, note_ripe_told};
+pub(crate) use state::{
+    AttemptKey, Completion, Delay, Hook, LetGo, Looked, Pause, Placed, Wait, given_up, note_given_up,
+};
 pub(crate) use structure::{
     Birth, Body, CompletionHook, Delivery, HandlerEntry, Head, KnownType, MakeEvent, ParentLink, Prerequisite, Rare,
     Roster, SlotEntry, State, TypeSlot, Watcher, WeakEvent,

@@ -11,7 +11,7 @@ mod links;
 mod places;
 mod told;
 
-pub(crate) use children::LetGo;
+pub(crate) use children::{LetGo, Looked};
 pub(crate) use completion::Completion;
 pub(crate) use delays::{Delay, Wait};
 pub(crate) use given_up::{AttemptKey, Hook, Pause, given_up, note_given_up};

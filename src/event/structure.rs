@@ -19,13 +19,14 @@ use crate::event::state::delays::{Delays, Wait};
 use crate::event::state::deliveries::Deliveries;
 use crate::event::state::given_up::{GivenUp, Hooks};
 use crate::event::{
-    AnyOutput, BusIdentity, DeliveryPhase, EmitError, EventConcurrency, EventId, HandlerCompletion, HandlerConcurrency,
-    HandlerError, HandlerFailure, HandlerId, HandlerInfo, HandlerMode, HandlerOptions, Json, JsonError, Knob,
-    LimitGroup, Manner, Origin, Outcome, Pace, Pause, Placed, Plan, Priority, Record, Retry, Timing, Unrun,
+    AnyOutput, BusIdentity, Cause, DeliveryPhase, EmitError, EventConcurrency, EventId, HandlerCompletion,
+    HandlerConcurrency, HandlerError, HandlerFailure, HandlerId, HandlerInfo, HandlerMode, HandlerOptions, Json,
+    JsonError, Knob, LimitGroup, Manner, Origin, Outcome, Pace, Pause, Placed, Plan, Priority, Record, Retry, Timing,
+    Unrun,
 };
 use crate::sync::Bell;
 use crate::sys::clock::{Stamp, Tick};
-use crate::sys::count::Early;
+use crate::sys::count::{Early, Marks};
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, AtomicU32};
 use smallvec::SmallVec;
@@ -89,6 +90,7 @@ pub(crate) struct Head {
     pub(super) rare: OnceLock<Box<Rare>>,
     /// Mirrors `State::complete`, so that looking needs no lock.
     pub(super) complete: AtomicBool,
+    pub(super) marks: Marks,
     /// See [`wait_depth`](Head::wait_depth).
     pub(super) wait_depth: AtomicU32,
     pub(super) state: Mutex<State>,
@@ -157,6 +159,10 @@ pub(crate) struct Links {
     pub(crate) rejected: Option<EmitError>,
     /// The length of `children` at which completed ones are looked through again.
     pub(super) prune_at: usize,
+    /// How many children are not among them any more.
+    pub(super) let_go: usize,
+    /// Why all that is below it ends.
+    pub(super) doom: Option<Cause>,
 }
 
 /// A child, and the invocation that emitted it.
@@ -176,6 +182,10 @@ pub(crate) enum Watcher {
 /// Told of an event's completion: a batch, for one. Must not panic.
 pub(crate) trait CompletionHook: Send + Sync {
     fn completed(&self, event: &AnyEvent);
+    /// Nothing would follow from the call any more. Asked under the event's lock.
+    fn is_over(&self) -> bool {
+        false
+    }
 }
 
 /// An event on one bus.

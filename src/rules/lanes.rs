@@ -128,6 +128,23 @@ impl<T> Lanes<T> {
         self.lanes.iter().flatten()
     }
 
+    /// The first entry that is wanted, lowest priority first, oldest first: the one that a full queue drops. Whatever lies before it comes out.
+    pub(crate) fn lowest(&mut self, wanted: impl Fn(&T) -> bool, out: &mut Vec<T>) -> Option<&T> {
+        let mut found = None;
+        for (level, lane) in self.lanes.iter_mut().enumerate() {
+            while lane.front().is_some_and(|value| !wanted(value)) {
+                out.extend(lane.pop_front());
+                self.len -= 1;
+            }
+            if !lane.is_empty() {
+                found = Some(level);
+                break;
+            }
+            self.occupied &= !(1 << level);
+        }
+        self.lanes[found?].front()
+    }
+
     /// Takes out the entries that `keep` does not want.
     pub(crate) fn sift(&mut self, mut keep: impl FnMut(&T) -> bool) -> Vec<T> {
         let mut out = Vec::new();
@@ -364,6 +381,22 @@ mod tests {
         assert_eq!(lanes.len(), 5);
         assert_eq!(lanes.iter_from_lowest().copied().collect::<Vec<_>>(), [0, 6, 4, 2, 8]);
         assert_eq!(std::iter::from_fn(|| lanes.pop()).collect::<Vec<_>>(), [2, 8, 4, 0, 6]);
+    }
+
+    #[test]
+    fn the_lowest_that_is_wanted_is_shown_and_what_is_before_it_comes_out() {
+        let mut lanes = strict();
+        for (n, p) in [5, 0, 3, 0, 5, 3].into_iter().enumerate() {
+            lanes.push_back(level(p), n);
+        }
+        let mut out = Vec::new();
+        assert_eq!(lanes.lowest(|n| [0, 4, 5].contains(n), &mut out), Some(&5));
+        assert_eq!((out, lanes.len(), lanes.highest()), (vec![1, 3, 2], 3, Some(level(5))));
+        let mut out = Vec::new();
+        assert_eq!(lanes.lowest(|n| *n == 4, &mut out), Some(&4));
+        assert_eq!((out, lanes.len()), (vec![5, 0], 1));
+        assert_eq!(lanes.lowest(|_| false, &mut Vec::new()), None);
+        assert_eq!((lanes.len(), lanes.highest(), lanes.pop()), (0, None, None));
     }
 
     #[test]

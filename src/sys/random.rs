@@ -46,7 +46,9 @@ fn at_time(time: u64, bits: u64) -> Uuid {
     Uuid::from_u64_pair(high, low)
 }
 
-fn time_of(id: Uuid) -> u64 {
+/// Of an id that is no such UUIDv7: any number.
+#[inline]
+pub(crate) fn time_of(id: Uuid) -> u64 {
     let (high, low) = id.as_u64_pair();
     let below = (high & 0xfff) << 8 | (low >> 54) & 0xff;
     (high >> 16).wrapping_mul(1_000_000).wrapping_add(below)

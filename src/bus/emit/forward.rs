@@ -170,7 +170,7 @@ impl BusCore {
             (state.add_delivery(delivery, now), hold.is_some())
         };
         self.note_seen(&mut inlet, event.head().id());
-        let evicted = inlet.history.push(event.clone(), || self.counters.latest_claim());
+        let evicted = inlet.history.push(event.clone(), true, || self.counters.latest_claim());
         let mut seen = Seen::default();
         if !inlet.observers.is_empty() {
             inlet.observers.show(event, &mut seen);

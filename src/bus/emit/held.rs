@@ -3,7 +3,7 @@
 use crate::bus::core::hold::{LOOK, held_for};
 use crate::bus::core::{BusCore, Doors, Entry};
 use crate::bus::emit::candidate::{After, Candidate, Later};
-use crate::bus::end::cancel::cancel;
+use crate::bus::end::tree::cancel;
 use crate::bus::parts::held::{Hold, Kept};
 use crate::bus::thread::ancestry::is_below;
 use crate::event::{
@@ -125,6 +125,10 @@ fn one_less(hold: &Hold) {
 }
 
 impl CompletionHook for Hold {
+    fn is_over(&self) -> bool {
+        self.is_let_go()
+    }
+
     fn completed(&self, event: &AnyEvent) {
         if self.must_succeed(event) && has_failed(event) {
             fall(self, event);

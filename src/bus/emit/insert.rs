@@ -86,14 +86,16 @@ impl BusCore {
         };
 
         // Nobody can refuse it any more.
-        if has_parent && !awaited {
+        if awaited {
+            event.is_counted_above();
+        } else if has_parent {
             event.state().lock().parent = None;
         }
         let watched = tell::enter_new(self, event);
         if candidate.explicit_id {
             self.note_seen(&mut inlet, event.head().id());
         }
-        let evicted = inlet.history.push(event.clone(), || self.counters.latest_claim());
+        let evicted = inlet.history.push(event.clone(), candidate.explicit_id, || self.counters.latest_claim());
         if !inlet.observers.is_empty() {
             inlet.observers.show(event, seen.get_or_insert_with(Seen::default));
         }

@@ -137,18 +137,27 @@ impl BusCore {
             }
         }
         drop(run);
-        self.counters.stale.fetch_sub(i64::try_from(swept.len()).unwrap_or(0), Ordering::Relaxed);
-        // What was claimed has yet to be run.
-        let _ = frame::callback(|| unwind::drop_each(swept));
+        self.drop_stale(swept);
+    }
+
+    /// Entries that are out of the lanes; with nothing locked. What was claimed has yet to be run.
+    fn drop_stale(&self, entries: Vec<Entry>) {
+        if !entries.is_empty() {
+            self.counters.stale.fetch_sub(i64::try_from(entries.len()).unwrap_or(0), Ordering::Relaxed);
+            let _ = frame::callback(|| unwind::drop_each(entries));
+        }
     }
 
     /// The oldest event of the lowest priority that is queued or waits ends, unless all are above `arriving` or have had an attempt.
     pub(crate) fn drop_oldest(self: &Arc<Self>, arriving: Priority) -> Room {
         let mut run = self.run.lock();
         self.fetch(&mut run);
-        let waits = |entry: &&Entry| is_queued(&entry.event, entry.delivery as usize);
-        let serial = run.lanes.iter_from_lowest().find(waits);
-        let free = run.free.iter_from_lowest().find(waits);
+        let waits = |entry: &Entry| is_queued(&entry.event, entry.delivery as usize);
+        // Whatever was dropped or claimed before lies in front, and is passed once only.
+        let mut stale = Vec::new();
+        let Run { lanes, free, .. } = &mut *run;
+        let serial = lanes.lowest(waits, &mut stale);
+        let free = free.lowest(waits, &mut stale);
         let oldest = match (serial, free) {
             (Some(a), Some(b)) => {
                 let key = |e: &Entry| (e.event.head().priority, e.event.head().stamp());
@@ -158,6 +167,7 @@ impl BusCore {
         };
         let queued = oldest.map(|entry| (entry.event.clone(), entry.delivery as usize));
         drop(run);
+        self.drop_stale(stale);
         // What waits in a line is as good as queued, as long as no handler of it has started.
         let age = |(event, _): &(AnyEvent, usize)| (event.head().priority, event.head().stamp());
         let (other, oldest) = match (queued, self.oldest_waiting()) {

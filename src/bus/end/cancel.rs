@@ -43,37 +43,33 @@ impl Ended {
     }
 }
 
-/// Ends whatever of the event is not done, and of what it emitted, from the top down. False if it was complete.
-pub(crate) fn cancel(event: &AnyEvent, cause: &Cause) -> bool {
-    if event.is_complete() {
-        return false;
-    }
-    cancel_all(vec![event.clone()], cause);
-    true
-}
-
 fn cancel_all(mut pending: Vec<AnyEvent>, cause: &Cause) {
     pending.reverse();
     let mut ended = Vec::new();
     while let Some(event) = pending.pop() {
-        let at = clock::now();
-        let slots = slots_of(&event);
-        {
-            let mut state = event.state().lock();
-            if state.complete {
-                continue;
-            }
-            state.ended = true;
-            for delivery in 0..state.deliveries.len() {
-                ended.extend(end_delivery(&mut state, &event, delivery, &slots, Ending { cause, at }));
-            }
+        end_event(&event, cause, &mut ended, |state| {
             pending.extend(state.children().rev().map(|c| c.event.clone()).filter(|e| !e.is_complete()));
-        }
+        });
     }
     // Only now: what follows from one end could start a sibling that is to end too.
     for ended in ended {
         ended.carry_out();
     }
+}
+
+/// Ends whatever of the event is not done, without what it emitted, which `below` sees to under its lock. Nothing if it is complete.
+pub(crate) fn end_event(event: &AnyEvent, cause: &Cause, ended: &mut Vec<Ended>, below: impl FnOnce(&State)) {
+    let at = clock::now();
+    let slots = slots_of(event);
+    let mut state = event.state().lock();
+    if state.complete {
+        return;
+    }
+    state.ended = true;
+    for delivery in 0..state.deliveries.len() {
+        ended.extend(end_delivery(&mut state, event, delivery, &slots, Ending { cause, at }));
+    }
+    below(&state);
 }
 
 /// Cancels what one invocation, or one delivery, has emitted.

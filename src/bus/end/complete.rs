@@ -3,7 +3,7 @@
 use crate::bus::core::BusCore;
 use crate::bus::middleware::tell;
 use crate::bus::thread::frame;
-use crate::event::{AnyEvent, Completion};
+use crate::event::{AnyEvent, Completion, note_ripe_told};
 use crate::sys::clock::Stamp;
 use crate::sys::planted;
 use crate::sys::sync::atomic::Ordering;
@@ -14,6 +14,10 @@ use std::sync::Arc;
 pub(crate) fn complete(event: &AnyEvent, completion: Completion) {
     // What it was the last open child of completes with it.
     let at = completion.at;
+    if event.is_told_of() {
+        // Before anybody is woken who may emit the next.
+        tell_histories(event);
+    }
     let mut above = completion.tell(event);
     while let Some(parent) = above.take() {
         above = count_down(&parent, at);
@@ -35,10 +39,23 @@ fn count_down(event: &AnyEvent, at: Stamp) -> Option<AnyEvent> {
     let identity = state.deliveries.first().map(|d| Arc::clone(&d.bus));
     drop(state);
     tell::deliver_to(&told, event);
+    if event.is_told_of() {
+        tell_histories(event);
+    }
     if let Some(bus) = identity.and_then(|identity| BusCore::of(&identity)) {
         bus.forget_completed(event);
     }
     completion.tell(event)
+}
+
+/// Histories that have passed it by, since it was unfinished, may let go of it.
+#[cold]
+fn tell_histories(event: &AnyEvent) {
+    let buses: Vec<_> = event.state().lock().deliveries.iter().map(|d| Arc::clone(&d.bus)).collect();
+    for bus in buses.iter().filter_map(|identity| BusCore::of(identity)) {
+        bus.inlet.lock().history.ripens(event);
+    }
+    note_ripe_told();
 }
 
 /// A delivery is over, or something was queued below: parked waits look again.

@@ -10,3 +10,4 @@ pub(crate) mod first;
 pub(crate) mod in_words;
 pub(crate) mod next_attempt;
 pub(crate) mod off;
+pub(crate) mod tree;

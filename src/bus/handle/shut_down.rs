@@ -98,7 +98,7 @@ impl BusCore {
             (std::mem::take(&mut inlet.observers), inlet.history.clear())
         };
         observers.close();
-        self.leave_tree(history.into_iter().map(|(_, event)| event).collect());
+        self.leave_tree(history);
         if !inside {
             self.wait_for_returns(deadline);
         }

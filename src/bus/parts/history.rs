@@ -1,14 +1,17 @@
 //! The events a bus remembers, oldest first. Lives inside the bus's inlet lock.
 
-use crate::event::{AnyEvent, EventId, HistoryPolicy};
+use crate::bus::parts::shelf::Shelf;
+use crate::event::{AnyEvent, EventId, HistoryPolicy, all_ripe_are_told};
 use crate::sys::clock::Stamp;
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 pub(crate) struct History {
-    /// Each with its number, growing from the oldest to the newest.
-    events: VecDeque<(u64, AnyEvent)>,
-    /// The number of the next one.
-    next: u64,
+    shelf: Shelf,
+    /// Every event below this number was looked at, and is not complete, or is among the ripe, or about to be told of.
+    looked_to: u64,
+    /// Numbers below that of events that have completed since, and of some that are not here any more.
+    ripe: BinaryHeap<Reverse<u64>>,
     limit: Option<usize>,
     policy: HistoryPolicy,
     /// A long backlog is worth one warning a minute: by the stamps of what comes, not before this one.
@@ -35,7 +38,16 @@ pub(crate) const SPENT: usize = 32;
 
 impl History {
     pub(crate) fn new(limit: Option<usize>, policy: HistoryPolicy) -> Self {
-        History { events: VecDeque::new(), next: 0, limit, policy, next_warning: 0, unwarned: 0, spent: Vec::new() }
+        History {
+            shelf: Shelf::default(),
+            looked_to: 0,
+            ripe: BinaryHeap::new(),
+            limit,
+            policy,
+            next_warning: 0,
+            unwarned: 0,
+            spent: Vec::new(),
+        }
     }
 
     /// Spent events, which left the history before they had run and which nobody else keeps: whoever emits the next ones frees them.
@@ -59,27 +71,27 @@ impl History {
     /// True if a push must be refused: it has room for no more, and all that it has is unfinished. `latest_claim` as in [`push`](Self::push).
     pub(crate) fn is_full(&mut self, latest_claim: impl FnOnce() -> Stamp) -> bool {
         match (self.policy, self.limit) {
-            (HistoryPolicy::Reject, Some(limit)) if limit > 0 && self.events.len() >= limit => {
+            (HistoryPolicy::Reject, Some(limit)) if limit > 0 && self.shelf.len() >= limit => {
                 self.first_complete(latest_claim).is_none()
             }
             _ => false,
         }
     }
 
-    /// `latest_claim` gives the stamp of the newest event that has been claimed: what is younger cannot be complete.
-    pub(crate) fn push(&mut self, event: AnyEvent, latest_claim: impl Fn() -> Stamp) -> Evicted {
-        self.events.push_back((self.next, event));
-        self.next += 1;
+    /// `latest_claim` gives the stamp of the newest event that has been claimed: what is younger cannot be complete. `foreign`: the event's
+    /// id need not come from this process's clock.
+    pub(crate) fn push(&mut self, event: AnyEvent, foreign: bool, latest_claim: impl Fn() -> Stamp) -> Evicted {
+        self.shelf.push(event, foreign);
         let Some(limit) = self.limit else { return Evicted::default() };
         if limit == 0 {
             // Only what is unfinished stays; each push sweeps a little, so the sweep keeps up.
             return Evicted { event: self.oldest_complete(latest_claim), warn: None };
         }
-        if self.events.len() <= limit {
+        if self.shelf.len() <= limit {
             return Evicted::default();
         }
         if let Some(event) = self.oldest_complete(&latest_claim) {
-            if self.policy == HistoryPolicy::KeepUnfinished && self.events.len() > limit {
+            if self.policy == HistoryPolicy::KeepUnfinished && self.shelf.len() > limit {
                 // What completed on another bus left nobody to trim it here.
                 let another = self.oldest_complete(latest_claim);
                 self.spent.extend(another);
@@ -89,8 +101,8 @@ impl History {
         if self.policy == HistoryPolicy::KeepUnfinished {
             return Evicted::default();
         }
-        let stamp = self.events.back().map_or(0, |(_, event)| event.head().stamp());
-        let event = self.events.pop_front().map(|(_, event)| event);
+        let stamp = self.shelf.last().map_or(0, |event| event.head().stamp());
+        let event = self.take_first();
         Evicted { event, warn: self.warns_at(stamp) }
     }
 
@@ -111,62 +123,119 @@ impl History {
 
     /// An event has completed: one that is beyond the limit, and was kept because nothing had, may go.
     pub(crate) fn trim(&mut self, latest_claim: impl FnOnce() -> Stamp) -> Option<AnyEvent> {
-        let over = self.limit.is_some_and(|limit| self.events.len() > limit);
+        let over = self.limit.is_some_and(|limit| self.shelf.len() > limit);
         if over { self.oldest_complete(latest_claim) } else { None }
     }
 
+    #[inline(always)]
     fn oldest_complete(&mut self, latest_claim: impl FnOnce() -> Stamp) -> Option<AnyEvent> {
-        let at = self.first_complete(latest_claim)?;
-        let gone = if at == 0 { self.events.pop_front() } else { self.events.remove(at) };
-        gone.map(|(_, event)| event)
+        if self.shelf.first().is_some_and(|(_, event)| event.is_complete()) {
+            return self.take_first();
+        }
+        let number = self.first_complete(latest_claim)?;
+        self.take(number)
     }
 
-    fn first_complete(&self, latest_claim: impl FnOnce() -> Stamp) -> Option<usize> {
-        if self.events.front().is_some_and(|(_, event)| event.is_complete()) {
-            return Some(0);
+    /// The number of the oldest complete one. Each unfinished one is looked at once, and tells of its completion itself.
+    #[inline(never)]
+    fn first_complete(&mut self, latest_claim: impl FnOnce() -> Stamp) -> Option<u64> {
+        match self.shelf.first() {
+            Some((oldest, event)) if event.is_complete() => return Some(oldest),
+            _ => {}
+        }
+        self.forget_ripe();
+        if let Some(Reverse(ripe)) = self.ripe.peek() {
+            return Some(*ripe);
+        }
+        // Before the look: what completes after it may be found by the next.
+        if !all_ripe_are_told() {
+            let below = self.looked_to;
+            let late = self.shelf.iter_from(0).take_while(|(number, _)| *number < below);
+            if let Some((number, _)) = late.into_iter().find(|(_, event)| event.is_complete()) {
+                return Some(number);
+            }
         }
         let latest_claim = latest_claim();
-        self.iter().take_while(|e| e.head().stamp() <= latest_claim).position(AnyEvent::is_completed)
+        for (number, event) in self.shelf.iter_from(self.looked_to) {
+            if event.head().stamp() > latest_claim {
+                return None;
+            }
+            if !event.tells_when_complete() {
+                return Some(number);
+            }
+            self.looked_to = number + 1;
+        }
+        None
+    }
+
+    /// An event is complete that was looked at before.
+    pub(crate) fn ripens(&mut self, event: &AnyEvent) {
+        if let Some(number) = self.shelf.number_of(event.head().id())
+            && number < self.looked_to
+        {
+            self.ripe.push(Reverse(number));
+        }
+    }
+
+    #[inline(always)]
+    fn take_first(&mut self) -> Option<AnyEvent> {
+        let gone = self.shelf.pop_first();
+        if !self.ripe.is_empty() {
+            self.forget_ripe();
+        }
+        gone
+    }
+
+    fn take(&mut self, number: u64) -> Option<AnyEvent> {
+        let gone = self.shelf.remove(number);
+        self.forget_ripe();
+        gone
+    }
+
+    /// Of those that are gone, all that are next.
+    #[cold]
+    fn forget_ripe(&mut self) {
+        while self.ripe.peek().is_some_and(|Reverse(ripe)| self.shelf.get(*ripe).is_none()) {
+            self.ripe.pop();
+        }
     }
 
     pub(crate) fn remove(&mut self, id: EventId) -> Option<AnyEvent> {
-        // What completes is mostly the oldest or the newest, and removing from the middle would cost as much as the search.
-        let last = self.events.len().checked_sub(1)?;
-        let is_at = |at: &usize| self.events.get(*at).is_some_and(|(_, e)| e.head().id() == id);
-        let at = (0..=last / 2).flat_map(|at| [at, last - at]).find(is_at)?;
-        self.events.remove(at).map(|(_, event)| event)
+        let number = self.shelf.number_of(id)?;
+        self.take(number)
     }
 
     pub(crate) fn get(&self, id: EventId) -> Option<&AnyEvent> {
-        self.iter().rev().find(|e| e.head().id() == id)
+        self.shelf.get(self.shelf.number_of(id)?)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.events.len()
+        self.shelf.len()
     }
 
     /// Oldest first.
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &AnyEvent> {
-        self.events.iter().map(|(_, event)| event)
+        self.shelf.iter()
     }
 
-    /// The number that the next event will get.
+    /// Above the numbers of all events so far.
     pub(crate) fn next_number(&self) -> u64 {
-        self.next
+        self.shelf.next_number()
     }
 
     /// Shows up to `few` events whose number is below `before`, newest first, and the lowest number shown; `None` if there are none.
     pub(crate) fn look_back(&self, before: u64, few: usize, mut show: impl FnMut(&AnyEvent)) -> Option<u64> {
-        let end = self.events.partition_point(|(number, _)| *number < before);
-        let start = end.saturating_sub(few);
-        for (_, event) in self.events.range(start..end).rev() {
+        let mut lowest = None;
+        for (number, event) in self.shelf.iter_below(before, few) {
             show(event);
+            lowest = Some(number);
         }
-        self.events.get(start).filter(|_| start < end).map(|(number, _)| *number)
+        lowest
     }
 
-    pub(crate) fn clear(&mut self) -> VecDeque<(u64, AnyEvent)> {
-        std::mem::take(&mut self.events)
+    pub(crate) fn clear(&mut self) -> Vec<AnyEvent> {
+        self.ripe.clear();
+        self.shelf.clear()
     }
 }
 

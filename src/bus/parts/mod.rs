@@ -19,6 +19,7 @@ pub(crate) mod registry;
 pub(crate) mod seen_ids;
 pub(crate) mod set_aside;
 pub(crate) mod settings;
+pub(crate) mod shelf;
 pub(crate) mod tree;
 pub(crate) mod upcasters;
 pub(crate) mod usher;

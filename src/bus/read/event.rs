@@ -2,7 +2,7 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::core::EventBus;
-use crate::bus::end::cancel;
+use crate::bus::end::tree;
 use crate::bus::parts::outcomes::time;
 use crate::bus::thread::frame;
 use crate::bus::wait::jump;
@@ -167,11 +167,15 @@ macro_rules! on_both_event_types {
             /// Cancels what has not started, ends what runs (`Aborted`) and asks it to stop; so for everything below the event.
             /// False if already completed.
             ///
+            /// When this returns, no handler of anything below the event starts any more. Of large trees it ends about a thousand events itself; the
+            /// rest a worker ends soon, and until then they show as [`Pending`](EventStatus::Pending) or [`Started`](EventStatus::Started), count in
+            /// [`pending`](EventBus::pending), and what they were emitted for is complete with the last of them. What is emitted below it meanwhile ends, too.
+            ///
             /// A handler that runs the event on its own stack returns when that handler does; every other waiter returns at once.
             pub fn cancel(&self) -> bool {
                 let event = self.$any();
                 let cause = Cause::new(CauseKind::Cancelled, event.head().id(), event.body().event_type());
-                cancel::cancel(event, &cause)
+                tree::cancel(event, &cause)
             }
         }
     };

@@ -4,6 +4,7 @@ use crate::bus::core::delivery::DeliveryRef;
 use crate::bus::core::helpers::{other_cores, starts_alone};
 use crate::bus::end::duties::conclude;
 use crate::bus::end::finish::finish;
+use crate::bus::end::tree;
 use crate::bus::permits::hand;
 use crate::bus::run::attempt::{self, Ended, Returned};
 use crate::bus::run::driver::{After, Driver, Ran, Via, Wanted};
@@ -28,6 +29,8 @@ enum Step {
     Limit(Wanted),
     /// It needs a permit that the delivery does not hold.
     Permit(Wanted),
+    /// What is above it was cancelled: it ends before its next handler starts.
+    Doomed,
     /// The delivery is done, and what that brings with it is owed.
     Finished,
     /// Other jobs stand in line, and this one has had its turn: it goes on after them.
@@ -144,6 +147,11 @@ impl Driver<'_> {
                     }
                     return Ran::Done { carries_loop };
                 }
+                Step::Doomed => {
+                    self.unseat();
+                    tree::end_doomed(self.delivery.event);
+                    return Ran::Left;
+                }
                 Step::GiveWay => {
                     self.unseat();
                     self.delivery.note_set_aside();
@@ -258,6 +266,9 @@ impl Driver<'_> {
         };
         if self.delivery.bus.runtime.pool.is_pressed() && self.gives_way() {
             return Step::GiveWay;
+        }
+        if self.delivery.event.is_doomed() && !planted("doomed_goes_on") {
+            return Step::Doomed;
         }
         let record = &delivery.records[invocation];
         let (mode, attempt) = (record.mode, record.attempt);

@@ -51,6 +51,7 @@ impl BusCore {
                         run.free.refund();
                         stale.push(entry);
                     }
+                    Claimed::Doomed => run.free.refund(),
                 }
             };
             let more = run.free.len() > 0 && claimed == Next::Run || self.leaves_to_next_round(&run);
@@ -61,6 +62,7 @@ impl BusCore {
                 self.submit_free();
             }
             in_line.iter().for_each(|entry| self.stands(entry));
+            self.end_doomed(pass);
             if let Some(ushered) = &mut ushered {
                 ushered.keep(stale.into_iter().chain(in_line));
                 let next = pass.slots.slot.as_deref().filter(|_| claimed == Next::Run);

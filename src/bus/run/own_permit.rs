@@ -2,6 +2,7 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::core::permit::{Home, Permit, Request, Taken, attempt_token};
+use crate::bus::end::tree;
 use crate::bus::middleware::tell;
 use crate::bus::permits::hand;
 use crate::bus::run::attempt::{self, Returned};
@@ -69,6 +70,7 @@ impl Driver<'_> {
     /// Runs an invocation that was set aside for its permit. True if this thread goes on driving.
     pub(crate) fn start_set_aside(&mut self, invocation: usize, permit: Option<(Permit, Token)>) -> bool {
         let at = self.now;
+        let mut doomed = false;
         let started = {
             let (worker, event) = (self.worker, self.delivery.event);
             let mut stack = Some(worker.stack());
@@ -85,7 +87,8 @@ impl Driver<'_> {
                     self.skip(d, invocation, at);
                     return false;
                 }
-                self.start(stack.as_deref_mut(), d, Invoked { invocation, from: RecordPhase::Delayed, at })
+                doomed = event.is_doomed();
+                !doomed && self.start(stack.as_deref_mut(), d, Invoked { invocation, from: RecordPhase::Delayed, at })
             });
             if started {
                 self.waits_no_more(&mut state);
@@ -96,6 +99,9 @@ impl Driver<'_> {
             self.settle();
             if let Some((permit, token)) = permit {
                 permit.release(token);
+            }
+            if doomed {
+                tree::end_doomed(self.delivery.event);
             }
             return self.delivery.is_active();
         }

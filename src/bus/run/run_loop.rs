@@ -1,6 +1,7 @@
 //! The loop of a bus: who starts queued events, in which order (`README.md`, *The loop*).
 
 use crate::bus::core::{BusCore, Entry, NOWHERE, Run};
+use crate::bus::end::tree::end_soon;
 use crate::bus::middleware::tell;
 use crate::bus::parts::for_event::plan_for;
 use crate::bus::parts::history::SPENT;
@@ -33,6 +34,8 @@ pub(super) enum Claimed {
     /// The bus's handler permit is with somebody else; a job goes on when its turn comes.
     InLine(Entry),
     BySomebodyElse(Entry),
+    /// It is among the pass's `doomed`.
+    Doomed,
 }
 
 /// A claimed delivery; its slot is the pass's newest.
@@ -69,6 +72,8 @@ pub(super) struct Pass {
     /// What only this loop kept: given back to the emitters together.
     spent: Vec<AnyEvent>,
     gave_back: bool,
+    /// Taken out of the queue, where a worker that ends them would not find them.
+    doomed: Vec<Entry>,
     /// What was claimed last and is to be run; here, since handing it on takes longer than claiming it.
     ready: Option<Ready>,
 }
@@ -194,13 +199,14 @@ impl BusCore {
                         run.lanes.refund();
                         stale.push(entry);
                     }
+                    Claimed::Doomed => run.lanes.refund(),
                 }
             }
             granted = run.event.release(token);
             granted.extend(run.handler.release(token));
             if turn == TurnKind::Global && self.give_global_turn_back(&mut run, token, &mut granted) {
                 drop(run);
-                self.after_next(granted, false, stale);
+                self.after_next(granted, false, pass, stale);
                 unwind::drop_each(pass.slots.old.drain(..));
                 return Next::Leave;
             }
@@ -221,14 +227,14 @@ impl BusCore {
                 }
                 if self.leaves_to_next_round(&run) {
                     drop(run);
-                    self.after_next(granted, global_turn, stale);
+                    self.after_next(granted, global_turn, pass, stale);
                     self.submit_loop();
                     return Next::Leave;
                 }
                 match self.hand_back(run, &mut pass.slots) {
                     Some(locked) => run = locked,
                     None => {
-                        self.after_next(granted, global_turn, stale);
+                        self.after_next(granted, global_turn, pass, stale);
                         return Next::Leave;
                     }
                 }
@@ -256,10 +262,14 @@ impl BusCore {
                     global_turn |= global;
                     stale.push(entry);
                 }
+                Claimed::Doomed => {
+                    run.lanes.refund();
+                    global_turn |= global;
+                }
             }
         };
         drop(run);
-        self.after_next(granted, global_turn, stale);
+        self.after_next(granted, global_turn, pass, stale);
         if let Some(entry) = &in_line {
             self.stands(entry);
         }
@@ -295,12 +305,28 @@ impl BusCore {
         self.sweep_set_aside();
     }
 
-    fn after_next(&self, mut granted: Granted<Wakeup>, global_turn: bool, stale: Vec<Entry>) {
+    fn after_next(
+        self: &Arc<Self>,
+        mut granted: Granted<Wakeup>,
+        global_turn: bool,
+        pass: &mut Pass,
+        stale: Vec<Entry>,
+    ) {
         if global_turn {
             granted.extend(self.release_global_turn());
         }
         hand_over(&self.runtime.pool, granted);
+        self.end_doomed(pass);
         unwind::drop_each(stale);
+    }
+
+    /// What is doomed and has left the queue ends. With nothing locked.
+    #[inline]
+    pub(super) fn end_doomed(self: &Arc<Self>, pass: &mut Pass) {
+        if !pass.doomed.is_empty() {
+            let doomed = pass.doomed.drain(..).map(|entry| entry.event).collect();
+            end_soon(self, doomed);
+        }
     }
 
     /// Nothing is queued: spin shortly, then give the loop up. `None` if it was given up.
@@ -344,7 +370,9 @@ impl BusCore {
         let mut short = false;
         let held = || pass.slots.spare.take().unwrap_or_else(|| Arc::clone(slot));
         let start = Start { delivery: claimed, worker, slot, now };
+        let mut doomed = true;
         let begun = start.claim(held, By::Loop, |state| {
+            doomed = false;
             let delivery = claimed.in_state_mut(state).filter(|d| d.phase == DeliveryPhase::Queued)?;
             delivery.phase = DeliveryPhase::Active;
             let turn = delivery.manner.turn;
@@ -373,6 +401,10 @@ impl BusCore {
         });
         let Some(begun) = begun else {
             self.counters.stale.fetch_sub(1, Ordering::Relaxed);
+            if doomed {
+                pass.doomed.push(entry);
+                return Claimed::Doomed;
+            }
             return Claimed::BySomebodyElse(entry);
         };
         self.note_claim_under_run(run, entry.event.head().stamp());

@@ -9,6 +9,7 @@ use crate::event::{AnyEvent, Delivery, DeliveryPhase, HandlerMode, Manner, Recor
 use crate::rules::{self, ALONE};
 use crate::runtime::{Running, Slot, Stack, Worker};
 use crate::sys::clock::{self, NEVER, Stamp, Tick};
+use crate::sys::planted;
 use std::sync::Arc;
 
 /// A delivery whose handlers are fixed.
@@ -87,7 +88,7 @@ impl Begun {
 
 impl Start<'_> {
     /// Claims a delivery and begins it, in one step, under the lock of its event and of this worker's stack. `claim` has the delivery become this
-    /// thread's, with what it runs under; `None` if it cannot. `slot`: for the delivery to keep.
+    /// thread's, with what it runs under; `None` if it cannot. It is not asked about a doomed event. `slot`: for the delivery to keep.
     #[inline(always)]
     pub(crate) fn claim(
         &self,
@@ -98,6 +99,9 @@ impl Start<'_> {
         // The one lock before the other.
         let mut stack = self.worker.stack();
         let mut state = self.delivery.event.state().lock();
+        if self.delivery.event.is_doomed() && !planted("doomed_is_claimed") {
+            return None;
+        }
         let permits = claim(&mut state)?;
         self.begin(slot(), &mut stack, &mut state, by, permits)
     }

@@ -6,6 +6,7 @@ use crate::bus::core::hold::beside;
 use crate::bus::core::permit::attempt_token;
 use crate::bus::end::cancel::cascade;
 use crate::bus::end::duties::end_pauses;
+use crate::bus::end::tree;
 use crate::bus::middleware::tell;
 use crate::bus::parts::for_event::{plan_for, timing_for};
 use crate::bus::parts::manual::Manual;
@@ -204,6 +205,11 @@ impl Jump {
         }
         {
             let mut state = target.state().lock();
+            if target.is_doomed() {
+                drop(state);
+                tree::end_doomed(target);
+                return Ok(());
+            }
             let Some(delivery) = delivery.in_state_mut(&mut state) else { return Ok(()) };
             if delivery.phase != DeliveryPhase::Queued && !planted("jump_claims_again") {
                 return Ok(());

@@ -12,10 +12,29 @@ const CHILDREN_KEPT: usize = 1000;
 /// Children that are let go, to be dropped outside the lock.
 pub(crate) type LetGo = SmallVec<[AnyEvent; 1]>;
 
+/// How far somebody has looked through an event's children.
+#[derive(Debug, Default)]
+pub(crate) struct Looked {
+    next: usize,
+    let_go: usize,
+}
+
 impl State {
     /// In the order in which they were emitted.
     pub(crate) fn children(&self) -> impl DoubleEndedIterator<Item = &Child> {
         self.links.iter().flat_map(|links| &links.children)
+    }
+
+    /// Up to `few` children further than that; `None` if there are none. Those that came before are not shown again, unless some were let go of.
+    pub(crate) fn look_on(&self, looked: &mut Looked, few: usize) -> Option<impl DoubleEndedIterator<Item = &Child>> {
+        let links = self.links.as_ref()?;
+        if looked.let_go != links.let_go {
+            *looked = Looked { next: 0, let_go: links.let_go };
+        }
+        let end = links.children.len().min(looked.next + few);
+        let some = links.children.range(looked.next.min(end)..end);
+        looked.next = end;
+        Some(some).filter(|some| some.len() > 0)
     }
 
     /// Links a child. True if this event now waits for it. `dropped` takes children that are let go, to be dropped outside the lock.
@@ -47,12 +66,14 @@ impl Links {
         // Where children complete in order, each that comes lets one go.
         if self.children.front().is_some_and(|oldest| oldest.event.is_complete()) {
             dropped.extend(self.children.pop_front().map(|oldest| oldest.event));
+            self.let_go += 1;
         }
         if self.children.len() <= self.prune_at.max(2 * CHILDREN_KEPT) {
             return;
         }
         let complete = self.children.iter().filter(|c| c.event.is_complete()).count();
         let mut excess = complete.saturating_sub(CHILDREN_KEPT);
+        self.let_go += excess;
         self.children.retain_mut(|child| {
             if excess > 0 && child.event.is_complete() {
                 excess -= 1;

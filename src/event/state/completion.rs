@@ -49,7 +49,14 @@ impl State {
         match watcher {
             Watcher::Bell(bell) if self.bell.is_none() => self.bell = Some(bell),
             Watcher::Hook(hook) if self.hook.is_none() => self.hook = Some(hook),
-            watcher => self.links().watchers.push(watcher),
+            watcher => {
+                let watchers = &mut self.links().watchers;
+                if watchers.len() == watchers.capacity() {
+                    // Hooks that are over stay until the list would grow: an event may live for ever, and hooks come and go.
+                    watchers.retain(|watcher| !matches!(watcher, Watcher::Hook(hook) if hook.is_over()));
+                }
+                watchers.push(watcher);
+            }
         }
     }
 
