@@ -38,6 +38,7 @@ impl State {
             deliveries: Deliveries::of(Delivery::new(bus, phase, manner)),
             parent,
             bell: None,
+            hook: None,
             links: None,
         }
     }
@@ -74,6 +75,11 @@ impl State {
         self.deliveries.push(delivery, now)
     }
 
+    /// A delivery of it has been claimed and is not over: what it has emitted is its handlers' to wait for.
+    pub(crate) fn is_active(&self) -> bool {
+        self.deliveries.iter().any(|d| d.phase == DeliveryPhase::Active)
+    }
+
     /// Marks a delivery done. True if it was this call.
     pub(crate) fn finish_delivery(&mut self, delivery: usize) -> bool {
         let Some(ended) = self.deliveries.get_mut(delivery) else { return false };
@@ -107,7 +113,8 @@ impl State {
         }
         let watchers = self.links.as_mut().filter(|links| !links.watchers.is_empty());
         let watchers = watchers.map(|links| Box::new(std::mem::take(&mut links.watchers)));
-        Some(Completion { bell: self.bell.take(), watchers, parent: self.parent.take(), at: self.completed })
+        let (bell, hook, parent) = (self.bell.take(), self.hook.take(), self.parent.take());
+        Some(Completion { bell, hook, watchers, parent, at: self.completed })
     }
 
     /// Whether the event ended before any handler started on any bus, and how: on the first bus that cut it short.

@@ -13,10 +13,11 @@
 //! | `job`, `needs`, `jobs` | what waits for a thread, and in which order |
 //! | `crew`, `aftermath`, `watch` | the threads of a runtime; the two that keep time |
 //! | `pool` | the threads that run jobs |
-//! | `waits`, `permits`, `limit_names`, `readers`, `stats` | what the buses of a runtime share |
+//! | `waits`, `asleep`, `permits`, `limit_names`, `readers`, `stats` | what the buses of a runtime share |
 //! | `shared`, `handle`, `builder` | all of that, and its public handle |
 
 mod aftermath;
+mod asleep;
 mod assume_stack;
 mod builder;
 mod crew;
@@ -41,6 +42,7 @@ mod work;
 mod worker;
 
 pub(crate) use aftermath::is_service_thread;
+pub(crate) use asleep::{Sleeper, Sleepers};
 pub use assume_stack::assume_stack;
 pub use builder::RuntimeBuilder;
 pub use handle::Runtime;

@@ -1,6 +1,7 @@
 //! What the buses of one runtime share.
 
 use crate::event::{BusId, BusIdentity};
+use crate::runtime::asleep::Asleep;
 use crate::runtime::crew::Crew;
 use crate::runtime::limit_names::LimitNames;
 use crate::runtime::permits::Global;
@@ -23,6 +24,8 @@ pub(crate) struct RuntimeCore {
     pub(crate) global: Mutex<Global>,
     /// Handlers that wait for an event, parked, by worker id: edges of the wait graph.
     pub(crate) parked: Mutex<HashMap<u64, ParkedWait>>,
+    /// How many of those are foreign.
+    pub(crate) foreign_count: AtomicUsize,
     /// The length of `parked`, so that an emit reads one atomic to know that no handler waits.
     pub(crate) parked_count: AtomicUsize,
     /// Handlers that wait for something that is no event, by worker id.
@@ -34,6 +37,8 @@ pub(crate) struct RuntimeCore {
     /// Readers of subscriptions to its buses.
     pub(crate) readers: Mutex<Readers>,
     pub(crate) limits: LimitNames,
+    /// Holders of places under limits that wait.
+    pub(crate) asleep: Asleep,
     /// Some handler has had a limit: waits have to look at them.
     pub(crate) has_limits: AtomicBool,
     /// See [`RuntimeBuilder::max_wait_depth`](crate::RuntimeBuilder::max_wait_depth).
@@ -50,12 +55,14 @@ impl RuntimeCore {
             watch,
             global: Mutex::new(Global::new()),
             parked: Mutex::new(HashMap::new()),
+            foreign_count: AtomicUsize::new(0),
             parked_count: AtomicUsize::new(0),
             sits: Mutex::new(HashMap::new()),
             sits_count: AtomicUsize::new(0),
             buses: Mutex::new(HashMap::new()),
             readers: Mutex::default(),
             limits: LimitNames::default(),
+            asleep: Asleep::default(),
             has_limits: AtomicBool::new(false),
             max_wait_depth: u32::try_from(max_wait_depth).unwrap_or(u32::MAX),
         }

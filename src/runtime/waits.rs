@@ -10,6 +10,8 @@ pub(crate) struct ParkedWait {
     pub(crate) event: AnyEvent,
     /// Its event runs in the order of the queue, and does not jump it.
     pub(crate) in_order: bool,
+    /// Some handler on the thread is not above the event, or that is not known: what that handler's event needs is not all below it.
+    pub(crate) foreign: bool,
     pub(crate) bell: Arc<Bell>,
 }
 

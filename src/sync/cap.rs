@@ -132,6 +132,21 @@ impl<T> Cap<T> {
         self.grant()
     }
 
+    /// These holders wait for a token in line, and would share their places with it. Nothing happens to one that is not in line any more.
+    pub(crate) fn offer(&mut self, token: Token, lenders: &[Token]) -> Granted<T> {
+        let Some((number, ticket)) = self.keys.get(&token).and_then(|key| Some((key.number, self.line.get_mut(*key)?)))
+        else {
+            return Granted::new();
+        };
+        for lender in lenders.iter().filter(|lender| self.holders.contains_key(lender)) {
+            if !ticket.lenders.contains(lender) {
+                ticket.lenders.push(*lender);
+                self.offers.entry(*lender).or_default().insert((Reverse(ticket.level), number, token));
+            }
+        }
+        self.grant()
+    }
+
     /// The wait of `lender` is over: it lends no more. True if it has its place for itself; else `turn` comes when it has, or when
     /// another one shares its place: then it asks again.
     pub(crate) fn take_back(&mut self, lender: Token, turn: impl FnOnce() -> T) -> bool {

@@ -5,6 +5,7 @@ use crate::bus::middleware::tell;
 use crate::bus::thread::frame;
 use crate::event::{AnyEvent, Completion, note_ripe_told};
 use crate::sys::clock::Stamp;
+use crate::sys::planted;
 use crate::sys::sync::atomic::Ordering;
 use crate::sys::unwind;
 use std::sync::Arc;
@@ -63,7 +64,24 @@ pub(crate) fn ring_watchers(event: &AnyEvent) {
 }
 
 impl BusCore {
-    /// Something below `event` was queued, or may be claimed: parked waits above it look again.
+    /// The event itself was queued once more.
+    pub(crate) fn ring_at(&self, event: &AnyEvent) {
+        if self.runtime.parked_count.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let state = event.state().lock();
+        state.ring();
+        let above = state.parent.clone();
+        drop(state);
+        if let Some(above) = above {
+            self.ring_above(&above);
+        }
+    }
+
+    /// Something below `event` was queued, or may be claimed: parked waits above it look again, as far up as they see it.
+    ///
+    /// While a handler of an event runs, nobody looks at what that event has emitted; its end rings. And whoever waits in order for what is
+    /// below it rings those above itself when it parks again.
     pub(crate) fn ring_above(&self, event: &AnyEvent) {
         if self.runtime.parked_count.load(Ordering::SeqCst) == 0 {
             return;
@@ -71,6 +89,9 @@ impl BusCore {
         let mut at = Some(event.clone());
         while let Some(event) = at {
             let state = event.state().lock();
+            if state.is_active() || planted("nobody_above_is_rung") {
+                return;
+            }
             state.ring();
             at = state.parent.clone();
         }

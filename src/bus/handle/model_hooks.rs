@@ -57,7 +57,9 @@ impl Runtime {
             left.push("global permits".to_owned());
         }
         drop(global);
-        let waits = self.core.parked.lock().len() + self.core.parked_count.load(Ordering::SeqCst);
+        let (parked, core) = (self.core.parked.lock().len(), &self.core);
+        let counts = core.parked_count.load(Ordering::SeqCst) + core.foreign_count.load(Ordering::SeqCst);
+        let waits = parked + counts + core.asleep.len();
         let (timers, pool) = (self.core.watch.timers(), self.core.pool.stats());
         if waits + timers + pool.threads + pool.busy + pool.waiting + pool.idle + pool.abandoned > 0 {
             left.push(format!("{waits} waits, {timers} timers, {pool:?}"));

@@ -3,6 +3,7 @@
 use crate::bus::core::BusCore;
 use crate::bus::core::delivery::DeliveryRef;
 use crate::bus::end::duties::Duties;
+use crate::bus::permits::asleep::{Holder, Sleeps};
 use crate::bus::permits::hand;
 use crate::bus::run::start::{Attempt, Fixed, Invoked, Start};
 use crate::bus::thread::frame::{self, Frame, Holding, Places, Under};
@@ -59,6 +60,8 @@ pub(crate) struct Driver<'a> {
     pub(crate) held: Option<Arc<TypeSlot>>,
     /// What a locked step leaves to do afterwards; here, since moving it through return values takes longer than the step.
     pub(crate) owed: Duties,
+    /// The handler below has a place under a limit, and waits while this driver's frame is on top of it.
+    pub(crate) beneath: Option<Box<Sleeps>>,
 }
 
 /// What became of a drive.
@@ -95,6 +98,7 @@ impl<'a> Driver<'a> {
             spare: None,
             held: None,
             owed: Duties::default(),
+            beneath: None,
         }
     }
 
@@ -155,6 +159,7 @@ impl<'a> Driver<'a> {
                 frame.attempt = number;
                 frame.given_up = given_up;
                 frame.handler = self.slot.handlers[invocation].id;
+                frame.limited = self.slot.handlers[invocation].limited;
                 frame.link = None;
                 let below = below.get(local.floor..).and_then(<[Frame]>::last);
                 frame.deadline = deadline.min(below.map_or(NEVER, |f| f.deadline));
@@ -163,9 +168,11 @@ impl<'a> Driver<'a> {
         }
         let context = self.delivery.event.head().context().cloned();
         let between = std::mem::take(&mut self.between);
+        let mut beneath = None;
         self.seated = frame::local(|local| {
             local.callbacks -= u32::from(between);
             let deadline = deadline.min(local.below().map_or(NEVER, |f| f.deadline));
+            beneath = local.frames.last().filter(|below| !below.attached).and_then(Holder::of);
             local.frames.push(Frame {
                 event: self.delivery.event.clone(),
                 bus: self.spare.take().unwrap_or_else(|| Arc::clone(self.delivery.bus)),
@@ -175,12 +182,17 @@ impl<'a> Driver<'a> {
                 given_up,
                 deadline,
                 handler: self.slot.handlers[invocation].id,
+                limited: self.slot.handlers[invocation].limited,
+                attached: false,
                 link: None,
                 holding: Holding::of(self.fixed.manner),
                 under: std::mem::replace(&mut self.under, Under::Delivery),
             });
             std::mem::replace(&mut local.context, context)
         });
+        if let Some(holder) = beneath {
+            self.beneath = holder.sleeps(self.worker, Some(self.delivery.event));
+        }
     }
 
     /// Takes the frame off the thread, and the slot off the stack.
@@ -202,6 +214,7 @@ impl<'a> Driver<'a> {
             self.spare = Some(frame.bus);
             drop(context);
         }
+        self.beneath = None;
     }
 
     /// What the delivery's handlers run under, in the hand.

@@ -3,9 +3,8 @@
 use crate::bus::core::BusCore;
 use crate::bus::core::delivery::DeliveryRef;
 use crate::bus::middleware::tell;
-use crate::bus::permits::limits::{
-    Place, each_with_what_it_waits_for, lend, needs, places_of_this_thread, settle, token_of,
-};
+use crate::bus::permits::asleep;
+use crate::bus::permits::limits::{settle, token_of};
 use crate::bus::run::driver::{Driver, Wanted};
 use crate::event::{
     AnyEvent, DeliveryPhase, HandlerFailure, LimitGroup, LimitTurn, Outcome, Placed, RecordPhase, State,
@@ -51,7 +50,8 @@ pub(crate) fn take(driver: &mut Driver<'_>, wanted: Wanted) -> bool {
     };
     let token = claim.token();
     let at_once = limit.acquire_timeout == Some(Duration::ZERO);
-    let lenders = claim.lenders();
+    let (runtime, event) = (&claim.bus.runtime, &claim.event);
+    let lender = asleep::lender(runtime, group, event);
     let taken = group.step(|cap| {
         let mut state = claim.event.state().lock();
         if !claim.is_waiting(&state) {
@@ -59,7 +59,7 @@ pub(crate) fn take(driver: &mut Driver<'_>, wanted: Wanted) -> bool {
         }
         // Its own place is taken by its attempt before, for as long as that is inside.
         let occupied = state.wants_returned(claim.delivery, claim.invocation);
-        if !occupied && cap.try_take(token, &lenders) {
+        if !occupied && cap.try_take(token, lender.as_slice()) {
             claim.place(&mut state);
             return (Taken::Now, Granted::new());
         }
@@ -77,15 +77,22 @@ pub(crate) fn take(driver: &mut Driver<'_>, wanted: Wanted) -> bool {
             let claim = claim.clone();
             move || claim.has_come()
         });
-        let granted = cap.stand(token, claim.bus.rank(&claim.event), &lenders, turn);
+        let granted = cap.stand(token, claim.bus.rank(&claim.event), &[], turn);
         (if at_once { Taken::TooLate } else { Taken::InLine }, granted)
     });
     match taken {
-        Taken::Now => return true,
+        Taken::Now => {
+            // What is queued behind it is brought to the line by another thread.
+            driver.delivery.bus.ceases_to_usher(driver.worker);
+            return true;
+        }
         Taken::Dead => return false,
         Taken::TooLate => claim.time_is_up(Duration::ZERO, limit.lax),
         Taken::InLine => {
-            lend(&driver.delivery.bus.runtime);
+            let lenders = asleep::lenders(runtime, group, event);
+            if !lenders.is_empty() {
+                group.step(|cap| ((), cap.offer(token, &lenders)));
+            }
             if let Some(after) = limit.acquire_timeout {
                 claim.watch(after, limit.lax);
             }
@@ -96,8 +103,10 @@ pub(crate) fn take(driver: &mut Driver<'_>, wanted: Wanted) -> bool {
         driver.delivery.bus.leaves_lines_of(driver.delivery.event);
     }
     driver.delivery.set_down_in_line();
-    // It may be what somebody waits for, or what stands before that, and only now do they find it in line.
-    driver.delivery.bus.runtime.ring_parked(|_| true);
+    if asleep::concerns_others(runtime, group) && !planted("ticket_concerns_nobody") {
+        // It may be what somebody waits for, or what stands before that, and only now do they find it in line.
+        runtime.ring_parked(|_| true);
+    }
     // Parallel handlers may still be there to be run.
     driver.fixed.manner.parallel
 }
@@ -157,34 +166,11 @@ impl Claim {
             self.bus.runtime.watch.cancel(timer);
         }
         if waits {
-            self.delivery().submit_resume();
+            self.delivery().submit_resume_next();
         } else {
             let token = self.token();
             self.group.step(|cap| ((), cap.release(token)));
         }
-    }
-
-    /// Holders that wait for this one, here or on other threads.
-    fn lenders(&self) -> Vec<Token> {
-        let runtime = &self.bus.runtime;
-        let mut lenders = Vec::new();
-        let workers = runtime.pool.all_workers();
-        let parked = runtime.parked.lock();
-        let mut add = |place: &Place, waits_for: Option<&AnyEvent>| {
-            let waits = waits_for.is_some_and(|awaited| needs(&parked, awaited, &self.event));
-            if waits && place.is_in(&self.group) {
-                lenders.push(place.token());
-            }
-        };
-        // Whatever this thread has below is there for this event.
-        let here = places_of_this_thread();
-        each_with_what_it_waits_for(&here, Some(&self.event), &mut add);
-        for worker in workers {
-            let stack: Vec<Place> = worker.slots().into_iter().map(Place::of_slot).collect();
-            let awaited = parked.get(&worker.id).map(|wait| &wait.event);
-            each_with_what_it_waits_for(&stack, awaited, &mut add);
-        }
-        lenders
     }
 
     fn watch(&self, after: Duration, lax: bool) {

@@ -1,6 +1,8 @@
 //! Waits that can never end: a search from what a thread waits for along what that needs, until that is the thread itself
 //! (`README.md`, *Circles*).
 
+use crate::bus::core::hold::held_for;
+use crate::bus::permits::asleep;
 use crate::bus::permits::limits;
 use crate::bus::thread::frame::Frame;
 use crate::bus::thread::sits;
@@ -149,18 +151,15 @@ impl Search<'_> {
                     }
                 }
                 // While its handlers run they may still wait for what they have emitted; who waits in order looks again at their end.
-                if only.is_none() && !state.deliveries.iter().any(|d| d.phase == DeliveryPhase::Active) {
+                if only.is_none() && !state.is_active() {
                     children.extend(state.children().map(|c| c.event.clone()).filter(|e| !e.is_complete()));
                 }
                 let stand = limits::in_line(&state).filter(|placed| needed(placed.delivery));
                 in_line = stand.map(|placed| Arc::clone(&placed.group)).collect::<Vec<_>>();
             }
             for group in &in_line {
-                let holders = limits::holders(self.runtime, group);
-                // A place that is on no thread comes free: between two attempts, or about to be given back.
-                if !limits::all_on_threads(self.runtime, group) {
-                    continue;
-                }
+                // Else a place comes free, whatever else stands: also one between two attempts, or about to be given back.
+                let Some(holders) = asleep::all_asleep(self.runtime, group) else { continue };
                 let [worker] = holders[..] else {
                     if self.none_can_leave((group, &holders), &event, way, lines) {
                         let words =
@@ -173,14 +172,16 @@ impl Search<'_> {
                 let words =
                     |who: &str| format!(", which stands in line for {}, where {who} has a place", group.label());
                 if worker == self.me {
-                    let lends = |awaited| limits::needs(self.parked, awaited, &event);
+                    let lends = |awaited| asleep::needs(self.runtime, self.parked, awaited, &event);
                     if way.is_jumped() || self.awaited.is_some_and(lends) {
                         continue;
                     }
                     return Some(format!("{}{}", trail.words(hop), words("this very handler")));
                 }
-                if let Some(wait) =
-                    self.parked.get(&worker).filter(|wait| !limits::needs(self.parked, &wait.event, &event))
+                if let Some(wait) = self
+                    .parked
+                    .get(&worker)
+                    .filter(|wait| !asleep::needs(self.runtime, self.parked, &wait.event, &event))
                 {
                     let hop = trail.add(hop, words(&format!("a handler that waits for {}", wait.event)));
                     pending.push(past(wait, hop, way));
@@ -224,6 +225,10 @@ impl Search<'_> {
                     pending.extend(self.until_idle(&bus, &mut trail, hop, "that", way.over_queue()));
                 }
             }
+            for before in held_for(&event) {
+                let hop = trail.add(hop, format!(", which comes after {before}"));
+                pending.push(Step { event: before, delivery: None, hop, way });
+            }
             for child in children {
                 let hop = trail.add(hop, format!(", which needs its child {child}"));
                 pending.push(Step { event: child, delivery: None, hop, way });
@@ -248,7 +253,8 @@ impl Search<'_> {
         // Who waits for the event lends it the place, unless somebody else has that already.
         let stays = |holder: &u64| {
             waits_for(holder).is_some_and(|(awaited, _)| {
-                !(limits::needs(self.parked, awaited, event) && limits::can_lend(self.runtime, group, *holder))
+                !(asleep::needs(self.runtime, self.parked, awaited, event)
+                    && asleep::can_lend(self.runtime, group, *holder))
             })
         };
         if holders.is_empty() || !holders.iter().all(stays) {

@@ -3,6 +3,7 @@
 use crate::bus::core::BusCore;
 use crate::bus::core::EventBus;
 use crate::bus::parts::counters::Until;
+use crate::bus::permits::asleep::Holder;
 use crate::bus::permits::hand;
 use crate::bus::thread::forbid::may_block;
 use crate::bus::thread::frame::{self, Frame};
@@ -116,6 +117,8 @@ impl BusCore {
     pub(crate) fn rest_until_idle(&self, worker: &Arc<Worker>, frame: Option<&Frame>, deadline: Tick) -> Rested {
         let _watch = self.watch(&worker.bell, Until::Idle);
         let sitting = frame.map(|frame| Sitting::enter(worker, frame, SitFor::Idle(Arc::clone(&self.identity))));
+        let holder = frame.filter(|frame| !frame.attached).and_then(Holder::of);
+        let sleeps = holder.and_then(|holder| holder.sleeps(worker, None));
         let mut sat = false;
         let rested = loop {
             if self.is_idle() {
@@ -142,7 +145,7 @@ impl BusCore {
                 None => drop(worker.serve_or_park(deadline, Serves::All)),
             }
         };
-        drop(sitting);
+        drop((sitting, sleeps));
         match frame {
             Some(frame) if sat && !hand::take_back(worker, frame) => Rested::GivenUp,
             _ => rested,

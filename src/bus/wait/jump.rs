@@ -2,6 +2,7 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::core::delivery::DeliveryRef;
+use crate::bus::core::hold::beside;
 use crate::bus::core::permit::attempt_token;
 use crate::bus::end::cancel::cascade;
 use crate::bus::end::duties::end_pauses;
@@ -10,9 +11,9 @@ use crate::bus::middleware::tell;
 use crate::bus::parts::for_event::{plan_for, timing_for};
 use crate::bus::parts::manual::Manual;
 use crate::bus::parts::recorder::By;
+use crate::bus::permits::asleep;
 use crate::bus::permits::delivery::give_back_grants;
 use crate::bus::permits::hand;
-use crate::bus::permits::limits;
 use crate::bus::run::start;
 use crate::bus::thread::ancestry;
 use crate::bus::thread::ancestry::is_below;
@@ -329,13 +330,16 @@ impl Jump {
         if !register(event, &self.worker.bell) {
             return Ok(());
         }
+        let beside = if planted("beside_unseen") { Vec::new() } else { beside(event) };
+        let goes_on = beside.iter().filter(|before| !register(before, &self.worker.bell)).count() > 0;
         hand::set_down_all();
         let parked = Parked::enter(&self.worker, &self.frame, event, self.waiting.in_order);
         if self.frame.bus.has_limits() {
-            limits::lend(runtime);
+            asleep::lend(runtime, event, parked.foreign);
         }
         // From here on an emit below rings; what came before must be seen now.
-        let look_again = is_over()
+        let look_again = goes_on
+            || is_over()
             || !self.frame.is_live()
             || !self.waiting.in_order
                 && !planted("park_without_look")
@@ -373,6 +377,7 @@ impl Jump {
         }
         drop(parked);
         deregister(event, &self.worker.bell);
+        beside.iter().for_each(|before| deregister(before, &self.worker.bell));
         result
     }
 }

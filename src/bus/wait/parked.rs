@@ -1,8 +1,9 @@
-//! A handler that waits, entered in the wait graph.
+//! A handler that waits, entered in the wait graph, and among the sleepers of its limits.
 
+use crate::bus::permits::asleep::{Edges, Holder, Sleeps, all_above, events_here, is_foreign, keeps_a_line};
 use crate::bus::permits::in_flight::Sitting;
 use crate::bus::thread::ancestry::is_below;
-use crate::bus::thread::frame::{self, Frame};
+use crate::bus::thread::frame::Frame;
 use crate::bus::wait::deadlock::{Search, Way};
 use crate::bus::wait::standing::Standing;
 use crate::event::AnyEvent;
@@ -16,30 +17,38 @@ pub(crate) struct Parked<'a> {
     frame: &'a Frame,
     event: AnyEvent,
     in_order: bool,
+    pub(crate) foreign: bool,
     /// What a handler further down on this thread is parked for, which runs this one in its park.
     below: Option<ParkedWait>,
     /// In order: the queue must go on without its handlers.
     _sits: Option<Sitting>,
+    _sleeps: Option<Box<Sleeps>>,
 }
 
 impl<'a> Parked<'a> {
     pub(crate) fn enter(worker: &'a Arc<Worker>, frame: &'a Frame, event: &AnyEvent, in_order: bool) -> Self {
+        Self::entered(worker, frame, event, in_order, true)
+    }
+
+    /// The wait is over, and the handler waits for the borrower of its place, which handles this event. It lends to nobody else.
+    pub(crate) fn come_back(worker: &'a Arc<Worker>, frame: &'a Frame, borrower: &AnyEvent) -> Self {
+        Self::entered(worker, frame, borrower, true, false)
+    }
+
+    fn entered(worker: &'a Arc<Worker>, frame: &'a Frame, event: &AnyEvent, in_order: bool, lends: bool) -> Self {
         let runtime = &frame.bus.runtime;
+        let foreign = is_foreign(&frame.bus, event);
         runtime.parked_count.fetch_add(1, Ordering::SeqCst);
-        let wait = ParkedWait { event: event.clone(), in_order, bell: Arc::clone(&worker.bell) };
+        runtime.foreign_count.fetch_add(usize::from(foreign), Ordering::SeqCst);
+        let wait = ParkedWait { event: event.clone(), in_order, foreign, bell: Arc::clone(&worker.bell) };
         let below = runtime.parked.lock().insert(worker.id, wait);
+        let holder = Holder::of(frame).filter(|_| !frame.attached);
+        let _sleeps = holder.and_then(|holder| holder.sleeps(worker, lends.then_some(event)));
         if in_order {
-            // A jump above claims what this one would wait for in vain; or one that waits for what stands in line behind this handler.
-            // No others: waits in order that rang each other would never both stay parked, nor be found by a search.
-            let events: Vec<AnyEvent> =
-                frame::local(|local| local.frames.iter().map(|f| f.event.clone()).collect()).unwrap_or_default();
-            let limited = frame.bus.has_limits();
-            runtime.ring_parked(|wait| {
-                !wait.in_order && (limited || events.iter().any(|event| is_below(event, &wait.event)))
-            });
+            ring_jumps(frame);
         }
         let _sits = in_order.then(Sitting::begin);
-        Parked { worker, frame, event: event.clone(), in_order, below, _sits }
+        Parked { worker, frame, event: event.clone(), in_order, foreign, below, _sits, _sleeps }
     }
 
     /// Why this wait can never end, if that is so.
@@ -53,6 +62,19 @@ impl<'a> Parked<'a> {
     }
 }
 
+/// A jump above claims what an in-order wait of this thread would wait for in vain; or one that waits for what stands in line behind a handler
+/// of it. No others: waits in order that rang each other would never both stay parked, nor be found by a search.
+fn ring_jumps(frame: &Frame) {
+    let (runtime, events) = (&frame.bus.runtime, events_here());
+    if !frame.bus.has_limits() {
+        return runtime.ring_parked(|wait| !wait.in_order && events.iter().any(|event| is_below(event, &wait.event)));
+    }
+    let all = keeps_a_line(runtime);
+    let edges = Edges::of(&runtime.parked.lock());
+    let above = if all { Default::default() } else { all_above(runtime, &edges, events) };
+    runtime.ring_parked(|wait| !wait.in_order && (all || above.contains(&wait.event.head().stamp())));
+}
+
 impl Drop for Parked<'_> {
     fn drop(&mut self) {
         let runtime = &self.frame.bus.runtime;
@@ -64,6 +86,7 @@ impl Drop for Parked<'_> {
             }
         };
         runtime.parked_count.fetch_sub(1, Ordering::SeqCst);
+        runtime.foreign_count.fetch_sub(usize::from(self.foreign), Ordering::SeqCst);
         drop(gone);
     }
 }

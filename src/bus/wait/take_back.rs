@@ -1,5 +1,6 @@
 //! After a wait: the handler takes back its place under a limit, which others have shared meanwhile.
 
+use crate::bus::permits::asleep;
 use crate::bus::permits::hand;
 use crate::bus::permits::limits::Place;
 use crate::bus::thread::frame::Frame;
@@ -35,8 +36,12 @@ pub(crate) fn take_back(worker: &Arc<Worker>, frame: &Frame, awaited: &AnyEvent)
             if parked.as_ref().is_none_or(|(before, _)| *before != borrower) {
                 // The one before is entered no more first, since a thread has one wait.
                 drop(parked.take());
-                parked = Some((borrower, Parked::enter(worker, frame, &of, true)));
-                runtime.ring_parked(|_| true);
+                let entered = Parked::come_back(worker, frame, &of);
+                asleep::lend(runtime, &of, entered.foreign);
+                parked = Some((borrower, entered));
+                if borrower.is_some_and(|borrower| asleep::sleeps(runtime, &group, borrower)) {
+                    runtime.ring_parked(|_| true);
+                }
             }
             let needs = || Needs { all_holders: true, ..claimable::needs_of(&of, true, runtime) };
             worker.suspended(runtime, NEVER, needs, || worker.serve_or_park(NEVER, Serves::Awaited));
