@@ -225,7 +225,7 @@ impl Drop for Attached {
     fn drop(&mut self) {
         let gone = local(|local| {
             let context = std::mem::replace(&mut local.context, self.context.take());
-            (local.frames.pop(), context)
+            (local.pop(), context)
         });
         cut_hand(self.hand);
         drop(gone);

@@ -207,7 +207,7 @@ impl<'a> Driver<'a> {
         let gone = frame::local(|local| {
             local.callbacks += u32::from(self.between);
             let context = std::mem::replace(&mut local.context, context);
-            (local.frames.pop(), context)
+            (local.pop(), context)
         });
         if let Some((Some(frame), context)) = gone {
             self.under = frame.under;
