@@ -223,3 +223,45 @@ fn what_gets_into_the_line_of_a_handler_that_is_taken_off_does_not_stay_there() 
         at_rest(&b);
     });
 }
+
+#[test]
+fn who_brings_to_the_line_leaves_nothing_behind() {
+    check(|| {
+        let runtime = runtime();
+        let builder = EventBus::builder("a").runtime(&runtime).event_concurrency(EventConcurrency::Parallel);
+        let a = builder.build().unwrap();
+        let (limit, alone) = (Limit::new(1), Arc::new(Alone::default()));
+        a.on_with(limited(&limit), move |job: &Event<Job>| {
+            alone.run(|| {});
+            job.0
+        });
+        let other = a.clone();
+        let emitter = thread::spawn(move || [other.emit(Job(1)), other.emit(Job(2))]);
+        let urgent = EventOptions::new().priority(Priority::CRITICAL);
+        let mut events = vec![a.emit(Job(3)), a.emit_with(Job(4), urgent)];
+        events.extend(emitter.join().unwrap());
+        for event in &events {
+            event.result().unwrap();
+        }
+        at_rest(&a);
+    });
+}
+
+#[test]
+fn what_a_pause_has_kept_from_the_line_gets_there() {
+    check(|| {
+        let runtime = runtime();
+        let builder = EventBus::builder("a").runtime(&runtime).event_concurrency(EventConcurrency::Parallel);
+        let a = builder.build().unwrap();
+        let limit = Limit::new(1);
+        a.on_with(limited(&limit), |job: &Event<Job>| job.0);
+        let other = a.clone();
+        let emitter = thread::spawn(move || [other.emit(Job(1)), other.emit(Job(2))]);
+        a.pause();
+        a.resume();
+        for event in emitter.join().unwrap() {
+            event.result().unwrap();
+        }
+        at_rest(&a);
+    });
+}

@@ -27,6 +27,7 @@ impl Delivery {
             any_failed: false,
             redrive: false,
             limited: false,
+            noted: false,
             helpers: 0,
             lender: 0,
             lender_delivery: 0,

@@ -72,7 +72,7 @@ pub(crate) use plan::{HandlerMode, Manner, Pace, Plan, Timing, TurnKind};
 pub(crate) use record::{DeliveryPhase, Outcome, Record, RecordPhase, Unrun};
 pub(crate) use state::{AttemptKey, Completion, Delay, Hook, LetGo, Pause, Placed, Wait, given_up, note_given_up};
 pub(crate) use structure::{
-    Birth, Body, CompletionHook, Delivery, HandlerEntry, Head, KnownType, MakeEvent, ParentLink, Rare, Roster,
-    SlotEntry, State, TypeSlot, Watcher, WeakEvent,
+    Birth, Body, CompletionHook, Delivery, HandlerEntry, Head, KnownType, MakeEvent, ParentLink, Prerequisite, Rare,
+    Roster, SlotEntry, State, TypeSlot, Watcher, WeakEvent,
 };
 pub(crate) use type_name::short_type_name;

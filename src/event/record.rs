@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DeliveryPhase {
+    /// It is to come after other events, which are not complete.
+    Held,
     Queued,
     Active,
     Done,

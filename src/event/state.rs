@@ -38,6 +38,7 @@ impl State {
             deliveries: Deliveries::of(Delivery::new(bus, phase, manner)),
             parent,
             bell: None,
+            hook: None,
             links: None,
         }
     }
@@ -112,7 +113,8 @@ impl State {
         }
         let watchers = self.links.as_mut().filter(|links| !links.watchers.is_empty());
         let watchers = watchers.map(|links| Box::new(std::mem::take(&mut links.watchers)));
-        Some(Completion { bell: self.bell.take(), watchers, parent: self.parent.take(), at: self.completed })
+        let (bell, hook, parent) = (self.bell.take(), self.hook.take(), self.parent.take());
+        Some(Completion { bell, hook, watchers, parent, at: self.completed })
     }
 
     /// Whether the event ended before any handler started on any bus, and how: on the first bus that cut it short.

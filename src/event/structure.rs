@@ -133,6 +133,8 @@ pub(crate) struct State {
     pub(crate) parent: Option<AnyEvent>,
     /// Of the first thread that waits: mostly there is no other, and this one costs no allocation.
     pub(super) bell: Option<Arc<Bell>>,
+    /// Likewise of the first hook.
+    pub(super) hook: Option<Arc<dyn CompletionHook>>,
     pub(super) links: Option<Box<Links>>,
 }
 
@@ -199,6 +201,8 @@ pub(crate) struct Delivery {
     pub(crate) redrive: bool,
     /// A handler of it has or waits for a place under a limit, to be given back when it ends.
     pub(crate) limited: bool,
+    /// The bus's list of what has no thread has it.
+    pub(crate) noted: bool,
     /// Threads that were called to help with parallel handlers, and are on their way.
     pub(crate) helpers: u32,
     /// The delivery that lends the turn, whose handler waits for this one, while it holds that: the stamp of its event, 0 for none, and its number there.
@@ -303,6 +307,16 @@ pub struct EventOptions {
     pub(crate) label: Option<Arc<str>>,
     /// Of an event that came as JSON.
     pub(crate) origin: Option<Arc<Origin>>,
+    /// The events it is to come after. Taken out at the emit: it does not keep them.
+    pub(crate) after: Vec<Prerequisite>,
+}
+
+/// An event that another one is to come after.
+#[derive(Clone, Debug)]
+pub(crate) struct Prerequisite {
+    pub(crate) event: AnyEvent,
+    /// If this one fails, the other one is cancelled.
+    pub(crate) must_succeed: bool,
 }
 
 /// A payload type as a value: what a bus keeps of the types it has met, so that JSON becomes typed.

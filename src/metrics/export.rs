@@ -68,6 +68,7 @@ impl BusMetrics {
             gauge!("threadbus_queued", "bus" => bus.to_owned(), "band" => band).set(queued as f64);
         }
         let level = |name: &'static str, value: f64| gauge!(name, "bus" => bus.to_owned()).set(value);
+        level("threadbus_held", self.held as f64);
         level("threadbus_in_flight", self.in_flight as f64);
         level("threadbus_waiting", self.waiting as f64);
         level("threadbus_utilization", self.utilization);

@@ -20,7 +20,7 @@ use std::time::Duration;
 /// They count deliveries to this bus: an event that is forwarded counts on each bus where it arrives. A redrive counts nowhere. Counters
 /// only grow, and reading changes nothing. When nothing is in progress, `attempts = emitted + rejected`, where attempts are the
 /// calls of `emit` and `forward`. Always,
-/// `emitted = completed + cancelled + dropped + queued + in_flight`.
+/// `emitted = completed + cancelled + dropped + held + queued + in_flight`.
 ///
 /// ```
 /// use threadbus::{Event, EventBus, Payload};
@@ -65,6 +65,8 @@ pub struct BusMetrics {
     pub recovered: u64,
     /// How many handlers came back after they had been given up; what they returned was dropped.
     pub late_results: u64,
+    /// How many are to come [after](crate::EventOptions::after) events that are not complete.
+    pub held: usize,
     /// How many are queued and not started.
     pub queued: usize,
     /// How many are queued by priority: 8 to 10, 4 to 7, 0 to 3.
@@ -155,7 +157,8 @@ impl EventBus {
         let claimed = counters.claimed().max(done);
         let emitted = counters.emitted().max(claimed);
         let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-        let queued = count(emitted - claimed);
+        let held = counters.held().min(emitted - claimed);
+        let queued = count(emitted - claimed - held);
         let in_flight = count(claimed - done);
         let waiting = waiting.min(in_flight);
         let occupied = (queued + waiting) as f64;
@@ -172,6 +175,7 @@ impl EventBus {
             retries: recorded.retries,
             recovered: recorded.recovered,
             late_results: counters.late_results.load(Ordering::Relaxed),
+            held: count(held),
             queued,
             queued_by_band,
             in_flight,

@@ -106,7 +106,11 @@ fn level_of(result: &HandlerResult<AnyOutput>) -> Level {
     match (result.status, result.error.as_deref()) {
         (ResultStatus::Pending, _) => Level::Trace,
         (_, Some(HandlerFailure::Cancelled { cause } | HandlerFailure::Aborted { cause })) => match cause.kind {
-            CauseKind::Cancelled | CauseKind::LostFirst | CauseKind::Off | CauseKind::Shutdown => Level::Debug,
+            CauseKind::Cancelled
+            | CauseKind::LostFirst
+            | CauseKind::Off
+            | CauseKind::Shutdown
+            | CauseKind::Prerequisite => Level::Debug,
             CauseKind::HandlerTimeout | CauseKind::EventTimeout | CauseKind::Dropped => Level::Warn,
         },
         (_, Some(_)) => Level::Warn,

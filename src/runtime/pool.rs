@@ -49,6 +49,10 @@ struct State {
     busy: usize,
     /// Of those, on their way to a job.
     coming: usize,
+    /// Workers that are about to be through with their jobs, and will take another one, each with when that is believed no more.
+    promised: Vec<(u64, Tick)>,
+    /// The watch has a timer that looks whether they have come.
+    awaits_promised: bool,
     waiting: usize,
     abandoned: usize,
     peak: usize,
@@ -80,10 +84,16 @@ const CROWDED: u8 = 2;
 impl State {
     /// The worker keeps no thread from others any more: its job is over, waits, or was given up.
     fn served(&mut self, worker: &Worker) {
+        self.promised.retain(|(id, _)| *id != worker.id);
         let serving = worker.serving.lock().take();
         if let Some((lane, since)) = serving {
             self.jobs.served(lane, clock::now().saturating_sub(since));
         }
+    }
+
+    /// Some job has no thread that is on its way to one.
+    fn lacks_threads(&self) -> bool {
+        self.jobs.len() > self.coming + self.promised.len()
     }
 
     fn is_no_longer_stuck(&mut self, worker: &Arc<Worker>) {
@@ -162,7 +172,7 @@ impl Pool {
 
     /// With the state locked, after whatever changes places or jobs.
     fn note_pressure(&self, state: &mut State) {
-        let pressure = match state.jobs.len() > state.coming {
+        let pressure = match state.lacks_threads() {
             _ if state.busy > state.max_threads => CROWDED,
             true => SOME,
             false => NONE,

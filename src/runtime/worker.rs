@@ -10,7 +10,7 @@ use crate::sync::refused;
 use crate::sys::clock::{NEVER, Tick};
 use crate::sys::stack::StackBounds;
 use crate::sys::sync::Mutex;
-use crate::sys::sync::atomic::{AtomicBool, AtomicU64};
+use crate::sys::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::thread;
 use std::cell::RefCell;
 use std::sync::{Arc, OnceLock, Weak};
@@ -122,6 +122,10 @@ pub(crate) struct Worker {
     pub(crate) serves: AtomicBool,
     /// It parks in a wait that no thread can ever go on with; the pool says so.
     pub(crate) has_no_thread: AtomicBool,
+    /// It is about to be through with its job. Changed and read on its own thread only.
+    pub(crate) is_leaving: AtomicBool,
+    /// A job that it is to take next waits for it. Changed and read on its own thread only.
+    pub(super) promised: AtomicBool,
     /// It runs a job on top of a wait that needs it: loops end after one event. Changed and read on its own thread only.
     pub(crate) on_top: AtomicBool,
 }
@@ -136,6 +140,16 @@ impl Worker {
     /// It is a thread of this pool, and of no other.
     pub(super) fn belongs_to(&self, number: u64, pool: Weak<dyn Home>) {
         let _ = self.home.set((number, pool));
+    }
+
+    /// Its next job waits for it, so it goes on with nothing else. On its own thread.
+    pub(crate) fn is_promised(&self) -> bool {
+        self.promised.load(Ordering::Relaxed)
+    }
+
+    /// It is a thread of the pool of that number.
+    pub(super) fn is_of(&self, number: u64) -> bool {
+        self.home.get().is_some_and(|(own, _)| *own == number)
     }
 
     /// The pool whose thread it is, if that is another one than the pool of this number.
@@ -169,6 +183,8 @@ impl Worker {
             has_pumps: AtomicBool::new(false),
             serves: AtomicBool::new(false),
             has_no_thread: AtomicBool::new(false),
+            is_leaving: AtomicBool::new(false),
+            promised: AtomicBool::new(false),
             on_top: AtomicBool::new(false),
         })
     }

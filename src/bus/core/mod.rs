@@ -2,6 +2,7 @@
 
 pub(crate) mod delivery;
 pub(crate) mod helpers;
+pub(crate) mod hold;
 pub(crate) mod idlers;
 pub(crate) mod letters;
 pub(crate) mod permit;
@@ -13,6 +14,7 @@ pub(crate) mod type_memo;
 
 use crate::bus::parts::counters::{Counters, Until};
 use crate::bus::parts::forwards::Forwards;
+use crate::bus::parts::held::Held;
 use crate::bus::parts::history::{History, SPENT};
 use crate::bus::parts::listener::Middlewares;
 use crate::bus::parts::manual::Manual;
@@ -25,6 +27,7 @@ use crate::bus::parts::set_aside::{Lingering, SetAside, Waiting};
 use crate::bus::parts::settings::BusOptions;
 use crate::bus::parts::tree::Tree;
 use crate::bus::parts::upcasters::Upcasters;
+use crate::bus::parts::usher::Usher;
 use crate::event::{AnyEvent, BusIdentity, HistoryPolicy, HomeBus, Journal, TurnKind};
 use crate::rules::{BusDefaults, DeadLetters, Lanes, Rarely, TokenBucket};
 use crate::runtime::{Lane, PermitKind, RuntimeCore, Wakeup};
@@ -135,6 +138,7 @@ pub(crate) struct BusCore {
     pub(crate) run: Mutex<Run>,
     /// Read by whoever holds `run`.
     pub(crate) arrivals: Receiver<Entry>,
+    pub(crate) usher: Usher,
     /// Something has been sent that does not simply go after the one before it.
     pub(crate) is_sorted: AtomicBool,
     pub(crate) counters: Counters,
@@ -162,6 +166,8 @@ pub(crate) struct BusCore {
     pub(crate) hurries: AtomicBool,
     /// Started deliveries that no thread runs at the moment: in line for a permit, or between two attempts.
     pub(crate) set_aside: Mutex<SetAside>,
+    /// Events that are to come after others.
+    pub(crate) held: Mutex<Held<BusCore>>,
     /// Those of which nothing runs.
     pub(crate) waiting: Waiting,
     /// Deliveries whose handlers wait for what only the queue of this bus can start.
@@ -316,6 +322,7 @@ impl BusCore {
                 round: None,
             }),
             arrivals,
+            usher: Usher::default(),
             is_sorted: AtomicBool::new(false),
             counters: Counters::default(),
             recorder: Recorder::new(options.dead_letters > 0, &options.health_window),
@@ -330,6 +337,7 @@ impl BusCore {
             upcasters: Upcasters::default(),
             hurries: AtomicBool::new(false),
             set_aside: Mutex::default(),
+            held: Mutex::default(),
             waiting: Waiting::default(),
             sitting_in_flight: AtomicUsize::new(0),
             idlers: Mutex::new(Vec::new()),
@@ -369,9 +377,9 @@ impl BusCore {
     }
 
     pub(crate) fn pending(&self) -> usize {
-        let claimed = self.counters.claimed();
+        let left = self.counters.claimed() + self.counters.held();
         let emitted = self.counters.emitted();
-        usize::try_from(emitted.saturating_sub(claimed)).unwrap_or(usize::MAX)
+        usize::try_from(emitted.saturating_sub(left)).unwrap_or(usize::MAX)
     }
 
     /// What the user's handles share, if there still is one.

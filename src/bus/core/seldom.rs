@@ -56,6 +56,7 @@ impl BusCore {
             EmitError::TooDeep { .. } => 128,
             EmitError::SubscriptionFull { .. } => 256,
             EmitError::NilId { .. } => 512,
+            EmitError::Circle { .. } => 1024,
         };
         if event.head().is_from_logger() || !logging::takes(log::Level::Warn) {
             return;

@@ -61,7 +61,7 @@ impl BusCore {
         let until = match self.options.on_full {
             OnFull::Block | OnFull::BlockFor(_) if candidate.tries => return Err(error),
             OnFull::Reject => return Err(error),
-            OnFull::RunInline if tell::is_inside() => return Err(error),
+            OnFull::RunInline if tell::is_inside() || candidate.is_held() => return Err(error),
             OnFull::RunInline => {
                 self.insert(candidate, Entrance::Claimed)?;
                 self.recorder.ran_inline();
@@ -151,7 +151,8 @@ impl BusCore {
         {
             return Err(EmitError::TooDeep { limit: self.runtime.max_wait_depth as usize });
         }
-        if in_handler || entrance == Entrance::Claimed { Ok(()) } else { self.refuse_full() }
+        let has_room = in_handler || entrance == Entrance::Claimed || candidate.is_held();
+        if has_room { Ok(()) } else { self.refuse_full() }
     }
 
     /// Why a bus takes no event that is emitted or forwarded, whether its queue has room or not.

@@ -1,8 +1,10 @@
 //! A new event before it is let in.
 
+use crate::bus::parts::held::Hold;
 use crate::bus::thread::frame::Emitter;
-use crate::event::{AnyEvent, EmitError, LetGo, TurnKind};
+use crate::event::{AnyEvent, EmitError, LetGo, Prerequisite, TurnKind};
 use crate::sys::planted;
+use std::sync::Arc;
 
 /// What becomes of an event that is let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +20,16 @@ pub(crate) enum Entrance {
 pub(crate) enum Entered {
     Queued,
     ToRun,
+}
+
+/// What a new event is to come after, if anything: mostly nothing, which every emit passes on.
+pub(crate) type After = Option<Box<Later>>;
+
+/// That an event is to come after others.
+pub(crate) struct Later {
+    pub(crate) after: Vec<Prerequisite>,
+    /// Once it is about to be let in.
+    pub(crate) hold: Option<Arc<Hold>>,
 }
 
 /// A new event before it is let in.
@@ -37,9 +49,20 @@ pub(crate) struct Candidate {
     pub(crate) has_token: bool,
     /// It waits for no room.
     pub(crate) tries: bool,
+    pub(crate) after: After,
 }
 
 impl Candidate {
+    #[inline]
+    pub(crate) fn is_held(&self) -> bool {
+        self.after.is_some()
+    }
+
+    #[inline]
+    pub(crate) fn hold(&self) -> Option<&Arc<Hold>> {
+        self.after.as_ref()?.hold.as_ref()
+    }
+
     pub(crate) fn has_parent(&self) -> bool {
         self.below_emitter || self.given_parent.is_some()
     }

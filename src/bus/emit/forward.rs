@@ -1,7 +1,9 @@
 //! One event on several buses: at most once on each, complete when all are done.
 
 use crate::bus::core::EventBus;
+use crate::bus::core::hold::hold_of;
 use crate::bus::core::{BusCore, Entry};
+use crate::bus::emit::insert::Sent;
 use crate::bus::middleware::ask;
 use crate::bus::middleware::tell;
 use crate::bus::parts::for_event::plan_for;
@@ -10,7 +12,7 @@ use crate::bus::parts::observers::Seen;
 use crate::bus::parts::registry::WILDCARD;
 use crate::bus::thread::frame;
 use crate::event::{
-    AnyEvent, Delivery, DeliveryPhase, EmitError, HandlerInfo, HandlerOptions, KnownType, Manner, Payload,
+    AnyEvent, Delivery, DeliveryPhase, EmitError, HandlerInfo, HandlerOptions, KnownType, Manner, Payload, TurnKind,
 };
 use crate::sys::{clock, unwind};
 use std::sync::Arc;
@@ -113,6 +115,7 @@ impl BusCore {
         let frame = frame::top();
         let slot = self.registry.slot(event.body(), &self.defaults);
         let plan = plan_for(event, &slot, &self.defaults);
+        let for_usher = plan.turn == TurnKind::Free && self.is_for_usher(event);
         let entered = self.enter(event, frame.is_some(), |inlet| {
             if self.has_taken(event) {
                 return Err(Forwarded::Before);
@@ -136,7 +139,8 @@ impl BusCore {
         if frame.as_ref().is_some_and(|frame| !frame.event.same(event) && !frame.is_live()) {
             return Err(EmitError::Aborted);
         }
-        let delivery = {
+        let hold = hold_of(event);
+        let (delivery, held) = {
             let mut state = event.state().lock();
             // The forwarding handler is this event's own: under its lock, as for a child.
             if let Some(frame) = frame.as_ref().filter(|frame| frame.event.same(event)) {
@@ -152,12 +156,18 @@ impl BusCore {
                 // Cancelled as a whole; what comes later does not run.
                 return Ok(());
             }
-            let mut delivery = Delivery::new(Arc::clone(&self.identity), DeliveryPhase::Queued, Manner::of(plan));
+            let is_held = state.deliveries.first().is_some_and(|first| first.phase == DeliveryPhase::Held);
+            let hold = hold.filter(|_| is_held);
+            let phase = if hold.is_some() { DeliveryPhase::Held } else { DeliveryPhase::Queued };
+            let mut delivery = Delivery::new(Arc::clone(&self.identity), phase, Manner::of(plan));
             let now = clock::now();
             delivery.begun = now;
+            if let Some(hold) = &hold {
+                self.holds(event, hold);
+            }
             // Before anybody can end it, which is counted as well.
             self.counters.count_emit();
-            state.add_delivery(delivery, now)
+            (state.add_delivery(delivery, now), hold.is_some())
         };
         self.note_seen(&mut inlet, event.head().id());
         let evicted = inlet.history.push(event.clone(), || self.counters.latest_claim());
@@ -166,9 +176,9 @@ impl BusCore {
             inlet.observers.show(event, &mut seen);
         }
         let entry = Entry { event: event.clone(), delivery: delivery as u32, turn: plan.turn };
-        let sent = self.send(&mut inlet, entry);
+        let sent = if held { Sent::NOTHING } else { self.send_later(&mut inlet, entry, for_usher) };
         drop(inlet);
-        self.wake_up(sent);
+        self.wake_up_later(sent);
         seen.settle();
         tell::deliver(self, event);
         self.ring_at(event);

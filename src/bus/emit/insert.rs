@@ -3,6 +3,7 @@
 use crate::bus::core::submit::{USUAL, stands_for};
 use crate::bus::core::{BusCore, Entry, Inlet, NOWHERE};
 use crate::bus::emit::candidate::{Candidate, Entrance};
+use crate::bus::emit::held;
 use crate::bus::emit::queue::needs_lanes;
 use crate::bus::middleware::tell;
 use crate::bus::parts::history::Evicted;
@@ -26,6 +27,10 @@ pub(crate) enum Loops {
     Starts,
     /// It stands for one of a lower priority.
     Lags,
+    /// The usher comes to the event, which needs none.
+    HasUsher,
+    /// That one was nowhere, or stands for an event of a lower priority.
+    CallsUsher,
 }
 
 /// What queuing an event leaves to do.
@@ -43,10 +48,14 @@ impl Sent {
 impl BusCore {
     /// Everything in one section, so that history, observers and queue agree on one order; refusals come before any trace.
     pub(crate) fn insert(self: &Arc<Self>, candidate: &mut Candidate, entrance: Entrance) -> Result<(), EmitError> {
+        if candidate.is_held() {
+            candidate.prepare_hold(self)?;
+        }
         let Some(event) = &candidate.event else { return Ok(()) };
         let in_handler = candidate.emitter.is_some();
         let mut dropped = LetGo::new();
         let mut seen = None;
+        let for_usher = candidate.turn == TurnKind::Free && self.is_for_usher(event);
         let mut inlet = self.enter(event, in_handler, |inlet| {
             self.refuse(inlet, candidate, event, entrance)?;
             if candidate.tries { self.refuse_unread(inlet, candidate, event) } else { Ok(()) }
@@ -63,7 +72,12 @@ impl BusCore {
         self.keep_order(&mut inlet, event, candidate.explicit_id);
         let has_parent = candidate.has_parent();
         let mut emitted = 0;
-        let mut count = || emitted = self.counters.count_emit();
+        let mut count = || {
+            if let Some(hold) = candidate.hold() {
+                self.holds(event, hold);
+            }
+            emitted = self.counters.count_emit();
+        };
         let awaited = if in_handler || has_parent {
             candidate.link_to_parent(event, &mut dropped, count)?
         } else {
@@ -84,11 +98,13 @@ impl BusCore {
             inlet.observers.show(event, seen.get_or_insert_with(Seen::default));
         }
         let mut sent = Sent::NOTHING;
-        if entrance == Entrance::Claimed {
+        if candidate.is_held() {
+            // What it comes after queues it.
+        } else if entrance == Entrance::Claimed {
             self.note_claim(event.head().stamp());
             self.note_arrival(false);
         } else if let Some(event) = candidate.event.take() {
-            sent = self.send(&mut inlet, Entry { event, delivery: 0, turn: candidate.turn });
+            sent = self.send(&mut inlet, Entry { event, delivery: 0, turn: candidate.turn }, for_usher);
         }
         let spent = inlet.history.pop_spent();
         drop(inlet);
@@ -113,6 +129,9 @@ impl BusCore {
             self.ring_above(parent);
         }
         self.after_push(evicted);
+        if let Some(hold) = candidate.hold() {
+            held::watch_prerequisites(hold);
+        }
         Ok(())
     }
 
@@ -140,8 +159,21 @@ impl BusCore {
         unwind::drop_quietly(oldest);
     }
 
+    /// Queues what does not come by an emit, as [`send`](Self::send) does.
+    #[cold]
+    pub(crate) fn send_later(&self, inlet: &mut Inlet, entry: Entry, for_usher: bool) -> Sent {
+        self.send(inlet, entry, for_usher)
+    }
+
+    /// Goes on after [`send_later`](Self::send_later), with nothing locked.
+    #[cold]
+    pub(crate) fn wake_up_later(self: &Arc<Self>, sent: Sent) {
+        self.wake_up(sent);
+    }
+
     /// Queues an entry, and says what that leaves to do after unlocking.
-    pub(crate) fn send(&self, inlet: &mut Inlet, entry: Entry) -> Sent {
+    #[inline(always)]
+    fn send(&self, inlet: &mut Inlet, entry: Entry, for_usher: bool) -> Sent {
         let (turn, priority) = (entry.turn, entry.event.head().priority);
         if needs_lanes(&entry) {
             self.is_sorted.store(true, Ordering::Release);
@@ -151,7 +183,11 @@ impl BusCore {
         if self.manual.is_some() {
             self.note_arrival(true);
         }
-        let loops = if turn == TurnKind::Free || inlet.active >= USUAL {
+        let loops = if for_usher && !self.usher.is_called(priority) {
+            Loops::HasUsher
+        } else if for_usher {
+            Loops::CallsUsher
+        } else if turn == TurnKind::Free || inlet.active >= USUAL {
             Loops::On
         } else {
             let was = inlet.active;
@@ -161,9 +197,12 @@ impl BusCore {
         Sent { loops, turn, priority }
     }
 
-    pub(crate) fn wake_up(self: &Arc<Self>, sent: Sent) {
+    #[inline(always)]
+    fn wake_up(self: &Arc<Self>, sent: Sent) {
         let Sent { loops, turn, priority } = sent;
         match (turn, loops) {
+            (_, Loops::HasUsher) => {}
+            (_, Loops::CallsUsher) => self.submit_usher_at(priority),
             (TurnKind::Free, _) => self.submit_free_at(priority),
             (_, Loops::Starts) => self.submit_loop_at(priority),
             (TurnKind::Bus, Loops::On) if priority <= Priority::NORMAL => {}

@@ -2,7 +2,8 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::core::type_memo::{self, Kind};
-use crate::bus::emit::candidate::{Candidate, Entered, Entrance};
+use crate::bus::emit::candidate::{After, Candidate, Entered, Entrance};
+use crate::bus::emit::held;
 use crate::bus::emit::run_now::{self, Depth};
 use crate::bus::middleware::tell;
 use crate::bus::thread::frame::{self, Surroundings};
@@ -12,6 +13,14 @@ use crate::event::{
 };
 use crate::sys::clock;
 use std::sync::Arc;
+
+/// How an event comes that is to be made.
+struct Coming {
+    kind: Kind,
+    entrance: Entrance,
+    unhandled: bool,
+    after: After,
+}
 
 impl BusCore {
     pub(crate) fn emit<P: Payload>(
@@ -25,6 +34,7 @@ impl BusCore {
         let only_queues = || tell::is_inside() || depth == Depth::Deep && self.lacks_stack_here();
         let tries = entrance == Entrance::Try;
         let entrance = if tries || entrance == Entrance::Claimed && only_queues() { Entrance::Queue } else { entrance };
+        let after = if own.is_some() { held::take_prerequisites(own) } else { None };
         if own.as_ref().is_none_or(|own| own.label.is_none())
             && let Some(label) = described(&payload)
         {
@@ -35,8 +45,8 @@ impl BusCore {
             Some(own) => type_memo::with::<P>(self, own),
         };
         let unhandled = self.options.require_handler && self.slot_of::<P>().handlers.is_empty();
-        let (fresh, mut candidate) =
-            self.put_together(kind, own, entrance, unhandled, |birth| Fresh::new(birth, payload));
+        let coming = Coming { kind, entrance, unhandled, after };
+        let (fresh, mut candidate) = self.put_together(own, coming, |birth| Fresh::new(birth, payload));
         candidate.event = Some(fresh.any());
         candidate.tries = tries;
         match self.let_in(&mut candidate, entrance) {
@@ -68,7 +78,10 @@ impl BusCore {
     ) -> Result<AnyEvent, (AnyEvent, EmitError)> {
         let kind = type_memo::given(self, &own, slot);
         let unhandled = self.options.require_handler && slot.handlers.is_empty();
-        let (event, mut candidate) = self.put_together(kind, &mut Some(own), Entrance::Queue, unhandled, make);
+        let mut own = Some(own);
+        let after = held::take_prerequisites(&mut own);
+        let coming = Coming { kind, entrance: Entrance::Queue, unhandled, after };
+        let (event, mut candidate) = self.put_together(&mut own, coming, make);
         candidate.event = Some(event.clone());
         match self.let_in(&mut candidate, Entrance::Queue) {
             Ok(entered) => {
@@ -91,12 +104,11 @@ impl BusCore {
     #[inline(always)]
     fn put_together<T>(
         &self,
-        kind: Kind,
         own: &mut Option<EventOptions>,
-        entrance: Entrance,
-        unhandled: bool,
+        coming: Coming,
         make: impl FnOnce(Birth) -> T,
     ) -> (T, Candidate) {
+        let Coming { kind, entrance, unhandled, after } = coming;
         let Surroundings { emitter, link, context } = frame::surroundings();
         let explicit_id = own.as_ref().is_some_and(|own| own.id.is_some());
         // The parent is linked weakly: the event's options keep no second, strong link to it.
@@ -118,9 +130,14 @@ impl BusCore {
             explicit_id,
             has_token: false,
             tries: false,
+            after,
         };
         let parent = candidate.parent();
-        let phase = if entrance == Entrance::Queue { DeliveryPhase::Queued } else { DeliveryPhase::Active };
+        let phase = match entrance {
+            Entrance::Queue if candidate.is_held() => DeliveryPhase::Held,
+            Entrance::Queue => DeliveryPhase::Queued,
+            _ => DeliveryPhase::Active,
+        };
         let stamp = clock::unique_stamp(clock::now());
         let id = own.as_ref().and_then(|own| own.id).unwrap_or_else(|| EventId(self.identity.ids.make(stamp)));
         let link = match link {

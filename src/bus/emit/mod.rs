@@ -3,6 +3,7 @@
 pub(crate) mod admit;
 pub(crate) mod candidate;
 pub(crate) mod forward;
+pub(crate) mod held;
 pub(crate) mod insert;
 pub(crate) mod later;
 pub(crate) mod make;

@@ -51,14 +51,23 @@ impl BusCore {
     pub(crate) fn go_on(self: &Arc<Self>, mut run: MutexGuard<'_, Run>) {
         let wake = run.takes_loop_up();
         self.fetch(&mut run);
-        let free = run.free.len();
+        let free: Vec<AnyEvent> = run.free.iter_from_lowest().map(|entry| entry.event.clone()).collect();
         drop(run);
         if wake {
             self.submit_loop();
         }
-        for _ in 0..free {
-            self.submit_free();
+        let (for_usher, others): (Vec<_>, Vec<_>) = free.into_iter().partition(|event| self.is_for_usher(event));
+        others.iter().for_each(|_| self.submit_free());
+        if let Some(priority) = for_usher.iter().map(|event| event.head().priority).max() {
+            let calls = {
+                let _inlet = self.inlet.lock();
+                self.usher.is_called(priority)
+            };
+            if calls {
+                self.submit_usher_at(priority);
+            }
         }
+        unwind::drop_each(for_usher.into_iter().chain(others));
     }
 
     /// The next entry of the queue; past the lanes where all events go one way, since they would only be moved twice.

@@ -158,7 +158,11 @@ pub(crate) fn end_delivery(
     if delivery.phase == DeliveryPhase::Done {
         return None;
     }
-    let was_queued = delivery.phase == DeliveryPhase::Queued;
+    let leaves = match delivery.phase {
+        DeliveryPhase::Held => Leaves::Hold,
+        DeliveryPhase::Queued => Leaves::Queue,
+        _ => Leaves::Lines(delivery.manner.turn),
+    };
     if !delivery.is_fixed()
         && let Some((_, bus, slot)) = slots.iter().find(|(of, ..)| *of == index)
     {
@@ -178,7 +182,6 @@ pub(crate) fn end_delivery(
     if !delivery.anything_started() && !no_time {
         delivery.unrun = if cause.kind == CauseKind::Dropped { Unrun::Dropped } else { Unrun::Cancelled };
     }
-    let leaves = if was_queued { Leaves::Queue } else { Leaves::Lines(delivery.manner.turn) };
     let given_up = GivenUp::of(state, running);
     let keeps = bus.as_ref().map_or(Keeps::NOTHING, |bus| bus.recorder.keeps());
     let finish = finish(state, event, index, at, keeps);

@@ -20,6 +20,7 @@ use crate::event::{AnyEvent, AttemptKey, Delay, Hook, Pause, State, TurnKind};
 use crate::runtime::{Job, PermitKind, Wakeup, Worker, is_service_thread};
 use crate::sync::Token;
 use crate::sys::clock::{NEVER, Tick};
+use crate::sys::sync::atomic::Ordering;
 use crate::sys::{logging, planted, unwind};
 use std::sync::Arc;
 
@@ -72,6 +73,8 @@ pub(crate) enum Leaves {
     /// Whoever drives it sees to that.
     #[default]
     Nothing,
+    /// What it was to come after.
+    Hold,
     /// The queue of its bus.
     Queue,
     /// Lines in which it may stand, its permits with a turn of that kind, and the bus's loop, if it carries that.
@@ -100,8 +103,10 @@ impl Duties {
         let DeliveryRef { bus, event, .. } = delivery;
         let Duties { limits, finish, given_up, leaves, .. } = self;
         let GivenUp { attempts, hooks, pauses } = given_up.map_or_else(GivenUp::default, |given_up| *given_up);
-        if leaves == Leaves::Queue {
-            delivery.leaves_queue();
+        match leaves {
+            Leaves::Hold => delivery.leaves_hold(),
+            Leaves::Queue => delivery.leaves_queue(),
+            Leaves::Lines(_) | Leaves::Nothing => {}
         }
         for (key, worker) in attempts {
             give_up_worker(bus, worker);
@@ -225,6 +230,19 @@ impl DeliveryRef<'_> {
     pub(crate) fn leaves_queue(self) {
         self.bus.note_claim(self.event.head().stamp());
         self.bus.note_stale();
+    }
+
+    /// It ended before all that it was to come after was complete.
+    #[cold]
+    fn leaves_hold(self) {
+        let DeliveryRef { bus, event, .. } = self;
+        let (hold, keeps) = bus.held.lock().remove(event.head().stamp());
+        bus.note_claim(event.head().stamp());
+        bus.counters.held.fetch_sub(1, Ordering::SeqCst);
+        let kept = hold.as_ref().and_then(|hold| hold.let_go());
+        // Its hooks stay with what it was to come after, and do nothing any more.
+        let _ = frame::callback(|| unwind::drop_quietly(kept));
+        unwind::drop_quietly(keeps);
     }
 
     /// Takes a delivery's tickets out of every line it may stand in, and rings the threads that stood there.

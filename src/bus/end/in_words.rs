@@ -1,6 +1,7 @@
 //! What a handler waits for, in words: for slow warnings and timeouts. Nothing here is called with anything locked.
 
 use crate::bus::core::BusCore;
+use crate::bus::core::hold::hold_of;
 use crate::bus::permits::limits;
 use crate::bus::thread::frame;
 use crate::event::{AnyEvent, DeliveryPhase, RecordPhase, State, TypeSlot};
@@ -83,6 +84,9 @@ fn whereabouts(runtime: &RuntimeCore, event: &AnyEvent, hops: usize) -> String {
     if let Some((handler, worker)) = running {
         let more = of_worker_over(runtime, worker, hops - 1).map(|more| format!(", and {more}")).unwrap_or_default();
         return format!(", which {} runs{more}", handler.label());
+    }
+    if let Some(before) = hold_of(event).and_then(|hold| hold.first_open()) {
+        return format!(", which comes after {before}{}", whereabouts(runtime, &before, hops - 1));
     }
     if let Some(bus) = queued {
         return format!(", which is queued on {}", bus.label);

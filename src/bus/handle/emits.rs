@@ -3,7 +3,7 @@
 use crate::bus::core::EventBus;
 use crate::bus::emit::candidate::Entrance;
 use crate::bus::thread::forbid::may_block_or_log;
-use crate::event::{AnyEvent, EmitError, Event, EventOptions, Fresh, OnFull, Payload, TryEmitError};
+use crate::event::{AnyEvent, EmitError, Event, EventOptions, Fresh, OnFull, Payload, TryEmitError, WaitError};
 
 impl EventBus {
     /// Puts an event on its way. Never waits for handlers, never panics; a refused event comes back completed, and its `wait()` says
@@ -84,7 +84,8 @@ impl EventBus {
     /// Runs the event as [`emit_now`](EventBus::emit_now) does, with options for this one event.
     #[track_caller]
     pub fn emit_now_with<P: Payload>(&self, payload: P, options: EventOptions) -> Event<P> {
-        self.emit_or_reject(payload, Some(options), Entrance::Claimed)
+        let entrance = wait_for(&options);
+        self.emit_or_reject(payload, Some(options), entrance)
     }
 
     #[track_caller]
@@ -138,6 +139,23 @@ impl EventBus {
             may_block_or_log(what);
         }
     }
+}
+
+/// What is to run now waits for what it is to come after. Where that can never end, or must not be waited for, it is held as any other event is.
+fn wait_for(own: &EventOptions) -> Entrance {
+    for before in &own.after {
+        if let Err(
+            WaitError::Timeout(_)
+            | WaitError::Deadlock(_)
+            | WaitError::Aborted
+            | WaitError::NoThread(_)
+            | WaitError::TooDeep { .. },
+        ) = before.event.wait()
+        {
+            return Entrance::Queue;
+        }
+    }
+    Entrance::Claimed
 }
 
 fn rejected<P: Payload>(fresh: Fresh<P>, error: EmitError) -> Event<P> {

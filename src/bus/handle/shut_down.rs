@@ -9,7 +9,7 @@ use crate::bus::parts::tree::Tree;
 use crate::bus::read::worker_local;
 use crate::bus::thread::forbid::may_block_or_log;
 use crate::bus::thread::frame;
-use crate::event::{AnyEvent, DeliveryPhase};
+use crate::event::{AnyEvent, Delivery, DeliveryPhase};
 use crate::runtime::{Serves, Worker};
 use crate::sys::clock::{self, Tick};
 use crate::sys::sync::atomic::Ordering;
@@ -180,14 +180,27 @@ impl BusCore {
             entries.map(|entry| (entry.event.clone(), entry.delivery as usize)).collect()
         };
         let if_queued = |event: &AnyEvent, index| is_queued(event, index) && give_up(event, index);
+        let held = self.held_unstarted();
         let on_threads = self.on_threads();
         let mut seen: FxHashSet<_> = on_threads.iter().map(|event| event.head().stamp()).collect();
         let mut waiting = self.set_aside();
         waiting.extend(self.inlet.lock().history.iter().cloned());
         waiting.retain(|event| seen.insert(event.head().stamp()));
         unwind::drop_each(on_threads);
-        let (of_queue, rest) = (give_up_each(queued, &if_queued), give_up_each(self.active(waiting), give_up));
-        (of_queue.0 || rest.0, of_queue.1 + rest.1)
+        let (of_queue, held) = (give_up_each(queued, &if_queued), give_up_each(held, give_up));
+        let rest = give_up_each(self.active(waiting), give_up);
+        (of_queue.0 || held.0 || rest.0, of_queue.1 + held.1 + rest.1)
+    }
+
+    /// What is to come after other events. Once the doors are closed nobody but the thread that closed them takes it from there.
+    fn held_unstarted(&self) -> Vec<(AnyEvent, usize)> {
+        let held: Vec<AnyEvent> = self.held.lock().all().filter_map(|hold| hold.event()).collect();
+        let unstarted = |event: &AnyEvent| {
+            let state = event.state().lock();
+            let held = |d: &Delivery| d.bus.id == self.identity.id && d.phase == DeliveryPhase::Held;
+            state.deliveries.iter().position(held)
+        };
+        held.into_iter().filter_map(|event| unstarted(&event).map(|index| (event, index))).collect()
     }
 
     pub(crate) fn on_threads(&self) -> Vec<AnyEvent> {

@@ -167,7 +167,7 @@ impl BusCore {
     /// lock. `queued`: whoever emits it calls [`tell_of_arrival`](Self::tell_of_arrival).
     pub(crate) fn note_arrival(&self, queued: bool) {
         let Some(manual) = &self.manual else { return };
-        if self.counters.done() + 1 >= self.counters.emitted() {
+        if self.counters.done() + self.counters.held() + 1 >= self.counters.emitted() {
             let mut state = manual.state.lock();
             if state.inside == 0 {
                 state.announced = false;

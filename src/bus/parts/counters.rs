@@ -43,6 +43,8 @@ pub(crate) struct Counters {
     completed: AtomicU64,
     cancelled: AtomicU64,
     dropped: AtomicU64,
+    /// Deliveries that are to come after other events: emitted, and not queued yet.
+    pub(crate) held: AtomicU64,
     pub(crate) late_results: AtomicU64,
     /// Queue entries whose delivery somebody else claimed.
     /// Signed: a sweep may come before the claimer has counted.
@@ -59,6 +61,10 @@ impl Counters {
 
     pub(crate) fn emitted(&self) -> u64 {
         self.emitted.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn held(&self) -> u64 {
+        self.held.load(Ordering::SeqCst)
     }
 
     pub(crate) fn ended(&self, how: End) -> u64 {

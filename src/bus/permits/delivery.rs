@@ -60,6 +60,14 @@ impl DeliveryRef<'_> {
         self.bus.runtime.pool.submit_granted(self.job(GoOn::Resume));
     }
 
+    /// So does this thread, if it is about to be through with its own delivery.
+    pub(crate) fn submit_resume_next(self) {
+        if self.bus.manual.is_some() {
+            return self.submit_resume();
+        }
+        self.bus.runtime.pool.submit_next(self.job(GoOn::Resume));
+    }
+
     /// True if it holds all that its handlers run under. False: it is in line, and a job drives on when its turn comes; or it is over.
     pub(crate) fn ensure_turn(self, position: Position) -> bool {
         let active = |d: &Delivery| (d.phase == DeliveryPhase::Active).then(|| (d.manner, d.lender()));

@@ -19,28 +19,24 @@ use rustc_hash::FxHashSet;
 impl DeliveryRef<'_> {
     /// A shutdown must find what has no thread.
     pub(crate) fn note_set_aside(self) {
-        let DeliveryRef { bus, event, index } = self;
-        self.wait_begins(&mut event.state().lock(), None);
-        // Each may be the last hold of its event by now.
-        let mut held = Vec::new();
-        {
-            let mut set_aside = bus.set_aside.lock();
-            let SetAside { list, sweep } = &mut *set_aside;
-            if sweep.is_due(list.len()) {
-                // One that is tried again and again comes again and again.
-                let mut seen = FxHashSet::default();
-                list.retain(|(weak, delivery)| {
-                    let Some(event) = weak.upgrade() else { return false };
-                    let stays = is_active(&event, *delivery) && seen.insert((event.head().stamp(), *delivery));
-                    held.push(event);
-                    stays
-                });
-                sweep.has_left(list.len());
-            }
-            list.push((event.downgrade(), index));
+        let noted = {
+            let mut state = self.event.state().lock();
+            self.wait_begins(&mut state, None);
+            self.in_state(&state).is_none_or(|delivery| delivery.noted)
+        };
+        if !noted {
+            self.note_in_list();
         }
-        // The delivery has yet to go on.
-        let _ = frame::callback(|| unwind::drop_each(held));
+        self.bus.sweep_set_aside();
+    }
+
+    /// It stays in the list for as long as it is active. May be called under `run`, so that a shutdown finds it there or in the queue.
+    pub(crate) fn note_in_list(self) {
+        self.bus.set_aside.lock().list.push((self.event.downgrade(), self.index));
+        // Only now: who finds this set relies on the list.
+        if let Some(delivery) = self.in_state_mut(&mut self.event.state().lock()) {
+            delivery.noted = true;
+        }
     }
 
     /// Under the event's lock. Nothing if something of the delivery runs, or it waits already. `queued`: how long it was queued, unless
@@ -77,6 +73,30 @@ impl DeliveryRef<'_> {
 }
 
 impl BusCore {
+    /// What is over leaves the list, from time to time. With nothing locked.
+    pub(crate) fn sweep_set_aside(&self) {
+        // Each may be the last hold of its event by now.
+        let mut held = Vec::new();
+        {
+            let mut set_aside = self.set_aside.lock();
+            let SetAside { list, sweep } = &mut *set_aside;
+            if !sweep.is_due(list.len()) {
+                return;
+            }
+            // Two threads may have noted the same one.
+            let mut seen = FxHashSet::default();
+            list.retain(|(weak, delivery)| {
+                let Some(event) = weak.upgrade() else { return false };
+                let stays = is_active(&event, *delivery) && seen.insert((event.head().stamp(), *delivery));
+                held.push(event);
+                stays
+            });
+            sweep.has_left(list.len());
+        }
+        // Whoever is here has yet to go on.
+        let _ = frame::callback(|| unwind::drop_each(held));
+    }
+
     pub(crate) fn set_aside(&self) -> Vec<AnyEvent> {
         self.set_aside.lock().list.iter().filter_map(|(event, _)| event.upgrade()).collect()
     }

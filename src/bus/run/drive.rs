@@ -16,6 +16,7 @@ use crate::rules::{ALONE, QUICK};
 use crate::runtime::{Stack, Worker};
 use crate::sync::Token;
 use crate::sys::clock::{self, Stamp, Tick};
+use crate::sys::sync::atomic::Ordering;
 use crate::sys::{planted, unwind};
 use std::sync::Arc;
 
@@ -130,10 +131,17 @@ impl Driver<'_> {
                         self.slot.took(self.now.saturating_sub(self.fixed.begun));
                     }
                     let carries_loop = finish.carries_loop;
+                    let leaves = finish.limited && self.via == Via::Job && !carries_loop;
+                    if leaves {
+                        self.worker.is_leaving.store(true, Ordering::Relaxed);
+                    }
                     if self.via == Via::Loop {
                         self.held = finish.slot.take();
                     }
                     conclude(self.delivery, finish);
+                    if leaves {
+                        self.worker.is_leaving.store(false, Ordering::Relaxed);
+                    }
                     return Ran::Done { carries_loop };
                 }
                 Step::GiveWay => {

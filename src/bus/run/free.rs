@@ -3,6 +3,7 @@
 use crate::bus::core::BusCore;
 use crate::bus::run::driver::Via;
 use crate::bus::run::run_loop::{Claimed, Next, Pass};
+use crate::bus::run::usher::{Ushered, lines_up};
 use crate::event::Priority;
 use crate::runtime::Worker;
 use crate::sys::unwind;
@@ -10,13 +11,24 @@ use std::sync::Arc;
 
 impl BusCore {
     #[cold]
-    fn priority_of_next_free(&self) -> Priority {
-        self.run.lock().free.peek().map_or(Priority::NORMAL, |next| next.event.head().priority)
+    fn priority_of_next_free(&self) -> Option<Priority> {
+        let mut run = self.run.lock();
+        self.fetch(&mut run);
+        run.free.peek().map(|next| next.event.head().priority)
     }
 
     /// One runner for parallel events: takes them in order, as long as there are any.
     pub(crate) fn run_free(self: &Arc<Self>, worker: &Arc<Worker>) {
-        let mut pass = Pass::begins(worker, None);
+        self.take_free(worker, &mut Pass::begins(worker, None), None);
+    }
+
+    /// `ushered`: this is the usher, and puts there what it is through with.
+    pub(super) fn take_free(
+        self: &Arc<Self>,
+        worker: &Arc<Worker>,
+        pass: &mut Pass,
+        mut ushered: Option<&mut Ushered>,
+    ) {
         loop {
             let (mut stale, mut in_line) = (Vec::new(), Vec::new());
             let mut run = self.run.lock();
@@ -32,7 +44,7 @@ impl BusCore {
                 }
                 let Some(entry) = run.free.pop() else { break Next::Leave };
                 run.round = run.round.map(|left| left - 1);
-                match self.claim(&mut run, worker, entry, &mut pass, None) {
+                match self.claim(&mut run, worker, entry, pass, None) {
                     Claimed::ToRun => break Next::Run,
                     Claimed::InLine(entry) => in_line.push(entry),
                     Claimed::BySomebodyElse(entry) => {
@@ -49,19 +61,34 @@ impl BusCore {
                 self.submit_free();
             }
             in_line.iter().for_each(|entry| self.stands(entry));
-            unwind::drop_each(stale);
-            unwind::drop_each(in_line);
+            if let Some(ushered) = &mut ushered {
+                ushered.keep(stale.into_iter().chain(in_line));
+                let next = pass.slots.slot.as_deref().filter(|_| claimed == Next::Run);
+                if !pass.slots.old.is_empty() || next.is_some_and(|slot| !lines_up(slot)) {
+                    self.ceases_to_usher(worker);
+                }
+            } else {
+                unwind::drop_each(stale);
+                unwind::drop_each(in_line);
+            }
             if claimed == Next::Leave {
                 unwind::drop_each(pass.slots.old.drain(..));
                 return;
             }
-            self.started(worker, &mut pass);
-            let Some((_, entry)) = self.run_ready(worker, &mut pass, Via::Job) else { return };
+            self.started(worker, pass);
+            let Some((_, entry)) = self.run_ready(worker, pass, Via::Job) else { return };
             pass.now = None;
+            if let Some(ushered) = &mut ushered {
+                ushered.keep([entry]);
+                if worker.is_promised() || ushered.are_many() || !self.ushers_on(worker) || self.is_spent(pass) {
+                    return;
+                }
+                continue;
+            }
             unwind::drop_quietly(entry);
-            if self.is_spent(&mut pass) {
+            if worker.is_promised() || self.is_spent(pass) {
                 unwind::drop_each(pass.slots.old.drain(..));
-                return self.submit_free_at(self.priority_of_next_free());
+                return self.priority_of_next_free().into_iter().for_each(|next| self.submit_free_at(next));
             }
         }
     }

@@ -81,7 +81,11 @@ pub(crate) fn take(driver: &mut Driver<'_>, wanted: Wanted) -> bool {
         (if at_once { Taken::TooLate } else { Taken::InLine }, granted)
     });
     match taken {
-        Taken::Now => return true,
+        Taken::Now => {
+            // What is queued behind it is brought to the line by another thread.
+            driver.delivery.bus.ceases_to_usher(driver.worker);
+            return true;
+        }
         Taken::Dead => return false,
         Taken::TooLate => claim.time_is_up(Duration::ZERO, limit.lax),
         Taken::InLine => {
@@ -162,7 +166,7 @@ impl Claim {
             self.bus.runtime.watch.cancel(timer);
         }
         if waits {
-            self.delivery().submit_resume();
+            self.delivery().submit_resume_next();
         } else {
             let token = self.token();
             self.group.step(|cap| ((), cap.release(token)));

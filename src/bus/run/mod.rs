@@ -11,3 +11,4 @@ pub(crate) mod resume;
 pub(crate) mod run_loop;
 mod snapshot;
 pub(crate) mod start;
+mod usher;

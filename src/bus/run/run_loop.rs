@@ -275,6 +275,9 @@ impl BusCore {
     pub(super) fn started(self: &Arc<Self>, worker: &Arc<Worker>, pass: &mut Pass) {
         if let Some(ready) = &pass.ready {
             ready.begun.tell(self.delivery_of(&ready.entry), worker);
+            if ready.begun.lines_up {
+                self.sweep_set_aside();
+            }
         }
         if !pass.slots.old.is_empty() {
             unwind::drop_each(pass.slots.old.drain(..));
@@ -289,6 +292,7 @@ impl BusCore {
             delivery.watch_cap(cap);
         }
         tell::deliver(self, &entry.event);
+        self.sweep_set_aside();
     }
 
     fn after_next(&self, mut granted: Granted<Wakeup>, global_turn: bool, stale: Vec<Entry>) {
@@ -372,13 +376,15 @@ impl BusCore {
             return Claimed::BySomebodyElse(entry);
         };
         self.note_claim_under_run(run, entry.event.head().stamp());
+        if begun.lines_up {
+            self.delivery_of(&entry).note_in_list();
+        }
         if !short {
             pass.ready = Some(Ready { entry, begun });
             return Claimed::ToRun;
         }
         // In this same section, so that events come to the handlers in the order of the bus. What stands in line is as good as
         // started: its handlers are fixed, and its time counts.
-        self.delivery_of(&entry).note_set_aside();
         let turn = Wakeup::Job(self.delivery_of(&entry).job(GoOn::Resume));
         let granted =
             run.handler.stand(Position::Entry, Ticket { token, under: None, rank: self.rank(&entry.event), turn });

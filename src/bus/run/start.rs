@@ -61,6 +61,8 @@ pub(crate) struct Begun {
     pub(crate) fixed: Fixed,
     /// With what the watch must be told.
     started: Option<(Attempt, Option<Tick>)>,
+    /// No thread has it before it comes to a line.
+    pub(crate) lines_up: bool,
 }
 
 impl Begun {
@@ -117,12 +119,15 @@ impl Start<'_> {
         delivery.manner.first |= wants_first;
         let fixed = Fixed::of(delivery);
         let started = if permits == Permits::Held { self.first(stack, state, fixed) } else { None };
-        if started.is_some() || !self.waits(state, permits) {
+        let waits = started.is_none() && self.waits(state, permits);
+        if !waits {
             self.delivery.bus.recorder.queued_for(queued, by, || self.delivery.bus.counters.claimed());
         } else {
             self.delivery.wait_begins(state, Some(queued));
         }
-        Some(Begun { fixed, started })
+        let lines_up =
+            waits && (permits == Permits::InLine || self.slot.handlers.iter().any(|handler| handler.limited));
+        Some(Begun { fixed, started, lines_up })
     }
 
     /// Its first handler needs what the delivery does not hold; or each of them does, if they run beside each other.

@@ -1,6 +1,7 @@
 //! What a wait needs: what its jump may claim, and which jobs must run when no thread comes for them.
 
 use crate::bus::core::BusCore;
+use crate::bus::core::hold::hold_of;
 use crate::bus::permits::asleep;
 use crate::bus::permits::limits;
 use crate::bus::thread::sits;
@@ -22,12 +23,13 @@ pub(crate) fn claimable(event: &AnyEvent, runtime: &RuntimeCore) -> Vec<(AnyEven
             continue;
         }
         let mut workers = Vec::new();
-        let mut below = Vec::new();
+        let (mut below, mut held) = (Vec::new(), false);
         let in_line;
         {
             let state = event.state().lock();
             for (index, delivery) in state.deliveries.iter().enumerate() {
                 match delivery.phase {
+                    DeliveryPhase::Held => held = true,
                     DeliveryPhase::Queued => found.push((event.clone(), index)),
                     DeliveryPhase::Active => {
                         let running = delivery.records.iter().filter(|r| r.phase == RecordPhase::Started);
@@ -41,6 +43,9 @@ pub(crate) fn claimable(event: &AnyEvent, runtime: &RuntimeCore) -> Vec<(AnyEven
                 below.extend(state.children().map(|c| c.event.clone()).filter(|e| !e.is_complete()));
             }
             in_line = limits::lines_of(&state);
+        }
+        if held {
+            below.extend(hold_of(&event).and_then(|hold| hold.first_open()));
         }
         // What stands in line needs whoever has the places.
         workers.extend(in_line.iter().flat_map(|group| asleep::sleepers(runtime, group)));
@@ -82,6 +87,7 @@ pub(crate) fn needs_of(event: &AnyEvent, in_order: bool, runtime: &RuntimeCore) 
             pending.extend(state.children().map(|c| (c.event.clone(), in_order)));
             in_line = limits::lines_of(&state);
         }
+        pending.extend(hold_of(&event).and_then(|hold| hold.first_open()).map(|before| (before, in_order)));
         for (bus, manner, phase) in waits_on {
             // Read where the modes of its handlers need not be known: any of them may be global.
             needs.all_holders |= manner.turn == TurnKind::Global;

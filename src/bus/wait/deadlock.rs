@@ -1,6 +1,7 @@
 //! Waits that can never end: a search from what a thread waits for along what that needs, until that is the thread itself
 //! (`README.md`, *Circles*).
 
+use crate::bus::core::hold::held_for;
 use crate::bus::permits::asleep;
 use crate::bus::permits::limits;
 use crate::bus::thread::frame::Frame;
@@ -223,6 +224,10 @@ impl Search<'_> {
                     let hop = trail.add(hop, format!(", queued on {} behind a handler", queue.bus.label));
                     pending.extend(self.until_idle(&bus, &mut trail, hop, "that", way.over_queue()));
                 }
+            }
+            for before in held_for(&event) {
+                let hop = trail.add(hop, format!(", which comes after {before}"));
+                pending.push(Step { event: before, delivery: None, hop, way });
             }
             for child in children {
                 let hop = trail.add(hop, format!(", which needs its child {child}"));

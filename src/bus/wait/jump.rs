@@ -2,6 +2,7 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::core::delivery::DeliveryRef;
+use crate::bus::core::hold::beside;
 use crate::bus::core::permit::attempt_token;
 use crate::bus::end::cancel::cascade;
 use crate::bus::end::duties::end_pauses;
@@ -323,13 +324,16 @@ impl Jump {
         if !register(event, &self.worker.bell) {
             return Ok(());
         }
+        let beside = if planted("beside_unseen") { Vec::new() } else { beside(event) };
+        let goes_on = beside.iter().filter(|before| !register(before, &self.worker.bell)).count() > 0;
         hand::set_down_all();
         let parked = Parked::enter(&self.worker, &self.frame, event, self.waiting.in_order);
         if self.frame.bus.has_limits() {
             asleep::lend(runtime, event, parked.foreign);
         }
         // From here on an emit below rings; what came before must be seen now.
-        let look_again = is_over()
+        let look_again = goes_on
+            || is_over()
             || !self.frame.is_live()
             || !self.waiting.in_order
                 && !planted("park_without_look")
@@ -367,6 +371,7 @@ impl Jump {
         }
         drop(parked);
         deregister(event, &self.worker.bell);
+        beside.iter().for_each(|before| deregister(before, &self.worker.bell));
         result
     }
 }

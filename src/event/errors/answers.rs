@@ -85,6 +85,15 @@ pub enum EmitError {
         /// The limit.
         limit: usize,
     },
+    /// It was to come [after](crate::EventOptions::after) an event that needs it to be complete itself. The text names the chain.
+    #[error("it could never start on {bus}: {chain}")]
+    #[non_exhaustive]
+    Circle {
+        /// Label of the bus.
+        bus: String,
+        /// Which event waits for which, in words.
+        chain: String,
+    },
     /// The emitting handler timed out or was cancelled before; what it emits no longer counts.
     #[error("the emitting handler was already abandoned")]
     Aborted,

@@ -90,6 +90,7 @@ impl fmt::Display for Cause {
             (CauseKind::Shutdown, _) => write!(f, "shutdown of the bus of {event}")?,
             (CauseKind::Dropped, Some(place)) => write!(f, "drop of {event} {place}")?,
             (CauseKind::Dropped, None) => write!(f, "drop of {event}")?,
+            (CauseKind::Prerequisite, _) => write!(f, "failure of {event}, which it was to come after")?,
         }
         if let Some(after) = self.after {
             write!(f, " after {after:?}")?;
@@ -116,6 +117,8 @@ pub enum CauseKind {
     Shutdown,
     /// The event fell out of a full queue, under [`OnFull::DropOldest`](crate::OnFull::DropOldest), or went with the last handle of its bus.
     Dropped,
+    /// An event that this one was to come after did not end well: see [`after_ok`](crate::EventOptions::after_ok).
+    Prerequisite,
 }
 
 #[cfg(test)]
@@ -140,6 +143,7 @@ mod tests {
         assert_eq!(bare(CauseKind::LostFirst).to_string(), "another handler was first on Parent#9c0d");
         assert_eq!(bare(CauseKind::Shutdown).to_string(), "shutdown of the bus of Parent#9c0d");
         assert_eq!(bare(CauseKind::Dropped).to_string(), "drop of Parent#9c0d");
+        assert_eq!(bare(CauseKind::Prerequisite).to_string(), "failure of Parent#9c0d, which it was to come after");
         let placed = bare(CauseKind::Dropped).with_place("from the full queue of app#1a2b".to_owned());
         assert_eq!(placed.to_string(), "drop of Parent#9c0d from the full queue of app#1a2b");
         let first = bare(CauseKind::LostFirst).with_handler(handler, "fast#1a2b");

@@ -2,7 +2,8 @@
 //! rules room.
 
 use crate::event::{
-    AnyEvent, EventConcurrency, EventId, EventOptions, HandlerCompletion, HandlerConcurrency, Knob, Priority, Retry,
+    AnyEvent, EventConcurrency, EventId, EventOptions, HandlerCompletion, HandlerConcurrency, Knob, Prerequisite,
+    Priority, Retry,
 };
 use crate::sys::one_line::leaves_its_line;
 use std::sync::Arc;
@@ -98,6 +99,92 @@ impl EventOptions {
     pub fn parent(mut self, parent: impl AsRef<AnyEvent>) -> Self {
         self.parent = Some(parent.as_ref().clone());
         self
+    }
+
+    /// It starts when that event is complete, and all others that are given so: a task after those that it builds on.
+    ///
+    /// Until then it is *held*: it has its place in the history and counts as pending, but occupies no thread and no place in the queue's capacity.
+    /// When the last of them is complete it goes to the end of the queue, also where that is full. How they ended does not matter:
+    /// see [`after_ok`](Self::after_ok). It keeps them until it starts. Complete ones, and none, hold nothing. The event's own
+    /// [`timeout`](Self::timeout) begins with its start; `emit_now` waits for them first. A forward of a held event is held as well. Ignored
+    /// in [`Payload::options`](crate::Payload::options).
+    ///
+    /// An event that this one belongs to waits for it: to come after that one is refused, with [`EmitError::Circle`](crate::EmitError::Circle). A wait inside a handler that can
+    /// never end since events wait for each other in a circle is told [`WaitError::Deadlock`](crate::WaitError::Deadlock).
+    ///
+    /// ```
+    /// use threadbus::{Event, EventBus, EventConcurrency, EventOptions, Payload};
+    /// struct Compile(&'static str);
+    /// impl Payload for Compile { type Output = (); }
+    ///
+    /// let bus = EventBus::builder("build").event_concurrency(EventConcurrency::Parallel).build()?;
+    /// let (sender, order) = std::sync::mpsc::channel();
+    /// bus.on(move |compile: &Event<Compile>| sender.send(compile.0).is_ok());
+    ///
+    /// let (util, parser) = (bus.emit(Compile("util")), bus.emit(Compile("parser")));
+    /// let main = bus.emit_with(Compile("main"), EventOptions::new().after(&util).after(&parser));
+    /// main.wait()?;
+    /// assert_eq!(order.iter().nth(2), Some("main"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn after(mut self, event: impl AsRef<AnyEvent>) -> Self {
+        self.after.push(Prerequisite { event: event.as_ref().clone(), must_succeed: false });
+        self
+    }
+
+    /// As [`after`](Self::after), if that event ends well; if not, this one is cancelled at once.
+    ///
+    /// It has failed if it was refused, or ended before it started; or if a handler of its own failed, was given up, or panicked, after all
+    /// retries (under [`HandlerCompletion::First`](crate::HandlerCompletion::First): if none had a value). What fails below it counts as far as its own handlers make it theirs. The cause that
+    /// this one's [`errors`](crate::AnyEvent::errors) show is of [`CauseKind::Prerequisite`](crate::CauseKind::Prerequisite) and names the event that failed: along a chain the first one.
+    ///
+    /// ```
+    /// use threadbus::{CauseKind, Event, EventBus, EventOptions, HandlerFailure, Payload, WaitError};
+    /// struct Step(bool);
+    /// impl Payload for Step { type Output = (); }
+    ///
+    /// let bus = EventBus::new("deploy");
+    /// bus.on(|step: &Event<Step>| if step.0 { Ok(()) } else { Err("no disk") });
+    ///
+    /// let upload = bus.emit(Step(false));
+    /// let switch = bus.emit_with(Step(true), EventOptions::new().after_ok(&upload));
+    /// let tell = bus.emit_with(Step(true), EventOptions::new().after_ok(&switch));
+    /// assert_eq!(tell.wait().unwrap_err(), WaitError::Cancelled);
+    /// match &*tell.errors()[0] {
+    ///     HandlerFailure::Cancelled { cause } => assert_eq!((cause.kind, cause.event), (CauseKind::Prerequisite, upload.id())),
+    ///     other => panic!("{other}"),
+    /// }
+    /// ```
+    pub fn after_ok(mut self, event: impl AsRef<AnyEvent>) -> Self {
+        self.after.push(Prerequisite { event: event.as_ref().clone(), must_succeed: true });
+        self
+    }
+
+    /// True if nothing is set.
+    pub(crate) fn is_unset(&self) -> bool {
+        let EventOptions {
+            timeout,
+            handler_timeout,
+            slow_after,
+            handler_slow_after,
+            concurrency,
+            handler_concurrency,
+            completion,
+            priority,
+            retry,
+            detached,
+            parent,
+            id,
+            correlation_id,
+            steps,
+            label,
+            origin,
+            after,
+        } = self;
+        [timeout, handler_timeout, slow_after, handler_slow_after].iter().all(|knob| matches!(knob, Knob::Unset))
+            && (concurrency.is_none() && handler_concurrency.is_none() && completion.is_none() && priority.is_none())
+            && (retry.is_none() && !detached && parent.is_none() && id.is_none() && correlation_id.is_none())
+            && (steps.is_none() && label.is_none() && origin.is_none() && after.is_empty())
     }
 
     /// The event's id, for events that have one from elsewhere. Default: a fresh UUIDv7. Ignored in

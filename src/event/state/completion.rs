@@ -1,6 +1,6 @@
 //! Threads and hooks that wait for an event's end, and how they are told of it.
 
-use crate::event::{AnyEvent, State, Watcher};
+use crate::event::{AnyEvent, CompletionHook, State, Watcher};
 use crate::sync::Bell;
 use crate::sys::clock::Stamp;
 use std::ptr;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 /// What completing an event leaves to do, outside its lock.
 pub(crate) struct Completion {
     pub(in crate::event) bell: Option<Arc<Bell>>,
+    pub(in crate::event) hook: Option<Arc<dyn CompletionHook>>,
     #[expect(clippy::box_collection, reason = "few events have some, and every end moves this")]
     pub(in crate::event) watchers: Option<Box<Vec<Watcher>>>,
     pub(crate) parent: Option<AnyEvent>,
@@ -21,6 +22,9 @@ impl Completion {
     pub(crate) fn tell(self, event: &AnyEvent) -> Option<AnyEvent> {
         if let Some(bell) = self.bell {
             bell.ring();
+        }
+        if let Some(hook) = self.hook {
+            hook.completed(event);
         }
         if let Some(watchers) = self.watchers {
             for watcher in *watchers {
@@ -36,12 +40,15 @@ impl Completion {
 
 impl State {
     pub(crate) fn has_watchers(&self) -> bool {
-        self.bell.is_some() || self.links.as_ref().is_some_and(|links| !links.watchers.is_empty())
+        self.bell.is_some()
+            || self.hook.is_some()
+            || self.links.as_ref().is_some_and(|links| !links.watchers.is_empty())
     }
 
     pub(crate) fn watch(&mut self, watcher: Watcher) {
         match watcher {
             Watcher::Bell(bell) if self.bell.is_none() => self.bell = Some(bell),
+            Watcher::Hook(hook) if self.hook.is_none() => self.hook = Some(hook),
             watcher => self.links().watchers.push(watcher),
         }
     }
@@ -60,6 +67,10 @@ impl State {
 
     /// Removes a hook, which is told nothing from now on. The caller keeps the hook, so that it is not dropped under the lock.
     pub(crate) fn unwatch_hook(&mut self, hook: *const ()) {
+        if self.hook.as_ref().is_some_and(|own| ptr::addr_eq(Arc::as_ptr(own), hook)) {
+            self.hook = None;
+            return;
+        }
         let Some(links) = &mut self.links else { return };
         let ours = |w: &Watcher| matches!(w, Watcher::Hook(other) if ptr::addr_eq(Arc::as_ptr(other), hook));
         if let Some(at) = links.watchers.iter().position(ours) {
@@ -69,7 +80,9 @@ impl State {
 
     #[cfg(test)]
     pub(crate) fn watchers(&self) -> usize {
-        usize::from(self.bell.is_some()) + self.links.as_ref().map_or(0, |links| links.watchers.len())
+        usize::from(self.bell.is_some())
+            + usize::from(self.hook.is_some())
+            + self.links.as_ref().map_or(0, |links| links.watchers.len())
     }
 
     /// The threads that wait look again.

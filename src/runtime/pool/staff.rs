@@ -47,7 +47,7 @@ impl Pool {
                 staffing.ring.push(worker);
                 continue;
             }
-            if state.jobs.len() <= state.coming {
+            if !state.lacks_threads() {
                 break;
             }
             if let Some(worker) = state.idle.pop() {

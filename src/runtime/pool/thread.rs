@@ -23,6 +23,7 @@ impl Pool {
             }
             worker.do_chores();
             worker.told_starved.store(false, Ordering::Relaxed);
+            worker.promised.store(false, Ordering::Relaxed);
             if worker.tells_return.load(Ordering::Relaxed) && !planted("log_under_the_pools_lock") {
                 worker.tells_return.store(false, Ordering::Relaxed);
                 let name = worker.name.clone();
