@@ -208,7 +208,7 @@ pub(crate) fn attach(frame: &Frame) -> Attached {
         let hand = local.hand.len();
         local.hand.extend(holds);
         let under = Under::Hand((hand..local.hand.len()).collect());
-        local.frames.push(Frame { under, attached: true, ..frame.clone() });
+        local.frames.push(Frame { under, limited: false, lends: frame.limited, ..frame.clone() });
         (hand, std::mem::replace(&mut local.context, frame.event.head().context().cloned()))
     })
     .unwrap_or_default();

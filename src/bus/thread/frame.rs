@@ -29,10 +29,10 @@ pub(crate) struct Frame {
     /// The least of its own, its event's and those of the frames below.
     pub(crate) deadline: Tick,
     pub(crate) handler: HandlerId,
-    /// It has a limit.
+    /// It has a limit, and runs on this thread.
     pub(crate) limited: bool,
-    /// The handler runs on another thread, which this one is attached to.
-    pub(crate) attached: bool,
+    /// It has a limit, and runs on another thread, which this one is attached to.
+    pub(crate) lends: bool,
     /// Once it has emitted something.
     pub(crate) link: Option<Arc<ParentLink>>,
     /// What its delivery needs.
