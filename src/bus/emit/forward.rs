@@ -178,7 +178,7 @@ impl BusCore {
             inlet.observers.show(event, &mut seen);
         }
         let entry = Entry { event: event.clone(), delivery: delivery as u32, turn: plan.turn };
-        let sent = if held { Sent::NOTHING } else { self.send_later(&mut inlet, entry, for_usher) };
+        let sent = if held { Sent::NOTHING } else { self.send(&mut inlet, entry, for_usher) };
         drop(inlet);
         self.wake_up_later(sent);
         seen.settle();

@@ -258,7 +258,7 @@ impl BusCore {
         self.counters.held.fetch_sub(1, Ordering::SeqCst);
         let for_usher = for_usher && turn == TurnKind::Free;
         let entry = Entry { event: event.clone(), delivery: index as u32, turn };
-        let sent = self.send_later(&mut inlet, entry, for_usher);
+        let sent = self.send(&mut inlet, entry, for_usher);
         drop(inlet);
         self.wake_up_later(sent);
         if !planted("release_rings_nobody") {

@@ -162,21 +162,15 @@ impl BusCore {
         unwind::drop_quietly(oldest);
     }
 
-    /// Queues what does not come by an emit, as [`send`](Self::send) does.
-    #[cold]
-    pub(crate) fn send_later(&self, inlet: &mut Inlet, entry: Entry, for_usher: bool) -> Sent {
-        self.send(inlet, entry, for_usher)
-    }
-
-    /// Goes on after [`send_later`](Self::send_later), with nothing locked.
-    #[cold]
+    /// Goes on after [`send`](Self::send), with nothing locked, where that is no emit.
+    #[inline(never)]
     pub(crate) fn wake_up_later(self: &Arc<Self>, sent: Sent) {
         self.wake_up(sent);
     }
 
     /// Queues an entry, and says what that leaves to do after unlocking.
-    #[inline(always)]
-    fn send(&self, inlet: &mut Inlet, entry: Entry, for_usher: bool) -> Sent {
+    #[inline(never)]
+    pub(crate) fn send(&self, inlet: &mut Inlet, entry: Entry, for_usher: bool) -> Sent {
         let (turn, priority) = (entry.turn, entry.event.head().priority);
         if needs_lanes(&entry) {
             self.is_sorted.store(true, Ordering::Release);

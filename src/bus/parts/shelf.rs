@@ -5,7 +5,7 @@ use crate::sys::clock::id_time;
 use crate::sys::random::time_of;
 use std::collections::{BTreeMap, VecDeque};
 
-/// An event leaves a gap unless so few came after it.
+/// An event leaves a gap unless so few came before it or after it.
 const NEAR: usize = 32;
 /// Fewer gaps are not worth closing.
 const GAPS: usize = 64;
@@ -60,6 +60,25 @@ impl Shelf {
 
     pub(crate) fn first(&self) -> Option<(u64, &AnyEvent)> {
         self.places.front().and_then(Place::shown)
+    }
+
+    /// The one after the first, if nothing between them has gone.
+    #[inline(always)]
+    pub(crate) fn second(&self) -> Option<(u64, &AnyEvent)> {
+        self.places.get(1).and_then(Place::shown)
+    }
+
+    /// Removes that one.
+    #[inline(always)]
+    pub(crate) fn pop_second(&mut self) -> Option<AnyEvent> {
+        let Place { number, event } = self.places.remove(1)?;
+        if self.gaps > 0 {
+            self.drop_outer_gaps();
+        }
+        if let (false, Some(event)) = (self.strays.is_empty(), &event) {
+            self.forget_stray(number, event.head().id());
+        }
+        event
     }
 
     pub(crate) fn last(&self) -> Option<&AnyEvent> {
@@ -131,7 +150,7 @@ impl Shelf {
         let gone = place.event.take()?;
         self.gaps += 1;
         self.forget_stray(number, gone.head().id());
-        if self.places.len() - at <= NEAR {
+        if at < NEAR || self.places.len() - at <= NEAR {
             self.places.remove(at);
             self.gaps -= 1;
         }
