@@ -208,7 +208,7 @@ pub(crate) fn attach(frame: &Frame) -> Attached {
         let hand = local.hand.len();
         local.hand.extend(grips);
         let under = Under::Hand((hand..local.hand.len()).collect());
-        local.frames.push(Frame { under, attached: true, ..frame.clone() });
+        local.frames.push(Frame { under, limited: false, lends: frame.limited, ..frame.clone() });
         (hand, std::mem::replace(&mut local.context, frame.event.head().context().cloned()))
     })
     .unwrap_or_default();
@@ -225,7 +225,7 @@ impl Drop for Attached {
     fn drop(&mut self) {
         let gone = local(|local| {
             let context = std::mem::replace(&mut local.context, self.context.take());
-            (local.frames.pop(), context)
+            (local.pop(), context)
         });
         cut_hand(self.hand);
         drop(gone);

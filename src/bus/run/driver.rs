@@ -176,11 +176,11 @@ impl<'a> Driver<'a> {
         }
         let context = self.delivery.event.head().context().cloned();
         let between = std::mem::take(&mut self.between);
-        let mut beneath = None;
+        let mut is_above_a_place = false;
         self.seated = frame::local(|local| {
             local.callbacks -= u32::from(between);
             let deadline = deadline.min(local.below().map_or(NEVER, |f| f.deadline));
-            beneath = local.frames.last().filter(|below| !below.attached).and_then(Holder::of);
+            is_above_a_place = local.frames.last().is_some_and(|below| below.limited);
             local.frames.push(Frame {
                 event: self.delivery.event.clone(),
                 bus: self.spare.take().unwrap_or_else(|| Arc::clone(self.delivery.bus)),
@@ -191,16 +191,22 @@ impl<'a> Driver<'a> {
                 deadline,
                 handler: self.slot.handlers[invocation].id,
                 limited: self.slot.handlers[invocation].limited,
-                attached: false,
+                lends: false,
                 link: None,
                 holding: Holding::of(self.fixed.manner),
                 under: std::mem::replace(&mut self.under, Under::Delivery),
             });
             std::mem::replace(&mut local.context, context)
         });
-        if let Some(holder) = beneath {
-            self.beneath = holder.sleeps(self.worker, Some(self.delivery.event));
+        if is_above_a_place {
+            self.lies_above_a_place();
         }
+    }
+
+    #[cold]
+    fn lies_above_a_place(&mut self) {
+        let below = frame::local(|local| Holder::of(local.frames.iter().rev().nth(1)?)).flatten();
+        self.beneath = below.and_then(|holder| holder.sleeps(self.worker, Some(self.delivery.event)));
     }
 
     /// Takes the frame off the thread, and the slot off the stack.
@@ -215,14 +221,16 @@ impl<'a> Driver<'a> {
         let gone = frame::local(|local| {
             local.callbacks += u32::from(self.between);
             let context = std::mem::replace(&mut local.context, context);
-            (local.frames.pop(), context)
+            (local.pop(), context)
         });
         if let Some((Some(frame), context)) = gone {
             self.under = frame.under;
             self.spare = Some(frame.bus);
             drop(context);
         }
-        self.beneath = None;
+        if self.beneath.is_some() {
+            self.beneath = None;
+        }
     }
 
     /// What the delivery's handlers run under, in the hand.

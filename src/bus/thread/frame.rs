@@ -29,10 +29,10 @@ pub(crate) struct Frame {
     /// The least of its own, its event's and those of the frames below.
     pub(crate) deadline: Tick,
     pub(crate) handler: HandlerId,
-    /// It has a limit.
+    /// It has a limit, and runs on this thread.
     pub(crate) limited: bool,
-    /// The handler runs on another thread, which this one is attached to.
-    pub(crate) attached: bool,
+    /// It has a limit, and runs on another thread, which this one is attached to.
+    pub(crate) lends: bool,
     /// Once it has emitted something.
     pub(crate) link: Option<Arc<ParentLink>>,
     /// What its delivery needs.
@@ -172,6 +172,8 @@ pub(crate) struct Grip {
 #[derive(Default)]
 pub(crate) struct Local {
     pub(crate) frames: Vec<Frame>,
+    /// So many of the first frames have what they run under in the hand.
+    pub(crate) in_hand: usize,
     pub(crate) hand: Vec<Grip>,
     pub(crate) context: Option<Arc<ContextMap>>,
     /// Inside a callback of the user's that is not a handler, or between two handlers of a delivery that this thread drives on top of something.
@@ -219,15 +221,24 @@ impl Local {
 
     /// The handler that runs on this thread, once what it runs under is in the hand.
     fn top_in_hand(&mut self) -> Option<&Frame> {
-        let Local { frames, hand, .. } = self;
-        for frame in frames.iter_mut() {
+        let Local { frames, hand, in_hand, .. } = self;
+        for frame in frames.iter_mut().skip(*in_hand) {
             if let Under::Delivery = frame.under {
                 let first = hand.len();
                 hand.extend(frame.holding.holds(&frame.bus, &frame.event, frame.delivery));
                 frame.under = Under::Hand((first..hand.len()).collect());
             }
         }
+        *in_hand = frames.len();
         frames.last()
+    }
+
+    /// Takes the topmost frame off.
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Option<Frame> {
+        let gone = self.frames.pop();
+        self.in_hand = self.in_hand.min(self.frames.len());
+        gone
     }
 }
 
@@ -350,10 +361,16 @@ pub(crate) fn let_go<T>(value: T) {
 /// Runs a callback that has nothing to do with the handler it happens to come on top of: what it emits is not that handler's.
 pub(crate) fn callback_apart<R>(context: Option<Arc<ContextMap>>, body: impl FnOnce() -> R) -> Result<R, String> {
     let context = if logging::is_inside() { Some(marked(context.as_ref())) } else { context };
-    let below = local(|local| (std::mem::take(&mut local.frames), std::mem::replace(&mut local.context, context)));
+    let below = local(|local| {
+        let in_hand = std::mem::take(&mut local.in_hand);
+        (std::mem::take(&mut local.frames), in_hand, std::mem::replace(&mut local.context, context))
+    });
     let result = callback(body);
-    let gone = below.and_then(|(frames, context)| {
-        local(|local| (std::mem::replace(&mut local.frames, frames), std::mem::replace(&mut local.context, context)))
+    let gone = below.and_then(|(frames, in_hand, context)| {
+        local(|local| {
+            local.in_hand = in_hand;
+            (std::mem::replace(&mut local.frames, frames), std::mem::replace(&mut local.context, context))
+        })
     });
     drop(gone);
     result

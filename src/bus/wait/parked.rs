@@ -42,8 +42,7 @@ impl<'a> Parked<'a> {
         runtime.foreign_count.fetch_add(usize::from(foreign), Ordering::SeqCst);
         let wait = ParkedWait { event: event.clone(), in_order, foreign, bell: Arc::clone(&worker.bell) };
         let below = runtime.parked.lock().insert(worker.id, wait);
-        let holder = Holder::of(frame).filter(|_| !frame.attached);
-        let _sleeps = holder.and_then(|holder| holder.sleeps(worker, lends.then_some(event)));
+        let _sleeps = Holder::of(frame).and_then(|holder| holder.sleeps(worker, lends.then_some(event)));
         if in_order {
             ring_jumps(frame);
         }
