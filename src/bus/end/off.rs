@@ -4,8 +4,8 @@
 //! aside; whoever stands in line notes the event as set aside first, and then looks whether the handler is still registered.
 
 use crate::bus::core::BusCore;
-use crate::bus::middleware::tell;
-use crate::bus::permits::limits::{in_line, settle, token_of};
+use crate::bus::end::duties::{Duties, GoesOn};
+use crate::bus::permits::limits::{in_line, token_of};
 use crate::event::{
     AnyEvent, Cause, CauseKind, Delivery, DeliveryPhase, HandlerEntry, HandlerFailure, HandlerInfo, Outcome, Placed,
     RecordPhase, State,
@@ -58,13 +58,8 @@ impl BusCore {
                 delivery.end_record(invocation, Outcome::Failed(Arc::new(failure)), clock::now());
                 delivery.left
             };
-            settle(&self.runtime, event);
-            if left == 0 {
-                self.delivery(event, delivery).drive_on();
-                tell::deliver(self, event);
-            } else {
-                self.delivery(event, delivery).submit_resume();
-            }
+            let goes_on = if left == 0 { GoesOn::DrivenOn } else { GoesOn::Resumed };
+            Duties { limits: true, goes_on, ..Duties::default() }.carry_out(self.delivery(event, delivery));
         }
     }
 
