@@ -281,7 +281,7 @@ impl BusCore {
     }
 
     /// What a claim leaves to do outside of the lock.
-    #[inline]
+    #[inline(always)]
     pub(super) fn started(self: &Arc<Self>, worker: &Arc<Worker>, pass: &mut Pass) {
         if let Some(ready) = &pass.ready {
             ready.begun.tell(self.delivery_of(&ready.entry), worker);
