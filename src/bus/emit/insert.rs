@@ -180,12 +180,12 @@ impl BusCore {
         if !self.is_pooled() {
             self.note_arrival(true);
         }
-        let loops = if for_usher && !self.usher.is_called(priority) {
-            Loops::HasUsher
-        } else if for_usher {
-            Loops::CallsUsher
-        } else if turn == TurnKind::Free || inlet.active >= USUAL {
-            Loops::On
+        let loops = if turn == TurnKind::Free || inlet.active >= USUAL {
+            match for_usher {
+                false => Loops::On,
+                true if self.usher.is_called(priority) => Loops::CallsUsher,
+                true => Loops::HasUsher,
+            }
         } else {
             let was = inlet.active;
             inlet.active = was.max(stands_for(priority));

@@ -74,6 +74,7 @@ impl DeliveryRef<'_> {
 
 impl BusCore {
     /// What is over leaves the list, from time to time. With nothing locked.
+    #[cold]
     pub(crate) fn sweep_set_aside(&self) {
         // Each may be the last hold of its event by now.
         let mut held = Vec::new();

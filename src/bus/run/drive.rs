@@ -134,16 +134,16 @@ impl Driver<'_> {
                         self.slot.took(self.now.saturating_sub(self.fixed.begun));
                     }
                     let carries_loop = finish.carries_loop;
-                    let leaves = finish.limited && self.via == Via::Job && !carries_loop;
-                    if leaves {
-                        self.worker.is_leaving.store(true, Ordering::Relaxed);
+                    let limited = finish.limited;
+                    if limited {
+                        self.is_leaving(!carries_loop);
                     }
                     if self.via == Via::Loop {
                         self.held = finish.slot.take();
                     }
                     conclude(self.delivery, finish);
-                    if leaves {
-                        self.worker.is_leaving.store(false, Ordering::Relaxed);
+                    if limited {
+                        self.is_leaving(false);
                     }
                     return Ran::Done { carries_loop };
                 }
@@ -164,6 +164,12 @@ impl Driver<'_> {
                 }
             };
         }
+    }
+
+    /// A turn that comes while its delivery is concluded is for this thread, if its job is over then.
+    #[cold]
+    fn is_leaving(&self, leaves: bool) {
+        self.worker.is_leaving.store(leaves && self.via == Via::Job, Ordering::Relaxed);
     }
 
     /// Empties the hand; a job gives back what the delivery held, and goes on as the loop, if the delivery carried it.
