@@ -678,3 +678,61 @@ fn what_a_handler_waits_for_is_named() {
     assert!(text.contains("which comes after Task#"), "{text}");
     gate.open();
 }
+
+#[test]
+fn an_emit_beside_the_completion_of_what_it_comes_after_is_never_lost() {
+    let bus = parallel("races");
+    let ran = Arc::new(AtomicUsize::new(0));
+    let count = ran.clone();
+    bus.on(|_: &Event<Inner>| {});
+    bus.on(move |_: &Event<Outer>| {
+        count.fetch_add(1, Ordering::SeqCst);
+    });
+    for _ in 0..2_000 {
+        // The last two that it comes after complete beside each other and beside the emit.
+        let (a, b) = (bus.emit(Inner), bus.emit(Inner));
+        drop(bus.emit_with(Outer, after(&a).after_ok(&b)));
+    }
+    idle(&bus);
+    assert_eq!(ran.load(Ordering::SeqCst), 2_000);
+}
+
+#[test]
+fn a_failure_among_several_cancels_at_once_and_the_others_go_on() {
+    let gate = Gate::new();
+    let _opener = gate.opener();
+    let (bus, log) = tasks(&gate);
+    bus.on(|step: &Event<Step>| if step.ok { Ok(()) } else { Err("broken") });
+    let (a, failing) = (bus.emit(task("a")), bus.emit(Step { ok: false }));
+    done(&failing);
+    let never = bus.emit_with(task("never"), after_ok(&a).after_ok(&failing));
+    let anyway = bus.emit_with(task("anyway"), after(&a).after(&failing));
+    assert!(never.is_completed() && !anyway.is_completed(), "`a` stands at the gate");
+    gate.open();
+    done(&anyway);
+    assert_eq!(log.count("never"), 0);
+}
+
+#[test]
+fn what_is_cancelled_leaves_nothing_with_an_event_that_lives_on() {
+    in_a_process_of_its_own("what_is_cancelled_leaves_nothing_with_an_event_that_lives_on", || {
+        let gate = Gate::new();
+        let _opener = gate.opener();
+        let bus =
+            EventBus::builder("service").max_history(Some(10)).history_policy(threadbus::HistoryPolicy::KeepUnfinished);
+        let bus = bus.event_concurrency(threadbus::EventConcurrency::Parallel).build().unwrap();
+        let stand = gate.clone();
+        bus.on(move |_: &Event<Outer>| stand.wait());
+        let service = bus.emit(Outer);
+        let round = || {
+            for _ in 0..10_000 {
+                bus.emit_with(Inner, after(&service)).cancel();
+            }
+        };
+        round();
+        let before = held_bytes();
+        (0..10).for_each(|_| round());
+        let more = held_bytes().saturating_sub(before);
+        assert!(more < 1_000_000, "{more} bytes for 100,000 that are gone");
+    });
+}

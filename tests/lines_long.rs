@@ -16,8 +16,9 @@ payload!(Other);
 payload!(Start);
 
 const MANY: usize = 2_000;
-/// So many more threads than places are there at most: who brings to the line, who gives a place back, and who comes for it.
-const BESIDE: usize = 14;
+/// So many more threads than places are there at most: who brings to the line, and who has given a place back and lost its core just then. Three
+/// to five where there are cores; where there are none, far fewer than the 512 that a pool has.
+const BESIDE: usize = 60;
 
 fn beside(name: &str, with: impl Fn(BusBuilder) -> BusBuilder) -> EventBus {
     let builder = EventBus::builder(name).event_concurrency(EventConcurrency::Parallel).max_history(Some(10));

@@ -11,6 +11,7 @@ use std::time::Duration;
 use threadbus::*;
 
 payload!(Outer { n: u32 } => u32);
+payload!(Blocker);
 
 type Slot = Arc<OnceLock<HandlerInfo>>;
 
@@ -306,5 +307,58 @@ fn what_gets_into_the_line_meanwhile_leaves_it_too() {
                 event.wait_timeout(PATIENCE).unwrap();
             }
         });
+    }
+}
+
+#[test]
+fn many_are_taken_off_in_any_order_and_the_rest_run_in_theirs() {
+    let bus = parallel("many", HandlerConcurrency::EventSerial);
+    let handlers: Vec<HandlerInfo> = (0..300)
+        .map(|n| match n % 3 {
+            0 => bus.on(|outer: &Event<Outer>| outer.n),
+            1 => bus.on_named("Outer", |_: &AnyEvent| {}),
+            _ => bus.on_any(|_: &AnyEvent| {}),
+        })
+        .collect();
+    // 7 and 300 have no common divisor: each once, far from the one before.
+    let order: Vec<usize> = (0..300).map(|n| n * 7 % 300).collect();
+    let (off, left) = order.split_at(200);
+    for (n, at) in off.iter().enumerate() {
+        assert!(bus.off(&handlers[*at]) && !bus.off(&handlers[*at]), "{n}");
+    }
+    let mut left = left.to_vec();
+    left.sort_unstable();
+    let listed: Vec<_> = bus.handlers().iter().map(HandlerInfo::id).collect();
+    assert_eq!(listed, left.iter().map(|at| handlers[*at].id()).collect::<Vec<_>>());
+    // Wildcards come after the others.
+    left.sort_by_key(|at| (at % 3 == 2, *at));
+    let ran = bus.emit(Outer { n: 0 }).wait().unwrap();
+    let ran: Vec<_> = ran.results().iter().map(|result| result.handler.id()).collect();
+    assert_eq!(ran, left.iter().map(|at| handlers[*at].id()).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_other_handlers_of_what_stands_in_line_go_on_without_it() {
+    for mode in [HandlerConcurrency::EventSerial, HandlerConcurrency::Parallel] {
+        let bus = parallel("beside", mode);
+        let (limit, gate, started) = (Limit::new(1), Gate::new(), Gate::new());
+        let _open = gate.opener();
+        let (closed, begins) = (gate.clone(), started.clone());
+        bus.on_with(HandlerOptions::new().limit(limit.clone()), move |_: &Event<Blocker>| {
+            begins.open();
+            closed.wait();
+        });
+        let stands = bus.on_with(HandlerOptions::new().limit(limit), |outer: &Event<Outer>| outer.n);
+        bus.on(|outer: &Event<Outer>| outer.n + 1);
+        bus.emit(Blocker);
+        started.wait();
+        let events: Vec<_> = (0..20).map(|n| bus.emit(Outer { n })).collect();
+        eventually(|| bus.metrics().queued == 0);
+        assert!(bus.off(&stands), "{mode:?}");
+        for (n, event) in events.iter().enumerate() {
+            let event = event.wait_timeout(PATIENCE).unwrap();
+            assert!(skipped(&event, &stands), "{mode:?}");
+            assert_eq!(event.result().unwrap(), n as u32 + 1);
+        }
     }
 }

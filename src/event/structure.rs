@@ -182,6 +182,10 @@ pub(crate) enum Watcher {
 /// Told of an event's completion: a batch, for one. Must not panic.
 pub(crate) trait CompletionHook: Send + Sync {
     fn completed(&self, event: &AnyEvent);
+    /// Nothing would follow from the call any more. Asked under the event's lock.
+    fn is_over(&self) -> bool {
+        false
+    }
 }
 
 /// An event on one bus.
@@ -200,7 +204,7 @@ pub(crate) struct Delivery {
     /// A serial handler is running, or waits for its permit or its next attempt.
     pub(crate) serial_busy: bool,
     /// A handler of it has sat in a wait, so that the thread that ends one of its handlers looks whether all others sit.
-    pub(crate) has_sat: bool,
+    pub(crate) has_set_down: bool,
     /// A record has ended in failure.
     pub(crate) any_failed: bool,
     /// One handler again, of an event that this bus had already: no number counts it.

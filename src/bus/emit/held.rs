@@ -125,6 +125,10 @@ fn one_less(hold: &Hold) {
 }
 
 impl CompletionHook for Hold {
+    fn is_over(&self) -> bool {
+        self.is_let_go()
+    }
+
     fn completed(&self, event: &AnyEvent) {
         if self.must_succeed(event) && has_failed(event) {
             fall(self, event);

@@ -9,4 +9,5 @@ pub(crate) mod finish;
 pub(crate) mod first;
 pub(crate) mod in_words;
 pub(crate) mod next_attempt;
+pub(crate) mod off;
 pub(crate) mod tree;

@@ -183,9 +183,7 @@ impl EventBus {
         let count = gone.len();
         worker_local::forget_handlers(self.core(), &gone);
         gone.iter().for_each(|handler| handler.has_ended());
-        if gone.iter().any(|handler| handler.limit.is_some()) {
-            self.core().leaves_lines();
-        }
+        self.core().leave_lines(&gone);
         unwind::drop_each(gone);
         tell::deliver_handlers(self.core());
         count

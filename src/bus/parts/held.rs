@@ -75,6 +75,10 @@ impl Hold {
         after.iter().map(|before| &before.event).filter(|event| !event.is_complete()).take(most).cloned().collect()
     }
 
+    pub(crate) fn is_let_go(&self) -> bool {
+        self.kept.lock().is_none()
+    }
+
     /// To be dropped with nothing locked.
     pub(crate) fn let_go(&self) -> Option<Kept> {
         self.kept.lock().take()

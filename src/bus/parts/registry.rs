@@ -4,8 +4,8 @@
 //! made, so an event costs the same however many handlers are registered for other types.
 
 use crate::event::{
-    Body, EventId, EventOptions, HandlerEntry, HandlerId, HandlerInfo, Journal, JsonError, KnownType, Note, Pace,
-    Payload, Priority, Roster, SlotEntry, TypeSlot,
+    Body, EventId, EventOptions, HandlerChange, HandlerEntry, HandlerId, HandlerInfo, Journal, JsonError, KnownType,
+    Note, Pace, Payload, Priority, Roster, SlotEntry, TypeSlot,
 };
 use crate::rules::{self, BusDefaults};
 use crate::sys::sync::RwLock;
@@ -14,6 +14,7 @@ use crate::sys::{logging, unwind};
 use rustc_hash::FxHashMap;
 use std::any::TypeId;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -28,11 +29,17 @@ struct Registered {
     payload: Option<TypeId>,
 }
 
+/// In the order of registration, each by its number: one of many is taken out without a search.
+type InOrder = BTreeMap<u64, Registered>;
+
 #[derive(Default)]
 struct Table {
-    exact: FxHashMap<Cow<'static, str>, Vec<Registered>>,
-    wild: Vec<Arc<HandlerEntry>>,
-    infos: FxHashMap<HandlerId, HandlerInfo>,
+    exact: FxHashMap<Cow<'static, str>, InOrder>,
+    wild: InOrder,
+    /// Where each is: its number.
+    infos: FxHashMap<HandlerId, (HandlerInfo, u64)>,
+    /// How many were ever added.
+    added: u64,
     options: FxHashMap<TypeId, Arc<EventOptions>>,
     slots: FxHashMap<Key, Arc<TypeSlot>>,
     /// The types that JSON may become, by name.
@@ -79,9 +86,9 @@ impl Registry {
     }
 
     /// Under the table's lock.
-    fn note(&self, entry: &HandlerEntry, registered: bool) {
+    fn note(&self, entry: &HandlerEntry, now: HandlerChange) {
         if let Some(journal) = &self.journal {
-            journal.push(Note::Handler(entry.info.clone(), registered));
+            journal.push(Note::Handler(entry.info.clone(), now));
         }
     }
 
@@ -107,20 +114,23 @@ impl Registry {
                 return false;
             }
             self.has_changed();
-            self.note(&entry, true);
-            table.infos.insert(entry.info.id(), entry.info.clone());
+            self.note(&entry, HandlerChange::Added);
+            table.added += 1;
+            let number = table.added;
+            table.infos.insert(entry.info.id(), (entry.info.clone(), number));
+            let registered = Registered { entry: entry.clone(), payload };
             if pattern == WILDCARD {
-                table.wild.push(entry.clone());
+                table.wild.insert(number, registered);
             } else {
                 let same = table.exact.entry(entry.info.shared_pattern()).or_default();
                 // Only the newest few are compared: a loop that registers thousands must not pay for all of them each time.
                 twin = same
-                    .iter()
+                    .values()
                     .rev()
                     .take(if tells_twins { 8 } else { 0 })
                     .find(|r| r.entry.info.name() == entry.info.name())
                     .map(|r| r.entry.info.label());
-                same.push(Registered { entry: entry.clone(), payload });
+                same.insert(number, registered);
             }
             table.forget(pattern, payload)
         };
@@ -139,23 +149,21 @@ impl Registry {
     pub(crate) fn remove(&self, id: HandlerId) -> Option<Arc<HandlerEntry>> {
         let (entry, stale) = {
             let mut table = self.table.write();
-            let info = table.infos.remove(&id)?;
+            let (info, number) = table.infos.remove(&id)?;
             let pattern = info.pattern();
             self.has_changed();
-            let (entry, payload) = if pattern == WILDCARD {
-                let at = table.wild.iter().position(|e| e.info.id() == id)?;
-                (table.wild.remove(at), None)
+            let Registered { entry, payload } = if pattern == WILDCARD {
+                table.wild.remove(&number)?
             } else {
                 let same = table.exact.get_mut(pattern)?;
-                let at = same.iter().position(|r| r.entry.info.id() == id)?;
-                let registered = same.remove(at);
+                let registered = same.remove(&number)?;
                 if same.is_empty() {
                     table.exact.remove(pattern);
                 }
-                (registered.entry, registered.payload)
+                registered
             };
             entry.info.end();
-            self.note(&entry, false);
+            self.note(&entry, HandlerChange::Removed);
             (entry, table.forget(pattern, payload))
         };
         unwind::drop_each(stale);
@@ -167,11 +175,10 @@ impl Registry {
         let ids: Vec<HandlerId> = {
             let table = self.table.read();
             if pattern == WILDCARD {
-                table.wild.iter().map(|e| e.info.id()).collect()
+                table.wild.values().map(|r| r.entry.info.id()).collect()
             } else {
-                let same = table.exact.get(pattern).map_or(&[][..], |v| v);
-                same.iter()
-                    .filter(|r| payload.is_none() || r.payload.is_none() || r.payload == payload)
+                let same = table.exact.get(pattern).into_iter().flat_map(BTreeMap::values);
+                same.filter(|r| payload.is_none() || r.payload.is_none() || r.payload == payload)
                     .map(|r| r.entry.info.id())
                     .collect()
             }
@@ -187,8 +194,13 @@ impl Registry {
     /// All registrations, with all that belongs to them, in the order of registration.
     pub(crate) fn entries(&self) -> Vec<Arc<HandlerEntry>> {
         let table = self.table.read();
-        let mut entries: Vec<_> =
-            table.exact.values().flatten().map(|r| &r.entry).chain(&table.wild).cloned().collect();
+        let mut entries: Vec<_> = table
+            .exact
+            .values()
+            .chain([&table.wild])
+            .flat_map(BTreeMap::values)
+            .map(|r| Arc::clone(&r.entry))
+            .collect();
         entries.sort_by_key(|entry| entry.info.id());
         entries
     }
@@ -209,7 +221,7 @@ impl Registry {
     /// Whether somebody handles events of that name whatever their payload is.
     pub(crate) fn takes_any_payload(&self, name: &str) -> bool {
         let table = self.table.read();
-        let by_name = || table.exact.get(name).is_some_and(|same| same.iter().any(|r| r.payload.is_none()));
+        let by_name = || table.exact.get(name).is_some_and(|same| same.values().any(|r| r.payload.is_none()));
         !table.wild.is_empty() || by_name()
     }
 
@@ -243,11 +255,12 @@ impl Registry {
         table.infos.clear();
         let exact = std::mem::take(&mut table.exact);
         let wild = std::mem::take(&mut table.wild);
-        let mut entries: Vec<_> = exact.into_values().flatten().map(|r| r.entry).chain(wild).collect();
+        let mut entries: Vec<_> =
+            exact.into_values().chain([wild]).flat_map(BTreeMap::into_values).map(|r| r.entry).collect();
         entries.sort_by_key(|entry| entry.info.id());
         for entry in &entries {
             entry.info.end();
-            self.note(entry, false);
+            self.note(entry, HandlerChange::Removed);
         }
         entries
     }
@@ -341,8 +354,9 @@ impl Registry {
 impl Table {
     /// In the order in which they run.
     fn handlers_of(&self, name: &str, payload: Option<TypeId>) -> impl Iterator<Item = &Arc<HandlerEntry>> {
-        let exact = self.exact.get(name).map_or(&[][..], |v| v);
-        exact.iter().filter(move |r| r.payload.is_none() || r.payload == payload).map(|r| &r.entry).chain(&self.wild)
+        let exact = self.exact.get(name).into_iter().flat_map(BTreeMap::values);
+        let exact = exact.filter(move |r| r.payload.is_none() || r.payload == payload);
+        exact.chain(self.wild.values()).map(|r| &r.entry)
     }
 
     fn bound_dynamic(&mut self) {

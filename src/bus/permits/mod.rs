@@ -5,6 +5,5 @@ pub(crate) mod delivery;
 pub(crate) mod hand;
 pub(crate) mod in_flight;
 pub(crate) mod limits;
-pub(crate) mod off;
 pub(crate) mod set_down;
 pub(crate) mod waiting;

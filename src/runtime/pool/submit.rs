@@ -9,8 +9,9 @@ use crate::sys::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// In what time a thread comes that is about to be through with its job.
-const SOON: Duration = Duration::from_millis(1);
+/// In what time a thread comes that is about to be through with its job, unless it stands still in the user's `Drop`. Longer than another thread
+/// mostly has its core: else each that loses it would have one more started.
+const SOON: Duration = Duration::from_millis(10);
 
 impl Pool {
     /// Takes a loop, or a job that holds nothing others wait for.
