@@ -50,6 +50,7 @@ pub(crate) use thread::sits::at_process_that_says;
 pub(crate) use self::core::letters::{drop_gone, redrive_begins};
 pub(crate) use self::core::{BusCore, Doors};
 pub(crate) use emit::redrive::Redriven;
+pub(crate) use parts::catalogue::Sought;
 pub(crate) use parts::counters::End;
 pub(crate) use parts::observers::{Observer, Seen};
 pub(crate) use parts::outbox::Outbox;

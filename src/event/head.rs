@@ -4,12 +4,20 @@ use crate::event::context_map::{ContextMap, is_marked};
 use crate::event::structure::{AnyEvent, Birth, Head, ParentLink, Rare, State};
 use crate::event::{EventId, EventOptions, HandlerId, Origin};
 use crate::sys::clock::Stamp;
-use crate::sys::count::{Early, Marks};
+use crate::sys::count::{Early, Gauge, Marks};
 use crate::sys::logging;
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use uuid::Uuid;
+
+/// How many events have said which one their parent is, while that need not know of them.
+static TOLD_PARENTS: Gauge = Gauge::new();
+
+/// Every event of this process that has a parent is among that one's children, unless that has let go of it.
+pub(crate) fn parents_know_their_children() -> bool {
+    TOLD_PARENTS.is_zero()
+}
 
 impl ParentLink {
     pub(crate) fn to(parent: &AnyEvent, handler: Option<HandlerId>) -> Arc<ParentLink> {
@@ -24,6 +32,9 @@ impl Rare {
         context: Option<Arc<ContextMap>>,
         options: Option<EventOptions>,
     ) -> Self {
+        if options.as_ref().and_then(|options| options.origin.as_ref()).is_some_and(|origin| origin.parent.is_some()) {
+            TOLD_PARENTS.begin();
+        }
         Rare { correlation, rendered: OnceLock::new(), context, options }
     }
 }

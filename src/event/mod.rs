@@ -67,6 +67,7 @@ pub use typed::Event;
 pub(crate) use body::Fresh;
 pub(crate) use context_map::{ContextMap, is_marked, marked};
 pub(crate) use doom::doom_is_over;
+pub(crate) use head::parents_know_their_children;
 pub(crate) use identity::{BusIdentity, HomeBus};
 pub(crate) use journal::{HandlerChange, Journal, Note, ResultNote, Untold};
 pub(crate) use json::{Fields, Origin, unsigned};

@@ -2,15 +2,19 @@
 
 use super::query::{Find, Wanted};
 use super::waiter::Waiter;
-use crate::bus::{BusCore, Doors, Parked, Seat, arrived, callback, may_block_or_log, waits_for_nobody};
-use crate::event::{AnyEvent, EventStatus, Unrun};
+use crate::bus::{BusCore, Doors, Parked, Seat, Sought, arrived, callback, may_block_or_log, waits_for_nobody};
+use crate::event::{AnyEvent, EventStatus, Unrun, parents_know_their_children};
 use crate::sys::clock::{self, Tick};
 use crate::sys::{logging, unwind};
+use rustc_hash::FxHashMap;
+use std::any::TypeId;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How many events the first look at the history takes; each further one takes four times as many.
 const FIRST_LOOK: usize = 64;
+/// As many events below an ancestor are few.
+const FEW_BELOW: usize = 256;
 
 impl<E> Find<'_, E> {
     /// The newest past match; else the first later one, if it is to wait.
@@ -83,30 +87,92 @@ impl<E> Find<'_, E> {
         if !self.past {
             return;
         }
-        let ago = |window| clock::now().saturating_sub(clock::after(0, window));
-        let since = self.window.map(ago);
+        if let Some(few) = self.few_below_ancestor(before) {
+            self.show_each(few, unfinished, more);
+            return;
+        }
         let mut few = FIRST_LOOK;
         let mut wants_more = true;
+        let mut types = FxHashMap::default();
         while wants_more {
+            self.ask_names(&mut types);
             let mut piece = Vec::new();
-            let lowest = self.bus.core().inlet.lock().history.look_back(before, few, |event| {
+            let take = |event: &AnyEvent| {
                 if self.wanted.may_be(event) {
                     piece.push(event.clone());
                 }
-            });
-            for event in piece {
-                if wants_more && self.is_recent(&event, since) {
-                    match &mut unfinished {
-                        Some(unfinished) if self.awaits_completion_of(&event) => unfinished.push(event.clone()),
-                        _ => wants_more = self.matches(&event).is_none_or(&mut more),
-                    }
+            };
+            let lowest = {
+                let history = &mut self.bus.core().inlet.lock().history;
+                match &self.wanted {
+                    Wanted::Payload(known) => history.seek(&Sought::Type(known.payload), before, few, take),
+                    Wanted::Named(name) => history.seek(&Sought::Name { name, types: &types }, before, few, take),
+                    Wanted::Any => history.look_back(before, few, take),
                 }
-                unwind::drop_quietly(event);
-            }
+            };
+            wants_more = self.show_each(piece, unfinished.as_deref_mut(), &mut more);
             let Some(lowest) = lowest else { return };
             before = lowest;
             few = few.saturating_mul(4);
         }
+    }
+
+    /// True if more is wanted.
+    fn show_each(
+        &self,
+        events: Vec<AnyEvent>,
+        mut unfinished: Option<&mut Vec<AnyEvent>>,
+        mut more: impl FnMut(E) -> bool,
+    ) -> bool {
+        let ago = |window| clock::now().saturating_sub(clock::after(0, window));
+        let since = self.window.map(ago);
+        let mut wants_more = true;
+        for event in events {
+            if wants_more && self.wanted.may_be(&event) && self.is_recent(&event, since) {
+                match &mut unfinished {
+                    Some(unfinished) if self.awaits_completion_of(&event) => unfinished.push(event.clone()),
+                    _ => wants_more = self.matches(&event).is_none_or(&mut more),
+                }
+            }
+            unwind::drop_quietly(event);
+        }
+        wants_more
+    }
+
+    /// Which types are called as the find wants, of those that it has not asked yet. They are the user's code.
+    fn ask_names(&self, types: &mut FxHashMap<TypeId, bool>) {
+        let Wanted::Named(wanted) = &self.wanted else { return };
+        let unknown = self.bus.core().inlet.lock().history.unknown(types);
+        for (payload, name) in unknown {
+            types.insert(payload, callback(name).is_ok_and(|name| name == &**wanted));
+        }
+    }
+
+    /// What the history has of what is below the ancestor, newest first, where that is quicker than to look through the history: its
+    /// children and theirs are few, and known.
+    fn few_below_ancestor(&self, before: u64) -> Option<Vec<AnyEvent>> {
+        let ancestor = self.ancestor.as_ref().filter(|_| parents_know_their_children())?;
+        let mut below = vec![ancestor.clone()];
+        let (mut at, mut all) = (0, true);
+        while let Some(event) = below.get(at).filter(|_| all).cloned() {
+            let state = event.state().lock();
+            all = !state.lacks_children() && below.len() <= FEW_BELOW;
+            below.extend(state.children().take(FEW_BELOW).map(|child| child.event.clone()));
+            at += 1;
+            drop(state);
+            unwind::drop_quietly(event);
+        }
+        below.swap_remove(0);
+        let mut numbered: Vec<(Option<u64>, AnyEvent)> = {
+            let inlet = self.bus.core().inlet.lock();
+            let known = |event: &AnyEvent| inlet.history.number_of(event).filter(|number| all && *number < before);
+            below.into_iter().map(|event| (known(&event), event)).collect()
+        };
+        // Those that the history has come last, oldest first.
+        numbered.sort_by_key(|(number, _)| *number);
+        let known = numbered.split_off(numbered.partition_point(|(number, _)| number.is_none()));
+        unwind::drop_each(numbered);
+        all.then(|| known.into_iter().rev().map(|(_, event)| event).collect())
     }
 
     fn is_recent(&self, event: &AnyEvent, since: Option<Tick>) -> bool {

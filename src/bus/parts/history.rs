@@ -1,8 +1,11 @@
 //! The events a bus remembers, oldest first. Lives inside the bus's inlet lock.
 
+use crate::bus::parts::catalogue::{Catalogue, NameOf, Sought};
 use crate::bus::parts::shelf::Shelf;
 use crate::event::{AnyEvent, EventId, HistoryPolicy, all_ripe_are_told};
 use crate::sys::clock::Stamp;
+use rustc_hash::FxHashMap;
+use std::any::TypeId;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -12,6 +15,8 @@ pub(crate) struct History {
     looked_to: u64,
     /// Numbers below that of events that have completed since, and of some that are not here any more.
     ripe: BinaryHeap<Reverse<u64>>,
+    /// For finds, if there are any.
+    catalogue: Option<Box<Catalogue>>,
     limit: Option<usize>,
     policy: HistoryPolicy,
     /// A long backlog is worth one warning a minute: by the stamps of what comes, not before this one.
@@ -33,6 +38,11 @@ pub(crate) struct Evicted {
 /// Between two warnings.
 const APART: Stamp = 60_000_000_000;
 
+/// A history from this length on has a catalogue, when a find looks for something in it.
+const LONG: usize = 64;
+/// So many places are entered in it in one section.
+const PIECE: usize = 4096;
+
 /// So many spent events make a batch.
 pub(crate) const SPENT: usize = 32;
 
@@ -42,6 +52,7 @@ impl History {
             shelf: Shelf::default(),
             looked_to: 0,
             ripe: BinaryHeap::new(),
+            catalogue: None,
             limit,
             policy,
             next_warning: 0,
@@ -81,7 +92,10 @@ impl History {
     /// `latest_claim` gives the stamp of the newest event that has been claimed: what is younger cannot be complete. `foreign`: the event's
     /// id need not come from this process's clock.
     pub(crate) fn push(&mut self, event: AnyEvent, foreign: bool, latest_claim: impl Fn() -> Stamp) -> Evicted {
-        self.shelf.push(event, foreign);
+        let number = self.shelf.push(event, foreign);
+        if self.catalogue.is_some() {
+            self.enter(number);
+        }
         let Some(limit) = self.limit else { return Evicted::default() };
         if limit == 0 {
             // Only what is unfinished stays; each push sweeps a little, so the sweep keeps up.
@@ -239,7 +253,59 @@ impl History {
         lowest
     }
 
+    #[cold]
+    fn enter(&mut self, number: u64) {
+        let (Some(catalogue), Some(event)) = (&mut self.catalogue, self.shelf.last()) else { return };
+        if !catalogue.note(number, event, &self.shelf) {
+            self.catalogue = None;
+        }
+    }
+
+    /// As [`look_back`](Self::look_back), of what is sought only, once the history is long; else of all.
+    pub(crate) fn seek(
+        &mut self,
+        sought: &Sought<'_>,
+        before: u64,
+        few: usize,
+        mut show: impl FnMut(&AnyEvent),
+    ) -> Option<u64> {
+        if self.shelf.len() < LONG {
+            return self.look_back(before, few, show);
+        }
+        let catalogue =
+            self.catalogue.get_or_insert_with(|| Box::new(Catalogue::beginning_at(self.shelf.next_number())));
+        let oldest = self.shelf.first().map_or(u64::MAX, |(oldest, _)| oldest);
+        let mut left = few;
+        for number in catalogue.below(sought, before).take_while(|number| *number >= oldest) {
+            if let Some(event) = self.shelf.get(number) {
+                show(event);
+                left -= 1;
+            }
+            if left == 0 {
+                return Some(number);
+            }
+        }
+        let seen = catalogue.first_number();
+        let more = oldest < seen;
+        if more {
+            catalogue.extend(&self.shelf, few.min(PIECE));
+        }
+        more.then_some(before.min(seen))
+    }
+
+    /// Types in the catalogue of which a find by name has yet to ask the names.
+    pub(crate) fn unknown(&self, types: &FxHashMap<TypeId, bool>) -> Vec<(TypeId, NameOf)> {
+        self.catalogue.as_ref().map_or_else(Vec::new, |catalogue| catalogue.unknown(types))
+    }
+
+    /// The number of that event, if the history has it, and not another one of its id.
+    pub(crate) fn number_of(&self, event: &AnyEvent) -> Option<u64> {
+        let number = self.shelf.number_of(event.head().id())?;
+        self.shelf.get(number).is_some_and(|own| own.same(event)).then_some(number)
+    }
+
     pub(crate) fn clear(&mut self) -> Vec<AnyEvent> {
+        self.catalogue = None;
         self.ripe.clear();
         self.shelf.clear()
     }

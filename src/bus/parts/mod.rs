@@ -1,5 +1,6 @@
 //! What a bus is made of: data, each part for itself. Nothing here knows a bus.
 
+pub(crate) mod catalogue;
 pub(crate) mod content;
 pub(crate) mod counters;
 pub(crate) mod for_event;

@@ -356,9 +356,12 @@ impl BusCore {
         let mut short = false;
         let held = || pass.slots.spare.take().unwrap_or_else(|| Arc::clone(slot));
         let start = Start { delivery: claimed, worker, slot, now };
-        let mut doomed = true;
+        let mut doomed = false;
         let begun = start.claim(held, By::Loop, |state| {
-            doomed = false;
+            doomed = entry.event.is_doomed();
+            if doomed && !planted("doomed_is_claimed") {
+                return None;
+            }
             let delivery = claimed.in_state_mut(state).filter(|d| d.phase == DeliveryPhase::Queued)?;
             delivery.phase = DeliveryPhase::Active;
             let turn = delivery.manner.turn;

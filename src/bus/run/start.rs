@@ -68,7 +68,7 @@ pub(crate) struct Begun {
 
 impl Start<'_> {
     /// Claims a delivery and begins it, in one step, under the lock of its event and of this worker's stack. `claim` has the delivery become this
-    /// thread's, with what it runs under; `None` if it cannot. It is not asked about a doomed event. `slot`: for the delivery to keep.
+    /// thread's, with what it runs under; `None` if it cannot. `slot`: for the delivery to keep.
     #[inline(always)]
     pub(crate) fn claim(
         &self,
@@ -79,9 +79,6 @@ impl Start<'_> {
         // The one lock before the other.
         let mut stack = self.worker.stack();
         let mut state = self.delivery.event.state().lock();
-        if self.delivery.event.is_doomed() && !planted("doomed_is_claimed") {
-            return None;
-        }
         let permits = claim(&mut state)?;
         self.begin(slot(), &mut stack, &mut state, by, permits)
     }
@@ -142,6 +139,7 @@ impl Start<'_> {
             || limited
             || !first.entry.info.is_registered()
             || needs_permit(mode, fixed.manner)
+            || self.delivery.event.is_doomed() && !planted("doomed_is_claimed")
         {
             return None;
         }

@@ -58,7 +58,11 @@ fn run_under(lent: &Lent, worker: &Arc<Worker>, event: &AnyEvent, slot: &Arc<Typ
             let manner = &mut delivery.manner;
             let same = manner.turn == lent.holding.turn && plan.bus_handler == lent.holding.bus_handler;
             let plain = same && !manner.first && !wants_first;
-            if delivery.phase != DeliveryPhase::Queued || !plain || !Arc::ptr_eq(&delivery.bus, &bus.identity) {
+            if delivery.phase != DeliveryPhase::Queued
+                || !plain
+                || event.is_doomed()
+                || !Arc::ptr_eq(&delivery.bus, &bus.identity)
+            {
                 return None;
             }
             manner.bus_handler = plan.bus_handler;

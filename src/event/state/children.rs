@@ -25,6 +25,11 @@ impl State {
         self.links.iter().flat_map(|links| &links.children)
     }
 
+    /// Some children have been let go of.
+    pub(crate) fn lacks_children(&self) -> bool {
+        self.links.as_ref().is_some_and(|links| links.let_go > 0)
+    }
+
     /// Up to `few` children further than that; `None` if there are none. Those that came before are not shown again, unless some were let go of.
     pub(crate) fn look_on(&self, looked: &mut Looked, few: usize) -> Option<impl DoubleEndedIterator<Item = &Child>> {
         let links = self.links.as_ref()?;
