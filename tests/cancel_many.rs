@@ -120,7 +120,8 @@ fn what_is_queued_never_runs_and_what_is_not_below_does() {
             let after = bus.emit(Other);
             starts.cancel(&tree);
             bus.resume();
-            (done(&before), done(&after));
+            done(&before);
+            done(&after);
             has_ended(&tree);
             idle(&bus);
             assert_eq!((starts.all.load(SeqCst), others.load(SeqCst), bus.pending()), (0, 2, 0));
@@ -210,7 +211,9 @@ fn the_second_handler_of_a_running_one_does_not_start() {
         assert!(tree.cancel());
         gate.open();
         has_ended(&tree);
-        (paused.resume(), idle(&bus), idle(&paused));
+        paused.resume();
+        idle(&bus);
+        idle(&paused);
         assert_eq!(second.load(SeqCst), 0);
     });
 }
@@ -297,7 +300,7 @@ fn from_a_hook_and_from_a_drop() {
                 let opens = started.clone();
                 other.on(move |_: &Event<Other>| -> Result<(), WaitError> {
                     let cancels = cancels.clone();
-                    let _hook = context().on_cancel(move || assert!(cancels.cancel()));
+                    context().on_cancel(move || assert!(cancels.cancel()));
                     opens.open();
                     context().sleep(PATIENCE)
                 });
@@ -375,7 +378,8 @@ fn forwarded_ones_end_on_all_their_buses() {
         }
         second.resume();
         has_ended(&tree);
-        (idle(&second), idle(&third));
+        idle(&second);
+        idle(&third);
         assert_eq!((starts.all.load(SeqCst), late.all.load(SeqCst)), (0, 0));
     });
 }
@@ -392,7 +396,11 @@ fn between_two_attempts_and_in_line_for_a_place() {
                 if delayed { options.retry(Retry::attempts(9).delay(Duration::from_millis(300))) } else { options };
             bus.on_with(options, move |_: &Event<Leaf>| -> Result<(), HandlerError> {
                 counts.note();
-                if delayed { Err("again".into()) } else { Ok(stands.wait()) }
+                if delayed {
+                    return Err("again".into());
+                }
+                stands.wait();
+                Ok(())
             });
             let emits = roots(&bus);
             let tree = emits.emit(Root { width: 1500, depth: 1 });

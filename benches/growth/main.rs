@@ -8,6 +8,7 @@
 //!   at most, since another program may have had the cores.
 //! - `--only find,cancel`: the rows whose names begin so.
 
+mod after;
 mod cancel;
 mod history;
 mod lines;
@@ -20,7 +21,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 /// In the order of the table.
-static ROWS: &[&[Row]] = &[waits::ROWS, lines::ROWS, cancel::ROWS, history::ROWS];
+static ROWS: &[&[Row]] = &[waits::ROWS, lines::ROWS, cancel::ROWS, history::ROWS, after::ROWS];
 
 /// The argument that makes this program measure one row and print its figures.
 const ROW: &str = "--row";

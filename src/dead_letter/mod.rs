@@ -178,8 +178,8 @@ impl EventBus {
         }
         let mut pass = Pass::new(self.core(), max);
         while let Some(letter) = pass.next(self.core()) {
-            if wanted(&letter) {
-                pass.count(report.count(run_again(self.core(), &letter)));
+            if wanted(&letter) && report.count(run_again(self.core(), &letter)) {
+                pass.has_run_one();
             }
             unwind::drop_quietly(letter);
         }
@@ -220,8 +220,8 @@ impl Pass {
         Some(letter)
     }
 
-    fn count(&mut self, ran: bool) {
-        self.left -= usize::from(ran);
+    fn has_run_one(&mut self) {
+        self.left -= 1;
     }
 }
 
@@ -249,7 +249,7 @@ impl Background {
             };
             unwind::drop_quietly(letter);
             if self.report.count(how) {
-                self.pass.count(true);
+                self.pass.has_run_one();
                 return self.submit(core);
             }
         }

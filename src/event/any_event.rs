@@ -114,9 +114,9 @@ impl AnyEvent {
         self.0.head.options()?.label.as_deref()
     }
 
-    /// With its label, and its id if wanted.
-    pub(crate) fn named(&self, with_id: bool) -> Named<'_> {
-        Named { event: self, with_id }
+    /// By its type and its label.
+    pub(crate) fn without_id(&self) -> Named<'_> {
+        Named { event: self, with_id: false }
     }
 }
 
@@ -139,7 +139,7 @@ impl fmt::Display for Named<'_> {
 /// `Type#last4ofid`, and ` (label)` if it has one.
 impl fmt::Display for AnyEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.named(true).fmt(f)
+        Named { event: self, with_id: true }.fmt(f)
     }
 }
 

@@ -23,7 +23,7 @@ impl Delivery {
             next: 0,
             left: 0,
             serial_busy: false,
-            has_sat: false,
+            has_set_down: false,
             any_failed: false,
             redrive: false,
             limited: false,
@@ -194,7 +194,7 @@ impl Delivery {
         record.phase = RecordPhase::Started;
         record.attempt += 1;
         record.worker = worker;
-        record.sitting = false;
+        record.has_set_down = false;
         if record.started == 0 {
             record.started = at;
         }

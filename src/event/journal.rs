@@ -16,8 +16,14 @@ use std::sync::Arc;
 pub(crate) enum Note {
     Event(EventStatus),
     Result(ResultNote),
-    /// Registered, or not any more.
-    Handler(HandlerInfo, bool),
+    Handler(HandlerInfo, HandlerChange),
+}
+
+/// What has become of a handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HandlerChange {
+    Added,
+    Removed,
 }
 
 /// An invocation, by the numbers of its delivery and its handler, and what it has come to.
@@ -51,7 +57,7 @@ struct Pages {
     open: bool,
     /// A teller is at it, and nobody else may be.
     telling: bool,
-    /// Since when, and from which place on, the last notes are ends that one step has brought about.
+    /// Since when, and from which one on, the last notes are ends that one step has brought about.
     step: Option<(Stamp, usize)>,
     /// Of the threads that wait until everything is told.
     waiters: Vec<Arc<Bell>>,
@@ -81,9 +87,9 @@ impl Pages {
     /// The step that ends a handler starts the next, and that is told first.
     fn push_start(&mut self, note: Note, at: Stamp) {
         match &mut self.step {
-            Some((time, place)) if *time == at => {
-                self.notes.insert(*place, note);
-                *place += 1;
+            Some((time, first)) if *time == at => {
+                self.notes.insert(*first, note);
+                *first += 1;
             }
             _ => self.notes.push(note),
         }
@@ -93,16 +99,18 @@ impl Pages {
 impl Journal {
     /// Of a new event on a bus: it is pending. Nothing is told before [`open`](Journal::open).
     pub(crate) fn of_event(untold: &Arc<Untold>) -> Arc<Journal> {
-        Journal::new(untold, vec![Note::Event(EventStatus::Pending)], false)
+        Journal::new(untold, vec![Note::Event(EventStatus::Pending)])
     }
 
     pub(crate) fn of_registrations(untold: &Arc<Untold>) -> Arc<Journal> {
-        Journal::new(untold, Vec::new(), true)
+        let journal = Journal::new(untold, Vec::new());
+        journal.open();
+        journal
     }
 
-    fn new(untold: &Arc<Untold>, notes: Vec<Note>, open: bool) -> Arc<Journal> {
-        let pages =
-            Pages { notes, reached: EventStatus::Pending, open, telling: false, step: None, waiters: Vec::new() };
+    fn new(untold: &Arc<Untold>, notes: Vec<Note>) -> Arc<Journal> {
+        let reached = EventStatus::Pending;
+        let pages = Pages { notes, reached, open: false, telling: false, step: None, waiters: Vec::new() };
         Arc::new(Journal { pages: Mutex::new(pages), untold: Arc::clone(untold) })
     }
 

@@ -68,7 +68,7 @@ pub(crate) use body::Fresh;
 pub(crate) use context_map::{ContextMap, is_marked, marked};
 pub(crate) use doom::doom_is_over;
 pub(crate) use identity::{BusIdentity, HomeBus};
-pub(crate) use journal::{Journal, Note, ResultNote, Untold};
+pub(crate) use journal::{HandlerChange, Journal, Note, ResultNote, Untold};
 pub(crate) use json::{Fields, Origin, unsigned};
 pub(crate) use options::{Knob, LimitGroup, LimitTurn};
 pub(crate) use payload::{described, name_of};

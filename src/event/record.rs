@@ -50,8 +50,8 @@ pub(crate) struct Record {
     pub(crate) attempt: u32,
     /// The worker that runs it, for diagnostics and the wait graph.
     pub(crate) worker: u64,
-    /// Its thread sits in a wait, and has handed back the permits that it holds.
-    pub(crate) sitting: bool,
+    /// Its handler waits, and its thread has set down the permits that it holds.
+    pub(crate) has_set_down: bool,
     /// It has its place under its handler's limit, until it ends.
     pub(crate) placed: bool,
     /// It failed with an error that no retry follows.
@@ -67,7 +67,7 @@ impl Record {
         phase: RecordPhase::Pending,
         attempt: 0,
         worker: 0,
-        sitting: false,
+        has_set_down: false,
         placed: false,
         permanent: false,
         started: 0,
@@ -85,7 +85,7 @@ pub(super) struct Extras {
     pub(super) timer: Option<Timer>,
     /// On a bus with middlewares: what they have yet to be told.
     pub(super) journal: Option<Arc<Journal>>,
-    /// The delivery's place among the event's; only where there is a journal, which names it.
+    /// The delivery's number among the event's; only where there is a journal, which names it.
     pub(super) number: usize,
 }
 

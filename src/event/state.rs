@@ -114,7 +114,7 @@ impl State {
         let watchers = self.links.as_mut().filter(|links| !links.watchers.is_empty());
         let watchers = watchers.map(|links| Box::new(std::mem::take(&mut links.watchers)));
         let (bell, hook, parent) = (self.bell.take(), self.hook.take(), self.parent.take());
-        Some(Completion { bell, hook, watchers, parent, at: self.completed })
+        Some(Completion { bell, hook, watchers, parent, at: self.completed, is_watched: self.is_watched })
     }
 
     /// Whether the event ended before any handler started on any bus, and how: on the first bus that cut it short.

@@ -204,7 +204,7 @@ pub(crate) struct Delivery {
     /// A serial handler is running, or waits for its permit or its next attempt.
     pub(crate) serial_busy: bool,
     /// A handler of it has sat in a wait, so that the thread that ends one of its handlers looks whether all others sit.
-    pub(crate) has_sat: bool,
+    pub(crate) has_set_down: bool,
     /// A record has ended in failure.
     pub(crate) any_failed: bool,
     /// One handler again, of an event that this bus had already: no number counts it.

@@ -15,15 +15,15 @@ pub(crate) fn draw(title: Option<&str>, tree: &Tree, style: &TreeStyle) -> Strin
         text.push_str(&cut(title, style.width));
         text.push('\n');
     }
-    // For every level above the line: whether the branch there was the last one.
+    // For every level down to the line's own: whether the branch there was the last one.
     let mut lasts: Vec<bool> = Vec::new();
     let mut pending: Vec<(usize, usize, bool)> = Vec::new();
     push(&mut pending, &tree.roots, 0);
     while let Some((place, level, last)) = pending.pop() {
         let node = &tree.nodes[place];
         lasts.truncate(level);
-        draw_node(&mut text, node, &lasts, last, style);
         lasts.push(last);
+        draw_node(&mut text, node, &lasts, style);
         push(&mut pending, &node.children, level + 1);
     }
     text
@@ -35,8 +35,9 @@ fn push(pending: &mut Vec<(usize, usize, bool)>, children: &[usize], level: usiz
 }
 
 /// One line; two if the result does not fit behind the rest.
-fn draw_node(text: &mut String, node: &Node, lasts: &[bool], last: bool, style: &TreeStyle) {
-    let stem = stem(lasts);
+fn draw_node(text: &mut String, node: &Node, lasts: &[bool], style: &TreeStyle) {
+    let Some((&last, above)) = lasts.split_last() else { return };
+    let stem = stem(above);
     let connector = if last { "└── " } else { "├── " };
     let room = style.width.saturating_sub(columns(&stem) + 4 + 3);
     let at = if style.times { node.time.as_str() } else { "" };

@@ -117,11 +117,14 @@ impl Crew {
         tide.is_multiple_of(2) && since.is_none_or(|since| since == tide)
     }
 
-    /// No thread that is there now may stay without work; nor one that comes later, if the runtime has no bus. The caller wakes them afterwards.
-    pub(crate) fn ebb(&self, has_buses: bool) {
-        let tide = self.tide.load(SeqCst);
-        let next = if has_buses { tide + 2 } else { tide | 1 };
-        self.tide.store(next, SeqCst);
+    /// No thread that is there now may stay without work, nor one that comes before the next flow. The caller wakes them afterwards.
+    pub(crate) fn ebb(&self) {
+        self.tide.store(self.tide.load(SeqCst) | 1, SeqCst);
+    }
+
+    /// Ebb and flow: no thread that is there now may stay without work, and those that come later may.
+    pub(crate) fn turn(&self) {
+        self.tide.store(self.tide.load(SeqCst) + 2, SeqCst);
     }
 
     /// The runtime has a bus: threads that start from now on may stay.

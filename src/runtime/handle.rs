@@ -49,7 +49,7 @@ impl Runtime {
     }
 
     pub(super) fn new(settings: PoolSettings, max_wait_depth: usize) -> Runtime {
-        unwind::note_panics(Worker::note_panic);
+        unwind::note_panics::<Worker>();
         Runtime { core: Arc::new(RuntimeCore::new(settings, max_wait_depth)) }
     }
 }

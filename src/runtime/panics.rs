@@ -12,13 +12,13 @@ pub(super) struct LastPanic {
 }
 
 impl LastPanic {
-    /// The thread panics (`begins`), or has told of that.
-    pub(super) fn note(&self, begins: bool) {
-        let now = clock::now();
-        self.told.store(if begins { NEVER } else { now }, Ordering::SeqCst);
-        if begins {
-            self.begun.store(now, Ordering::SeqCst);
-        }
+    pub(super) fn begins(&self) {
+        self.told.store(NEVER, Ordering::SeqCst);
+        self.begun.store(clock::now(), Ordering::SeqCst);
+    }
+
+    pub(super) fn is_told(&self) {
+        self.told.store(clock::now(), Ordering::SeqCst);
     }
 
     /// `Some` while a panic that began after `since` may still be on its way to end its handler: when to look again. Not for ever, since a

@@ -1,8 +1,8 @@
 //! The elastic worker pool: threads start when needed, and end when idle for long. How it works: `pool/README.md`.
 //!
-//! A *place* is the right to run user code; there are `max_threads`. A suspended or abandoned worker has none.
+//! A worker is *busy* while it may run user code; `max_threads` may be, and below that there is *room*. A suspended or abandoned one is not.
 
-mod place;
+mod busy;
 mod staff;
 mod starved;
 mod submit;
@@ -36,16 +36,16 @@ pub(crate) struct PoolSettings {
 
 #[derive(Default)]
 struct State {
-    /// How many places there are.
+    /// How many workers may be busy.
     max_threads: usize,
     jobs: Jobs,
     idle: Vec<Arc<Worker>>,
-    /// Workers whose wait is over, and that wait for a place.
+    /// Workers whose wait is over, and that wait for room.
     returning: VecDeque<Arc<Worker>>,
     threads: usize,
     /// How many threads have been asked for, which gives each its number.
     asked: u64,
-    /// Places taken.
+    /// How many are busy, or on their way to a job.
     busy: usize,
     /// Of those, on their way to a job.
     coming: usize,
@@ -74,11 +74,11 @@ struct Stuck {
     wants_thread: bool,
 }
 
-/// No job waits for a place.
+/// No job waits for room.
 const NONE: u8 = 0;
 /// Some job has no thread: a worker that has had a turn gives way.
 const SOME: u8 = 1;
-/// More threads run user code than may, since that was lowered: loops give their places back after the event they are at.
+/// More threads run user code than may, since that was lowered: loops give way after the event they are at.
 const CROWDED: u8 = 2;
 
 impl State {
@@ -150,13 +150,13 @@ impl Pool {
         }
     }
 
-    /// Jobs wait for places that are taken.
+    /// Jobs wait, and there is no room.
     #[inline]
     pub(crate) fn is_pressed(&self) -> bool {
         self.pressure.load(Ordering::Relaxed) != NONE
     }
 
-    /// A thread that has worked for so long leaves its place to a job that waits.
+    /// A thread that has worked for so long gives way to a job that waits.
     pub(crate) fn gives_way(&self, worked: Tick) -> bool {
         /// Short, so that a bus with one event is served soon; long beside what it takes to change over.
         const TURN: Tick = if cfg!(threadbus_shuttle) { 1 } else { 1_000_000 };
@@ -170,7 +170,7 @@ impl Pool {
         }
     }
 
-    /// With the state locked, after whatever changes places or jobs.
+    /// With the state locked, after whatever changes the busy workers or the jobs.
     fn note_pressure(&self, state: &mut State) {
         let pressure = match state.lacks_threads() {
             _ if state.busy > state.max_threads => CROWDED,

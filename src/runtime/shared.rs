@@ -114,7 +114,7 @@ impl RuntimeCore {
         }
         {
             let buses = self.buses.lock();
-            self.crew.ebb(!buses.is_empty());
+            if buses.is_empty() { self.crew.ebb() } else { self.crew.turn() }
         }
         if !planted("let_go_before_ebb") {
             self.pool.let_go();

@@ -12,6 +12,7 @@ use crate::sys::stack::StackBounds;
 use crate::sys::sync::Mutex;
 use crate::sys::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::thread;
+use crate::sys::unwind::HearsPanics;
 use std::cell::RefCell;
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -71,13 +72,13 @@ pub(crate) trait Home: Send + Sync {
 pub(crate) enum Activity {
     /// Not a thread of the pool.
     Outside,
-    /// Starting or woken, on its way to a job: has a place.
+    /// Starting or woken, on its way to a job: counts as busy.
     Coming,
-    /// Has a place and runs a job.
+    /// Runs a job.
     Busy,
     /// Suspended in a wait of ours.
     Waiting,
-    /// Its wait is over, and it waits for a place.
+    /// Its wait is over, and it waits for room in the pool.
     Returning,
     /// Inside a handler whose result was given up.
     Abandoned,
@@ -98,7 +99,7 @@ pub(crate) struct Worker {
     /// The number of the pool that listed it last.
     pub(super) listed: AtomicU64,
     pub(super) activity: Mutex<Activity>,
-    /// The lane whose job it runs, and since when it has kept a place for it. Changed only under the pool's lock.
+    /// The lane whose job it runs, and since when it has been busy with it. Changed only under the pool's lock.
     pub(super) serving: Mutex<Option<(Lane, Tick)>>,
     bounds: StackBounds,
     pub(super) stack: Mutex<Stack>,
@@ -134,6 +135,16 @@ type Chore = Box<dyn FnOnce() + Send>;
 
 thread::local! {
     static CURRENT: RefCell<Option<Arc<Worker>>> = RefCell::new(None);
+}
+
+impl HearsPanics for Worker {
+    fn begins() {
+        Worker::with_last_panic(LastPanic::begins);
+    }
+
+    fn is_told() {
+        Worker::with_last_panic(LastPanic::is_told);
+    }
 }
 
 impl Worker {
@@ -220,14 +231,13 @@ impl Worker {
         CURRENT.try_with(|current| current.borrow().as_ref().is_some_and(pooled)).unwrap_or(false)
     }
 
-    /// The calling thread panics (`begins`), or has told of that.
-    pub(super) fn note_panic(begins: bool) {
+    /// What the calling thread knows of its panics, if it is a worker. In the middle of a panic nothing may panic.
+    fn with_last_panic(note: impl FnOnce(&LastPanic)) {
         let _ = CURRENT.try_with(|current| {
-            // In the middle of a panic nothing may panic.
             if let Ok(current) = current.try_borrow()
                 && let Some(worker) = &*current
             {
-                worker.last_panic.note(begins);
+                note(&worker.last_panic);
             }
         });
     }

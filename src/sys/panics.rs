@@ -12,9 +12,17 @@ pub(crate) fn catch<R>(body: impl FnOnce() -> R) -> Result<R, String> {
     catch_unwind(AssertUnwindSafe(body)).map_err(text)
 }
 
-/// From now on `note` hears on each thread that panics, before anything is said about it, and again when that is over: printing a trace may take longer than
-/// a handler has. Around the panic hook that is there now.
-pub(crate) fn note_panics(note: fn(begins: bool)) {
+/// Hears of panics, each on its thread, where nothing may panic: printing a trace may take longer than a handler has.
+pub(crate) trait HearsPanics: 'static {
+    /// Before anything is said about it.
+    fn begins();
+
+    /// It has been told.
+    fn is_told();
+}
+
+/// From now on `H` hears of each panic, around the panic hook that is there now.
+pub(crate) fn note_panics<H: HearsPanics>() {
     static NOTED: std::sync::Once = std::sync::Once::new();
     if cfg!(any(threadbus_shuttle, threadbus_loom)) || std::thread::panicking() {
         return;
@@ -22,9 +30,9 @@ pub(crate) fn note_panics(note: fn(begins: bool)) {
     NOTED.call_once(|| {
         let tell = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            note(true);
+            H::begins();
             tell(info);
-            note(false);
+            H::is_told();
         }));
     });
 }

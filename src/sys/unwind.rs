@@ -1,6 +1,6 @@
 //! Panics of user code, kept from passing through ours: caught, and told in the log where nobody else would hear of them.
 
-pub(crate) use crate::sys::panics::{catch, note_panics};
+pub(crate) use crate::sys::panics::{HearsPanics, catch, note_panics};
 
 use crate::sys::logging;
 

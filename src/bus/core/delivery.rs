@@ -3,7 +3,6 @@
 use crate::bus::core::permit::{delivery_token, is_active};
 use crate::bus::core::{BusCore, Entry};
 use crate::event::{AnyEvent, Delivery, State};
-use crate::runtime::{Bus, Claimed, GoOn, Job, Pumped};
 use crate::sync::Token;
 use std::sync::Arc;
 
@@ -56,15 +55,5 @@ impl DeliveryRef<'_> {
     /// Asks something of it, under its event's lock.
     pub(crate) fn read<R>(self, ask: impl FnOnce(&Delivery) -> R) -> Option<R> {
         self.event.state().lock().deliveries.get(self.index).map(ask)
-    }
-
-    /// A job that goes on with it, once it is claimed: for the pool, or the pump thread.
-    pub(crate) fn job(self, how: GoOn) -> Job {
-        let DeliveryRef { bus, event, index } = self;
-        let own = Arc::clone(bus) as Arc<dyn Bus>;
-        match &bus.manual {
-            None => Job::drives(own, event, index, how),
-            Some(_) => Job::Pumped(own, Pumped::Delivery(Claimed { event: event.clone(), delivery: index, how })),
-        }
     }
 }

@@ -12,7 +12,7 @@ use crate::sys::thread;
 
 /// One thread runs the parallel handlers of an event, as long as it is quick.
 pub(crate) fn starts_alone(bus: &BusCore, event: &AnyEvent, slot: &TypeSlot) -> bool {
-    slot.is_quick() && bus.manual.is_none() && event.head().options().is_none()
+    slot.is_quick() && bus.is_pooled() && event.head().options().is_none()
 }
 
 /// As many as can run beside this thread, at least one.

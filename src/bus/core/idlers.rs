@@ -19,10 +19,10 @@ impl BusCore {
     /// Under `run`. Only where a queue can be full does anybody wait for it to be shorter.
     #[inline]
     pub(crate) fn note_claim_under_run(&self, _run: &mut Run, stamp: Stamp) {
-        let bounded = self.options.queue_capacity.is_some();
-        self.counters.count_claim_under_run(stamp, bounded);
-        if bounded {
-            self.ring_idlers();
+        if self.options.queue_capacity.is_some() {
+            self.note_claim(stamp);
+        } else {
+            self.counters.count_claim_under_run(stamp);
         }
     }
 

@@ -10,6 +10,7 @@ pub(crate) mod seen;
 pub(crate) mod seldom;
 pub(crate) mod slow_emit;
 pub(crate) mod submit;
+pub(crate) mod threads;
 pub(crate) mod type_memo;
 
 use crate::bus::parts::counters::{Counters, Until};
@@ -171,7 +172,7 @@ pub(crate) struct BusCore {
     /// Those of which nothing runs.
     pub(crate) waiting: Waiting,
     /// Deliveries whose handlers wait for what only the queue of this bus can start.
-    pub(crate) sitting_in_flight: AtomicUsize,
+    pub(crate) out_of_flight: AtomicUsize,
     /// Who waits for the bus to be idle, or for a delivery to move on.
     pub(crate) idlers: Mutex<Vec<(Arc<Bell>, Until)>>,
     pub(crate) idlers_count: AtomicUsize,
@@ -325,7 +326,7 @@ impl BusCore {
             usher: Usher::default(),
             is_sorted: AtomicBool::new(false),
             counters: Counters::default(),
-            recorder: Recorder::new(options.dead_letters > 0, &options.health_window),
+            recorder: Recorder::new(options.dead_letters, &options.health_window),
             dead_letters: Mutex::new(DeadLetters::new(options.dead_letters)),
             told_of_drops: Mutex::default(),
             last_tree: OnceLock::new(),
@@ -339,7 +340,7 @@ impl BusCore {
             set_aside: Mutex::default(),
             held: Mutex::default(),
             waiting: Waiting::default(),
-            sitting_in_flight: AtomicUsize::new(0),
+            out_of_flight: AtomicUsize::new(0),
             idlers: Mutex::new(Vec::new()),
             // Each end of a delivery makes room, where that is bounded.
             idlers_count: AtomicUsize::new(usize::from(options.max_in_flight.is_some())),

@@ -40,7 +40,7 @@ impl Stand {
         self.slow = NEVER;
         let (age, obstacle) = (Duration::from_nanos(now.saturating_sub(self.since)), obstacle());
         // Without its id, which may still become another one.
-        let (of, label) = (event.named(false).to_string(), Arc::clone(&bus.identity.label));
+        let (of, label) = (event.without_id().to_string(), Arc::clone(&bus.identity.label));
         logging::later!(Warn, of event; move || {
             format!("slow emit: {of} has been waiting for {age:.1?}, before {obstacle} of {label}")
         });

@@ -3,7 +3,7 @@
 
 use crate::bus::core::{BusCore, NOWHERE};
 use crate::event::Priority;
-use crate::runtime::{Bus, Job, Lane, Pumped, RuntimeCore};
+use crate::runtime::{Lane, RuntimeCore};
 use crate::sync::Token;
 use crate::sys::sync::atomic::Ordering;
 use smallvec::SmallVec;
@@ -20,7 +20,7 @@ pub(crate) fn stands_for(priority: Priority) -> u8 {
 
 impl BusCore {
     pub(crate) fn submit_loop(self: &Arc<Self>) {
-        let sorted = self.is_sorted.load(Ordering::Acquire) && self.manual.is_none();
+        let sorted = self.is_sorted.load(Ordering::Acquire) && self.is_pooled();
         let priority = if sorted { self.priority_of_next() } else { Priority::NORMAL };
         self.submit_loop_at(priority);
     }
@@ -28,12 +28,6 @@ impl BusCore {
     /// Somebody takes the queued events, of which the next has that priority.
     pub(crate) fn submit_loop_at(self: &Arc<Self>, priority: Priority) {
         self.runtime.pool.submit(self.loop_job(priority));
-    }
-
-    /// The loop as a job: for the pool, or the pump thread.
-    pub(crate) fn loop_job(self: &Arc<Self>, priority: Priority) -> Job {
-        let bus = Arc::clone(self) as Arc<dyn Bus>;
-        if self.manual.is_some() { Job::Pumped(bus, Pumped::Loop) } else { Job::Loop(bus, priority) }
     }
 
     /// Of the event that the loop would start; emits know from here on that it stands for that.
@@ -56,11 +50,7 @@ impl BusCore {
 
     /// Somebody takes events that need no turn, of which the next has that priority.
     pub(crate) fn submit_free_at(self: &Arc<Self>, priority: Priority) {
-        if self.manual.is_some() {
-            return self.put_by(Pumped::Free);
-        }
-        let bus = Arc::clone(self);
-        self.runtime.pool.submit(Job::at(priority, self.lane, move |worker| bus.run_free(worker)));
+        self.runtime.pool.submit(self.free_job(priority));
     }
 
     /// The buses whose loops have been granted the runtime's event permit.

@@ -2,7 +2,7 @@
 
 use crate::bus::core::slow_emit::{Obstacle, Stand};
 use crate::bus::core::{BusCore, Doors, Inlet};
-use crate::bus::emit::candidate::{Candidate, Entered, Entrance};
+use crate::bus::emit::candidate::{Candidate, Entered, Entrance, Whence};
 use crate::bus::emit::queue::Room;
 use crate::bus::middleware::ask;
 use crate::bus::middleware::tell;
@@ -93,7 +93,7 @@ impl BusCore {
             if let Some(event) = &candidate.event {
                 stand.tell_if_slow(self, event, || obstacle);
             }
-            worker.sit_and_look(&self.runtime, until.min(token), stand.slow, || Needs::bus(self.lane));
+            worker.park_and_look(&self.runtime, until.min(token), stand.slow, || Needs::bus(self.lane));
         }
     }
 
@@ -134,8 +134,8 @@ impl BusCore {
         event: &AnyEvent,
         entrance: Entrance,
     ) -> Result<(), EmitError> {
-        let in_handler = candidate.emitter.is_some();
-        self.refuse_all_but_full(inlet, event, in_handler, candidate.unhandled)?;
+        let whence = Whence::of(candidate.emitter.as_ref());
+        self.refuse_all_but_full(inlet, whence, candidate.unhandled.then_some(event))?;
         if candidate.explicit_id {
             let id = event.head().id();
             if id.0.is_nil() {
@@ -151,24 +151,24 @@ impl BusCore {
         {
             return Err(EmitError::TooDeep { limit: self.runtime.max_wait_depth as usize });
         }
-        let has_room = in_handler || entrance == Entrance::Claimed || candidate.is_held();
+        let has_room = whence == Whence::Handler || entrance == Entrance::Claimed || candidate.is_held();
         if has_room { Ok(()) } else { self.refuse_full() }
     }
 
-    /// Why a bus takes no event that is emitted or forwarded, whether its queue has room or not.
+    /// Why a bus takes no event that is emitted or forwarded, whether its queue has room or not. `unhandled`: the event, if the bus requires a
+    /// handler and has none for it.
     #[inline]
     pub(crate) fn refuse_all_but_full(
         &self,
         inlet: &mut Inlet,
-        event: &AnyEvent,
-        in_handler: bool,
-        unhandled: bool,
+        whence: Whence,
+        unhandled: Option<&AnyEvent>,
     ) -> Result<(), EmitError> {
         let bus = || self.label().to_owned();
-        if inlet.doors == Doors::Closed || inlet.doors == Doors::Draining && !in_handler {
+        if inlet.doors == Doors::Closed || inlet.doors == Doors::Draining && whence == Whence::Outside {
             return Err(EmitError::Closed { bus: bus() });
         }
-        if unhandled {
+        if let Some(event) = unhandled {
             return Err(EmitError::NoHandler { bus: bus(), event_type: event.event_type().to_owned() });
         }
         if inlet.history.is_full(|| self.counters.latest_claim()) {
@@ -202,14 +202,14 @@ impl BusCore {
     pub(crate) fn enter<E>(
         &self,
         event: &AnyEvent,
-        in_handler: bool,
+        whence: Whence,
         refuse: impl Fn(&mut Inlet) -> Result<(), E>,
     ) -> Result<MutexGuard<'_, Inlet>, E> {
         let mut stand = None;
         loop {
             let mut inlet = self.inlet.lock();
             refuse(&mut inlet)?;
-            if in_handler || !inlet.observers.any_bounded() || frame::barred().is_some() {
+            if whence == Whence::Handler || !inlet.observers.any_bounded() || frame::barred().is_some() {
                 return Ok(inlet);
             }
             if let Some(inlet) = self.room_to_read(inlet, event, &mut stand) {
@@ -234,7 +234,7 @@ impl BusCore {
         drop(inlet);
         let stand = stand.get_or_insert_with(|| Stand::begin(self));
         stand.tell_if_slow(self, event, || Obstacle::Reader(capacity));
-        worker.sit_and_look(&self.runtime, NEVER, stand.slow, Needs::default);
+        worker.park_and_look(&self.runtime, NEVER, stand.slow, Needs::default);
         worker.ends_wait();
         None
     }

@@ -16,6 +16,20 @@ pub(crate) enum Entrance {
     Claimed,
 }
 
+/// Where an event comes from: a handler never waits for its bus to have room, and is still heard while that shuts down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whence {
+    Handler,
+    Outside,
+}
+
+impl Whence {
+    #[inline]
+    pub(crate) fn of<T>(handler: Option<&T>) -> Whence {
+        if handler.is_some() { Whence::Handler } else { Whence::Outside }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entered {
     Queued,

@@ -3,6 +3,7 @@
 use crate::bus::core::EventBus;
 use crate::bus::core::hold::hold_of;
 use crate::bus::core::{BusCore, Entry};
+use crate::bus::emit::candidate::Whence;
 use crate::bus::emit::insert::Sent;
 use crate::bus::middleware::ask;
 use crate::bus::middleware::tell;
@@ -116,7 +117,8 @@ impl BusCore {
         let slot = self.registry.slot(event.body(), &self.defaults);
         let plan = plan_for(event, &slot, &self.defaults);
         let for_usher = plan.turn == TurnKind::Free && self.is_for_usher(event);
-        let entered = self.enter(event, frame.is_some(), |inlet| {
+        let whence = Whence::of(frame.as_ref());
+        let entered = self.enter(event, whence, |inlet| {
             if self.has_taken(event) {
                 return Err(Forwarded::Before);
             }
@@ -124,7 +126,7 @@ impl BusCore {
                 return Err(Forwarded::AsTwin);
             }
             let unhandled = self.options.require_handler && slot.handlers.is_empty();
-            let refused = self.refuse_all_but_full(inlet, event, frame.is_some(), unhandled);
+            let refused = self.refuse_all_but_full(inlet, whence, unhandled.then_some(event));
             refused.and_then(|()| if frame.is_some() { Ok(()) } else { self.refuse_full() }).map_err(Forwarded::Refused)
         });
         let mut inlet = match entered {

@@ -2,7 +2,7 @@
 
 use crate::bus::core::submit::{USUAL, stands_for};
 use crate::bus::core::{BusCore, Entry, Inlet, NOWHERE};
-use crate::bus::emit::candidate::{Candidate, Entrance};
+use crate::bus::emit::candidate::{Candidate, Entrance, Whence};
 use crate::bus::emit::held;
 use crate::bus::emit::queue::needs_lanes;
 use crate::bus::middleware::tell;
@@ -52,11 +52,12 @@ impl BusCore {
             candidate.prepare_hold(self)?;
         }
         let Some(event) = &candidate.event else { return Ok(()) };
-        let in_handler = candidate.emitter.is_some();
+        let whence = Whence::of(candidate.emitter.as_ref());
+        let in_handler = whence == Whence::Handler;
         let mut dropped = LetGo::new();
         let mut seen = None;
         let for_usher = candidate.turn == TurnKind::Free && self.is_for_usher(event);
-        let mut inlet = self.enter(event, in_handler, |inlet| {
+        let mut inlet = self.enter(event, whence, |inlet| {
             self.refuse(inlet, candidate, event, entrance)?;
             if candidate.tries { self.refuse_unread(inlet, candidate, event) } else { Ok(()) }
         })?;
@@ -69,7 +70,7 @@ impl BusCore {
             // Before its parent knows it: from then on whoever ends that ends this.
             delivery.phase = DeliveryPhase::Active;
         }
-        self.keep_order(&mut inlet, event, candidate.explicit_id);
+        self.keep_order(&mut inlet, candidate, event);
         let has_parent = candidate.has_parent();
         let mut emitted = 0;
         let mut count = || {
@@ -139,11 +140,11 @@ impl BusCore {
 
     /// Events that are emitted at the same time get their ids in the order in which the bus takes them.
     #[inline]
-    fn keep_order(&self, inlet: &mut Inlet, event: &AnyEvent, explicit_id: bool) {
+    fn keep_order(&self, inlet: &mut Inlet, candidate: &Candidate, event: &AnyEvent) {
         let head = event.head();
         if head.stamp() < inlet.latest {
             // A middleware has seen its id.
-            if explicit_id || self.is_watched() || planted("ids_of_the_emitters_order") {
+            if candidate.explicit_id || self.is_watched() || planted("ids_of_the_emitters_order") {
                 return;
             }
             let stamp = clock::unique_stamp(clock::now());
@@ -182,7 +183,7 @@ impl BusCore {
         }
         // The receiver lives as long as this bus.
         let _ = inlet.queue.send(entry);
-        if self.manual.is_some() {
+        if !self.is_pooled() {
             self.note_arrival(true);
         }
         let loops = if turn == TurnKind::Free || inlet.active >= USUAL {
@@ -212,12 +213,12 @@ impl BusCore {
                 if turn == TurnKind::Global {
                     self.raise_in_global_line();
                 }
-                if self.manual.is_none() {
+                if self.is_pooled() {
                     self.runtime.pool.raise(self.lane, priority);
                 }
             }
         }
-        if self.manual.is_some() {
+        if !self.is_pooled() {
             self.tell_of_arrival();
         }
         refused::ask_again();

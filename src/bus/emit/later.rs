@@ -56,8 +56,10 @@ fn empty(outbox: &Outbox<BusCore>) {
                     logging::later!(Error, move || format!("a scheduled emit on {of} panicked: {panic}"));
                 })
             };
-            let closed = matches!(emitted, Ok(Err(EmitError::Closed { .. })));
-            if let Some(next) = outbox.again(&due, emission, closed) {
+            if let Ok(Err(EmitError::Closed { .. })) = emitted {
+                unwind::drop_quietly(emission);
+                outbox.cancel(due.plan);
+            } else if let Some(next) = outbox.again(&due, emission) {
                 arm(outbox, &Arc::downgrade(&due.bus), due.plan, next);
             }
         }

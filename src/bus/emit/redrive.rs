@@ -4,10 +4,10 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::emit::run_now::{self, Depth};
-use crate::bus::middleware::tell;
+use crate::bus::end::duties::Duties;
 use crate::bus::parts::for_event::plan_for;
 use crate::bus::parts::verdict::is_own;
-use crate::bus::run::start;
+use crate::bus::run::start::{self, Fixed};
 use crate::event::{
     AnyEvent, Delivery, DeliveryPhase, HandlerId, HandlerInfo, Manner, Outcome, Pace, Roster, TypeSlot,
 };
@@ -43,20 +43,17 @@ impl BusCore {
         let all = self.registry.slot(event.body(), &self.defaults);
         let Some(slot) = only(&all, handler.id()).map(Arc::new) else { return Redriven::Left };
         let plan = plan_for(event, &slot, &self.defaults);
-        let (index, capped) = {
+        let (index, cap) = {
             let now = clock::now();
             let mut delivery = Delivery::new(Arc::clone(&self.identity), DeliveryPhase::Active, Manner::of(plan));
             delivery.redrive = true;
             let mut state = event.state().lock();
             let index = state.add_delivery(delivery, now);
             let Some(delivery) = state.deliveries.get_mut(index) else { return Redriven::Left };
-            let capped = start::fix(self.delivery(event, index), delivery, Arc::clone(&slot), now);
-            (index, capped.then(|| delivery.cap()))
+            start::fix(self.delivery(event, index), delivery, Arc::clone(&slot), now);
+            (index, Fixed::of(delivery).cap_ahead())
         };
-        if let Some(cap) = capped {
-            self.delivery(event, index).watch_cap(cap);
-        }
-        tell::deliver(self, event);
+        Duties { cap, ..Duties::default() }.carry_out(self.delivery(event, index));
         self.note_arrival(false);
         run_now::run_claimed(self.delivery(event, index), Depth::here());
         let state = event.state().lock();

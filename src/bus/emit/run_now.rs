@@ -51,7 +51,7 @@ pub(crate) fn run_claimed(delivery: DeliveryRef<'_>, depth: Depth) {
         Some(After::Left) => return wait_for_delivery(delivery, &worker),
         None => {}
     }
-    let inside = bus.manual.as_ref().map(|manual| bus.go_inside_in_wait(manual, &worker));
+    let inside = bus.go_inside_in_wait(&worker);
     // With little stack left it goes to another thread, if it may, and is served in the wait below, if it may not.
     let elsewhere = deep || matches!(inside, Some(None));
     // With what it holds in the hand, where the lender is looked for.
@@ -104,7 +104,7 @@ pub(crate) fn run_claimed(delivery: DeliveryRef<'_>, depth: Depth) {
 /// By far the commonest, without detours: outside of handlers, and nobody is in the way. `None`: nothing was done.
 fn run_alone(delivery: DeliveryRef<'_>, worker: &Arc<Worker>, slot: &Arc<TypeSlot>, plan: Plan) -> Option<After> {
     let bus = delivery.bus;
-    if bus.manual.is_some() || plan.turn == TurnKind::Global {
+    if !bus.is_pooled() || plan.turn == TurnKind::Global {
         return None;
     }
     let hand = hand::hand_len_outside()?;
@@ -153,7 +153,7 @@ fn wait_for_delivery(delivery: DeliveryRef<'_>, worker: &Arc<Worker>) {
                 format!("{event} is left to others: no thread, or no stack, is left to run it")
             });
         }
-        worker.sit(&bus.runtime, NEVER, || claimable::needs_of(event, false, &bus.runtime));
+        worker.park_outside(&bus.runtime, NEVER, || claimable::needs_of(event, false, &bus.runtime));
     }
 }
 
@@ -163,7 +163,7 @@ impl BusCore {
     #[cold]
     pub(crate) fn lacks_stack_here(&self) -> bool {
         let Some(worker) = Worker::current() else { return false };
-        if self.manual.is_some() {
+        if !self.is_pooled() {
             return self.runs_on(&worker);
         }
         self.runtime.pool.is_last(&worker) || hand::attached_to(&worker).is_some()
@@ -171,9 +171,9 @@ impl BusCore {
 
     /// Nobody else runs what this bus has queued, and the calling thread, which waits outside of handlers, has no stack left for it.
     pub(crate) fn is_stuck(&self, worker: &Worker) -> bool {
-        match &self.manual {
-            Some(_) => worker.lacks_stack_to_serve() && self.runs_on(worker),
-            None => worker.is_deep() && self.runtime.pool.is_deserted(),
+        if !self.is_pooled() {
+            return worker.lacks_stack_to_serve() && self.runs_on(worker);
         }
+        worker.is_deep() && self.runtime.pool.is_deserted()
     }
 }

@@ -10,7 +10,7 @@ use crate::sys::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The worker is rung; and if the handler at the bottom of its stack was given up, its place in the pool is free.
+/// The worker is rung; and if the handler at the bottom of its stack was given up, the pool has room for another.
 pub(crate) fn give_up_worker(bus: &Arc<BusCore>, id: u64) {
     let Some(worker) = bus.runtime.pool.worker(id) else { return };
     let pool = &bus.runtime.pool;

@@ -8,7 +8,6 @@ use crate::bus::end::complete::complete;
 use crate::bus::end::duties::{Duties, GivenUp, Leaves};
 use crate::bus::end::finish::finish;
 use crate::bus::end::in_words;
-use crate::bus::middleware::tell;
 use crate::bus::parts::counters::End;
 use crate::bus::parts::for_event::mode_for;
 use crate::bus::parts::recorder::Keeps;
@@ -21,10 +20,11 @@ use crate::sys::planted;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A delivery that was ended from outside, and what its ender owes.
+/// A delivery that was ended from outside, with what its ender owes.
 pub(crate) struct Ended {
     event: AnyEvent,
     delivery: usize,
+    /// `None`: it is gone, and nothing is owed to it.
     bus: Option<Arc<BusCore>>,
     pub(crate) duties: Duties,
 }
@@ -36,7 +36,6 @@ impl Ended {
         if let Some(bus) = bus {
             return duties.carry_out(bus.delivery(&event, delivery));
         }
-        tell::deliver_everywhere(&event);
         if let Some(completion) = duties.finish.and_then(|finish| finish.completion) {
             complete(&event, completion);
         }
@@ -225,12 +224,7 @@ pub(crate) fn end_unclaimed(event: &AnyEvent, index: usize, label: &str) -> bool
     let mut state = event.state().lock();
     let ended = end_delivery(&mut state, event, index, &Slots::new(), Ending { cause: &cause, at });
     drop(state);
-    tell::deliver_everywhere(event);
-    let Some(ended) = ended else { return false };
-    if let Some(completion) = ended.duties.finish.and_then(|f| f.completion) {
-        complete(event, completion);
-    }
-    true
+    ended.map(Ended::carry_out).is_some()
 }
 
 /// Ends one delivery for a shutdown; running handlers are aborted.

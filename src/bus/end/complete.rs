@@ -1,7 +1,7 @@
 //! An event is complete, and with it perhaps its parent.
 
 use crate::bus::core::BusCore;
-use crate::bus::middleware::tell;
+use crate::bus::middleware::tell::deliver_everywhere;
 use crate::bus::thread::frame;
 use crate::event::{AnyEvent, Completion, note_ripe_told};
 use crate::sys::clock::Stamp;
@@ -10,10 +10,13 @@ use crate::sys::sync::atomic::Ordering;
 use crate::sys::unwind;
 use std::sync::Arc;
 
-/// The event is complete: wake whoever waits, and count its parent down. A loop, since chains are long.
+/// The event is complete: tell middlewares, wake the threads that wait, and count its parent down. A loop, since chains are long.
 pub(crate) fn complete(event: &AnyEvent, completion: Completion) {
     // What it was the last open child of completes with it.
     let at = completion.at;
+    if completion.is_watched {
+        deliver_everywhere(event);
+    }
     if event.is_told_of() {
         // Before anybody is woken who may emit the next.
         tell_histories(event);
@@ -35,10 +38,11 @@ fn count_down(event: &AnyEvent, at: Stamp) -> Option<AnyEvent> {
     let mut state = event.state().lock();
     let completion = state.count_down(at)?;
     event.publish_complete();
-    let told = tell::watched_by(&state);
     let identity = state.deliveries.first().map(|d| Arc::clone(&d.bus));
     drop(state);
-    tell::deliver_to(&told, event);
+    if completion.is_watched {
+        deliver_everywhere(event);
+    }
     if event.is_told_of() {
         tell_histories(event);
     }

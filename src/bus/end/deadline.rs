@@ -4,13 +4,11 @@ use crate::bus::core::BusCore;
 use crate::bus::core::delivery::DeliveryRef;
 use crate::bus::end::abandon::handler_of;
 use crate::bus::end::cancel::{Ending, Slots, cascade, end_delivery};
-use crate::bus::end::duties::{Duties, GivenUp, run_hooks};
+use crate::bus::end::duties::{Duties, GivenUp, GoesOn};
 use crate::bus::end::in_words;
 use crate::bus::end::next_attempt::ask_filter;
-use crate::bus::middleware::tell;
 use crate::bus::parts::for_event::retry_for;
 use crate::bus::parts::recorder::By;
-use crate::bus::permits::limits;
 use crate::event::{
     AttemptKey, Cause, CauseKind, Delay, DeliveryPhase, HandlerFailure, Outcome, RecordPhase, Retry, note_given_up,
 };
@@ -115,8 +113,6 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
         delivery.end_record(key.invocation, Outcome::Failed(failure), at);
     }
     let mut given_up = GivenUp::of(&mut state, vec![(key, worker.id)]);
-    // They come after the delivery has gone on: that has waited longer.
-    let hooks = given_up.as_mut().map(|given_up| std::mem::take(&mut given_up.hooks)).unwrap_or_default();
     drop(state);
     worker.bell.ring();
     bus.recorder.handled_in(ran, By::Anybody);
@@ -124,26 +120,24 @@ fn deadline_passed(bus: &Arc<BusCore>, worker: &Arc<Worker>, slot: &Slot) {
         .with_handler(entry.info.id(), entry.info.label())
         .with_after(after);
     let (bus, event) = (Arc::clone(bus), event.clone());
-    let duties = Duties { given_up, limits: retry.is_none(), ..Duties::default() };
+    let limits = retry.is_none();
+    if let (Some(given_up), Some(retry)) = (&mut given_up, retry) {
+        let failure = HandlerFailure::TimedOut { after, detail };
+        given_up.retry = Some(decide_retry(bus.delivery(&event, index), key, retry, failure));
+    }
+    let goes_on = if planted("timeout_replaces_nobody") { GoesOn::ByItself } else { GoesOn::DrivenOn };
+    let duties = Duties { given_up, limits, goes_on, ..Duties::default() };
     Arc::clone(&bus.runtime.watch).soon(move || {
         if !planted("timeout_spares_children") {
             cascade(&event, index, Some(key.invocation), &cause);
         }
-        let delivery = bus.delivery(&event, index);
-        duties.carry_out(delivery);
-        match retry {
-            Some(retry) => decide_retry(delivery, key, retry, HandlerFailure::TimedOut { after, detail }),
-            None if planted("timeout_replaces_nobody") => {}
-            None => delivery.drive_on(),
-        }
-        run_hooks(&bus, &event, hooks);
+        duties.carry_out(bus.delivery(&event, index));
     });
 }
 
-/// After a timeout, on a thread of the pool since the filter is the user's.
-fn decide_retry(delivery: DeliveryRef<'_>, key: AttemptKey, retry: Retry, failure: HandlerFailure) {
+/// After a timeout, for a thread of the pool since the filter is the user's.
+fn decide_retry(delivery: DeliveryRef<'_>, key: AttemptKey, retry: Retry, failure: HandlerFailure) -> Job {
     let (bus, event) = (Arc::clone(delivery.bus), delivery.event.clone());
-    let pool = Arc::clone(&bus.runtime.pool);
     let (of, lane) = (event.clone(), bus.lane);
     let decide = move |_: &Arc<Worker>| {
         let own = bus.delivery(&event, key.delivery);
@@ -153,7 +147,7 @@ fn decide_retry(delivery: DeliveryRef<'_>, key: AttemptKey, retry: Retry, failur
             None
         });
         if let Some(delay) = again {
-            if own.try_again(Delay::new(key, Arc::new(failure), true), delay) {
+            if own.try_again(Delay::after_timeout(key, Arc::new(failure)), delay) {
                 own.drive_on();
             }
             return;
@@ -168,11 +162,9 @@ fn decide_retry(delivery: DeliveryRef<'_>, key: AttemptKey, retry: Retry, failur
             }
             delivery.end_record(key.invocation, Outcome::Failed(Arc::new(failure)), at);
         }
-        limits::settle(&bus.runtime, &event);
-        own.drive_on();
-        tell::deliver(&bus, &event);
+        Duties { limits: true, goes_on: GoesOn::DrivenOn, ..Duties::default() }.carry_out(own);
     };
-    pool.submit_granted(Job::of(&of, lane, Box::new(decide)));
+    Job::of(&of, lane, Box::new(decide))
 }
 
 /// On the aftermath thread.

@@ -1,8 +1,8 @@
 //! What a change to an event leaves to do, as one value; and the one place where that is done, with nothing locked.
 //!
-//! Every transition is a step under a lock, and whoever makes it owes what follows: exactly one thread does. Here everything is in the order
-//! in which it must come: threads that were given up are let go of before their permits go to others, a delivery leaves its lines before it is
-//! told to be over, and its permits and the loop come last.
+//! Every transition is a step under a lock, and the thread that makes it owes what follows: exactly one thread does. Here everything is in the
+//! order in which it must come: threads that were given up are let go of before their permits go to others, a delivery leaves its lines before
+//! it is told to be over, and its permits and the loop come last.
 
 use crate::bus::core::BusCore;
 use crate::bus::core::delivery::DeliveryRef;
@@ -31,12 +31,18 @@ pub(crate) struct Duties {
     pub(crate) helpers: u32,
     /// When the watch must look at this thread, if earlier than it would.
     pub(crate) look: Option<Tick>,
+    /// The delivery begins, and the event's cap counts from now on.
+    pub(crate) cap: Option<Tick>,
     /// An invocation has ended that may have a place under a limit, or stand in a line for one.
     pub(crate) limits: bool,
-    /// The delivery is over.
-    pub(crate) finish: Option<Finish>,
+    /// It comes to a line without a thread: what is over leaves the list of these, from time to time.
+    pub(crate) sweeps: bool,
     /// Attempts were ended by another thread than their own.
     pub(crate) given_up: Option<Box<GivenUp>>,
+    /// The delivery is not over.
+    pub(crate) goes_on: GoesOn,
+    /// The delivery is over.
+    pub(crate) finish: Option<Finish>,
     /// What the delivery has to leave.
     pub(crate) leaves: Leaves,
 }
@@ -46,9 +52,12 @@ pub(crate) struct Duties {
 pub(crate) struct GivenUp {
     /// Each with the worker that it is on.
     pub(crate) attempts: Vec<(AttemptKey, u64)>,
-    pub(crate) hooks: Vec<Hook>,
     /// Buses that their jumps have kept from starting queued events.
     pub(crate) pauses: Vec<Pause>,
+    /// Asks the user whether there is another attempt, and has the delivery go on.
+    pub(crate) retry: Option<Job>,
+    /// Run after a delivery has gone on: that has waited longer.
+    pub(crate) hooks: Vec<Hook>,
 }
 
 impl GivenUp {
@@ -67,10 +76,22 @@ impl GivenUp {
     }
 }
 
+/// How a delivery goes on that is not over, and which its driver has left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum GoesOn {
+    /// Its driver sees to that.
+    #[default]
+    ByItself,
+    /// See [`DeliveryRef::drive_on`].
+    DrivenOn,
+    /// A job resumes it.
+    Resumed,
+}
+
 /// What a delivery leaves that was ended by another thread than the one that drives it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Leaves {
-    /// Whoever drives it sees to that.
+    /// Its driver sees to that.
     #[default]
     Nothing,
     /// What it was to come after.
@@ -89,24 +110,41 @@ impl Duties {
         if let Some(at) = self.look.take() {
             bus.runtime.watch.look_at(at, worker);
         }
+        if self.limits | self.sweeps | self.cap.is_some() | (self.helpers > 0) {
+            self.settle_rare(delivery);
+        }
+        tell::deliver(bus, event);
+    }
+
+    #[cold]
+    fn settle_rare(&mut self, delivery: DeliveryRef<'_>) {
+        let DeliveryRef { bus, event, .. } = delivery;
+        if let Some(cap) = self.cap.take() {
+            delivery.watch_cap(cap);
+        }
         if std::mem::take(&mut self.limits) && bus.has_limits() {
             limits::settle(&bus.runtime, event);
         }
         for _ in 0..std::mem::take(&mut self.helpers) {
             delivery.submit_helper();
         }
-        tell::deliver(bus, event);
+        if std::mem::take(&mut self.sweeps) {
+            bus.sweep_set_aside();
+        }
     }
 
     /// Of any other thread.
     pub(crate) fn carry_out(self, delivery: DeliveryRef<'_>) {
         let DeliveryRef { bus, event, .. } = delivery;
-        let Duties { limits, finish, given_up, leaves, .. } = self;
-        let GivenUp { attempts, hooks, pauses } = given_up.map_or_else(GivenUp::default, |given_up| *given_up);
+        let Duties { cap, limits, given_up, goes_on, finish, leaves, sweeps, .. } = self;
+        let GivenUp { attempts, pauses, retry, hooks } = given_up.map_or_else(GivenUp::default, |given_up| *given_up);
         match leaves {
             Leaves::Hold => delivery.leaves_hold(),
             Leaves::Queue => delivery.leaves_queue(),
             Leaves::Lines(_) | Leaves::Nothing => {}
+        }
+        if let Some(cap) = cap {
+            delivery.watch_cap(cap);
         }
         for (key, worker) in attempts {
             give_up_worker(bus, worker);
@@ -121,17 +159,28 @@ impl Duties {
         if let Leaves::Lines(_) = leaves {
             delivery.withdraw(Tickets::WithAttempts);
         }
+        if finish.is_none() {
+            tell::deliver(bus, event);
+            match (retry, goes_on) {
+                (Some(job), _) => bus.runtime.pool.submit_granted(job),
+                (None, GoesOn::DrivenOn) => delivery.drive_on(),
+                (None, GoesOn::Resumed) => delivery.submit_resume(),
+                (None, GoesOn::ByItself) => {}
+            }
+        }
         run_hooks(bus, event, hooks);
         let carries_loop = finish.as_ref().is_some_and(|finish| finish.carries_loop);
-        match finish {
-            Some(finish) => conclude(delivery, finish),
-            None => tell::deliver(bus, event),
+        if let Some(finish) = finish {
+            conclude(delivery, finish);
         }
         if let Leaves::Lines(turn) = leaves {
             delivery.release(turn);
             if carries_loop && !planted("cancel_loses_loop") {
                 bus.submit_loop();
             }
+        }
+        if sweeps {
+            bus.sweep_set_aside();
         }
     }
 }
@@ -151,14 +200,10 @@ pub(crate) fn conclude(delivery: DeliveryRef<'_>, finish: Finish) {
         }
         _ => {}
     }
-    if finish.forwarded {
-        tell::deliver_everywhere(event);
-    } else {
-        tell::deliver(bus, event);
-    }
     match finish.completion {
         Some(completion) => complete(event, completion),
         None => {
+            tell::deliver(bus, event);
             if finish.watched {
                 ring_watchers(event);
             }
@@ -267,7 +312,7 @@ impl DeliveryRef<'_> {
     }
 }
 
-pub(crate) fn run_hooks(bus: &Arc<BusCore>, event: &AnyEvent, hooks: Vec<Hook>) {
+fn run_hooks(bus: &Arc<BusCore>, event: &AnyEvent, hooks: Vec<Hook>) {
     for hook in hooks {
         let event = event.clone();
         bus.runtime.pool.submit_granted(Job::new(bus.lane, move |_| {

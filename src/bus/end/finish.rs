@@ -1,4 +1,4 @@
-//! The end of a delivery, under its event's lock: what is left for whoever ends it.
+//! The end of a delivery, under its event's lock: what that leaves to do.
 
 use crate::bus::core::letters::Failure;
 use crate::bus::end::in_words::lingers_until;
@@ -9,7 +9,7 @@ use crate::event::{AnyEvent, Completion, Delay, Delivery, Outcome, Record, State
 use crate::sys::clock::{NEVER, Stamp, Tick, Timer};
 use std::sync::Arc;
 
-/// A delivery has ended; what the one who ended it still owes.
+/// A delivery has ended: of the duties of the thread that ended it, what comes with the end.
 pub(crate) struct Finish {
     pub(crate) completion: Option<Completion>,
     pub(crate) slot: Option<Arc<TypeSlot>>,
@@ -21,8 +21,6 @@ pub(crate) struct Finish {
     pub(crate) verdict: Option<Verdict>,
     pub(crate) redrive: bool,
     pub(crate) limited: bool,
-    /// Other buses have it, too.
-    pub(crate) forwarded: bool,
     pub(crate) rare: Option<Box<Rare>>,
     /// Its handlers have ended, and it is not complete: when to warn.
     pub(crate) lingers: Tick,
@@ -39,6 +37,13 @@ pub(crate) struct Rare {
     pub(crate) letters: Vec<Failure>,
 }
 
+/// What is kept of the failures of a delivery.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Letters {
+    None,
+    Kept,
+}
+
 /// Marks a delivery done, under the event's lock. `None` if it was already.
 pub(crate) fn finish(state: &mut State, event: &AnyEvent, delivery: usize, at: Stamp, keeps: Keeps) -> Option<Finish> {
     if !state.finish_delivery(delivery) {
@@ -48,32 +53,33 @@ pub(crate) fn finish(state: &mut State, event: &AnyEvent, delivery: usize, at: S
     let d = state.deliveries.get_mut(delivery)?;
     let end = if d.unrun == Unrun::No { End::Completed } else { End::Cancelled };
     let mut verdict = (d.unrun == Unrun::No).then(|| verdict(event, d));
-    let mut keeps_letters = false;
+    let mut letters = Letters::None;
     if keeps != Keeps::NOTHING {
-        keeps_letters = keeps.letters() && (d.unrun == Unrun::Dropped || verdict.is_some_and(|v| v.failed));
+        if keeps.letters() && (d.unrun == Unrun::Dropped || verdict.is_some_and(|v| v.failed)) {
+            letters = Letters::Kept;
+        }
         verdict = verdict.map(|verdict| Verdict { judged: keeps.health(), ..verdict });
     }
     let (redrive, limited, verdict) = (d.redrive, d.limited, verdict.filter(|_| !d.redrive));
-    let leaves_more = delayed || keeps_letters || d.has_cap_timer();
+    let leaves_more = delayed || letters == Letters::Kept || d.has_cap_timer();
     let (slot, carries_loop, counted) = (d.retire_handlers(), d.manner.carries_loop, d.counted);
-    let rare = if leaves_more { rare(state, event, delivery, keeps_letters) } else { None };
+    let rare = if leaves_more { rare(state, event, delivery, letters) } else { None };
     let completion = if counted { state.count_down(at) } else { None };
     if completion.is_some() {
         event.publish_complete();
     }
-    let forwarded = state.deliveries.are_many();
     let lingers = match &slot {
         Some(slot) if completion.is_none() && counted => lingers_until(state, event, delivery, slot),
         _ => NEVER,
     };
-    Some(Finish { completion, slot, carries_loop, watched, end, verdict, redrive, limited, forwarded, rare, lingers })
+    Some(Finish { completion, slot, carries_loop, watched, end, verdict, redrive, limited, rare, lingers })
 }
 
 #[cold]
-fn rare(state: &mut State, event: &AnyEvent, delivery: usize, keeps_letters: bool) -> Option<Box<Rare>> {
+fn rare(state: &mut State, event: &AnyEvent, delivery: usize, letters: Letters) -> Option<Box<Rare>> {
     let (delays, wait) = state.take_delays(delivery);
     let d = state.deliveries.get_mut(delivery)?;
-    let letters = if keeps_letters { failures(event, d) } else { Vec::new() };
+    let letters = if letters == Letters::Kept { failures(event, d) } else { Vec::new() };
     Some(Box::new(Rare { timer: d.take_cap_timer(), delays, wait, letters }))
 }
 

@@ -1,10 +1,8 @@
 //! A delivery goes on after an attempt that has failed or was given up: at once, after a delay, or not at all.
 
 use crate::bus::core::delivery::DeliveryRef;
-use crate::bus::end::duties::{Duties, Leaves, Tickets, drop_failures};
+use crate::bus::end::duties::{Duties, GoesOn, Leaves, Tickets, drop_failures};
 use crate::bus::end::finish::finish;
-use crate::bus::middleware::tell;
-use crate::bus::permits::limits;
 use crate::bus::thread::frame;
 use crate::event::{Delay, Delivery, DeliveryPhase, HandlerFailure, Retry};
 use crate::sync::Position;
@@ -86,14 +84,10 @@ impl DeliveryRef<'_> {
         for timer in cut.iter().filter_map(|delay| delay.timer) {
             bus.runtime.watch.cancel(timer);
         }
-        limits::settle(&bus.runtime, event);
-        if startable && !cut.iter().any(|delay| delay.timed_out) {
-            // As after the delay: no thread is at the delivery.
-            self.submit_resume();
-        } else {
-            self.drive_on();
-        }
-        tell::deliver(bus, event);
+        // As after the delay: no thread is at the delivery.
+        let resumes = startable && !cut.iter().any(|delay| delay.timed_out);
+        let goes_on = if resumes { GoesOn::Resumed } else { GoesOn::DrivenOn };
+        Duties { limits: true, goes_on, ..Duties::default() }.carry_out(self);
         drop_failures(bus, cut);
     }
 
@@ -123,7 +117,7 @@ impl DeliveryRef<'_> {
                 self.submit_resume();
             }
         } else if parallel {
-            self.give_up_if_all_sit();
+            self.set_down_if_all_wait();
         }
     }
 }

@@ -13,7 +13,7 @@ impl BusCore {
             .iter()
             .map(|group| group.step(|cap| (format!("; limit: {}", cap.describe(&name)), Granted::new())))
             .collect();
-        let pump = self.manual.as_ref().map_or_else(String::new, |manual| manual.describe());
+        let pump = self.describe_pump();
         let run = self.run.lock();
         format!(
             "event permit {}; handler permit {}; paused {} times, by {} jumps; {} in lanes, {} free; loop set aside: {}, in the global line: {}{pump}{limits}",

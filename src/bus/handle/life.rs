@@ -23,9 +23,7 @@ impl BusCore {
         self.ends_pause();
         self.end_forwards();
         self.tell_the_rest();
-        if self.manual.is_some() {
-            self.cancel_what_nobody_pumps();
-        }
+        self.cancel_what_nobody_pumps();
     }
 }
 

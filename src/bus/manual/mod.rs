@@ -65,13 +65,10 @@ impl BusCore {
         self.manual.as_ref().is_none_or(|manual| manual.is_pumped_by(worker))
     }
 
-    /// On the pump thread, in a wait: handlers of the bus run here until the guard goes.
-    pub(crate) fn go_inside_in_wait<'a>(
-        self: &'a Arc<Self>,
-        manual: &'a Manual,
-        worker: &Arc<Worker>,
-    ) -> Option<Inside<'a>> {
-        self.go_inside(manual, worker, Visit { becomes: false, until: None, in_wait: true })
+    /// In a wait: handlers of the bus run here until the guard goes. `None` where the bus needs none; `Some(None)` if this is not its pump thread.
+    pub(crate) fn go_inside_in_wait<'a>(self: &'a Arc<Self>, worker: &Arc<Worker>) -> Option<Option<Inside<'a>>> {
+        let visit = Visit { becomes: false, until: None, in_wait: true };
+        self.manual.as_ref().map(|manual| self.go_inside(manual, worker, visit))
     }
 
     /// On the pump thread: handlers of the bus run here until the guard goes.

@@ -5,7 +5,7 @@ pub(crate) mod tell;
 
 use crate::bus::core::EventBus;
 use crate::bus::parts::listener::Listener;
-use crate::event::{AnyEvent, AnyOutput, BoxError, EmitError, EventStatus, HandlerInfo, HandlerResult};
+use crate::event::{AnyEvent, AnyOutput, BoxError, EmitError, EventStatus, HandlerChange, HandlerInfo, HandlerResult};
 
 /// Sees everything that happens on a bus: events coming, refusable; each change of an event and of each result, once and in order;
 /// handlers coming and going. Added by [`BusBuilder::middleware`](crate::BusBuilder::middleware).
@@ -181,7 +181,7 @@ impl<M: Middleware> Listener<EventBus> for M {
         self.on_result_change(bus, event, result);
     }
 
-    fn handlers_changed(&self, bus: &EventBus, handler: &HandlerInfo, registered: bool) {
-        self.on_handlers_change(bus, handler, registered);
+    fn handlers_changed(&self, bus: &EventBus, handler: &HandlerInfo, now: HandlerChange) {
+        self.on_handlers_change(bus, handler, now == HandlerChange::Added);
     }
 }

@@ -59,10 +59,6 @@ pub(crate) fn deliver(bus: &Arc<BusCore>, event: &AnyEvent) {
 /// Tells what is written down of the event on all its buses.
 pub(crate) fn deliver_everywhere(event: &AnyEvent) {
     let buses = watched_by(&event.state().lock());
-    deliver_to(&buses, event);
-}
-
-pub(crate) fn deliver_to(buses: &[Arc<BusIdentity>], event: &AnyEvent) {
     for bus in buses.iter().filter_map(|identity| BusCore::of(identity)) {
         deliver(&bus, event);
     }
@@ -156,8 +152,8 @@ fn tell_all(bus: &BusCore, handle: &EventBus, event: Option<&AnyEvent>, note: No
             // It holds a value of the user's.
             let _ = frame::callback(|| unwind::drop_each([result]));
         }
-        (Note::Handler(info, registered), _) => {
-            each("on_handlers_change", &|middleware| middleware.handlers_changed(handle, &info, registered));
+        (Note::Handler(info, now), _) => {
+            each("on_handlers_change", &|middleware| middleware.handlers_changed(handle, &info, now));
         }
         _ => {}
     }

@@ -87,16 +87,12 @@ impl Counters {
         self.under_run.count.load(Ordering::SeqCst) + self.claimed.load(Ordering::SeqCst)
     }
 
-    /// Under `run`, which makes it cheap: a delivery left the queue. `seen`: somebody may look at the count at this moment.
+    /// Under `run`, which makes it cheap: a delivery left the queue, and no thread waits for that.
     #[inline]
-    pub(crate) fn count_claim_under_run(&self, stamp: Stamp, seen: bool) {
+    pub(crate) fn count_claim_under_run(&self, stamp: Stamp) {
         let claims = &self.under_run;
         claims.latest.store(claims.latest.load(Ordering::Relaxed).max(stamp), Ordering::Release);
-        if seen {
-            claims.count.fetch_add(1, Ordering::SeqCst);
-        } else {
-            claims.count.store(claims.count.load(Ordering::Relaxed) + 1, Ordering::Release);
-        }
+        claims.count.store(claims.count.load(Ordering::Relaxed) + 1, Ordering::Release);
     }
 
     /// A delivery left the queue, by whatever way.

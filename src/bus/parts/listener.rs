@@ -1,6 +1,6 @@
 //! A middleware as its bus knows it. `B`: what it is given of the bus, which is made of this and stands above it.
 
-use crate::event::{AnyEvent, AnyOutput, BoxError, EmitError, EventStatus, HandlerInfo, HandlerResult};
+use crate::event::{AnyEvent, AnyOutput, BoxError, EmitError, EventStatus, HandlerChange, HandlerInfo, HandlerResult};
 use std::fmt;
 
 /// [`Middleware`](crate::Middleware), from below.
@@ -13,7 +13,7 @@ pub(crate) trait Listener<B>: Send + Sync {
 
     fn result_changed(&self, bus: &B, event: &AnyEvent, result: &HandlerResult<AnyOutput>);
 
-    fn handlers_changed(&self, bus: &B, handler: &HandlerInfo, registered: bool);
+    fn handlers_changed(&self, bus: &B, handler: &HandlerInfo, now: HandlerChange);
 }
 
 /// In the order in which they were added.

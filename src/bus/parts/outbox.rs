@@ -154,22 +154,20 @@ impl<B> Outbox<B> {
     }
 
     /// After an emission: the round and the time at which what repeats is to be armed again.
-    pub(crate) fn again(&self, due: &Due<B>, emission: Emission<B>, closed: bool) -> Option<(u64, Tick)> {
+    pub(crate) fn again(&self, due: &Due<B>, emission: Emission<B>) -> Option<(u64, Tick)> {
         let mut emission = Some(emission);
         let next = {
             let mut state = self.state.lock();
-            match state.plans.get_mut(&due.plan) {
-                Some(plan) if !closed => plan.period.map(|period| {
-                    plan.at = next_beat(plan.at, period, clock::now());
-                    plan.round += 1;
-                    plan.timer = None;
-                    plan.emission = emission.take();
-                    (plan.round, plan.at)
-                }),
-                _ => None,
-            }
+            state.plans.get_mut(&due.plan).and_then(|plan| {
+                let period = plan.period?;
+                plan.at = next_beat(plan.at, period, clock::now());
+                plan.round += 1;
+                plan.timer = None;
+                plan.emission = emission.take();
+                Some((plan.round, plan.at))
+            })
         };
-        // Cancelled meanwhile, closed, or not to be repeated.
+        // Cancelled meanwhile, or not to be repeated.
         unwind::drop_quietly(emission);
         if next.is_none() {
             self.cancel(due.plan);

@@ -7,7 +7,7 @@ use crate::bus::parts::recent::{Judged, LONG, Window};
 use crate::bus::parts::verdict::Verdict;
 use crate::rules::HealthWindow;
 use crate::sync::{Counts, Histogram};
-use crate::sys::clock;
+use crate::sys::clock::{self, Tick};
 use crate::sys::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use crossbeam_utils::CachePadded;
 use std::sync::OnceLock;
@@ -47,9 +47,9 @@ struct Times {
 }
 
 impl Times {
-    /// Somebody has asked how well the bus is, or nobody has.
-    fn new(asked: bool) -> Box<Times> {
-        let queue = Histogram::with_notes_from(if asked { 0 } else { LONG });
+    /// Times in the queue are noted from `noted` on.
+    fn new(noted: Tick) -> Box<Times> {
+        let queue = Histogram::with_notes_from(noted);
         Box::new(Times { queue, handler: Histogram::default() })
     }
 }
@@ -98,9 +98,10 @@ pub(crate) struct Recorded {
 }
 
 impl Recorder {
-    pub(crate) fn new(letters: bool, window: &HealthWindow) -> Recorder {
+    /// Of a bus that keeps so many dead letters.
+    pub(crate) fn new(letters: usize, window: &HealthWindow) -> Recorder {
         let recorder = Recorder {
-            keeps: AtomicU8::new(if letters { Keeps::LETTERS } else { 0 }),
+            keeps: AtomicU8::new(if letters > 0 { Keeps::LETTERS } else { 0 }),
             window: Window::new(window.clone()),
             emits: CachePadded::default(),
             ends: CachePadded::default(),
@@ -198,8 +199,9 @@ impl Recorder {
     /// Looks first: nothing that a model can switch threads at is done while others wait for the lock's value.
     #[cold]
     fn first_times<'a>(&self, times: &'a OnceLock<Box<Times>>) -> &'a Times {
-        let asked = self.keeps().health();
-        times.get_or_init(|| Times::new(asked))
+        // As soon as the bus has been asked how well it is: all of them.
+        let noted = if self.keeps().health() { 0 } else { LONG };
+        times.get_or_init(|| Times::new(noted))
     }
 
     pub(crate) fn read(&self) -> Recorded {
@@ -263,7 +265,7 @@ mod tests {
 
     #[test]
     fn what_is_recorded_is_read_and_reading_changes_nothing() {
-        let recorder = Recorder::new(false, &HealthWindow::default());
+        let recorder = Recorder::new(0, &HealthWindow::default());
         recorder.rejected();
         recorder.ran_inline();
         (0..3).for_each(|_| recorder.retried());

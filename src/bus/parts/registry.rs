@@ -4,8 +4,8 @@
 //! made, so an event costs the same however many handlers are registered for other types.
 
 use crate::event::{
-    Body, EventId, EventOptions, HandlerEntry, HandlerId, HandlerInfo, Journal, JsonError, KnownType, Note, Pace,
-    Payload, Priority, Roster, SlotEntry, TypeSlot,
+    Body, EventId, EventOptions, HandlerChange, HandlerEntry, HandlerId, HandlerInfo, Journal, JsonError, KnownType,
+    Note, Pace, Payload, Priority, Roster, SlotEntry, TypeSlot,
 };
 use crate::rules::{self, BusDefaults};
 use crate::sys::sync::RwLock;
@@ -86,9 +86,9 @@ impl Registry {
     }
 
     /// Under the table's lock.
-    fn note(&self, entry: &HandlerEntry, registered: bool) {
+    fn note(&self, entry: &HandlerEntry, now: HandlerChange) {
         if let Some(journal) = &self.journal {
-            journal.push(Note::Handler(entry.info.clone(), registered));
+            journal.push(Note::Handler(entry.info.clone(), now));
         }
     }
 
@@ -114,7 +114,7 @@ impl Registry {
                 return false;
             }
             self.has_changed();
-            self.note(&entry, true);
+            self.note(&entry, HandlerChange::Added);
             table.added += 1;
             let number = table.added;
             table.infos.insert(entry.info.id(), (entry.info.clone(), number));
@@ -163,7 +163,7 @@ impl Registry {
                 registered
             };
             entry.info.end();
-            self.note(&entry, false);
+            self.note(&entry, HandlerChange::Removed);
             (entry, table.forget(pattern, payload))
         };
         unwind::drop_each(stale);
@@ -260,7 +260,7 @@ impl Registry {
         entries.sort_by_key(|entry| entry.info.id());
         for entry in &entries {
             entry.info.end();
-            self.note(entry, false);
+            self.note(entry, HandlerChange::Removed);
         }
         entries
     }

@@ -39,20 +39,17 @@ pub(crate) struct Holder {
 }
 
 impl Holder {
-    #[inline]
+    /// `None` if it has no limit. A thread that is only attached to it waits without it.
     pub(crate) fn of(frame: &Frame) -> Option<Holder> {
+        frame.limited.then(|| Holder::new(frame))
+    }
+
+    fn new(frame: &Frame) -> Holder {
         let Frame { event, bus, delivery, invocation, .. } = frame;
-        frame.limited.then(|| Holder {
-            bus: Arc::clone(bus),
-            event: event.clone(),
-            delivery: *delivery,
-            invocation: *invocation,
-        })
+        Holder { bus: Arc::clone(bus), event: event.clone(), delivery: *delivery, invocation: *invocation }
     }
 
     /// It waits from now on, for an event or for something else. `None` if it has no place.
-    ///
-    /// Not on a thread that is only attached to it.
     #[cold]
     pub(crate) fn sleeps(&self, worker: &Worker, awaited: Option<&AnyEvent>) -> Option<Box<Sleeps>> {
         let groups = self.groups();
@@ -159,8 +156,8 @@ pub(crate) fn can_lend(runtime: &RuntimeCore, group: &Arc<LimitGroup>, worker: u
 /// The places of the handler on top of this thread, and of those that it is attached to: what is driven on this stack is there for them.
 fn held_here(group: &Arc<LimitGroup>) -> SmallVec<[Token; 1]> {
     let holders: SmallVec<[Holder; 1]> = frame::local(|local| {
-        let top = local.frames.last().filter(|top| !top.attached);
-        local.frames.iter().filter(|frame| frame.attached).chain(top).filter_map(Holder::of).collect()
+        let top = local.frames.last().filter(|top| top.limited);
+        local.frames.iter().filter(|frame| frame.lends).chain(top).map(Holder::new).collect()
     })
     .unwrap_or_default();
     let is_inside = |holder: &&Holder| holder.groups().iter().any(|own| Arc::ptr_eq(own, group));

@@ -53,7 +53,7 @@ impl DeliveryRef<'_> {
 
     /// A job drives it on.
     pub(crate) fn submit_resume(self) {
-        if self.bus.manual.is_some() {
+        if !self.bus.is_pooled() {
             // It may be long before its pump thread comes.
             self.note_set_aside();
         }
@@ -62,7 +62,7 @@ impl DeliveryRef<'_> {
 
     /// So does this thread, if it is about to be through with its own delivery.
     pub(crate) fn submit_resume_next(self) {
-        if self.bus.manual.is_some() {
+        if !self.bus.is_pooled() {
             return self.submit_resume();
         }
         self.bus.runtime.pool.submit_next(self.job(GoOn::Resume));

@@ -3,7 +3,7 @@
 use crate::bus::core::BusCore;
 use crate::bus::core::delivery::DeliveryRef;
 use crate::bus::core::permit::{Permit, Taken, is_active};
-use crate::bus::thread::frame::{Frame, Hold, Holding, Local, Places, Under, local};
+use crate::bus::thread::frame::{Frame, Grip, Grips, Holding, Local, Under, local};
 use crate::bus::thread::parking::Rested;
 use crate::event::{ContextMap, RecordPhase};
 use crate::runtime::{Needs, Serves, Wakeup, Worker};
@@ -18,37 +18,37 @@ pub(crate) fn set_down_all() {
     set_down_all_but(&[]);
 }
 
-/// Gives up all that this thread has in hand but for some places.
+/// Gives up all that this thread has in hand but for some grips.
 pub(crate) fn set_down_all_but(kept: &[usize]) {
-    let holds: SmallVec<[(usize, Hold); 2]> = local(|local| {
+    let grips: SmallVec<[(usize, Grip); 2]> = local(|local| {
         let held =
-            local.hand.iter().enumerate().filter(|(at, hold)| hold.in_hand && !hold.attached && !kept.contains(at));
-        held.map(|(at, hold)| (at, hold.clone())).collect()
+            local.hand.iter().enumerate().filter(|(at, grip)| grip.in_hand && !grip.attached && !kept.contains(at));
+        held.map(|(at, grip)| (at, grip.clone())).collect()
     })
     .unwrap_or_default();
-    for (at, hold) in holds {
-        let frame = owner_of(&hold);
-        hold.permit.step(|s| {
-            let mut state = hold.event.state().lock();
-            let Some(delivery) = state.deliveries.get_mut(hold.delivery) else { return ((), Granted::new()) };
+    for (at, grip) in grips {
+        let frame = owner_of(&grip);
+        grip.permit.step(|s| {
+            let mut state = grip.event.state().lock();
+            let Some(delivery) = state.deliveries.get_mut(grip.delivery) else { return ((), Granted::new()) };
             let Some(frame) = frame else { return ((), Granted::new()) };
             if !delivery.is_live(frame.invocation, frame.attempt) {
                 return ((), Granted::new());
             }
-            delivery.records[frame.invocation].sitting = true;
-            delivery.has_sat = true;
-            let running = delivery.records.iter().any(|r| r.phase == RecordPhase::Started && !r.sitting);
+            delivery.records[frame.invocation].has_set_down = true;
+            delivery.has_set_down = true;
+            let running = delivery.records.iter().any(|r| r.phase == RecordPhase::Started && !r.has_set_down);
             drop(state);
-            ((), if hold.shared && running { Granted::new() } else { s.set_down(hold.token) })
+            ((), if grip.shared && running { Granted::new() } else { s.set_down(grip.token) })
         });
         local(|local| local.hand[at].in_hand = false);
     }
 }
 
 /// The frame of this thread that runs for the delivery a hold belongs to.
-fn owner_of(hold: &Hold) -> Option<Frame> {
+fn owner_of(grip: &Grip) -> Option<Frame> {
     local(|local| {
-        let owns = |f: &&Frame| f.event.same(&hold.event) && f.delivery == hold.delivery;
+        let owns = |f: &&Frame| f.event.same(&grip.event) && f.delivery == grip.delivery;
         local.frames.iter().rev().find(owns).cloned()
     })
     .flatten()
@@ -69,16 +69,16 @@ pub(crate) fn attached_to(worker: &Worker) -> Option<Arc<BusCore>> {
 /// Takes back what `frame` runs under. False if the frame was ended meanwhile; then nothing is touched.
 pub(crate) fn take_back(worker: &Arc<Worker>, frame: &Frame) -> bool {
     for &at in frame.under() {
-        let Some(hold) = local(|local| local.hand.get(at).cloned()).flatten() else { return false };
-        if hold.in_hand {
+        let Some(grip) = local(|local| local.hand.get(at).cloned()).flatten() else { return false };
+        if grip.in_hand {
             continue;
         }
-        let Some(owner) = owner_of(&hold) else { return false };
+        let Some(owner) = owner_of(&grip) else { return false };
         let live = || frame.is_live() && (owner.is(&frame.event, frame.delivery, frame.invocation) || owner.is_live());
-        if !stand_again(worker, at, &hold, &owner, live) {
-            if hold.shared {
+        if !stand_again(worker, at, &grip, &owner, live) {
+            if grip.shared {
                 // Its turn may have come for the delivery just when this handler was given up.
-                frame.bus.delivery(&hold.event, hold.delivery).give_up_if_all_sit();
+                frame.bus.delivery(&grip.event, grip.delivery).set_down_if_all_wait();
             }
             return false;
         }
@@ -87,19 +87,19 @@ pub(crate) fn take_back(worker: &Arc<Worker>, frame: &Frame) -> bool {
 }
 
 /// What this thread has in hand now, for [`retake`].
-pub(crate) fn all_in_hand() -> Places {
+pub(crate) fn all_in_hand() -> Grips {
     local(|local| (0..local.hand.len()).filter(|&at| local.hand[at].in_hand).collect()).unwrap_or_default()
 }
 
 /// Something ran on top, and may have given up what this thread had in hand. What belongs to an ended handler stays where it is.
 pub(crate) fn retake(worker: &Arc<Worker>, had: &[usize]) {
     for &at in had {
-        let Some(hold) = local(|local| local.hand.get(at).cloned()).flatten() else { return };
-        if hold.in_hand {
+        let Some(grip) = local(|local| local.hand.get(at).cloned()).flatten() else { return };
+        if grip.in_hand {
             continue;
         }
-        match owner_of(&hold) {
-            Some(owner) => drop(stand_again(worker, at, &hold, &owner, || owner.is_live())),
+        match owner_of(&grip) {
+            Some(owner) => drop(stand_again(worker, at, &grip, &owner, || owner.is_live())),
             // Nobody's to give up yet.
             None => drop(local(|local| local.hand[at].in_hand = true)),
         }
@@ -107,19 +107,19 @@ pub(crate) fn retake(worker: &Arc<Worker>, had: &[usize]) {
 }
 
 /// Takes back one hold that was given up in a wait of its owner, or of something above it.
-fn stand_again(worker: &Arc<Worker>, at: usize, hold: &Hold, owner: &Frame, live: impl Fn() -> bool) -> bool {
-    let lender = hold.event.state().lock().deliveries.get(hold.delivery).and_then(|d| d.lender());
-    if !hold.permit.stand(worker, Position::Front, hold.token, lender, live) {
-        if !is_active(&hold.event, hold.delivery) {
+fn stand_again(worker: &Arc<Worker>, at: usize, grip: &Grip, owner: &Frame, live: impl Fn() -> bool) -> bool {
+    let lender = grip.event.state().lock().deliveries.get(grip.delivery).and_then(|d| d.lender());
+    if !grip.permit.stand(worker, Position::Front, grip.token, lender, live) {
+        if !is_active(&grip.event, grip.delivery) {
             // The turn may have come after the delivery's end, which found nothing to release.
-            hold.permit.release(hold.token);
+            grip.permit.release(grip.token);
         }
         return false;
     }
-    if let Some(delivery) = hold.event.state().lock().deliveries.get_mut(hold.delivery)
+    if let Some(delivery) = grip.event.state().lock().deliveries.get_mut(grip.delivery)
         && delivery.is_live(owner.invocation, owner.attempt)
     {
-        delivery.records[owner.invocation].sitting = false;
+        delivery.records[owner.invocation].has_set_down = false;
     }
     local(|local| local.hand[at].in_hand = true);
     true
@@ -148,23 +148,23 @@ pub(crate) fn lender(permit: &Permit) -> Option<Token> {
 
 impl DeliveryRef<'_> {
     /// A permit that it, or one attempt of it, holds by that token and that only this thread runs under.
-    pub(crate) fn hold_by(self, permit: Permit, token: Token) -> Hold {
+    pub(crate) fn hold_by(self, permit: Permit, token: Token) -> Grip {
         let (event, delivery) = (self.event.clone(), self.index);
-        Hold { permit, token, in_hand: true, shared: false, attached: false, event, delivery }
+        Grip { permit, token, in_hand: true, shared: false, attached: false, event, delivery }
     }
 }
 
 /// Returns the place.
-pub(crate) fn put_in_hand(hold: Hold) -> usize {
+pub(crate) fn put_in_hand(grip: Grip) -> usize {
     local(|local| {
-        local.hand.push(hold);
+        local.hand.push(grip);
         local.hand.len() - 1
     })
     .unwrap_or(0)
 }
 
 /// Puts all that a delivery holds into the hand.
-pub(crate) fn hold(holding: Holding, of: DeliveryRef<'_>) -> Places {
+pub(crate) fn hold(holding: Holding, of: DeliveryRef<'_>) -> Grips {
     local(|local| {
         let first = local.hand.len();
         local.hand.extend(holding.holds(of.bus, of.event, of.index));
@@ -202,13 +202,13 @@ fn cut(len: usize) {
 pub(crate) fn attach(frame: &Frame) -> Attached {
     let manner = frame.event.state().lock().deliveries.get(frame.delivery).map(|d| d.manner);
     let holding = manner.map(|manner| Holding { shared: true, ..Holding::of(manner) });
-    let holds = holding.into_iter().flat_map(|holding| holding.holds(&frame.bus, &frame.event, frame.delivery));
-    let holds = holds.map(|hold| Hold { attached: true, ..hold });
+    let grips = holding.into_iter().flat_map(|holding| holding.holds(&frame.bus, &frame.event, frame.delivery));
+    let grips = grips.map(|grip| Grip { attached: true, ..grip });
     let (hand, context) = local(|local| {
         let hand = local.hand.len();
-        local.hand.extend(holds);
+        local.hand.extend(grips);
         let under = Under::Hand((hand..local.hand.len()).collect());
-        local.frames.push(Frame { under, attached: true, ..frame.clone() });
+        local.frames.push(Frame { under, limited: false, lends: frame.limited, ..frame.clone() });
         (hand, std::mem::replace(&mut local.context, frame.event.head().context().cloned()))
     })
     .unwrap_or_default();
@@ -225,7 +225,7 @@ impl Drop for Attached {
     fn drop(&mut self) {
         let gone = local(|local| {
             let context = std::mem::replace(&mut local.context, self.context.take());
-            (local.frames.pop(), context)
+            (local.pop(), context)
         });
         cut_hand(self.hand);
         drop(gone);

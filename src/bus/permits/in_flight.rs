@@ -18,10 +18,10 @@ impl BusCore {
 
     fn running_count(&self) -> usize {
         // In this order what ends meanwhile is counted rather too often: who ends it looks again.
-        let sitting = self.sitting_in_flight.load(Ordering::SeqCst);
+        let waiting = self.out_of_flight.load(Ordering::SeqCst);
         let done = self.counters.done();
         let in_flight = usize::try_from(self.counters.claimed().saturating_sub(done)).unwrap_or(usize::MAX);
-        in_flight.saturating_sub(sitting)
+        in_flight.saturating_sub(waiting)
     }
 
     /// With nothing locked: there may be room for what is queued.
@@ -42,27 +42,27 @@ impl BusCore {
 }
 
 /// The handlers of the calling thread wait for something that is queued, until this goes.
-pub(crate) struct Sitting(Vec<Arc<BusCore>>);
+pub(crate) struct OutOfFlight(Vec<Arc<BusCore>>);
 
-impl Sitting {
-    pub(crate) fn begin() -> Sitting {
+impl OutOfFlight {
+    pub(crate) fn begin() -> OutOfFlight {
         let bounded = |local: &mut frame::Local| {
             let buses = local.frames.iter().map(|frame| &frame.bus);
             buses.filter(|bus| bus.options.max_in_flight.is_some()).cloned().collect()
         };
         let buses: Vec<Arc<BusCore>> = frame::local(bounded).unwrap_or_default();
         for bus in &buses {
-            bus.sitting_in_flight.fetch_add(1, Ordering::SeqCst);
+            bus.out_of_flight.fetch_add(1, Ordering::SeqCst);
         }
         buses.iter().for_each(|bus| bus.start_more());
-        Sitting(buses)
+        OutOfFlight(buses)
     }
 }
 
-impl Drop for Sitting {
+impl Drop for OutOfFlight {
     fn drop(&mut self) {
         for bus in &self.0 {
-            bus.sitting_in_flight.fetch_sub(1, Ordering::SeqCst);
+            bus.out_of_flight.fetch_sub(1, Ordering::SeqCst);
         }
     }
 }

@@ -9,24 +9,24 @@ use crate::sync::Granted;
 
 impl DeliveryRef<'_> {
     /// When the last handler of a delivery that still ran beside suspended ones is gone, the delivery's permits are given up like theirs.
-    pub(crate) fn give_up_if_all_sit(self) {
+    pub(crate) fn set_down_if_all_wait(self) {
         let (bus, token) = (self.bus, self.token());
         let turn = self.read(|d| d.manner.turn);
         let home = turn.and_then(|turn| bus.turn_home(turn)).unwrap_or_else(|| bus.home());
         for permit in [Permit { home, kind: PermitKind::Event }, Permit { home: bus.home(), kind: PermitKind::Handler }]
         {
             permit.step(|s| {
-                let all_sit = self.read(|d| {
+                let all_wait = self.read(|d| {
                     d.phase == DeliveryPhase::Active
                         && d.records.iter().any(|r| r.phase == RecordPhase::Started)
-                        && d.records.iter().all(|r| r.phase != RecordPhase::Started || r.sitting)
+                        && d.records.iter().all(|r| r.phase != RecordPhase::Started || r.has_set_down)
                 });
-                ((), if all_sit == Some(true) { s.set_down(token) } else { Granted::new() })
+                ((), if all_wait == Some(true) { s.set_down(token) } else { Granted::new() })
             });
         }
     }
 
-    /// While nothing of a delivery runs but what sits in a wait, and some of it stands in a line, its permits are given up as in a wait.
+    /// While nothing of a delivery runs but what waits, and some of it stands in a line, its permits are given up as in a wait.
     pub(crate) fn set_down_in_line(self) {
         let Some(manner) = self.read(|d| d.manner) else { return };
         let token = self.token();
@@ -42,7 +42,7 @@ impl DeliveryRef<'_> {
                             placed && state.limits().iter().any(|p| p.delivery == self.index && p.invocation == at)
                         };
                         d.phase == DeliveryPhase::Active
-                            && d.records.iter().all(|r| r.phase != RecordPhase::Started || r.sitting)
+                            && d.records.iter().all(|r| r.phase != RecordPhase::Started || r.has_set_down)
                             && (0..d.records.len()).any(waits)
                     })
                 };

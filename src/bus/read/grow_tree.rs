@@ -112,7 +112,7 @@ fn event_node(event: &AnyEvent) -> Node {
             (Sign::Waiting, String::new())
         }
     };
-    let (label, name) = (event.named(true).to_string(), event.named(false).to_string());
+    let (label, name) = (event.to_string(), event.without_id().to_string());
     let time = time(Some(event.created_at()), age(event), sign);
     Node { sign, label, name, time, result: on_one_line(result.trim_end()).into_owned(), children: Vec::new() }
 }

@@ -24,7 +24,8 @@ pub(crate) struct Returned {
     retry: Option<Duration>,
 }
 
-/// What an attempt's end leaves to do once nothing is locked.
+/// How an attempt's end came out, for its own thread. These are no duties of the delivery: some of them are changes, which have duties of
+/// their own, and the thread looks at the event again when they are done.
 #[derive(Clone, Copy)]
 pub(crate) enum Ended {
     Quietly,
@@ -34,7 +35,7 @@ pub(crate) enum Ended {
     Notable {
         watched: bool,
         won: bool,
-        sitting: bool,
+        others_wait: bool,
         limited: bool,
         hooked: bool,
     },
@@ -162,14 +163,14 @@ pub(crate) fn end(driver: &Driver<'_>, state: &mut State, returned: &mut Returne
     delivery.end_record(invocation, outcome, at);
     let more = delivery.left > 0;
     let won = value && more && delivery.manner.first;
-    let sitting = delivery.has_sat
+    let others_wait = delivery.has_set_down
         && delivery.manner.parallel
-        && delivery.records.iter().any(|r| r.sitting && r.phase == RecordPhase::Started);
+        && delivery.records.iter().any(|r| r.has_set_down && r.phase == RecordPhase::Started);
     // Whoever waits for the first value; the end of the delivery rings by itself.
     let watched = value && more && wanted;
     let limited = more && delivery.limited;
-    if won || sitting || watched || limited || hooked {
-        return Ended::Notable { watched, won, sitting, limited, hooked };
+    if won || others_wait || watched || limited || hooked {
+        return Ended::Notable { watched, won, others_wait, limited, hooked };
     }
     Ended::Quietly
 }
@@ -199,12 +200,12 @@ pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Return
             let Returned { outcome, .. } = std::mem::take(returned);
             drop_hooks(driver);
             if let Outcome::Failed(failure) = outcome {
-                delivery.try_again(Delay::new(driver.key(), failure, false), delay);
+                delivery.try_again(Delay::after_failure(driver.key(), failure), delay);
             }
             // After a delay a job goes on, under the delivery's own turn: on this stack there may only be a lent one.
             return delay.is_zero() || driver.fixed.manner.parallel || planted("retry_under_a_lent_turn");
         }
-        Ended::Notable { watched, won, sitting, limited, hooked } => {
+        Ended::Notable { watched, won, others_wait, limited, hooked } => {
             if hooked {
                 drop_hooks(driver);
             }
@@ -222,8 +223,8 @@ pub(crate) fn follow_up(driver: &Driver<'_>, ended: Ended, returned: &mut Return
             }
             if won {
                 delivery.end_losers(driver.attempt.invocation);
-            } else if sitting {
-                delivery.give_up_if_all_sit();
+            } else if others_wait {
+                delivery.set_down_if_all_wait();
             }
         }
     }

@@ -10,8 +10,8 @@ use crate::bus::run::attempt::{self, Ended, Returned};
 use crate::bus::run::driver::{After, Driver, Ran, Via, Wanted};
 use crate::bus::run::limited;
 use crate::bus::run::own_permit::permit_for;
-use crate::bus::run::start::{Attempt, Begun, Invoked, Start, fix_handlers, needs_permit};
-use crate::bus::thread::frame::{self, Places, Under};
+use crate::bus::run::start::{Begun, Invoked, Start, fix_handlers, needs_permit};
+use crate::bus::thread::frame::{self, Grips, Under};
 use crate::event::{DeliveryPhase, HandlerMode, RecordPhase, State};
 use crate::rules::{ALONE, QUICK};
 use crate::runtime::{Stack, Worker};
@@ -41,9 +41,11 @@ enum Step {
 /// Drives on from wherever the delivery stands.
 pub(crate) fn advance(delivery: DeliveryRef<'_>, worker: &Arc<Worker>, via: Via) -> After {
     let now = clock::now();
-    let Some((slot, fixed)) = fix_handlers(delivery, now) else { return After::Left };
+    let Some((slot, fixed, cap)) = fix_handlers(delivery, now) else { return After::Left };
     let start = Start { delivery, worker, slot: &slot, now };
-    let after = Driver::new(start, fixed, via, Under::Delivery).drive(None);
+    let mut driver = Driver::new(start, fixed, via, Under::Delivery);
+    driver.owed.cap = cap;
+    let after = driver.drive();
     // It may be the last to know a handler that was removed meanwhile.
     unwind::drop_quietly(slot);
     after
@@ -52,16 +54,19 @@ pub(crate) fn advance(delivery: DeliveryRef<'_>, worker: &Arc<Worker>, via: Via)
 /// Drives a delivery that its claim has begun, on the stack of the caller, from its first handler on.
 #[inline]
 pub(crate) fn drive_begun(start: Start<'_>, begun: &Begun, under: Under) -> After {
-    begun.tell(start.delivery, start.worker);
-    Driver::new(start, begun.fixed, Via::Inline, under).drive(begun.first())
+    let mut driver = Driver::new(start, begun.fixed, Via::Inline, under);
+    driver.take_over(begun);
+    driver.drive()
 }
 
-/// Drives on, on the stack of a handler that waits or of a caller of `emit_now`: `places` is where in its hand the permits are.
-pub(crate) fn advance_inline(delivery: DeliveryRef<'_>, worker: &Arc<Worker>, places: Places) -> After {
+/// Drives on, on the stack of a handler that waits or of a caller of `emit_now`: `grips` is where in its hand the permits are.
+pub(crate) fn advance_inline(delivery: DeliveryRef<'_>, worker: &Arc<Worker>, grips: Grips) -> After {
     let now = clock::now();
-    let Some((slot, fixed)) = fix_handlers(delivery, now) else { return After::Left };
+    let Some((slot, fixed, cap)) = fix_handlers(delivery, now) else { return After::Left };
     let start = Start { delivery, worker, slot: &slot, now };
-    let after = Driver::new(start, fixed, Via::Inline, Under::Hand(places)).drive(None);
+    let mut driver = Driver::new(start, fixed, Via::Inline, Under::Hand(grips));
+    driver.owed.cap = cap;
+    let after = driver.drive();
     // It may be the last to know a handler that was removed, and what it ran under has yet to be given back.
     frame::let_go(slot);
     after
@@ -76,25 +81,20 @@ pub(crate) fn go_on_with_permit(
     token: Token,
 ) {
     let (now, permit) = (clock::now(), permit_for(delivery.bus, mode));
-    let Some((slot, fixed)) = fix_handlers(delivery, now) else {
+    let Some((slot, fixed, cap)) = fix_handlers(delivery, now) else {
         permit.release(token);
         return;
     };
     let mut driver = Driver::new(Start { delivery, worker, slot: &slot, now }, fixed, Via::Job, Under::Delivery);
+    driver.owed.cap = cap;
     let goes_on = driver.start_set_aside(invocation, Some((permit, token)));
     let ran = if goes_on { driver.run(None) } else { Ran::Left };
     driver.leave(ran);
 }
 
 impl Driver<'_> {
-    /// `started`: its first handler, if the claim has started it.
-    pub(crate) fn drive(&mut self, started: Option<Attempt>) -> After {
-        self.on_stack = started.is_some();
-        let first = started.map(|attempt| {
-            self.attempt = attempt;
-            Step::Run
-        });
-        let ran = self.run(first);
+    pub(crate) fn drive(&mut self) -> After {
+        let ran = self.run(self.on_stack.then_some(Step::Run));
         if std::mem::take(&mut self.between) {
             frame::local(|local| local.callbacks -= 1);
         }
@@ -175,8 +175,8 @@ impl Driver<'_> {
     /// Empties the hand; a job gives back what the delivery held, and goes on as the loop, if the delivery carried it.
     fn leave(&self, ran: Ran) -> After {
         if self.via != Via::Inline
-            && let Under::Hand(places) = &self.under
-            && let Some(first) = places.first()
+            && let Under::Hand(grips) = &self.under
+            && let Some(first) = grips.first()
         {
             hand::cut_hand(*first);
         }
@@ -202,7 +202,15 @@ impl Driver<'_> {
         let step = self.next(stack.as_deref_mut(), &mut state, self.now);
         drop(state);
         drop(stack);
-        self.settle();
+        self.settled(step)
+    }
+
+    /// With nothing locked, what a step left to do; the end of the delivery has duties of its own.
+    #[inline(always)]
+    fn settled(&mut self, step: Step) -> Step {
+        if !matches!(step, Step::Finished) {
+            self.settle();
+        }
         step
     }
 
@@ -215,8 +223,7 @@ impl Driver<'_> {
         if let Ended::Quietly = ended {
             let step = self.next(None, &mut state, at);
             drop(state);
-            self.settle();
-            return step;
+            return self.settled(step);
         }
         if !matches!(ended, Ended::Lost) {
             self.worker.end_top();
@@ -281,7 +288,7 @@ impl Driver<'_> {
         if self.slot.handlers[invocation].limited {
             return self.limited_step(stack, state, invocation, at);
         }
-        let step = if needs_permit(mode, delivery.manner.bus_handler) {
+        let step = if needs_permit(mode, delivery.manner) {
             delivery.set_aside(invocation);
             Step::Permit(Wanted { invocation, attempt, mode })
         } else {
@@ -311,7 +318,7 @@ impl Driver<'_> {
         let step = if !placed {
             delivery.set_aside(invocation);
             Step::Limit(wanted)
-        } else if needs_permit(mode, delivery.manner.bus_handler) {
+        } else if needs_permit(mode, delivery.manner) {
             delivery.set_aside(invocation);
             Step::Permit(wanted)
         } else if self.start(stack, delivery, Invoked { invocation, from: RecordPhase::Pending, at }) {
@@ -348,9 +355,7 @@ impl Driver<'_> {
     #[cold]
     fn gives_way(&self) -> bool {
         let worked = self.now.saturating_sub(self.since);
-        self.via != Via::Inline
-            && self.delivery.bus.manual.is_none()
-            && self.delivery.bus.runtime.pool.gives_way(worked)
+        self.via != Via::Inline && self.delivery.bus.is_pooled() && self.delivery.bus.runtime.pool.gives_way(worked)
     }
 
     /// Nobody else is needed, after so many handlers. See [`TypeSlot::is_quick`].

@@ -1,4 +1,4 @@
-//! One thread's part in a delivery: its place on the thread and on the worker's stack, and what it starts.
+//! One thread's part in a delivery: its frame on the thread, its slot on the worker's stack, and what it starts.
 
 use crate::bus::core::BusCore;
 use crate::bus::core::delivery::DeliveryRef;
@@ -6,8 +6,8 @@ use crate::bus::end::duties::Duties;
 use crate::bus::end::off::off;
 use crate::bus::permits::asleep::{Holder, Sleeps};
 use crate::bus::permits::hand;
-use crate::bus::run::start::{Attempt, Fixed, Invoked, Start};
-use crate::bus::thread::frame::{self, Frame, Holding, Places, Under};
+use crate::bus::run::start::{Attempt, Begun, Fixed, Invoked, Start};
+use crate::bus::thread::frame::{self, Frame, Grips, Holding, Under};
 use crate::event::{AttemptKey, ContextMap, Delivery, HandlerFailure, HandlerMode, Outcome, State, TypeSlot};
 use crate::runtime::{Stack, Worker};
 use crate::sys::clock::{NEVER, Stamp, Tick};
@@ -101,6 +101,17 @@ impl<'a> Driver<'a> {
         }
     }
 
+    /// Takes over a delivery that its claim has begun, and does what that has left to do.
+    #[inline(always)]
+    pub(crate) fn take_over(&mut self, begun: &Begun) {
+        if let Some((attempt, look)) = begun.started {
+            (self.attempt, self.owed.look, self.on_stack) = (attempt, look, true);
+        }
+        self.owed.cap = begun.fixed.cap_ahead();
+        self.owed.sweeps = begun.lines_up;
+        self.settle();
+    }
+
     /// Of what was started last.
     #[inline(always)]
     pub(crate) fn key(&self) -> AttemptKey {
@@ -165,11 +176,11 @@ impl<'a> Driver<'a> {
         }
         let context = self.delivery.event.head().context().cloned();
         let between = std::mem::take(&mut self.between);
-        let mut beneath = None;
+        let mut is_above_a_place = false;
         self.seated = frame::local(|local| {
             local.callbacks -= u32::from(between);
             let deadline = deadline.min(local.below().map_or(NEVER, |f| f.deadline));
-            beneath = local.frames.last().filter(|below| !below.attached).and_then(Holder::of);
+            is_above_a_place = local.frames.last().is_some_and(|below| below.limited);
             local.frames.push(Frame {
                 event: self.delivery.event.clone(),
                 bus: self.spare.take().unwrap_or_else(|| Arc::clone(self.delivery.bus)),
@@ -180,16 +191,22 @@ impl<'a> Driver<'a> {
                 deadline,
                 handler: self.slot.handlers[invocation].id,
                 limited: self.slot.handlers[invocation].limited,
-                attached: false,
+                lends: false,
                 link: None,
                 holding: Holding::of(self.fixed.manner),
                 under: std::mem::replace(&mut self.under, Under::Delivery),
             });
             std::mem::replace(&mut local.context, context)
         });
-        if let Some(holder) = beneath {
-            self.beneath = holder.sleeps(self.worker, Some(self.delivery.event));
+        if is_above_a_place {
+            self.lies_above_a_place();
         }
+    }
+
+    #[cold]
+    fn lies_above_a_place(&mut self) {
+        let below = frame::local(|local| Holder::of(local.frames.iter().rev().nth(1)?)).flatten();
+        self.beneath = below.and_then(|holder| holder.sleeps(self.worker, Some(self.delivery.event)));
     }
 
     /// Takes the frame off the thread, and the slot off the stack.
@@ -204,25 +221,27 @@ impl<'a> Driver<'a> {
         let gone = frame::local(|local| {
             local.callbacks += u32::from(self.between);
             let context = std::mem::replace(&mut local.context, context);
-            (local.frames.pop(), context)
+            (local.pop(), context)
         });
         if let Some((Some(frame), context)) = gone {
             self.under = frame.under;
             self.spare = Some(frame.bus);
             drop(context);
         }
-        self.beneath = None;
+        if self.beneath.is_some() {
+            self.beneath = None;
+        }
     }
 
     /// What the delivery's handlers run under, in the hand.
-    pub(crate) fn places(&mut self) -> Places {
+    pub(crate) fn grips(&mut self) -> Grips {
         match &self.under {
-            Under::Hand(places) => places.clone(),
+            Under::Hand(grips) => grips.clone(),
             Under::Delivery => {
                 let holding = Holding::of(self.fixed.manner);
-                let places = hand::hold(holding, self.delivery);
-                self.under = Under::Hand(places.clone());
-                places
+                let grips = hand::hold(holding, self.delivery);
+                self.under = Under::Hand(grips.clone());
+                grips
             }
         }
     }

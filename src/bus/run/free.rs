@@ -57,7 +57,7 @@ impl BusCore {
             let more = run.free.len() > 0 && claimed == Next::Run || self.leaves_to_next_round(&run);
             // Serial events that came along: their loop is active since their emit, and looks into the lanes.
             drop(run);
-            if more && self.manual.is_some() {
+            if more && !self.is_pooled() {
                 // This runner is the only one: what its handlers wait for may be among the rest, and runs in their parks.
                 self.submit_free();
             }
@@ -77,7 +77,6 @@ impl BusCore {
                 unwind::drop_each(pass.slots.old.drain(..));
                 return;
             }
-            self.started(worker, pass);
             let Some((_, entry)) = self.run_ready(worker, pass, Via::Job) else { return };
             pass.now = None;
             if let Some(ushered) = &mut ushered {

@@ -2,9 +2,9 @@
 
 use crate::bus::core::BusCore;
 use crate::bus::core::delivery::DeliveryRef;
-use crate::bus::middleware::tell;
+use crate::bus::end::duties::{Duties, GoesOn};
 use crate::bus::permits::asleep;
-use crate::bus::permits::limits::{settle, token_of};
+use crate::bus::permits::limits::token_of;
 use crate::bus::run::driver::{Driver, Wanted};
 use crate::event::{
     AnyEvent, DeliveryPhase, HandlerFailure, LimitGroup, LimitTurn, Outcome, Placed, RecordPhase, State,
@@ -213,8 +213,6 @@ impl Claim {
                 delivery.end_record(self.invocation, Outcome::Failed(Arc::new(failure)), at);
             }
         }
-        settle(&self.bus.runtime, &self.event);
-        self.delivery().drive_on();
-        tell::deliver(&self.bus, &self.event);
+        Duties { limits: true, goes_on: GoesOn::DrivenOn, ..Duties::default() }.carry_out(self.delivery());
     }
 }

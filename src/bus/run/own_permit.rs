@@ -3,7 +3,6 @@
 use crate::bus::core::BusCore;
 use crate::bus::core::permit::{Home, Permit, Request, Taken, attempt_token};
 use crate::bus::end::tree;
-use crate::bus::middleware::tell;
 use crate::bus::permits::hand;
 use crate::bus::run::attempt::{self, Returned};
 use crate::bus::run::driver::{Driver, Via, Wanted};
@@ -29,7 +28,7 @@ impl Driver<'_> {
         let Wanted { invocation, attempt, mode } = wanted;
         let permit = permit_for(self.delivery.bus, mode);
         let token = attempt_token(self.delivery.event, self.delivery.index, invocation, attempt + 1);
-        let places = self.places();
+        let grips = self.grips();
         let delivery = self.delivery;
         let live = || delivery.is_active();
         if self.via != Via::Inline {
@@ -47,17 +46,17 @@ impl Driver<'_> {
             };
         }
         if let Some(lent) = hand::lendable(&permit) {
-            let mut with = places.clone();
+            let mut with = grips.clone();
             with.push(lent);
             self.under = Under::Hand(with);
             let goes_on = self.start_set_aside(invocation, None);
-            self.under = Under::Hand(places);
+            self.under = Under::Hand(grips);
             return goes_on;
         }
         let lender = hand::lender(&permit);
         if !permit.try_take(Position::Front, token, lender, live) {
             // Nobody stands in line for a handler permit with another one in hand; the turn, which comes before it, stays.
-            hand::set_down_all_but(&places);
+            hand::set_down_all_but(&grips);
             if !permit.stand(self.worker, Position::Front, token, lender, live) {
                 permit.release(token);
                 return self.delivery.is_active();
@@ -106,11 +105,11 @@ impl Driver<'_> {
             return self.delivery.is_active();
         }
         self.settle();
-        let places = self.places();
+        let grips = self.grips();
         let hand = hand::hand_len();
         if let Some((permit, token)) = &permit {
             let own = hand::put_in_hand(self.delivery.hold_by(permit.clone(), *token));
-            self.under = Under::Hand(places.iter().copied().chain([own]).collect());
+            self.under = Under::Hand(grips.iter().copied().chain([own]).collect());
         }
         let mut returned = Returned::default();
         self.seat();
@@ -123,12 +122,12 @@ impl Driver<'_> {
             attempt::end(self, &mut state, &mut returned, self.now)
         };
         let goes_on = attempt::follow_up(self, ended, &mut returned);
-        self.under = Under::Hand(places);
+        self.under = Under::Hand(grips);
         hand::cut_hand(hand);
         if let Some((permit, token)) = permit {
             permit.release(token);
         }
-        tell::deliver(self.delivery.bus, self.delivery.event);
+        self.settle();
         goes_on
     }
 }

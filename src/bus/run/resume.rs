@@ -28,8 +28,8 @@ pub(crate) fn resume(delivery: DeliveryRef<'_>, worker: &Arc<Worker>) {
         advance(delivery, worker, Via::Job);
     }
     if delivery.is_active() {
-        // The turn may have come while all its handlers sit in waits that need it given up.
-        delivery.give_up_if_all_sit();
+        // The turn may have come while all its handlers wait for what needs it set down.
+        delivery.set_down_if_all_wait();
         if delivery.bus.has_limits() {
             delivery.set_down_in_line();
         }
@@ -44,12 +44,12 @@ pub(crate) fn resume(delivery: DeliveryRef<'_>, worker: &Arc<Worker>) {
 fn needs_more(delivery: &Delivery, invocation: usize) -> bool {
     let Some(handler) = delivery.slot().and_then(|slot| slot.handlers.get(invocation)) else { return true };
     let record = &delivery.records[invocation];
-    handler.limited && !record.placed || needs_permit(record.mode, delivery.manner.bus_handler)
+    handler.limited && !record.placed || needs_permit(record.mode, delivery.manner)
 }
 
 /// One more thread comes to the parallel handlers of a delivery.
 pub(crate) fn help(delivery: DeliveryRef<'_>, worker: &Arc<Worker>) {
-    if delivery.bus.manual.is_none() {
+    if delivery.bus.is_pooled() {
         stay_out_of_the_way(delivery);
     }
     if let Some(d) = delivery.in_state_mut(&mut delivery.event.state().lock()) {

@@ -1,8 +1,8 @@
 //! The loop of a bus: who starts queued events, in which order (`README.md`, *The loop*).
 
 use crate::bus::core::{BusCore, Entry, NOWHERE, Run};
+use crate::bus::end::duties::Duties;
 use crate::bus::end::tree::end_soon;
-use crate::bus::middleware::tell;
 use crate::bus::parts::for_event::plan_for;
 use crate::bus::parts::history::SPENT;
 use crate::bus::parts::recorder::By;
@@ -50,6 +50,9 @@ pub(super) enum Next {
     Run,
     Leave,
 }
+
+/// The loop has it, under a token of its own.
+struct GlobalTurn;
 
 /// What the loop keeps from one event to the next.
 #[derive(Default)]
@@ -145,10 +148,10 @@ impl BusCore {
     /// No other event may be started here now: the loop, or the runner of parallel events, waits for its turn among other jobs.
     #[inline]
     pub(super) fn is_spent(&self, pass: &mut Pass) -> bool {
-        match &self.manual {
-            Some(manual) => manual.is_spent(),
-            None => self.runtime.pool.is_pressed() && self.has_had_its_turn(pass) || pass.on_top,
+        if !self.is_pooled() {
+            return self.has_pumped_enough();
         }
+        self.runtime.pool.is_pressed() && self.has_had_its_turn(pass) || pass.on_top
     }
 
     #[cold]
@@ -166,13 +169,16 @@ impl BusCore {
         via: Via,
     ) -> Option<(After, Entry)> {
         let Ready { entry, begun } = pass.ready.take()?;
-        let fixed = begun.fixed;
-        pass.begun = fixed.begun;
+        pass.begun = begun.fixed.begun;
         let slot = pass.slots.slot.as_ref()?;
-        let start = Start { delivery: self.delivery_of(&entry), worker, slot, now: fixed.begun };
-        let mut driver = Driver::new(start, fixed, via, Under::Delivery);
+        let start = Start { delivery: self.delivery_of(&entry), worker, slot, now: begun.fixed.begun };
+        let mut driver = Driver::new(start, begun.fixed, via, Under::Delivery);
         driver.spare = pass.spare.take();
-        let after = driver.drive(begun.first());
+        driver.take_over(&begun);
+        if !pass.slots.old.is_empty() {
+            unwind::drop_each(pass.slots.old.drain(..));
+        }
+        let after = driver.drive();
         pass.spare = driver.spare.take();
         pass.slots.take_back(driver.held.take());
         Some((after, entry))
@@ -192,7 +198,6 @@ impl BusCore {
                 match self.claim(&mut run, worker, entry, pass, Some(token)) {
                     Claimed::ToRun => {
                         drop(run);
-                        self.started(worker, pass);
                         return Next::Run;
                     }
                     Claimed::InLine(entry) | Claimed::BySomebodyElse(entry) => {
@@ -206,7 +211,7 @@ impl BusCore {
             granted.extend(run.handler.release(token));
             if turn == TurnKind::Global && self.give_global_turn_back(&mut run, token, &mut granted) {
                 drop(run);
-                self.after_next(granted, false, pass, stale);
+                self.after_next(granted, None, pass, stale);
                 unwind::drop_each(pass.slots.old.drain(..));
                 return Next::Leave;
             }
@@ -227,14 +232,14 @@ impl BusCore {
                 }
                 if self.leaves_to_next_round(&run) {
                     drop(run);
-                    self.after_next(granted, global_turn, pass, stale);
+                    self.after_next(granted, global_turn.then_some(GlobalTurn), pass, stale);
                     self.submit_loop();
                     return Next::Leave;
                 }
                 match self.hand_back(run, &mut pass.slots) {
                     Some(locked) => run = locked,
                     None => {
-                        self.after_next(granted, global_turn, pass, stale);
+                        self.after_next(granted, global_turn.then_some(GlobalTurn), pass, stale);
                         return Next::Leave;
                     }
                 }
@@ -269,50 +274,31 @@ impl BusCore {
             }
         };
         drop(run);
-        self.after_next(granted, global_turn, pass, stale);
+        self.after_next(granted, global_turn.then_some(GlobalTurn), pass, stale);
         if let Some(entry) = &in_line {
             self.stands(entry);
         }
-        match next {
-            Next::Run => self.started(worker, pass),
-            Next::Leave => unwind::drop_each(pass.slots.old.drain(..)),
-        }
-        next
-    }
-
-    /// What a claim leaves to do outside of the lock.
-    #[inline(always)]
-    pub(super) fn started(self: &Arc<Self>, worker: &Arc<Worker>, pass: &mut Pass) {
-        if let Some(ready) = &pass.ready {
-            ready.begun.tell(self.delivery_of(&ready.entry), worker);
-            if ready.begun.lines_up {
-                self.sweep_set_aside();
-            }
-        }
-        if !pass.slots.old.is_empty() {
+        if next == Next::Leave {
             unwind::drop_each(pass.slots.old.drain(..));
         }
+        next
     }
 
     /// What a claim that stands in line leaves to do outside of the lock.
     pub(super) fn stands(self: &Arc<Self>, entry: &Entry) {
         let delivery = self.delivery_of(entry);
-        let cap = delivery.read(|d| d.cap()).unwrap_or(NEVER);
-        if cap != NEVER {
-            delivery.watch_cap(cap);
-        }
-        tell::deliver(self, &entry.event);
-        self.sweep_set_aside();
+        let cap = delivery.read(|d| d.cap()).filter(|cap| *cap != NEVER);
+        Duties { cap, sweeps: true, ..Duties::default() }.carry_out(delivery);
     }
 
     fn after_next(
         self: &Arc<Self>,
         mut granted: Granted<Wakeup>,
-        global_turn: bool,
+        turn: Option<GlobalTurn>,
         pass: &mut Pass,
         stale: Vec<Entry>,
     ) {
-        if global_turn {
+        if let Some(GlobalTurn) = turn {
             granted.extend(self.release_global_turn());
         }
         hand_over(&self.runtime.pool, granted);
@@ -333,7 +319,7 @@ impl BusCore {
     fn hand_back<'a>(&'a self, run: MutexGuard<'a, Run>, slots: &mut Snapshot) -> Option<MutexGuard<'a, Run>> {
         drop(run);
         unwind::drop_each(slots.old.drain(..));
-        if self.manual.is_none() && self.spin.until(NEVER, || !self.arrivals.is_empty()) {
+        if self.is_pooled() && self.spin.until(NEVER, || !self.arrivals.is_empty()) {
             return Some(self.run.lock());
         }
         let run = self.run.lock();

@@ -2,7 +2,6 @@
 
 use crate::bus::core::delivery::DeliveryRef;
 use crate::bus::core::helpers::starts_alone;
-use crate::bus::middleware::tell;
 use crate::bus::parts::for_event::{mode_for, plan_for, timing_for};
 use crate::bus::parts::recorder::By;
 use crate::event::{AnyEvent, Delivery, DeliveryPhase, HandlerMode, Manner, RecordPhase, State, TypeSlot, given_up};
@@ -57,33 +56,14 @@ pub(crate) enum Permits {
     InLine,
 }
 
-/// A claimed delivery whose handlers are fixed, and whose first one is started, if it needs nothing that the delivery does not hold.
+/// A claimed delivery whose handlers are fixed, and whose first one is started, if it needs nothing that the delivery does not hold. Its driver
+/// takes over what that leaves to do.
 pub(crate) struct Begun {
     pub(crate) fixed: Fixed,
-    /// With what the watch must be told.
-    started: Option<(Attempt, Option<Tick>)>,
+    /// With when the watch must look at it.
+    pub(crate) started: Option<(Attempt, Option<Tick>)>,
     /// No thread has it before it comes to a line.
     pub(crate) lines_up: bool,
-}
-
-impl Begun {
-    pub(crate) fn first(&self) -> Option<Attempt> {
-        self.started.map(|(attempt, _)| attempt)
-    }
-
-    /// With nothing locked, what the beginning leaves to do.
-    #[inline]
-    pub(crate) fn tell(&self, delivery: DeliveryRef<'_>, worker: &Arc<Worker>) {
-        let DeliveryRef { bus, event, .. } = delivery;
-        if let Some((_, Some(look))) = self.started {
-            bus.runtime.watch.look_at(look, worker);
-        }
-        // From its claim on an event's cap counts.
-        if self.fixed.cap != NEVER && !self.fixed.is_up() {
-            delivery.watch_cap(self.fixed.cap);
-        }
-        tell::deliver(bus, event);
-    }
 }
 
 impl Start<'_> {
@@ -142,7 +122,7 @@ impl Start<'_> {
             .records
             .iter()
             .zip(self.slot.handlers.iter())
-            .map(|(record, handler)| handler.limited || needs_permit(record.mode, delivery.manner.bus_handler));
+            .map(|(record, handler)| handler.limited || needs_permit(record.mode, delivery.manner));
         match delivery.manner.parallel {
             _ if permits == Permits::InLine => true,
             true => needs.all(|needs| needs),
@@ -161,7 +141,7 @@ impl Start<'_> {
             || fixed.manner.parallel
             || limited
             || !first.entry.info.is_registered()
-            || needs_permit(mode, fixed.manner.bus_handler)
+            || needs_permit(mode, fixed.manner)
         {
             return None;
         }
@@ -225,32 +205,28 @@ impl Start<'_> {
 }
 
 /// Which handlers run, and until when; settled the first time. From here on the event's cap counts, also while it stands in line.
-/// `None` if the delivery is over.
-pub(crate) fn fix_handlers(of: DeliveryRef<'_>, now: Tick) -> Option<(Arc<TypeSlot>, Fixed)> {
+/// `None` if the delivery is over. Last in the answer: the cap, which the watch must watch from now on.
+pub(crate) fn fix_handlers(of: DeliveryRef<'_>, now: Tick) -> Option<(Arc<TypeSlot>, Fixed, Option<Tick>)> {
     let DeliveryRef { bus, event, .. } = of;
     {
         let state = event.state().lock();
         let delivery = of.in_state(&state).filter(|d| d.phase == DeliveryPhase::Active)?;
         if let Some(slot) = delivery.slot() {
-            return Some((Arc::clone(slot), Fixed::of(delivery)));
+            return Some((Arc::clone(slot), Fixed::of(delivery), None));
         }
     }
     // The type's options are the user's code: asked outside of the lock.
     let slot = bus.registry.slot(event.body(), &bus.defaults);
-    let (slot, fixed, capped) = {
-        let mut state = event.state().lock();
-        let wants_first = state.wants_first;
-        let delivery = of.in_state_mut(&mut state).filter(|d| d.phase == DeliveryPhase::Active)?;
-        let fixes = !delivery.is_fixed();
-        let capped = fixes && fix(of, delivery, Arc::clone(&slot), now);
-        delivery.manner.first |= fixes && wants_first;
-        (Arc::clone(delivery.slot()?), Fixed::of(delivery), capped)
-    };
-    tell::deliver(bus, event);
-    if capped && !fixed.is_up() {
-        of.watch_cap(fixed.cap);
+    let mut state = event.state().lock();
+    let wants_first = state.wants_first;
+    let delivery = of.in_state_mut(&mut state).filter(|d| d.phase == DeliveryPhase::Active)?;
+    let fixes = !delivery.is_fixed();
+    if fixes {
+        fix(of, delivery, Arc::clone(&slot), now);
     }
-    Some((slot, fixed))
+    delivery.manner.first |= fixes && wants_first;
+    let fixed = Fixed::of(delivery);
+    Some((Arc::clone(delivery.slot()?), fixed, fixed.cap_ahead().filter(|_| fixes)))
 }
 
 /// How long a delivery that is just claimed was in the queue: since its event was made, or since it was forwarded.
@@ -261,21 +237,17 @@ pub(crate) fn queued_for(event: &AnyEvent, delivery: &Delivery, now: Tick) -> Ti
     }
 }
 
-/// Under the event's lock: which handlers run is settled, and the event's cap counts from now on. True if it has one, which the caller has the
-/// watch watch.
-pub(crate) fn fix(of: DeliveryRef<'_>, delivery: &mut Delivery, slot: Arc<TypeSlot>, now: Tick) -> bool {
+/// Under the event's lock: which handlers run is settled, and the event's cap counts from now on, which the caller has the watch watch.
+pub(crate) fn fix(of: DeliveryRef<'_>, delivery: &mut Delivery, slot: Arc<TypeSlot>, now: Tick) {
     let DeliveryRef { bus, event, .. } = of;
     let own = event.head().options();
-    if let Some(manual) = &bus.manual {
-        manual.count_start();
-    }
+    bus.count_start();
     let timeout = plan_for(event, &slot, &bus.defaults).event_timeout;
     delivery.fix_handlers(slot, |slot, at| mode_for(own, slot, at, &bus.defaults));
     delivery.begun = now;
     if let Some(after) = timeout {
         delivery.set_cap(clock::after(now, after));
     }
-    timeout.is_some()
 }
 
 impl Fixed {
@@ -285,15 +257,22 @@ impl Fixed {
         self.cap <= self.begun
     }
 
+    /// The event's cap, if it has one and there is time until then.
+    #[inline]
+    pub(crate) fn cap_ahead(&self) -> Option<Tick> {
+        (self.cap != NEVER && !self.is_up()).then_some(self.cap)
+    }
+
     pub(crate) fn of(delivery: &Delivery) -> Fixed {
         Fixed { manner: delivery.manner, cap: delivery.cap(), begun: delivery.begun }
     }
 }
 
-pub(crate) fn needs_permit(mode: HandlerMode, bus_handler: bool) -> bool {
+/// A delivery of that manner does not hold all that such a handler runs under.
+pub(crate) fn needs_permit(mode: HandlerMode, manner: Manner) -> bool {
     match mode {
         HandlerMode::GlobalSerial => true,
-        HandlerMode::BusSerial => !bus_handler,
+        HandlerMode::BusSerial => !manner.bus_handler,
         HandlerMode::EventSerial | HandlerMode::Parallel => false,
     }
 }

@@ -40,7 +40,7 @@ pub(super) fn lines_up(slot: &TypeSlot) -> bool {
 impl BusCore {
     /// Whether an event that needs no turn, and is about to be queued, is left to the usher. Middlewares are the user's, and would be told by it.
     pub(crate) fn is_for_usher(&self, event: &AnyEvent) -> bool {
-        if !self.has_limits() || self.manual.is_some() || self.is_watched() {
+        if !self.has_limits() || !self.is_pooled() || self.is_watched() {
             return false;
         }
         let slot = type_memo::slot(self, event);

@@ -110,7 +110,7 @@ pub(crate) fn may_block_or_log(what: &str) -> bool {
 /// For a call that waits for somebody else to emit on `bus`: whether nobody ever does, and no time ends it. Then the log says where.
 #[track_caller]
 pub(crate) fn waits_for_nobody(bus: &BusCore, deadline: Tick) -> bool {
-    let nobody = deadline == NEVER && bus.manual.as_ref().is_some_and(|manual| manual.is_alone());
+    let nobody = deadline == NEVER && bus.is_left_to_this_thread();
     if nobody {
         logging::error!("{} waits for an event that nobody emits on {}: it ends", Location::caller(), bus.label());
     }

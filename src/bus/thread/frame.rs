@@ -29,10 +29,10 @@ pub(crate) struct Frame {
     /// The least of its own, its event's and those of the frames below.
     pub(crate) deadline: Tick,
     pub(crate) handler: HandlerId,
-    /// It has a limit.
+    /// It has a limit, and runs on this thread.
     pub(crate) limited: bool,
-    /// The handler runs on another thread, which this one is attached to.
-    pub(crate) attached: bool,
+    /// It has a limit, and runs on another thread, which this one is attached to.
+    pub(crate) lends: bool,
     /// Once it has emitted something.
     pub(crate) link: Option<Arc<ParentLink>>,
     /// What its delivery needs.
@@ -41,15 +41,15 @@ pub(crate) struct Frame {
     pub(crate) under: Under,
 }
 
-/// Places in the hand.
-pub(crate) type Places = SmallVec<[usize; 2]>;
+/// Which grips of the hand, by their numbers there.
+pub(crate) type Grips = SmallVec<[usize; 2]>;
 
 /// What a handler runs under.
 #[derive(Clone)]
 pub(crate) enum Under {
     /// Its delivery's own permits, which nobody has asked for yet: most handlers never wait.
     Delivery,
-    Hand(Places),
+    Hand(Grips),
 }
 
 /// What a delivery holds.
@@ -78,9 +78,9 @@ impl Holding {
     }
 
     /// Into the hand, as the delivery's.
-    pub(crate) fn holds(self, bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize) -> impl Iterator<Item = Hold> {
+    pub(crate) fn holds(self, bus: &Arc<BusCore>, event: &AnyEvent, delivery: usize) -> impl Iterator<Item = Grip> {
         let token = delivery_token(event, delivery);
-        self.permits(bus).map(move |permit| Hold {
+        self.permits(bus).map(move |permit| Grip {
             permit,
             token,
             in_hand: true,
@@ -129,7 +129,7 @@ impl Frame {
     /// Where in the hand it finds what it runs under; for a frame that [`top`] gave.
     pub(crate) fn under(&self) -> &[usize] {
         match &self.under {
-            Under::Hand(places) => places,
+            Under::Hand(grips) => grips,
             Under::Delivery => &[],
         }
     }
@@ -156,7 +156,7 @@ impl Frame {
 
 /// A permit that a frame of this thread holds, or has given up for a wait.
 #[derive(Clone)]
-pub(crate) struct Hold {
+pub(crate) struct Grip {
     pub(crate) permit: Permit,
     pub(crate) token: Token,
     pub(crate) in_hand: bool,
@@ -172,7 +172,9 @@ pub(crate) struct Hold {
 #[derive(Default)]
 pub(crate) struct Local {
     pub(crate) frames: Vec<Frame>,
-    pub(crate) hand: Vec<Hold>,
+    /// So many of the first frames have what they run under in the hand.
+    pub(crate) in_hand: usize,
+    pub(crate) hand: Vec<Grip>,
     pub(crate) context: Option<Arc<ContextMap>>,
     /// Inside a callback of the user's that is not a handler, or between two handlers of a delivery that this thread drives on top of something.
     pub(crate) callbacks: u32,
@@ -219,15 +221,24 @@ impl Local {
 
     /// The handler that runs on this thread, once what it runs under is in the hand.
     fn top_in_hand(&mut self) -> Option<&Frame> {
-        let Local { frames, hand, .. } = self;
-        for frame in frames.iter_mut() {
+        let Local { frames, hand, in_hand, .. } = self;
+        for frame in frames.iter_mut().skip(*in_hand) {
             if let Under::Delivery = frame.under {
                 let first = hand.len();
                 hand.extend(frame.holding.holds(&frame.bus, &frame.event, frame.delivery));
                 frame.under = Under::Hand((first..hand.len()).collect());
             }
         }
+        *in_hand = frames.len();
         frames.last()
+    }
+
+    /// Takes the topmost frame off.
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Option<Frame> {
+        let gone = self.frames.pop();
+        self.in_hand = self.in_hand.min(self.frames.len());
+        gone
     }
 }
 
@@ -249,7 +260,7 @@ pub(crate) fn top() -> Option<Frame> {
 pub(crate) struct Lent {
     pub(crate) bus: Arc<BusCore>,
     pub(crate) holding: Holding,
-    pub(crate) places: Places,
+    pub(crate) grips: Grips,
     /// Of the delivery that lends its turn, if it has one.
     pub(crate) lender: Option<Token>,
     pub(crate) deadline: Tick,
@@ -261,21 +272,21 @@ pub(crate) struct Lent {
 pub(crate) fn lend_all(parent: EventId) -> Option<Lent> {
     local(|local| {
         let at = local.frames.len();
-        let (event, places): (_, Places) = {
+        let (event, grips): (_, Grips) = {
             let frame = local.top_in_hand()?;
             // A permit of the handler's own comes after those of its delivery, and is lent one by one.
             (frame.event.head().id(), frame.under().iter().take(frame.holding.count()).copied().collect())
         };
-        let own = |hold: &Hold| hold.in_hand && !hold.shared && !hold.attached;
-        let all = places.iter().all(|&at| local.hand.get(at).is_some_and(own));
+        let own = |grip: &Grip| grip.in_hand && !grip.shared && !grip.attached;
+        let all = grips.iter().all(|&at| local.hand.get(at).is_some_and(own));
         let frame = local.frames.get(at - 1)?;
         if event != parent || !all || !frame.is_live_here() {
             return None;
         }
-        let turn = places.first().filter(|_| frame.holding.turn != TurnKind::Free);
+        let turn = grips.first().filter(|_| frame.holding.turn != TurnKind::Free);
         let lender = turn.map(|&at| local.hand[at].token);
         let (holding, deadline, wait_depth) = (frame.holding, frame.deadline, frame.event.head().wait_depth());
-        Some(Lent { bus: Arc::clone(&frame.bus), holding, places, lender, deadline, wait_depth })
+        Some(Lent { bus: Arc::clone(&frame.bus), holding, grips, lender, deadline, wait_depth })
     })
     .flatten()
 }
@@ -283,7 +294,7 @@ pub(crate) fn lend_all(parent: EventId) -> Option<Lent> {
 /// Whether the handler that lent has everything as it was.
 pub(crate) fn still_holds(lent: &Lent) -> bool {
     local(|local| {
-        let in_hand = lent.places.iter().all(|&at| local.hand.get(at).is_some_and(|hold| hold.in_hand));
+        let in_hand = lent.grips.iter().all(|&at| local.hand.get(at).is_some_and(|grip| grip.in_hand));
         in_hand && local.frames.last().is_some_and(Frame::is_live_here)
     })
     .unwrap_or(false)
@@ -350,10 +361,16 @@ pub(crate) fn let_go<T>(value: T) {
 /// Runs a callback that has nothing to do with the handler it happens to come on top of: what it emits is not that handler's.
 pub(crate) fn callback_apart<R>(context: Option<Arc<ContextMap>>, body: impl FnOnce() -> R) -> Result<R, String> {
     let context = if logging::is_inside() { Some(marked(context.as_ref())) } else { context };
-    let below = local(|local| (std::mem::take(&mut local.frames), std::mem::replace(&mut local.context, context)));
+    let below = local(|local| {
+        let in_hand = std::mem::take(&mut local.in_hand);
+        (std::mem::take(&mut local.frames), in_hand, std::mem::replace(&mut local.context, context))
+    });
     let result = callback(body);
-    let gone = below.and_then(|(frames, context)| {
-        local(|local| (std::mem::replace(&mut local.frames, frames), std::mem::replace(&mut local.context, context)))
+    let gone = below.and_then(|(frames, in_hand, context)| {
+        local(|local| {
+            local.in_hand = in_hand;
+            (std::mem::replace(&mut local.frames, frames), std::mem::replace(&mut local.context, context))
+        })
     });
     drop(gone);
     result

@@ -1,4 +1,4 @@
-//! A thread of the pool parks: it gives up its place meanwhile, and runs on top of its wait what that needs and no other thread could run.
+//! A thread of the pool parks: it is not busy meanwhile, and runs on top of its wait what that needs and no other thread could run.
 
 use crate::bus::thread::frame;
 use crate::runtime::{Needs, RuntimeCore, Serves, Worker};
@@ -19,13 +19,13 @@ pub(crate) enum Rested {
 }
 
 impl Worker {
-    /// Waits for its bell outside of handlers, for what `needs` says: a thread of the pool gives up its place meanwhile.
-    pub(crate) fn sit(self: &Arc<Self>, runtime: &RuntimeCore, until: Tick, needs: impl FnOnce() -> Needs) {
-        self.sit_and_look(runtime, until, NEVER, needs);
+    /// Waits for its bell outside of handlers, for what `needs` says: a thread of the pool is not busy meanwhile.
+    pub(crate) fn park_outside(self: &Arc<Self>, runtime: &RuntimeCore, until: Tick, needs: impl FnOnce() -> Needs) {
+        self.park_and_look(runtime, until, NEVER, needs);
     }
 
     /// Comes back at `look` as well, which is no time that it must be back by: it may serve meanwhile.
-    pub(crate) fn sit_and_look(
+    pub(crate) fn park_and_look(
         self: &Arc<Self>,
         runtime: &RuntimeCore,
         until: Tick,
@@ -41,14 +41,14 @@ impl Worker {
     }
 
     /// Inside of them, for something that no handler is needed for: nothing runs on top, so what the handler holds stays in its hand.
-    pub(crate) fn sit_still(self: &Arc<Self>, runtime: &RuntimeCore, until: Tick) {
+    pub(crate) fn park_inside(self: &Arc<Self>, runtime: &RuntimeCore, until: Tick) {
         self.serves.store(false, Ordering::Relaxed);
         runtime.pool.suspend(self);
         self.park(until);
         runtime.pool.resume(self);
     }
 
-    /// Gives up the place in the pool for the length of a park, which says whether anything ran in it.
+    /// A thread of the pool is not busy for the length of a park, which says whether anything ran in it.
     ///
     /// When no other thread is left, this one runs a job instead, if its wait needs that; not if it must be back by some time.
     pub(crate) fn suspended(

@@ -71,6 +71,6 @@ fn run_under(lent: &Lent, worker: &Arc<Worker>, event: &AnyEvent, slot: &Arc<Typ
     );
     let Some(begun) = begun else { return false };
     start.delivery.leaves_queue();
-    let after = drive_begun(start, &begun, Under::Hand(lent.places.clone()));
+    let after = drive_begun(start, &begun, Under::Hand(lent.grips.clone()));
     matches!(after, After::Done(_)) && event.is_complete()
 }

@@ -6,7 +6,7 @@ use crate::bus::core::permit::Permit;
 use crate::bus::parts::for_event::mode_for;
 use crate::bus::permits::hand;
 use crate::bus::run::drive::advance_inline;
-use crate::bus::thread::frame::{self, Hold};
+use crate::bus::thread::frame::{self, Grip};
 use crate::event::{AnyEvent, HandlerMode, Manner, Plan, TypeSlot};
 use crate::runtime::{PermitKind, Worker};
 use crate::sync::{Position, Token};
@@ -52,7 +52,7 @@ pub(crate) fn run_here(delivery: DeliveryRef<'_>, worker: &Arc<Worker>, plan: Pl
             let borrows = delivery.read(|d| d.lender().is_some()) == Some(true);
             let lent_from: SmallVec<[usize; 2]> = needed.iter().filter_map(hand::held).collect();
             hand::set_down_all_but(if borrows { &lent_from } else { &[] });
-            let mut holds = SmallVec::new();
+            let mut grips = SmallVec::new();
             for permit in needed {
                 let live = || delivery.is_active();
                 let under = hand::lender(&permit);
@@ -60,9 +60,9 @@ pub(crate) fn run_here(delivery: DeliveryRef<'_>, worker: &Arc<Worker>, plan: Pl
                     hand::cut_hand(hand);
                     return delivery.release(plan.turn);
                 }
-                holds.push(hand::put_in_hand(Hold { shared: parallel, ..delivery.hold_by(permit, token) }));
+                grips.push(hand::put_in_hand(Grip { shared: parallel, ..delivery.hold_by(permit, token) }));
             }
-            advance_inline(delivery, worker, holds);
+            advance_inline(delivery, worker, grips);
         }
     }
     hand::cut_hand(hand);

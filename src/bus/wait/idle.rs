@@ -117,7 +117,7 @@ impl BusCore {
     pub(crate) fn rest_until_idle(&self, worker: &Arc<Worker>, frame: Option<&Frame>, deadline: Tick) -> Rested {
         let _watch = self.watch(&worker.bell, Until::Idle);
         let sitting = frame.map(|frame| Sitting::enter(worker, frame, SitFor::Idle(Arc::clone(&self.identity))));
-        let holder = frame.filter(|frame| !frame.attached).and_then(Holder::of);
+        let holder = frame.and_then(Holder::of);
         let sleeps = holder.and_then(|holder| holder.sleeps(worker, None));
         let mut sat = false;
         let rested = loop {

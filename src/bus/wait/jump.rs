@@ -9,7 +9,6 @@ use crate::bus::end::duties::end_pauses;
 use crate::bus::end::tree;
 use crate::bus::middleware::tell;
 use crate::bus::parts::for_event::{plan_for, timing_for};
-use crate::bus::parts::manual::Manual;
 use crate::bus::parts::recorder::By;
 use crate::bus::permits::asleep;
 use crate::bus::permits::delivery::give_back_grants;
@@ -186,7 +185,7 @@ impl Jump {
         let Some(bus) = identity.and_then(|identity| BusCore::of(&identity)) else { return Ok(()) };
         let slot = bus.registry.slot(target.body(), &bus.defaults);
         let plan = plan_for(target, &slot, &bus.defaults);
-        let inside = bus.manual.as_ref().map(|manual| bus.go_inside_in_wait(manual, &self.worker));
+        let inside = bus.go_inside_in_wait(&self.worker);
         let foreign = matches!(inside, Some(None));
         if foreign {
             self.check_attached(&bus, target)?;
@@ -259,17 +258,14 @@ impl Jump {
     /// would never come.
     pub(crate) fn check_attached(&self, bus: &BusCore, target: &AnyEvent) -> Result<(), WaitError> {
         let own = &self.frame.bus;
-        let same = |own: &Manual, other: &Manual| own.thread() == other.thread();
-        match (&own.manual, &bus.manual) {
-            (Some(pump), Some(other)) if !own.runs_on(&self.worker) && same(pump, other) => {
-                Err(WaitError::Deadlock(format!(
-                    "a thread attached to {} waits for {target}, which only the thread of that handler can run, the pump thread of {}",
-                    self.frame.label(),
-                    bus.label()
-                )))
-            }
-            _ => Ok(()),
+        if own.runs_on(&self.worker) || !own.shares_pump_thread(bus) {
+            return Ok(());
         }
+        Err(WaitError::Deadlock(format!(
+            "a thread attached to {} waits for {target}, which only the thread of that handler can run, the pump thread of {}",
+            self.frame.label(),
+            bus.label()
+        )))
     }
 
     /// "Here or over there?" in DESIGN.md: wherever something could end the target earlier than this frame.

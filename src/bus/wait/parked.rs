@@ -1,7 +1,7 @@
 //! A handler that waits, entered in the wait graph, and among the sleepers of its limits.
 
 use crate::bus::permits::asleep::{Edges, Holder, Sleeps, all_above, events_here, is_foreign, keeps_a_line};
-use crate::bus::permits::in_flight::Sitting;
+use crate::bus::permits::in_flight::OutOfFlight;
 use crate::bus::thread::ancestry::is_below;
 use crate::bus::thread::frame::Frame;
 use crate::bus::wait::deadlock::{Search, Way};
@@ -21,7 +21,7 @@ pub(crate) struct Parked<'a> {
     /// What a handler further down on this thread is parked for, which runs this one in its park.
     below: Option<ParkedWait>,
     /// In order: the queue must go on without its handlers.
-    _sits: Option<Sitting>,
+    _out: Option<OutOfFlight>,
     _sleeps: Option<Box<Sleeps>>,
 }
 
@@ -42,13 +42,12 @@ impl<'a> Parked<'a> {
         runtime.foreign_count.fetch_add(usize::from(foreign), Ordering::SeqCst);
         let wait = ParkedWait { event: event.clone(), in_order, foreign, bell: Arc::clone(&worker.bell) };
         let below = runtime.parked.lock().insert(worker.id, wait);
-        let holder = Holder::of(frame).filter(|_| !frame.attached);
-        let _sleeps = holder.and_then(|holder| holder.sleeps(worker, lends.then_some(event)));
+        let _sleeps = Holder::of(frame).and_then(|holder| holder.sleeps(worker, lends.then_some(event)));
         if in_order {
             ring_jumps(frame);
         }
-        let _sits = in_order.then(Sitting::begin);
-        Parked { worker, frame, event: event.clone(), in_order, foreign, below, _sits, _sleeps }
+        let _out = in_order.then(OutOfFlight::begin);
+        Parked { worker, frame, event: event.clone(), in_order, foreign, below, _out, _sleeps }
     }
 
     /// Why this wait can never end, if that is so.

@@ -35,8 +35,8 @@ pub(crate) fn wait_told(event: &AnyEvent, buses: &[Arc<BusIdentity>], until: Tic
                 break;
             }
             match &frame {
-                Some(_) => worker.sit_still(&bus.runtime, until),
-                None => worker.sit(&bus.runtime, until, || claimable::needs_of(event, false, &bus.runtime)),
+                Some(_) => worker.park_inside(&bus.runtime, until),
+                None => worker.park_outside(&bus.runtime, until, || claimable::needs_of(event, false, &bus.runtime)),
             }
         }
     }

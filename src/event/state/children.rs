@@ -9,7 +9,7 @@ use std::cell::RefCell;
 /// Completed children beyond this many are kept only as long as they are kept elsewhere.
 const CHILDREN_KEPT: usize = 1000;
 
-/// Children that are let go, to be dropped outside the lock.
+/// Children that are let go, to be dropped outside the lock: the parent's lock, which is no lock of a bus.
 pub(crate) type LetGo = SmallVec<[AnyEvent; 1]>;
 
 /// How far somebody has looked through an event's children.

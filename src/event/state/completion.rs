@@ -6,7 +6,7 @@ use crate::sys::clock::Stamp;
 use std::ptr;
 use std::sync::Arc;
 
-/// What completing an event leaves to do, outside its lock.
+/// What completing an event leaves to do, outside its lock: the part of a bus's duties that the event knows by itself.
 pub(crate) struct Completion {
     pub(in crate::event) bell: Option<Arc<Bell>>,
     pub(in crate::event) hook: Option<Arc<dyn CompletionHook>>,
@@ -15,6 +15,8 @@ pub(crate) struct Completion {
     pub(crate) parent: Option<AnyEvent>,
     /// When it completed.
     pub(crate) at: Stamp,
+    /// Middlewares are to be told.
+    pub(crate) is_watched: bool,
 }
 
 impl Completion {

@@ -28,8 +28,12 @@ pub(crate) struct Delay {
 }
 
 impl Delay {
-    pub(crate) fn new(of: AttemptKey, failure: Arc<HandlerFailure>, timed_out: bool) -> Self {
-        Delay { of, failure, timed_out, timer: None, over: false }
+    pub(crate) fn after_failure(of: AttemptKey, failure: Arc<HandlerFailure>) -> Self {
+        Delay { of, failure, timed_out: false, timer: None, over: false }
+    }
+
+    pub(crate) fn after_timeout(of: AttemptKey, failure: Arc<HandlerFailure>) -> Self {
+        Delay { timed_out: true, ..Delay::after_failure(of, failure) }
     }
 }
 

@@ -54,12 +54,6 @@ impl<D> Deliveries<D> {
         self.more.iter().flat_map(|more| more.iter())
     }
 
-    /// True if the event was forwarded.
-    #[inline]
-    pub(crate) fn are_many(&self) -> bool {
-        self.more.is_some()
-    }
-
     pub(crate) fn len(&self) -> usize {
         usize::from(self.first.is_some()) + self.more.as_ref().map_or(0, |more| more.len())
     }

@@ -16,6 +16,7 @@ use rustix::process::Signal;
 use std::io::PipeReader;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,7 +111,7 @@ impl Keeper {
         let mut buffer = vec![0; CHUNK];
         let mut open = true;
         while !self.child.has_exited() {
-            self.sleep(open);
+            self.sleep(open.then_some(&self.link.socket));
             while let Got::Some(_) = read_ready(&self.bell, &mut buffer[..64]) {}
             self.stdout.read(&mut buffer);
             self.stderr.read(&mut buffer);
@@ -122,15 +123,16 @@ impl Keeper {
         self.finish(&mut buffer);
     }
 
-    fn sleep(&self, open: bool) {
+    /// `socket`: unless it is at its end.
+    fn sleep(&self, socket: Option<&UnixStream>) {
         let mut fds: Vec<PollFd<'_>> = vec![readable(&self.bell)];
         fds.extend(self.child.exit_fd().map(|exit| PollFd::from_borrowed_fd(exit, PollFlags::IN)));
-        fds.extend(open.then(|| readable(&self.link.socket)));
+        fds.extend(socket.map(readable));
         fds.extend(self.stdout.pipe.as_ref().map(readable));
         fds.extend(self.stderr.pipe.as_ref().map(readable));
         // Where the system cannot announce a worker's end, the end of its socket does.
         let until = self.phase.until();
-        poll(&mut fds, if open { until } else { self.child.look_again(until) });
+        poll(&mut fds, if socket.is_some() { until } else { self.child.look_again(until) });
     }
 
     fn read_socket(&mut self, buffer: &mut [u8]) -> Got {

@@ -1,4 +1,4 @@
-//! Staffing: free places go to workers that come back, then to idle workers, then to new threads.
+//! Staffing: room goes to workers that come back, then to idle workers, then to new threads.
 
 use crate::runtime::pool::{Pool, State};
 use crate::runtime::worker::{Activity, Worker};
@@ -12,7 +12,7 @@ use std::time::Duration;
 /// How long a refusal stands while there are threads.
 const REFUSAL: Duration = Duration::from_millis(20);
 
-/// What [`Pool::carry_out`] does after unlocking.
+/// What [`Pool::carry_out`] does after unlocking: the duties of the pool, which knows no bus and no event.
 #[derive(Default)]
 pub(super) struct Staffing {
     ring: Vec<Arc<Worker>>,
@@ -35,7 +35,7 @@ fn numbered(prefix: &str, number: u64) -> String {
 }
 
 impl Pool {
-    /// Gives free places away, with the state locked; the caller has it carried out after unlocking.
+    /// Gives room away, with the state locked; the caller has it carried out after unlocking.
     pub(super) fn staff(&self, state: &mut State) -> Staffing {
         let mut staffing = Staffing::default();
         let may_ask = !state.refused || state.threads == 0 || clock::now() >= state.ask_again_at;

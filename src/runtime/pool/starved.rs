@@ -58,7 +58,7 @@ impl Pool {
         state.threads == 0 && state.is_starved(self.settings.hard_limit)
     }
 
-    /// Takes a job that no thread will come for, and that the wait of this suspended worker needs: the worker has a place again.
+    /// Takes a job that no thread will come for, and that the wait of this suspended worker needs: the worker is busy again.
     pub(crate) fn take_needed(&self, worker: &Worker, needs: &Needs) -> Option<Job> {
         let mut state = self.state.lock();
         if !state.is_starved(self.settings.hard_limit) {
@@ -72,7 +72,7 @@ impl Pool {
             state.jobs.take(needs)?
         };
         if worker.other_home(self.number).is_some() {
-            // It has no place here to take again.
+            // It was never busy here.
             return Some(job);
         }
         let mut activity = worker.activity.lock();

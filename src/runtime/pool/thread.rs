@@ -50,7 +50,7 @@ impl Pool {
                 *worker.serving.lock() = Some((lane, now));
                 *worker.activity.lock() = Activity::Busy;
                 state.busy += 1;
-                // There may be more jobs than this one, and places left.
+                // There may be more jobs than this one, and room.
                 let staffing = self.staff(&mut state);
                 drop(state);
                 self.carry_out(staffing);
@@ -94,7 +94,7 @@ impl Pool {
 }
 
 impl State {
-    /// The worker has no job any more, and no place.
+    /// The worker has no job any more, and is not busy.
     fn has_done_its_job(&mut self, worker: &Worker) {
         self.served(worker);
         let was = std::mem::replace(&mut *worker.activity.lock(), Activity::Idle);

@@ -21,7 +21,7 @@ fn what_is_taken_back_leaves_nothing_and_the_rest_stays_in_order() {
     assert!(stay.iter().all(|timer| watch.cancel(*timer)));
     assert!(watch.state.lock().agenda.is_empty());
     assert!(!watch.cancel(watch.at(NEVER, || ())), "what never comes is not kept");
-    watch.crew.ebb(false);
+    watch.crew.ebb();
     watch.let_go();
 }
 

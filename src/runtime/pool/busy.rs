@@ -1,4 +1,4 @@
-//! Places: a worker gives its place up for a wait or loses it with its handler, and takes one when it comes back.
+//! A worker is no longer busy while it waits, or once its handler is given up, and is again when it comes back.
 
 use crate::runtime::pool::Pool;
 use crate::runtime::worker::{Activity, Home, Worker};
@@ -7,7 +7,7 @@ use crate::sys::planted;
 use std::sync::Arc;
 
 impl Pool {
-    /// The calling worker is about to park in a wait of ours. Its place is that of its own pool, whichever runtime it waits for.
+    /// The calling worker is about to park in a wait of ours. It was busy in its own pool, whichever runtime it waits for.
     pub(crate) fn suspend(self: &Arc<Self>, worker: &Worker) {
         match worker.other_home(self.number) {
             None => self.suspends(worker),
@@ -39,7 +39,7 @@ impl Pool {
         }
     }
 
-    /// The worker's wait is over. May block until there is a place; workers that come back go before every queued job.
+    /// The worker's wait is over. May block until there is room; workers that come back go before every queued job.
     pub(crate) fn resume(&self, worker: &Arc<Worker>) {
         match worker.other_home(self.number) {
             None => self.resumes(worker),
@@ -70,7 +70,7 @@ impl Pool {
         }
     }
 
-    /// The worker's handler was given up: its place is free. True if this call freed it.
+    /// The worker's handler was given up: it is no longer busy. True if it was until this call.
     pub(crate) fn abandon(self: &Arc<Self>, worker: &Arc<Worker>) -> bool {
         let mut state = self.state.lock();
         let was = {
@@ -100,7 +100,7 @@ impl Pool {
         true
     }
 
-    /// Changes how many places there are.
+    /// Changes how many may be busy.
     pub(crate) fn set_max_threads(self: &Arc<Self>, max: usize) {
         let mut state = self.state.lock();
         state.max_threads = max;
