@@ -143,8 +143,13 @@ impl History {
 
     #[inline(always)]
     fn oldest_complete(&mut self, latest_claim: impl FnOnce() -> Stamp) -> Option<AnyEvent> {
-        if self.shelf.first().is_some_and(|(_, event)| event.is_complete()) {
+        let (_, first) = self.shelf.first()?;
+        if first.is_complete() {
             return self.take_first();
+        }
+        let latest_claim = latest_claim();
+        if first.head().stamp() > latest_claim {
+            return None;
         }
         // By far the commonest after that: all but the first was emitted while that one runs.
         let (ripe, looked_to) = (self.ripe.is_empty(), self.looked_to);
@@ -152,7 +157,7 @@ impl History {
         if ripe && self.shelf.second().filter(unseen).is_some() {
             return self.shelf.pop_second();
         }
-        let number = self.first_complete(latest_claim)?;
+        let number = self.first_complete(|| latest_claim)?;
         self.take(number)
     }
 
