@@ -57,6 +57,7 @@ pub static ROWS: &[Row] = &[
         "event(id) of any that the history has",
         &[point("5,000", || look_up(5000)), point("80,000", || look_up(80_000))],
     )
+    .runs(15)
     .times(2.0),
 ];
 
