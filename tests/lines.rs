@@ -355,7 +355,8 @@ fn what_stands_in_a_line_is_in_flight() {
     let metrics = bus.metrics();
     assert_eq!((metrics.in_flight, metrics.queued), (3, 9));
     let ran = held.release();
-    assert!(ran.len() == 11 && ran[1..3].contains(&"a10".to_owned()), "{ran:?}");
+    // The two in the line may have run before a thread comes for what is queued; that one takes the urgent event first.
+    assert!(ran.len() == 11 && ran[1..4].contains(&"a10".to_owned()), "{ran:?}");
 }
 
 #[test]
