@@ -119,7 +119,7 @@ impl EventOptions {
     ///
     /// let bus = EventBus::builder("build").event_concurrency(EventConcurrency::Parallel).build()?;
     /// let (sender, order) = std::sync::mpsc::channel();
-    /// bus.on(move |compile: &Event<Compile>| sender.send(compile.0).is_ok());
+    /// bus.on(move |compile: &Event<Compile>| sender.send(compile.0));
     ///
     /// let (util, parser) = (bus.emit(Compile("util")), bus.emit(Compile("parser")));
     /// let main = bus.emit_with(Compile("main"), EventOptions::new().after(&util).after(&parser));
