@@ -736,3 +736,24 @@ fn what_is_cancelled_leaves_nothing_with_an_event_that_lives_on() {
         assert!(more < 1_000_000, "{more} bytes for 100,000 that are gone");
     });
 }
+
+#[test]
+fn a_bus_that_a_held_event_was_forwarded_to_ends_only_its_own_delivery() {
+    let (gate, log) = (Gate::new(), Log::new());
+    let _opener = gate.opener();
+    let (first, second) = (parallel("first"), parallel("second"));
+    for (bus, name) in [(&first, "first"), (&second, "second")] {
+        let (stand, entries) = (gate.clone(), log.clone());
+        bus.on(move |_: &Event<Outer>| stand.wait());
+        bus.on(move |_: &Event<Inner>| entries.push(name));
+    }
+    let outer = first.emit(Outer);
+    let inner = first.emit_with(Inner, after(&outer));
+    second.forward(&inner).unwrap();
+    second.shutdown(Shutdown::Now, PATIENCE);
+    assert!(!inner.is_completed(), "it is held on the other bus");
+    gate.open();
+    done(&inner);
+    assert_eq!(log.entries(), ["first"]);
+    idle(&first);
+}

@@ -195,17 +195,17 @@ thread::local! {
 
 /// Along a chain of falls the first one counts.
 fn cause_of(failed: &AnyEvent) -> Cause {
-    let state = failed.state().lock();
-    let outcomes = state.deliveries.iter().flat_map(|delivery| &delivery.records).map(|record| &record.outcome);
-    let earlier = outcomes.filter_map(|outcome| match outcome {
-        Outcome::Failed(failure) => match &**failure {
-            HandlerFailure::Cancelled { cause } if cause.kind == CauseKind::Prerequisite => Some(cause.clone()),
+    let earlier = {
+        let state = failed.state().lock();
+        let mut records = state.deliveries.iter().flat_map(|delivery| &delivery.records);
+        records.find_map(|record| match &record.outcome {
+            Outcome::Failed(failure) => match &**failure {
+                HandlerFailure::Cancelled { cause } if cause.kind == CauseKind::Prerequisite => Some(cause.clone()),
+                _ => None,
+            },
             _ => None,
-        },
-        _ => None,
-    });
-    let earlier = earlier.into_iter().next();
-    drop(state);
+        })
+    };
     earlier.unwrap_or_else(|| Cause::new(CauseKind::Prerequisite, failed.head().id(), failed.body().event_type()))
 }
 

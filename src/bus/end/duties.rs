@@ -16,7 +16,7 @@ use crate::bus::parts::counters::End;
 use crate::bus::parts::verdict::Verdict;
 use crate::bus::permits::limits;
 use crate::bus::thread::frame;
-use crate::event::{AnyEvent, AttemptKey, Delay, Hook, Pause, State, TurnKind};
+use crate::event::{AnyEvent, AttemptKey, Delay, DeliveryPhase, Hook, Pause, State, TurnKind};
 use crate::runtime::{Job, PermitKind, Wakeup, Worker, is_service_thread};
 use crate::sync::Token;
 use crate::sys::clock::{NEVER, Tick};
@@ -284,7 +284,9 @@ impl DeliveryRef<'_> {
         let (hold, keeps) = bus.held.lock().remove(event.head().stamp());
         bus.note_claim(event.head().stamp());
         bus.counters.held.fetch_sub(1, Ordering::SeqCst);
-        let kept = hold.as_ref().and_then(|hold| hold.let_go());
+        // It may be held on other buses too, which wait for the release.
+        let goes_on = event.state().lock().deliveries.iter().any(|other| other.phase == DeliveryPhase::Held);
+        let kept = hold.as_ref().filter(|_| !goes_on).and_then(|hold| hold.let_go());
         // Its hooks stay with what it was to come after, and do nothing any more.
         let _ = frame::callback(|| unwind::drop_quietly(kept));
         unwind::drop_quietly(keeps);
